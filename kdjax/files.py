@@ -1,0 +1,117 @@
+"""Files that are whole or not there: atomic writes, folders under a SHA-256 manifest, locks that die with their holder.
+
+Imported by every room that writes; imports none but `config`.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdjax.config import BadInput
+
+MANIFEST = "MANIFEST.json"
+
+
+class Damaged(BadInput):
+    """A folder does not match its manifest, or has none: it was cut off while being written, or changed since."""
+
+
+class Busy(BadInput):
+    """Another process holds the lock."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file to a temporary name beside it, then renames: a reader sees the old content or the new, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder that becomes `folder`, with a manifest, if the block ends without an exception.
+
+    An existing `folder` is replaced. If the block fails, nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        write_whole(temporary / MANIFEST, json.dumps(_digests(temporary), indent=1, sort_keys=True))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_manifest(folder: Path) -> None:
+    """Raises `Damaged`, naming the file, unless every file of `folder` is there, unchanged, and there is no other."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise Damaged(f"{folder} has no {MANIFEST}: it was not written to the end; remove it") from None
+    except ValueError:
+        raise Damaged(f"{folder / MANIFEST} is damaged: remove {folder}") from None
+    found = _digests(folder)
+    if expected != found:
+        keys = expected.keys() | found.keys() if isinstance(expected, dict) else {MANIFEST}
+        wrong = min(key for key in keys if not isinstance(expected, dict) or expected.get(key) != found.get(key))
+        raise Damaged(f"{folder / wrong} differs from what was written (SHA-256): remove {folder}")
+
+
+@contextlib.contextmanager
+def lock(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends.
+
+    Raises:
+        Busy: another process holds it and `wait` is false; the message names its process id.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise Busy(f"{path.parent} is in use by process {holder}: wait for it, or choose another --name") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what killed processes left half-written in `folder`. Call it only while holding the folder's lock."""
+    for path in folder.glob(".*.tmp-*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,235 @@
+"""Teachers: found by their fingerprint or trained once; their logits on a transfer set, alone or as an ensemble."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from kdjax import checkpoints, metrics, models, records, train
+from kdjax.config import NUMERICS, BadInput, TeacherConfig, TrainConfig, canonical_json, require
+from kdjax.datasets import Dataset
+from kdjax.files import Busy, check_manifest, lock, whole_folder
+from kdjax.progress import Progress, clock, say
+
+CHECKPOINT_SECONDS = 30.0
+"""Seconds between checkpoints: what a kill can cost."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained network and what is known of it."""
+
+    folder: Path
+    config: TrainConfig
+    info: dict[str, Any]
+    """`teacher.json`: fingerprint, dataset, input_shape, num_classes, config, test (its measures), surroundings."""
+    params: Any
+
+    @property
+    def name(self) -> str:
+        """The first twelve digits of the fingerprint."""
+        return str(self.info["fingerprint"])[:12]
+
+    def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
+        """Logits in evaluation mode."""
+        return np.asarray(_logits(self.config, self.info["num_classes"])(self.params, images))[0]
+
+
+def ensemble_logits(
+    teachers: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
+) -> Float[np.ndarray, "images classes"]:
+    """Mean of the teachers' logits: the geometric mean of their predictions (the paper's Section 5), at every T."""
+    return np.mean([teacher.logits(images) for teacher in teachers], axis=0, dtype=np.float64).astype(np.float32)
+
+
+def find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, out: Path) -> Teacher:
+    """The teacher of this recipe and seed on this dataset's training images; trained if `out` does not hold it.
+
+    Args:
+        config: the recipe.
+        learning_rate: peak rate.
+        seed: of weights, order, masks and jitter.
+        dataset: what it learns; its hold-out and test images are never trained on.
+        out: it is kept in `out/teachers/FINGERPRINT/`.
+    """
+    facts = {
+        "config": config,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "data": dataset.fingerprint,
+        "num_classes": dataset.num_classes,
+        "numerics": NUMERICS,
+    }
+    fingerprint = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+    folder = out / "teachers" / fingerprint[:16]
+    records.make_folder(folder.parent)
+    guard = folder.with_name(f"{folder.name}.lock")
+    try:
+        with lock(guard):
+            return _find_or_train(config, learning_rate, seed, dataset, folder, fingerprint)
+    except Busy as busy:
+        say(f"waiting for a teacher that another process is training ({busy})")
+        with lock(guard, wait=True):
+            return _find_or_train(config, learning_rate, seed, dataset, folder, fingerprint)
+
+
+def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
+    """A teacher kept in a folder.
+
+    Args:
+        folder: as written by `find_or_train` or `save`.
+        dataset: if given, what it is to teach on.
+
+    Raises:
+        BadInput: the folder holds no teacher, a damaged one, or one that does not fit the dataset.
+    """
+    require(
+        (folder / "teacher.json").exists(),
+        f"{folder} is no teacher: name a folder that holds teacher.json, such as one in runs/teachers",
+    )
+    check_manifest(folder)
+    info = records.read_json(folder / "teacher.json")
+    config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
+    if dataset is not None:
+        _refuse_unfit(folder, info, dataset)
+    model = models.mlp(config, tuple(info["input_shape"]), info["num_classes"])
+    like = jax.eval_shape(model.init, jax.random.key(0))[0]
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), like)
+    return Teacher(folder, config, info, checkpoints.load(folder / "parameters", like))
+
+
+def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
+    """Keeps a teacher: its parameters (with a leading axis of 1) and `teacher.json`, under a manifest, whole."""
+    with whole_folder(folder) as temporary:
+        records.write_json(temporary / "teacher.json", info)
+        checkpoints.save(temporary / "parameters", params)
+
+
+def _find_or_train(
+    config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, folder: Path, fingerprint: str
+) -> Teacher:
+    if folder.exists():
+        try:
+            teacher = load(folder, dataset)
+            say(f"teacher {teacher.name} found in {folder}: {teacher.info['test']['errors']} test errors")
+            _warn_of_differences(teacher)
+            return teacher
+        except BadInput as damage:
+            say(f"teacher is trained again: {damage}")
+    begin = time.perf_counter()
+    program = train.program_for(config, dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images), 1)
+    blank = np.zeros((len(dataset.train.images), dataset.num_classes), np.float32)  # hard labels alone: never looked at
+    transfer_set = train.TransferSet(*map(jnp.asarray, (*dataset.train, blank)))
+    setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
+    kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"))
+    with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
+        trained = train_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
+    params = trained.state.params if trained.state.averaged is None else trained.state.averaged
+    test_logits = np.asarray(program.logits(trained.state, dataset.test.images))[0]
+    require(int(trained.state.failed_at[0]) < 0, f"the teacher's loss was not finite at step {int(trained.state.failed_at[0])}: lower --teacher.learning-rate")
+    info = {
+        "fingerprint": fingerprint,
+        "dataset": dataset.name,
+        "data": dataset.fingerprint,
+        "description": dataset.description,
+        "input_shape": list(dataset.train.images.shape[1:]),
+        "num_classes": dataset.num_classes,
+        "config": dataclasses.asdict(config),
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "numerics": NUMERICS,
+        "test": metrics.judge(test_logits, dataset.test.labels),
+        "parameters": models.parameter_count(models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)),
+        "surroundings": records.surroundings(),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    save(folder, params, info)
+    kept.clear()
+    say(f"teacher {fingerprint[:12]} trained in {clock(info['seconds'])}: {info['test']['errors']} test errors; kept in {folder}")
+    return load(folder, dataset)
+
+
+def train_with_checkpoints(
+    program: train.Program,
+    transfer_set: train.TransferSet,
+    setting: train.Setting,
+    seed: int,
+    epochs: int,
+    kept: checkpoints.Checkpoints,
+    progress: Progress,
+    monitor: train.Monitor | None = None,
+    done_before: float = 0.0,
+) -> train.Fit:
+    """`train.fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and shows progress.
+
+    Args:
+        done_before: steps of other blocks already shown as done by `progress`.
+    """
+    begun = train.start(program, seed, epochs)
+    found = kept.latest(begun, say)
+    if found is not None:
+        begun = found._replace(history=train.History(*map(np.array, found.history)))
+        say(f"goes on from step {int(begun.state.step)}")
+    last_saved = time.monotonic()
+
+    def after_chunk(fit: train.Fit, step: int) -> None:
+        nonlocal last_saved
+        if time.monotonic() - last_saved >= CHECKPOINT_SECONDS:
+            kept.save(step, fit)
+            last_saved = time.monotonic()
+        progress.update(done_before + step, _note(fit, step // program.steps_per_epoch))
+
+    return train.fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
+
+
+def _note(fit: train.Fit, epoch: int) -> str:
+    if epoch == 0:
+        return "first epoch"
+    rates = 100 * fit.history.error_rate[epoch - 1]
+    spread = f"{rates.min():.2f}" if len(rates) == 1 else f"{rates.min():.2f} to {rates.max():.2f}"
+    note = f"epoch {epoch}, {spread} % errors on training batches"
+    counted = fit.history.monitor_errors[:epoch]
+    counted = counted[~np.isnan(counted).any(axis=1)]
+    if len(counted):
+        note += f", {counted[-1].min():.0f} to {counted[-1].max():.0f} on monitored images"
+    return note
+
+
+def _logits(config: TrainConfig, num_classes: int) -> Any:
+    @jax.jit
+    def logits(params: Any, images: jax.Array) -> jax.Array:
+        model = models.mlp(config, images.shape[1:], num_classes)
+        return train.evaluate(model, params, {}, images)
+
+    return logits
+
+
+def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
+    shape = dataset.train.images.shape[1:]
+    require(
+        tuple(info["input_shape"]) == shape,
+        f"{folder} is a teacher for images of shape {tuple(info['input_shape'])}, and {dataset.name} has {shape}",
+    )
+    require(
+        info["num_classes"] == dataset.num_classes,
+        f"{folder} is a teacher of {info['num_classes']} classes, and {dataset.name} has {dataset.num_classes}",
+    )
+    # The bundled digits are MNIST training images: a teacher that was trained on MNIST has seen the test digits.
+    require(
+        not (info["dataset"] == "mnist" and dataset.name == "mnist5k"),
+        f"{folder} was trained on MNIST, which contains the test digits of mnist5k: use a teacher trained on mnist5k",
+    )
+
+
+def _warn_of_differences(teacher: Teacher) -> None:
+    before, now = teacher.info["surroundings"], records.surroundings()
+    for name in ("versions", "device"):
+        if before.get(name) != now[name]:
+            say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now[name]})")

@@ -1,0 +1,267 @@
+"""Raw files: what is found, what is read, and that bad files are refused by name."""
+
+import gzip
+import io
+import os
+import re
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdjax.config import BadInput
+from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES
+from kdjax.datasets.cifar import parse_cifar
+from kdjax.datasets.idx import parse_idx, read_idx
+from kdjax.datasets.raw import RawFile, read_raw_folder
+from kdjax.datasets.splits import Split
+
+MNIST, FASHION, CIFAR = CATALOG["mnist"], CATALOG["fashion_mnist"], CATALOG["cifar10"]
+
+
+def idx_bytes(array):
+    """An IDX file, written from the published description of the format and by no code of the library."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write_idx(folder, seed=0, train=70, test=30, zipped=True):
+    """Four small IDX files of random images; returns the splits that must come back."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {}
+    for name, (images_name, labels_name), count in (("train", IDX_FILES[:2], train), ("test", IDX_FILES[2:], test)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = rng.integers(0, 10, count, dtype=np.uint8)
+        for file, array in ((images_name, images), (labels_name, labels)):
+            content = idx_bytes(array)
+            (folder / f"{file}{'.gz' if zipped else ''}").write_bytes(gzip.compress(content) if zipped else content)
+        splits[name] = Split(images[..., None], labels.astype(np.int32))
+    return splits
+
+
+def write_cifar(folder, batch=20, test=10):
+    """The six binary batches, pixel by pixel from the published description; returns the expected splits."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = rng.integers(0, 256, (5 * batch + test, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, 5 * batch + test, dtype=np.uint8)
+    records = [
+        bytes([y]) + b"".join(x[:, :, c].tobytes() for c in range(3)) for x, y in zip(images, labels, strict=True)
+    ]
+    for number, name in enumerate(CIFAR_TRAIN):
+        (folder / name).write_bytes(b"".join(records[number * batch : (number + 1) * batch]))
+    (folder / CIFAR_TEST).write_bytes(b"".join(records[5 * batch :]))
+    labels = labels.astype(np.int32)
+    cut = 5 * batch
+    return {"train": Split(images[:cut], labels[:cut]), "test": Split(images[cut:], labels[cut:])}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for ours, theirs in zip(found[name], expected[name], strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def refused(folder, spec=MNIST, parse=parse_idx):
+    with pytest.raises(BadInput) as caught:
+        parse(spec, read_raw_folder(spec, folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("below", ["", "a/b"])
+def test_idx_files_are_found_and_read(tmp_path, zipped, below):
+    expected = write_idx(tmp_path / below, zipped=zipped)
+    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+
+
+def test_the_spelling_with_a_dot_is_found(tmp_path):
+    expected = write_idx(tmp_path, zipped=False)
+    for name in IDX_FILES:
+        (tmp_path / name).rename(tmp_path / name.replace("-idx", ".idx"))
+    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+
+
+@pytest.mark.parametrize(
+    "names", [("mnist", "fashion_mnist"), ("MNIST/raw", "FashionMNIST/raw"), ("z", "fashion-mnist")]
+)
+def test_datasets_with_the_same_file_names_are_told_apart_by_folder(tmp_path, names):
+    digits, clothes = (write_idx(tmp_path / name, seed=seed) for seed, name in enumerate(names))
+    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), digits)
+    assert_same(parse_idx(FASHION, read_raw_folder(FASHION, tmp_path)), clothes)
+
+
+@pytest.mark.parametrize("name", ["FashionMNIST", "kmnist"])
+def test_other_datasets_are_not_taken_for_mnist(tmp_path, name):
+    write_idx(tmp_path / name / "raw")
+    for folder in (tmp_path, tmp_path / name / "raw"):
+        assert "does not hold MNIST" in refused(folder)
+
+
+def test_fashion_mnist_wants_a_folder_of_its_name(tmp_path):
+    write_idx(tmp_path)
+    assert "in a folder named fashion_mnist" in refused(tmp_path, FASHION)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_cifar_batches_are_read_channel_last(tmp_path, zipped):
+    expected = write_cifar(tmp_path / "cifar-10-batches-bin")
+    if zipped:
+        for path in (tmp_path / "cifar-10-batches-bin").iterdir():
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    assert_same(parse_cifar(CIFAR, read_raw_folder(CIFAR, tmp_path)), expected)
+
+
+def cifar_archive(folder, prefix="cifar-10-batches-bin/"):
+    with tarfile.open(folder / CIFAR_ARCHIVE, "w:gz") as tar:
+        for path in sorted((folder / "files").iterdir()):
+            tar.add(path, prefix + path.name)
+        link = tarfile.TarInfo("link/data_batch_1.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    for path in (folder / "files").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("prefix", ["cifar-10-batches-bin/", "../../", "/"])
+def test_an_archive_is_read_and_its_paths_are_not_followed(tmp_path, prefix):
+    raw = tmp_path / "deep" / "raw"
+    expected = write_cifar(raw / "files")
+    cifar_archive(raw, prefix)
+    before = sorted(tmp_path.rglob("*"))
+    assert_same(parse_cifar(CIFAR, read_raw_folder(CIFAR, raw)), expected)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_truncated_or_wrong_archive_is_refused_by_name(tmp_path):
+    write_cifar(tmp_path / "files")
+    (tmp_path / "files" / CIFAR_TEST).unlink()
+    cifar_archive(tmp_path)
+    assert CIFAR_TEST in refused(tmp_path, CIFAR, parse_cifar)
+    archive = tmp_path / CIFAR_ARCHIVE
+    archive.write_bytes(archive.read_bytes()[:-5000])
+    assert str(archive) in refused(tmp_path, CIFAR, parse_cifar)
+    archive.write_bytes(b"<html>404</html>")
+    assert str(archive) in refused(tmp_path, CIFAR, parse_cifar)
+
+
+def test_cifar_batches_must_be_whole_and_have_ten_classes(tmp_path):
+    write_cifar(tmp_path)
+    batch = tmp_path / "data_batch_3.bin"
+    whole = batch.read_bytes()
+    batch.write_bytes(whole[:-1])
+    assert str(batch) in refused(tmp_path, CIFAR, parse_cifar)
+    batch.write_bytes(b"")
+    assert str(batch) in refused(tmp_path, CIFAR, parse_cifar)
+    batch.write_bytes(whole[:3073] + b"\x0a" + whole[3074:])
+    message = refused(tmp_path, CIFAR, parse_cifar)
+    assert str(batch) in message and "label 10 at image 1" in message
+    batch.unlink()
+    assert "data_batch_3.bin" in refused(tmp_path, CIFAR, parse_cifar)
+
+
+def test_cifar_class_names_must_be_the_known_ones(tmp_path):
+    write_cifar(tmp_path)
+    meta = tmp_path / "batches.meta.txt"
+    meta.write_text("\n".join(CIFAR.class_names) + "\n\n")
+    parse_cifar(CIFAR, read_raw_folder(CIFAR, tmp_path))
+    meta.write_text("\n".join(reversed(CIFAR.class_names)))
+    assert str(meta) in refused(tmp_path, CIFAR, parse_cifar)
+
+
+def test_bad_idx_files_are_refused_by_name(tmp_path):
+    images, labels = (tmp_path / name for name in IDX_FILES[:2])
+
+    def refusal_of(path, content):
+        write_idx(tmp_path, zipped=False)
+        path.write_bytes(content)
+        message = refused(tmp_path)
+        assert str(path) in message
+        return message
+
+    good = np.zeros((70, 28, 28), np.uint8)
+    assert "truncated" in refusal_of(images, idx_bytes(good)[:-1])
+    assert "too long" in refusal_of(images, idx_bytes(good) + b"\0")
+    assert "starts with" in refusal_of(images, b"\0\0\x0d\x03" + idx_bytes(good)[4:])
+    assert "starts with" in refusal_of(images, idx_bytes(good[:, 0, 0]))
+    assert "starts with nothing" in refusal_of(images, b"")
+    assert "69 images" in refusal_of(images, idx_bytes(good[1:]))
+    assert "27×28" in refusal_of(images, idx_bytes(good[:, 1:]))
+    assert "no images" in refusal_of(images, idx_bytes(good[:0]))
+    assert "label 10 at image 69" in refusal_of(labels, idx_bytes(np.array([9] * 69 + [10], np.uint8)))
+    assert "71 labels" in refusal_of(labels, idx_bytes(np.zeros(71, np.uint8)))
+    assert "damaged or truncated" in refusal_of(images, gzip.compress(idx_bytes(good))[:-9])
+    assert "damaged or truncated" in refusal_of(images, b"\x1f\x8b" + b"?" * 50)
+
+
+def test_a_folder_that_lacks_a_file_is_told_which(tmp_path):
+    write_idx(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    message = refused(tmp_path)
+    assert str(tmp_path) in message and "no t10k-labels-idx1-ubyte (or .gz)" in message
+
+
+def test_missing_empty_and_unreadable_folders_are_refused(tmp_path, monkeypatch):
+    assert "does not exist" in refused(tmp_path / "none")
+    assert "is empty" in refused(tmp_path)
+    write_idx(tmp_path, zipped=False)
+    assert "not a folder" in refused(tmp_path / IDX_FILES[0])
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    # The superuser may read everything, so the refusal of the operating system is played.
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", denied)
+        assert re.search(f"{IDX_FILES[0]} cannot be read \\(permission denied\\)", refused(tmp_path))
+    monkeypatch.setattr(os, "scandir", denied)
+    assert f"{tmp_path} cannot be read (permission denied)" in refused(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_an_unreadable_file_is_refused_by_name(tmp_path):
+    write_idx(tmp_path, zipped=False)
+    (tmp_path / IDX_FILES[0]).chmod(0)
+    assert IDX_FILES[0] in refused(tmp_path)
+
+
+IMAGES = idx_bytes(np.arange(2 * 28 * 28, dtype=np.uint64).astype(np.uint8).reshape(2, 28, 28))
+
+
+@given(st.integers(0, len(IMAGES) - 1))
+def test_no_truncated_idx_file_is_read(length):
+    with pytest.raises(BadInput, match="some/file"):
+        read_idx(RawFile("some/file", IMAGES[:length]), dimensions=3)
+
+
+@given(st.integers(0, 15), st.integers(1, 255))
+def test_no_idx_file_with_a_flipped_header_byte_is_read(position, flip):
+    damaged = bytearray(IMAGES)
+    damaged[position] ^= flip
+    with pytest.raises(BadInput, match="some/file"):
+        read_idx(RawFile("some/file", bytes(damaged)), dimensions=3)
+
+
+@given(st.data())
+def test_no_damaged_archive_ends_in_anything_but_a_refusal(data):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in (*CIFAR_TRAIN, CIFAR_TEST):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = 3073
+            tar.addfile(member, io.BytesIO(bytes(3073)))
+    damaged = bytearray(buffer.getvalue())
+    position = data.draw(st.integers(10, len(damaged) - 1))  # the gzip header before holds a time stamp
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    try:
+        parse_cifar(CIFAR, {CIFAR_ARCHIVE: RawFile("some/archive", bytes(damaged))})
+    except BadInput as error:
+        assert "some/archive" in str(error)
