@@ -1,5 +1,6 @@
 """The command line of every experiment: parsing, bad input → one message and exit code 2, signals, exit codes."""
 
+import logging
 import math
 import shlex
 import signal
@@ -29,6 +30,8 @@ def run(main: Callable[[Config], Any], config_class: type[Config], prog: str, ar
         prog: the command as a user types it.
         argv: arguments, default those of the process.
     """
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("kdjax").setLevel(logging.INFO)
     arguments = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _terminate)
     # Python starts with SIGINT ignored where a shell put it in the background; a job must be stoppable there too.
@@ -57,7 +60,7 @@ def parse(config_class: type[Config], prog: str, arguments: Sequence[str]) -> Co
 
     for argument in arguments:
         _refuse_overflow(argument)
-    return tyro.cli(config_class, prog=prog, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+    return tyro.cli(config_class, prog=prog, args=list(arguments))
 
 
 def _refuse_overflow(argument: str) -> None:

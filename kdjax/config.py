@@ -9,7 +9,9 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import tyro
 
 NUMERICS = 1
 """Raised whenever the golden one-step test changes: the same config then no longer means the same numbers."""
@@ -90,9 +92,9 @@ class TrainConfig:
     """Passes over the training images."""
     batch_size: int
     """Images a step; the incomplete last batch of an epoch is left out (of training, never of evaluation)."""
-    optimizer: str = "adam"
+    optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: one epoch of linear warm-up, then a half cosine to 0; or constant."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel."""
@@ -110,8 +112,6 @@ class TrainConfig:
             require(width > 0, f"--widths {width} is not allowed: a layer has 1 unit or more")
         require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
         require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more")
-        require(self.optimizer in ("adam", "sgd"), f"--optimizer {self.optimizer} is unknown: choose adam or sgd")
-        require(self.schedule in ("cosine", "constant"), f"--schedule {self.schedule}: choose cosine or constant")
         for name in ("input_dropout", "hidden_dropout", "average"):
             rate = getattr(self, name)
             require(0 <= rate < 1, f"{name} {rate:g} is not allowed: it lies in [0, 1)")
@@ -156,6 +156,83 @@ class TeacherConfig:
             max_norm=self.max_norm,
             jitter=self.jitter,
             average=self.average,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """Trains a teacher, then students at every temperature, from several seeds, and draws test errors against T."""
+
+    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
+    """Temperatures T of the soft targets (no unit), each above 0; inf is the limit, centred logit matching."""
+    soft_weights: tuple[float, ...] = (1.0,)
+    """Weights w of the soft term, in [0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
+    and T all that changes."""
+    learning_rates: tuple[float, ...] = ()
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.1 for sgd)."""
+    hard_labels: bool = True
+    """Also train each student on hard labels alone: the baseline."""
+    widths: tuple[int, ...] = (300,)
+    """Units in each of the student's two hidden layers; several widths are several sweeps."""
+    seeds: int = 3
+    """Number of seeds: 0, 1, … Each fixes initial weights and batch order, the same at every temperature."""
+    epochs: int | None = None
+    """Passes over the transfer set by a student (default: 20; 40 on mnist5k)."""
+    batch_size: int = 256
+    """Images a step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    block_size: int = 8
+    """Settings trained together as one program; bounds the memory of a block."""
+    teacher_from: tuple[Path, ...] = ()
+    """Folders of teachers to use instead of training one; several are an ensemble (their logits are averaged)."""
+    out: Path = Path("runs")
+    """Folder that holds run directories and teachers."""
+    name: str | None = None
+    """Name of the run directory in OUT/temperature_sweep (default: a hash of the config)."""
+    dry_run: bool = False
+    """Only say what would run: blocks, runs, minutes, memory, disk."""
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
+    """Which images."""
+    teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
+    """The teacher's recipe."""
+
+    def __post_init__(self) -> None:
+        require_distinct("temperatures", self.temperatures)
+        for temperature in self.temperatures:
+            require(
+                temperature > 0,
+                f"--temperatures {temperature:g} is not allowed: a temperature is a number above 0, or inf "
+                "(T²·KL vanishes at 0)",
+            )
+        require_distinct("soft-weights", self.soft_weights)
+        for weight in self.soft_weights:
+            require(0 < weight <= 1, f"--soft-weights {weight:g} is not allowed: it lies in (0, 1]; 0 is --hard-labels")
+        if self.learning_rates:
+            require_distinct("learning-rates", self.learning_rates)
+        for rate in self.learning_rates:
+            require_positive("learning-rates", rate)
+        require_distinct("widths", self.widths)
+        require(self.seeds > 0, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 or more")
+        require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
+        require(
+            self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
+            f"--name {self.name!r} is not allowed: it is the name of one folder",
+        )
+        for width in self.widths:
+            self.student(width, 1)
+
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates, or the optimizer's default."""
+        return self.learning_rates or ((1e-3,) if self.optimizer == "adam" else (0.1,))
+
+    def student(self, width: int, default_epochs: int) -> TrainConfig:
+        """The student of this width as a network to train."""
+        return TrainConfig(
+            hidden=(width, width),
+            epochs=default_epochs if self.epochs is None else self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
         )
 
 

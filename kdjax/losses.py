@@ -1,10 +1,10 @@
 """What a student is asked to minimise: per-example losses on logits, right at every temperature in (0, inf].
 
-z student logits, v teacher logits, N classes, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)` (Hinton, Vinyals, Dean
-2015, arXiv 1503.02531, Eq. 1). A loss takes logits `[..., N]` and gives one number per example, `[...]`; the caller reduces.
+z student logits, v teacher logits, N classes, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)` (Hinton, Vinyals,
+Dean 2015, arXiv 1503.02531, Eq. 1). A loss takes logits `[..., N]` to one number per example, `[...]`; callers reduce.
 
-Why not `T**2 * sum(p * (log_softmax(v/T) - log_softmax(z/T)))`? In float32 it has lost four digits at T = 100, all at 1e4.
-Here logits are subtracted first, divided by T last, and no step takes the difference of two rounded, nearly equal numbers.
+Why not `T**2 * sum(p * (log_softmax(v/T) - log_softmax(z/T)))`? In float32 it has lost four digits at T = 100, all at
+1e4. Here logits are subtracted first and divided by T last: nothing is the difference of rounded, near-equal numbers.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax  # type: ignore[import-untyped]
+import optax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
@@ -30,13 +30,13 @@ def soft_target_loss(
 ) -> Float[Array, "*batch"]:
     """T² times the divergence of the student's soft targets from the teacher's.
 
-    `T² KL(p || q) = T² sum_i p_i (log p_i - log q_i)`; at `T = inf` its limit, `||zc - vc||² / (2N)`, with zc and vc the
-    logits less their mean over classes (arXiv 1503.02531, Eq. 4). T² keeps the gradient's size alike at all T (Section 2).
+    `T² KL(p || q) = T² sum_i p_i (log p_i - log q_i)`; at `T = inf` its limit, `||zc - vc||² / (2N)`, zc and vc being
+    logits less their mean over classes (arXiv 1503.02531, Eq. 4). T² keeps gradients alike in size (Section 2).
     Derivatives in both logits are exact to rounding, forward and reverse, to any order.
 
     Args:
         student_logits: z, `[..., N]`. bfloat16 and float16 are computed in float32.
-        teacher_logits: v, `[..., N]`. A class that is -inf in both is left out and not counted; -inf in one only gives nan.
+        teacher_logits: v, `[..., N]`. A class that is -inf in both is left out, uncounted; -inf in one only gives nan.
         temperature: T in (0, inf], in logits: a number, or an array over the leading axes. A traced T <= 0 gives nan.
 
     Returns:
@@ -46,14 +46,17 @@ def soft_target_loss(
         BadInput: N = 1; shapes that do not fit; a number that is not a temperature.
         TypeError: on differentiation in the temperature.
     """
-    return _soft_targets(*_prepare(student_logits, teacher_logits, temperature))[0]
+    loss: Array = _soft_targets(*_prepare(student_logits, teacher_logits, temperature))[0]
+    return loss
 
 
-def soft_target_gradient(student_logits: Logits, teacher_logits: Float[Array, "..."], temperature: PerExample) -> Logits:
+def soft_target_gradient(
+    student_logits: Logits, teacher_logits: Float[Array, "..."], temperature: PerExample
+) -> Logits:
     """The gradient of `soft_target_loss` in the student's logits, in closed form.
 
-    `T (q - p)`, T² times Eq. 2 of arXiv 1503.02531; at `T = inf` its limit `(zc - vc) / N` (Eq. 4). Its derivative in z is
-    `diag(q) - q qᵀ`. Arguments and errors as in `soft_target_loss`; returns `[..., N]`.
+    `T (q - p)`, T² times Eq. 2 of arXiv 1503.02531; at `T = inf` its limit `(zc - vc) / N` (Eq. 4). Its derivative in z
+    is `diag(q) - q qᵀ`. Arguments and errors as in `soft_target_loss`; returns `[..., N]`.
     """
     return jnp.moveaxis(_soft_targets(*_prepare(student_logits, teacher_logits, temperature))[1], 0, -1)
 
@@ -61,10 +64,10 @@ def soft_target_gradient(student_logits: Logits, teacher_logits: Float[Array, ".
 def logit_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..."]) -> Float[Array, "*batch"]:
     """Squared distance of the logits, their means included.
 
-    `||z - v||² / (2N)`, the centred loss plus `(mean z - mean v)² / 2`: it pins the mean logit, which soft targets leave free
-    at every T (Kim et al. 2021, arXiv 2105.08919, whose loss lacks the factor 1/(2N)).
+    `||z - v||² / (2N)`, the centred loss plus `(mean z - mean v)² / 2`: it pins the mean logit, which soft targets
+    leave free at every T (Kim et al. 2021, arXiv 2105.08919, whose loss has no 1/(2N)).
 
-    `student_logits`, `teacher_logits`: `[..., N]`; returns `[...]`. Raises BadInput for N = 1 and for shapes that differ.
+    `student_logits`, `teacher_logits`: `[..., N]`; returns `[...]`. Raises BadInput for N = 1 or unlike shapes.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
     return jnp.mean(jnp.square(student - teacher), axis=-1) / 2
@@ -81,10 +84,10 @@ def centred_logit_matching_loss(student_logits: Logits, teacher_logits: Float[Ar
 
 
 def label_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..."]) -> Float[Array, "*batch"]:
-    """How far the student's logit of the teacher's label lies below its largest: what T KL(p || q) becomes as T falls to 0.
+    """How far the student's logit of the teacher's label lies below its largest: what T KL becomes as T falls to 0.
 
-    `max_j z_j - z_k`, `k = argmax v`; gradient `1[i = argmax z] - 1[i = k]`. (T² KL itself vanishes.) Classes that tie for a
-    maximum share it evenly, as in the limit. Shapes and errors as in `logit_matching_loss`.
+    `max_j z_j - z_k`, `k = argmax v`; gradient `1[i = argmax z] - 1[i = k]` (Kim et al. 2021). T² KL itself vanishes.
+    Classes that tie for a maximum share it evenly, as in the limit. Shapes and errors as in `logit_matching_loss`.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
     top = teacher == jnp.max(teacher, axis=-1, keepdims=True)
@@ -100,40 +103,32 @@ def distillation_loss(
 ) -> Float[Array, "*batch"]:
     """Soft targets at temperature T, mixed with the labels' cross-entropy at temperature 1.
 
-    `w T² KL(p || q) - (1 - w) log softmax(z)[label]` (arXiv 1503.02531, Section 2). T² stays at w = 1: without it a sweep
-    over T would be a sweep over learning rates.
+    `w T² KL(p || q) - (1 - w) log softmax(z)[label]` (arXiv 1503.02531, Section 2). T² stays at w = 1: without it, a
+    sweep over T would be a sweep over learning rates.
 
     Args:
         student_logits, teacher_logits, temperature: as in `soft_target_loss`.
         labels: `[...]`, class indices in 0 ... N-1.
         soft_weight: w in [0, 1]: a number, or an array over the leading axes.
 
-    Returns:
-        `[...]`.
-
-    Raises:
-        BadInput: as in `soft_target_loss`; labels of another shape; a number that is not a weight.
-        TypeError: on differentiation in the temperature.
+    Returns `[...]`. Raises as `soft_target_loss`, and BadInput for labels of another shape or a number that is no weight.
     """
     z, v, spread = _prepare(student_logits, teacher_logits, temperature)
     require(
         labels.shape == z.shape[1:],
         f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}: give one for each example",
     )
-    require(
-        not _known(soft_weight) or bool(np.all((np.asarray(soft_weight) >= 0) & (np.asarray(soft_weight) <= 1))),
-        f"a soft weight of {soft_weight} is not allowed: it is a number from 0 to 1",
-    )
-    weight = _over_examples("soft_weight", soft_weight, z)[0]
-    hard = optax.softmax_cross_entropy_with_integer_labels(z, labels, axis=0)
-    return weight * _soft_targets(z, v, spread)[0] + (1 - weight) * hard
+    weight = _over_examples("soft weight", soft_weight, z, (0.0, 1.0), "from 0 to 1")[0]
+    hard: Array = optax.softmax_cross_entropy_with_integer_labels(z, labels, axis=0)
+    soft: Array = _soft_targets(z, v, spread)[0]
+    return weight * soft + (1 - weight) * hard
 
 
 def _as_float(student: Array, teacher: Array) -> tuple[Array, Array]:
     """Both logits in float32, or float64 where one is; refuses shapes that no loss is defined for."""
     require(
         student.shape == teacher.shape,
-        f"student logits of shape {student.shape} and teacher logits of shape {teacher.shape} differ: give both the same",
+        f"student logits of shape {student.shape} and teacher logits of shape {teacher.shape} differ: give one shape",
     )
     require(
         student.ndim > 0 and student.shape[-1] > 1,
@@ -144,30 +139,26 @@ def _as_float(student: Array, teacher: Array) -> tuple[Array, Array]:
 
 
 def _prepare(student: Array, teacher: Array, temperature: PerExample) -> tuple[Array, Array, Array]:
-    """Checked logits `[N, ...]` and temperature `[1, ...]`. With the classes first, a sum over them is a sum of vectors."""
+    """Checked logits `[N, ...]` and temperature `[1, ...]`. With classes first, a sum over them is one of vectors."""
     z, v = (jnp.moveaxis(logits, -1, 0) for logits in _as_float(student, teacher))
-    smallest = float(np.finfo(z.dtype).tiny)
-    require(
-        not _known(temperature) or bool(np.all(np.asarray(temperature) >= smallest)),
-        f"a temperature of {temperature} is not allowed: it is a number from {smallest:.1e} up, inf for the limit",
-    )
-    spread = _over_examples("temperature", temperature, z)
+    positive = (float(np.finfo(z.dtype).tiny), math.inf)
+    spread = _over_examples("temperature", temperature, z, positive, "above 0, inf for the limit")
     return z, v, jnp.where(spread > 0, spread, jnp.nan)  # a traced temperature can't be refused, but it can be seen
 
 
-def _known(value: PerExample) -> bool:
-    """Whether a value can be looked at: a traced one can't."""
-    return isinstance(value, (int, float, np.generic, np.ndarray))
-
-
-def _over_examples(name: str, value: PerExample, z: Array) -> Array:
+def _over_examples(name: str, value: PerExample, z: Array, limits: tuple[float, float], allowed: str) -> Array:
     """`value` as `[1, ...]` with the rank of z, `[N, ...]`: no rank is promoted behind the caller's back."""
     array, batch = jnp.asarray(value, z.dtype), z.shape[1:]
     require(
         array.shape == batch[: array.ndim],
-        f"{name} of shape {array.shape} does not fit examples of shape {batch}: give a number, or one per leading index",
+        f"a {name} of shape {array.shape} does not fit examples of shape {batch}: give one, or one per leading index",
     )
-    return array.reshape((1, *array.shape) + (1,) * (len(batch) - array.ndim))
+    if isinstance(value, (int, float, np.generic, np.ndarray)):  # a traced one can't be looked at
+        require(
+            np.all((np.asarray(value) >= limits[0]) & (np.asarray(value) <= limits[1])),
+            f"a {name} of {value} is not allowed: it is a number {allowed}",
+        )
+    return jnp.reshape(array, (1, *array.shape) + (1,) * (len(batch) - array.ndim))
 
 
 # The arithmetic, on logits [N, ...]. T = inf needs no case of its own: x / inf = 0.
@@ -192,7 +183,8 @@ def _unit(s: Array) -> tuple[Array, Array, Array]:
     small, large = s < 1, jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
     decay = jnp.exp(-large)
     slope = jnp.where(small, 1 - s * series, (1 - decay) / large)
-    return slope, jnp.where(small, series, (1 - slope) / large), jnp.where(small, slope - series, (slope - decay) / large)
+    above = jnp.where(small, series, (1 - slope) / large)
+    return slope, above, jnp.where(small, slope - series, (slope - decay) / large)
 
 
 def _softmax(logits: Array, live: Array, temperature: Array) -> tuple[Array, Array]:
@@ -203,13 +195,14 @@ def _softmax(logits: Array, live: Array, temperature: Array) -> tuple[Array, Arr
 
 
 @jax.custom_jvp
+@jax.jit  # for calls outside jit: its steps one by one would take seconds to compile
 def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array, Array]:
-    """The loss `[...]`, its gradient `T (q - p)` `[N, ...]` and `T log(p/q)` `[N, ...]`, which is `vc - zc` at T = inf."""
+    """The loss `[...]`, its gradient `T (q - p)` and `T log(p/q)` (at T = inf `vc - zc`), both `[N, ...]`."""
     live = (z != -jnp.inf) | (v != -jnp.inf)
     (q, q_log_sum), (p, p_log_sum) = _softmax(z, live, temperature), _softmax(v, live, temperature)
 
-    # With u = v - z, any c and d = (u - c)/T: log(p/q) = d - A, e^A = sum q e^d. c is u at the class where p q is largest:
-    # d is exactly 0 there, and small wherever there is weight. The rest matters where u is much the same for all classes.
+    # With u = v - z, any c and d = (u - c)/T: log(p/q) = d - A, e^A = sum q e^d. c is u at the class where p q is
+    # largest: d is exactly 0 there, and small wherever there is weight. The rest counts where u is much alike in all.
     u, u_rest = _difference(v, z)
     top = z + v == _max(z + v)
     c = _max(jnp.where(top, u, -jnp.inf))
@@ -229,7 +222,7 @@ def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array,
     finite = jnp.where(near, 1, temperature)  # double where: no inf * 0 in the form not taken
     ratio = jnp.where(live, u - jnp.where(near, scaled * log1p_over_x, finite * far), 0)
 
-    # r = log(p/q). KL = sum q (r e^r - expm1(r)), no term negative, as sum q expm1(r) = 0; again from the larger of p and q.
+    # KL = sum q (r e^r - expm1(r)), r = log(p/q): no term is negative, as sum q expm1(r) = 0. Again from the larger.
     larger = jnp.where(ratio > 0, p, q)
     slope, above, below = _unit(jnp.abs(ratio / temperature))
     loss = jnp.sum(larger * jnp.square(ratio) * jnp.where(ratio > 0, above, below), axis=0)

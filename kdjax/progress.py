@@ -11,9 +11,9 @@ PLAIN_SECONDS = 10.0
 class Progress:
     """Use as a context: `update` shows how far the work is, `say` prints a line that stays."""
 
-    def __init__(self, title: str, total: float):
+    def __init__(self, title: str, total: int):
         self._title, self._total, self._started = title, total, time.monotonic()
-        self._shown, self._first, self._live = -PLAIN_SECONDS, 0.0, None
+        self._shown, self._first, self._live = -PLAIN_SECONDS, 0, None
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -32,13 +32,13 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def start_at(self, done: float) -> None:
+    def start_at(self, done: int) -> None:
         """Work that was found done: it does not count towards the speed."""
         self._first = done
         if self._live:
             self._live.update(self._task, completed=done)
 
-    def update(self, done: float, note: str) -> None:
+    def update(self, done: int, note: str) -> None:
         """Shows that `done` of the total is done, with a note (current errors, say)."""
         if self._live:
             self._live.update(self._task, completed=done, note=note)
@@ -48,7 +48,7 @@ class Progress:
             return
         self._shown = now - self._started
         left = ""
-        if done > self._first:
+        if done - self._first > self._total / 50:  # earlier, compilation is most of the time
             left = f", {clock(self._shown * (self._total - done) / (done - self._first))} left"
         say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
 

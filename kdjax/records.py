@@ -12,6 +12,7 @@
 """
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -36,12 +37,11 @@ class RunDirectory:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def open(self, identity: dict[str, Any], details: dict[str, Any]) -> None:
+    def open(self, identity: dict[str, Any]) -> None:
         """Starts the directory, or goes on with it.
 
         Args:
             identity: what fixes the results (config, data, teachers, numerics); it must not change.
-            details: what else is worth knowing (argv, versions, device).
 
         Raises:
             BadInput: the directory belongs to another config; the message names what differs.
@@ -61,7 +61,12 @@ class RunDirectory:
         for name in ("blocks", "checkpoints", "figures"):
             (self.folder / name).mkdir(exist_ok=True)
             clear_leftovers(self.folder / name)
-        write_json(path, {"identity": identity, "details": json.loads(canonical_json(details))})
+        write_json(path, {"identity": identity, "details": {}})
+
+    def describe(self, details: dict[str, Any]) -> None:
+        """Notes what else is worth knowing beside the identity (argv, versions, device, the teachers' errors)."""
+        config = read_json(self.folder / "config.json")
+        write_json(self.folder / "config.json", {**config, "details": json.loads(canonical_json(details))})
 
     def finished(self, block: str) -> list[dict[str, Any]] | None:
         """The rows of a finished block, or None if it is not there whole."""
@@ -86,6 +91,12 @@ class RunDirectory:
             np.savez(folder / "logits.npz", **logits)  # type: ignore[arg-type]
             save_params(folder / "parameters")
 
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Writes an `.npz` file whole."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_whole(self.folder / name, buffer.getvalue())
+
     def write_tables(self) -> Any:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole; returns the rows."""
         import pandas as pd  # late: a third of a second
@@ -99,7 +110,7 @@ class RunDirectory:
         table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
         write_whole(self.folder / "results.csv", table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
         lines = sorted(history, key=lambda line: [str(line.get(key)) for key in ORDER] + [f"{line['epoch']:06d}"])
-        write_whole(self.folder / "history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
         return table
 
     def add_timing(self, name: str, seconds: float) -> None:
@@ -154,7 +165,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole."""
-    write_whole(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def surroundings() -> dict[str, Any]:

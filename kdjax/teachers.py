@@ -12,15 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import checkpoints, metrics, models, records, train
+from kdjax import blocks, checkpoints, metrics, models, records, train
 from kdjax.config import NUMERICS, BadInput, TeacherConfig, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import Busy, check_manifest, lock, whole_folder
 from kdjax.progress import Progress, clock, say
-
-CHECKPOINT_SECONDS = 30.0
-"""Seconds between checkpoints: what a kill can cost."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -49,6 +45,19 @@ def ensemble_logits(
     return np.mean([teacher.logits(images) for teacher in teachers], axis=0, dtype=np.float64).astype(np.float32)
 
 
+def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
+    """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, `NUMERICS`."""
+    facts = {
+        "config": config,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "data": dataset.fingerprint,
+        "num_classes": dataset.num_classes,
+        "numerics": NUMERICS,
+    }
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+
 def find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, out: Path) -> Teacher:
     """The teacher of this recipe and seed on this dataset's training images; trained if `out` does not hold it.
 
@@ -59,25 +68,16 @@ def find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset:
         dataset: what it learns; its hold-out and test images are never trained on.
         out: it is kept in `out/teachers/FINGERPRINT/`.
     """
-    facts = {
-        "config": config,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "data": dataset.fingerprint,
-        "num_classes": dataset.num_classes,
-        "numerics": NUMERICS,
-    }
-    fingerprint = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
-    folder = out / "teachers" / fingerprint[:16]
+    folder = out / "teachers" / fingerprint(config, learning_rate, seed, dataset)[:16]
     records.make_folder(folder.parent)
     guard = folder.with_name(f"{folder.name}.lock")
     try:
         with lock(guard):
-            return _find_or_train(config, learning_rate, seed, dataset, folder, fingerprint)
+            return _find_or_train(config, learning_rate, seed, dataset, folder)
     except Busy as busy:
         say(f"waiting for a teacher that another process is training ({busy})")
         with lock(guard, wait=True):
-            return _find_or_train(config, learning_rate, seed, dataset, folder, fingerprint)
+            return _find_or_train(config, learning_rate, seed, dataset, folder)
 
 
 def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
@@ -112,9 +112,7 @@ def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
         checkpoints.save(temporary / "parameters", params)
 
 
-def _find_or_train(
-    config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, folder: Path, fingerprint: str
-) -> Teacher:
+def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, folder: Path) -> Teacher:
     if folder.exists():
         try:
             teacher = load(folder, dataset)
@@ -124,18 +122,19 @@ def _find_or_train(
         except BadInput as damage:
             say(f"teacher is trained again: {damage}")
     begin = time.perf_counter()
-    program = train.program_for(config, dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images), 1)
+    program = blocks.program_for(config, dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images), 1)
     blank = np.zeros((len(dataset.train.images), dataset.num_classes), np.float32)  # hard labels alone: never looked at
-    transfer_set = train.TransferSet(*map(jnp.asarray, (*dataset.train, blank)))
+    transfer_set = blocks.TransferSet(*map(jnp.asarray, (*dataset.train, blank)))
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
-        trained = train_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
+        trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
     test_logits = np.asarray(program.logits(trained.state, dataset.test.images))[0]
-    require(int(trained.state.failed_at[0]) < 0, f"the teacher's loss was not finite at step {int(trained.state.failed_at[0])}: lower --teacher.learning-rate")
+    failed_at = int(trained.state.failed_at[0])
+    require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower --teacher.learning-rate")
     info = {
-        "fingerprint": fingerprint,
+        "fingerprint": fingerprint(config, learning_rate, seed, dataset),
         "dataset": dataset.name,
         "data": dataset.fingerprint,
         "description": dataset.description,
@@ -152,61 +151,16 @@ def _find_or_train(
     }
     save(folder, params, info)
     kept.clear()
-    say(f"teacher {fingerprint[:12]} trained in {clock(info['seconds'])}: {info['test']['errors']} test errors; kept in {folder}")
-    return load(folder, dataset)
-
-
-def train_with_checkpoints(
-    program: train.Program,
-    transfer_set: train.TransferSet,
-    setting: train.Setting,
-    seed: int,
-    epochs: int,
-    kept: checkpoints.Checkpoints,
-    progress: Progress,
-    monitor: train.Monitor | None = None,
-    done_before: float = 0.0,
-) -> train.Fit:
-    """`train.fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and shows progress.
-
-    Args:
-        done_before: steps of other blocks already shown as done by `progress`.
-    """
-    begun = train.start(program, seed, epochs)
-    found = kept.latest(begun, say)
-    if found is not None:
-        begun = found._replace(history=train.History(*map(np.array, found.history)))
-        say(f"goes on from step {int(begun.state.step)}")
-    last_saved = time.monotonic()
-
-    def after_chunk(fit: train.Fit, step: int) -> None:
-        nonlocal last_saved
-        if time.monotonic() - last_saved >= CHECKPOINT_SECONDS:
-            kept.save(step, fit)
-            last_saved = time.monotonic()
-        progress.update(done_before + step, _note(fit, step // program.steps_per_epoch))
-
-    return train.fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
-
-
-def _note(fit: train.Fit, epoch: int) -> str:
-    if epoch == 0:
-        return "first epoch"
-    rates = 100 * fit.history.error_rate[epoch - 1]
-    spread = f"{rates.min():.2f}" if len(rates) == 1 else f"{rates.min():.2f} to {rates.max():.2f}"
-    note = f"epoch {epoch}, {spread} % errors on training batches"
-    counted = fit.history.monitor_errors[:epoch]
-    counted = counted[~np.isnan(counted).any(axis=1)]
-    if len(counted):
-        note += f", {counted[-1].min():.0f} to {counted[-1].max():.0f} on monitored images"
-    return note
+    teacher = load(folder, dataset)
+    say(f"teacher {teacher.name} trained in {clock(info['seconds'])}: {info['test']['errors']} test errors; kept in {folder}")
+    return teacher
 
 
 def _logits(config: TrainConfig, num_classes: int) -> Any:
     @jax.jit
     def logits(params: Any, images: jax.Array) -> jax.Array:
         model = models.mlp(config, images.shape[1:], num_classes)
-        return train.evaluate(model, params, {}, images)
+        return blocks.evaluate(model, params, {}, images)
 
     return logits
 

@@ -1,4 +1,4 @@
-"""Downloads against a real HTTP server on loopback: every way for a transfer to go wrong ends soon, and leaves no file."""
+"""Downloads against a real HTTP server on loopback: each way to go wrong ends soon, and leaves no file."""
 
 import contextlib
 import dataclasses
@@ -11,11 +11,11 @@ import threading
 import time
 
 import pytest
-from test_datasets_raw import assert_same, write_idx
 
 from kdjax.config import BadInput, DataConfig
 from kdjax.datasets import CATALOG, load
 from kdjax.datasets.download import Unavailable, check_online, fetch
+from tests.test_datasets_raw import assert_same, write_idx
 
 CONTENT = bytes(range(256)) * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -150,13 +150,13 @@ def test_the_defaults_keep_the_promise_of_30_seconds():
 def test_offline_is_said_soon(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
-        with pytest.raises(Unavailable, match="127.0.0.1 cannot be reached"):
+        with pytest.raises(Unavailable, match=r"127.0.0.1 cannot be reached"):
             check_online([f"http://127.0.0.1:{unused.getsockname()[1]}/"])
 
     unanswered = queue.Queue()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: unanswered.get())
     start = time.monotonic()
-    with pytest.raises(Unavailable, match="example.invalid cannot be reached"):
+    with pytest.raises(Unavailable, match=r"example.invalid cannot be reached"):
         check_online(["http://example.invalid/"], patience=0.2)
     assert time.monotonic() - start < 1
     unanswered.put([])
@@ -210,7 +210,7 @@ def test_a_dataset_is_downloaded_once(official, name):
 @pytest.mark.parametrize("answer", [missing, wrong, cut_off, hanging])
 def test_a_failed_download_leaves_nothing_and_only_auto_goes_on(official, answer, caplog):
     official.answer = answer
-    with pytest.raises(BadInput, match="train-images-idx3-ubyte.gz"):
+    with pytest.raises(BadInput, match=r"train-images-idx3-ubyte.gz"):
         load(config(official))
     assert [path.name for path in official.data.iterdir()] == [".lock"]
     found = load(config(official, "auto"))
@@ -229,7 +229,7 @@ def test_damaged_data_are_downloaded_again_but_never_replaced_by_others(official
     record.write_bytes(whole[:-1] + b"?")
     official.answer = missing
     for name in ("mnist", "auto"):
-        with pytest.raises(BadInput, match="differs from what was written.*cannot be prepared again") as caught:
+        with pytest.raises(BadInput, match=r"differs from what was written.*cannot be prepared again") as caught:
             load(config(official, name))
         assert "\n" not in str(caught.value)
     official.answer = None

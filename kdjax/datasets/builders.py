@@ -97,10 +97,11 @@ def prepare(spec: Spec, folder: Path, files: Mapping[str, RawFile], origin: str)
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 FAMILIES[spec.layout](spec, temporary, files).download_and_prepare()
             (temporary / SOURCE).write_text(json.dumps({"digest": digest(files), "origin": origin}))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("; writing")[0]
         raise BadInput(
-            f"{spec.title} cannot be prepared in {folder.parent} ({error.strerror or error}): make room or choose another "
-            "--data-dir"
+            f"{spec.title} cannot be prepared in {folder.parent} ({reason or error}): make room there, or choose "
+            "another --data-dir"
         ) from None
 
 
@@ -123,7 +124,7 @@ def read_prepared(spec: Spec, folder: Path) -> dict[str, Split]:
     splits = {}
     for name in ("train", "test"):
         source = builder.as_data_source(name)
-        # Record by record into place: half the memory of a list of records that is joined afterwards, and half the time.
+        # Record by record into place: half the memory, and half the time, of a list of records that is joined later.
         room = len(source) * RECORD
         images, labels = np.empty((room, *spec.shape), np.uint8), np.empty(room, np.int32)
         end = 0

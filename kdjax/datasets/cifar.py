@@ -29,7 +29,7 @@ def parse_cifar(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
         names = unzipped(files[CIFAR_META]).decode(errors="replace").split()
         require(
             names == list(spec.class_names),
-            f"{files[CIFAR_META].where} lists other classes than {spec.title}'s {', '.join(spec.class_names)}; get it again",
+            f"{files[CIFAR_META].where} lists other classes than {', '.join(spec.class_names)}: get {spec.title}'s own",
         )
     batches = [_batch(spec, files[name]) for name in CIFAR_TRAIN]
     train = Split(*(np.concatenate(part) for part in zip(*batches, strict=True)))
@@ -65,7 +65,7 @@ def _batch(spec: Spec, file: RawFile) -> Split:
     data = unzipped(file)
     require(
         len(data) % record == 0,
-        f"{file.where} is truncated or no batch of {spec.title}: it has {len(data):,} bytes, not a multiple of {record:,}; "
+        f"{file.where} is truncated or not {spec.title}'s: it has {len(data):,} bytes, no multiple of {record:,}; "
         "get it again",
     )
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)

@@ -39,7 +39,7 @@ class _Refused(_Failed):
 
 
 def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
-    """Raises `Unavailable` unless one of the hosts (or the proxy on the way) can be reached within `patience` seconds."""
+    """Raises `Unavailable` unless one of the hosts (or the proxy on the way) can be reached in `patience` seconds."""
 
     def connect(url: str) -> Callable[[queue.Queue[Any]], None]:
         def work(answers: queue.Queue[Any]) -> None:
@@ -126,7 +126,8 @@ def _attempt(url: str, stall: float) -> bytes:
 
     def request(blocks: queue.Queue[Any]) -> None:
         try:
-            with urllib.request.urlopen(url, timeout=stall) as response:
+            # The socket's own timeout only ends a thread that nobody waits for any more.
+            with urllib.request.urlopen(url, timeout=2 * stall) as response:
                 blocks.put(int(response.headers.get("Content-Length") or 0))
                 while block := response.read(BLOCK):
                     blocks.put(block)
@@ -172,7 +173,7 @@ def _start(work: Callable[[queue.Queue[Any]], None], answers: queue.Queue[Any]) 
 
 @contextlib.contextmanager
 def _progress(url: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to be told of each block's bytes: it moves a bar on a terminal; elsewhere one line is logged."""
+    """Yields a function to be told of each block's size: it moves a bar on a terminal; elsewhere one line is logged."""
     if not sys.stderr.isatty():
         logger.info("downloading %s (%.1f MB)", url, total / 1e6)
         yield lambda _: None

@@ -22,8 +22,8 @@ def parse_idx(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
     """The splits `train` and `test` in four IDX files, keyed by their official names.
 
     Raises:
-        BadInput: a file is truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or there are
-            more images than labels or the reverse. The message names the file.
+        BadInput: a file is truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or the
+            numbers of images and labels differ. The message names the file.
     """
     train_images, train_labels, test_images, test_labels = (files[name] for name in IDX_FILES)
     return {
@@ -54,9 +54,9 @@ def read_idx(file: RawFile, dimensions: int) -> UInt8[np.ndarray, "..."]:
     require(len(data) >= start, f"{file.where} is truncated: its header has {len(data)} of {start} bytes; get it again")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     expected = start + math.prod(shape)  # Python integers: a corrupt header can't overflow
+    fault = "truncated" if len(data) < expected else "too long"
     require(
         len(data) == expected,
-        f"{file.where} is {'truncated' if len(data) < expected else 'too long'}: it has {len(data):,} bytes, its header "
-        f"says {expected:,}; get it again",
+        f"{file.where} is {fault}: it has {len(data):,} bytes, its header says {expected:,}; get it again",
     )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -50,9 +50,9 @@ def read_raw_folder(spec: Spec, folder: Path) -> dict[str, RawFile]:
     missing = [name for name in wanted if name not in found]
     if missing:
         unread = f" ({unreadable[0].filename} cannot be read)" if unreadable else ""
-        unnamed = "" if _takes_unnamed(spec) else f" in a folder named {spec.name}"
+        where = "in it or below" if _takes_unnamed(spec) else f"in a folder named {spec.name}"
         raise BadInput(
-            f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz){unnamed}, nor below it{unread}; put the official "
+            f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz) {where}{unread}; put the official "
             "files there, or leave out --raw-dir and KDJAX_RAW_DIR"
         )
     return {name: RawFile(str(found[name]), _read(found[name])) for name in (*wanted, *optional) if name in found}
@@ -109,7 +109,8 @@ def checked_split(
     require(len(images) > 0, f"{images_where} holds no images: get it again")
     require(
         len(images) == len(labels),
-        f"{images_where} holds {len(images):,} images, {labels_where} {len(labels):,} labels: they do not belong together",
+        f"{images_where} holds {len(images):,} images, {labels_where} {len(labels):,} labels: get a pair that belongs "
+        "together",
     )
     expected, found = ("×".join(map(str, shape)) for shape in (spec.shape, images.shape[1:]))
     require(
@@ -127,8 +128,9 @@ def checked_split(
 def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
     """Files in `folder` that may be the dataset's, the best first; errors met on the way go to `unreadable`."""
 
-    def rank(path: Path) -> tuple[bool, int, bool, str]:
-        return _named_after(folder, path) != spec.name, len(path.parts), path.suffix == ".gz", str(path)
+    def rank(path: Path) -> tuple[bool, int, str]:
+        # In alphabetical order a file comes before its .gz.
+        return _named_after(folder, path) != spec.name, len(path.parts), str(path)
 
     names = IDX_FILES if spec.layout == "idx" else (*CIFAR_TRAIN, CIFAR_TEST, CIFAR_META, CIFAR_ARCHIVE)
     paths = (Path(parent) / file for parent, _, files in os.walk(folder, onerror=unreadable.append) for file in files)

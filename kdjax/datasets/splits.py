@@ -55,13 +55,15 @@ def cut(train: Split, holdout: int, train_images: int | None) -> tuple[Split, Sp
     left = total - holdout
     require(
         left > 0,
-        f"--holdout {holdout} is not allowed: there are {total:,} training images, and some must be left; give at most {total - 1}",
+        f"--holdout {holdout} is not allowed: there are {total:,} training images, and some must be left; give at most "
+        f"{total - 1}",
     )
     if train_images is not None:
         kept = "" if holdout == 0 else f" after a hold-out of {holdout:,}"
         require(
             train_images <= left,
-            f"--train-images {train_images} is not allowed: there are {left:,} training images{kept}; give at most {left}",
+            f"--train-images {train_images} is not allowed: there are {left:,} training images{kept}; give at most "
+            f"{left}",
         )
     return _take(train, slice(0, left if train_images is None else train_images)), _take(train, slice(left, total))
 

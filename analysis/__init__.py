@@ -1,0 +1,1 @@
+"""Reads run directories, draws, judges; `python -m analysis.NAME`."""

@@ -1,0 +1,196 @@
+"""How every figure of the project looks: colours that colour-blind readers can tell apart, type that survives half width."""
+
+import contextlib
+import io
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from kdjax.files import write_whole
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito (2008), without the yellow that white paper swallows."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""A second sign beside the colour, for print without colour."""
+GREY = "#6E6E6E"
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 9.5,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # letters stay text
+    "axes.unicode_minus": True,
+}
+
+
+@contextlib.contextmanager
+def applied() -> Iterator[None]:
+    """The style, on matplotlib's own defaults whatever the reader's settings are; nothing is left changed."""
+    with matplotlib.rc_context(matplotlib.rcParamsDefault | STYLE):
+        yield
+
+
+def figure(width: float, height: float) -> Figure:
+    """A figure in inches that no window system and no global state knows of."""
+    return Figure(figsize=(width, height))
+
+
+def title(figure: Figure, what: str, where: str) -> None:
+    """What is seen, and below it on which data, wrapped to the figure's width."""
+    columns = int(figure.get_figwidth() * 13)
+    lines = [line for text in (what, where) for line in textwrap.wrap(text, columns)]
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.02, ha="left")
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes `name.png` and `name.pdf` whole; the same figure gives the same bytes (no dates inside)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata=metadata)
+        write_whole(folder / f"{name}.{kind}", content.getvalue())
+        paths.append(folder / f"{name}.{kind}")
+    return paths
+
+
+def shade(temperature: float, temperatures: Sequence[float]) -> str:
+    """A temperature's colour: dark blue to yellow-green in the order of `temperatures`, vermilion for ∞ (logit matching)."""
+    if math.isinf(temperature):
+        return PALETTE[1]
+    return to_hex(matplotlib.colormaps["viridis"](0.9 * temperatures.index(temperature) / len(temperatures)))
+
+
+class TemperatureAxis:
+    """log₂ T across, each temperature labelled with itself, and ∞ behind a break at the right."""
+
+    def __init__(self, temperatures: Sequence[float]):
+        self.temperatures = sorted({float(value) for value in temperatures if not math.isnan(value)})
+        self._finite = [value for value in self.temperatures if math.isfinite(value)]
+        logs = np.log2(self._finite) if self._finite else np.zeros(1)
+        self._infinity = float(logs.max() + max(1.0, 0.18 * np.ptp(logs))) if self._finite else 0.0
+        self._span = (self._infinity if self.has_infinity else float(logs.max())) - float(logs.min())
+
+    @property
+    def has_infinity(self) -> bool:
+        return math.inf in self.temperatures
+
+    def place(self, temperature: float) -> float:
+        """Where a temperature stands on the axis."""
+        return self._infinity if math.isinf(temperature) else math.log2(temperature)
+
+    def nudge(self, index: int, count: int) -> float:
+        """A shift that keeps the error bars of several curves apart, and within half the way to the next temperature."""
+        places = [self.place(value) for value in self.temperatures]
+        step = min([0.018 * max(self._span, 1.0), *(np.diff(places) / 2 / count)])
+        return (index - (count - 1) / 2) * step
+
+    def spread(self, count: int) -> list[float]:
+        """At most `count` of the temperatures, the outermost among them, as evenly as they come."""
+        places = np.array([self.place(value) for value in self.temperatures])
+        wanted = np.linspace(places[0], places[-1], count)
+        return [self.temperatures[i] for i in sorted({int(np.abs(places - at).argmin()) for at in wanted})]
+
+    def dress(self, axes: Axes, label: bool = True, crowded: float = 0.06) -> None:
+        """Ticks, limits and the break. Labels stand `crowded` of the axis apart or more; powers of two have precedence."""
+        span = max(self._span, 1.0)
+        places = [self.place(value) for value in self.temperatures]
+        shown: list[float] = []
+        for place in sorted(places, key=lambda place: (place not in (places[0], places[-1]), place % 1 != 0, place)):
+            if all(abs(place - other) >= crowded * span for other in shown):
+                shown.append(place)
+        names = ["∞" if math.isinf(value) else f"{value:g}" for value in self.temperatures]
+        axes.set_xticks(places, [name if place in shown else "" for name, place in zip(names, places, strict=True)])
+        axes.set_xlim(min(places) - 0.06 * span, max(places) + 0.06 * span)
+        if label:
+            axes.set_xlabel("temperature T (logits)")
+        if self.has_infinity and self._finite:
+            middle = (self.place(self._finite[-1]) + self._infinity) / 2
+            trans = axes.get_xaxis_transform()
+            axes.plot([middle] * 2, [0, 0], ls="", marker=[(-0.5, -1), (0.5, 1)], ms=9, mec="white", mew=5, transform=trans, clip_on=False)
+            for shift in (-0.012, 0.012):
+                at = middle + shift * span
+                axes.plot([at], [0], ls="", marker=[(-0.5, -1), (0.5, 1)], ms=9, mec="black", mew=1, transform=trans, clip_on=False)
+
+
+def log_axis(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers: call it after drawing. Ranges under a decade get evenly spaced numbers."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if high < 10 * low else LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def legend(figure: Figure) -> None:
+    """One legend for all panels, below them: never over data."""
+    found = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found.update({label: handle for handle, label in zip(handles, labels, strict=True) if label not in found})
+    if found:
+        columns = max(1, min(len(found), int(figure.get_figwidth() * 11.5 / (max(map(len, found)) + 4))))
+        figure.set_figheight(figure.get_figheight() + 0.22 * math.ceil(len(found) / columns))  # room taken from no panel
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+
+
+def curve(
+    axes: Axes,
+    axis: TemperatureAxis,
+    temperatures: Sequence[float],
+    means: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    *,
+    label: str = "",
+    index: int = 0,
+    nudge: float = 0.0,
+    thin: bool = False,
+) -> None:
+    """Means with intervals against T; the step to ∞ is dotted, because no distance is meant. nan bounds draw no bar."""
+    colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+    x = np.array([axis.place(value) + nudge for value in temperatures])
+    y, low, high = (np.asarray(values, float) for values in (means, lows, highs))
+    finite = np.isfinite(temperatures)
+    width = 1.0 if thin else 1.8
+    axes.plot(x[finite], y[finite], color=colour, lw=width, alpha=0.6 if thin else 1)
+    if not finite.all():
+        axes.plot(x[-2:], y[-2:], color=colour, lw=width, ls=":", alpha=0.6 if thin else 1)
+    axes.plot(x, y, ls="", marker=marker, color=colour, ms=3.5 if thin else 6, label=label or None, alpha=0.6 if thin else 1)
+    known = ~np.isnan(low) & ~np.isnan(y)
+    if known.any() and not thin:
+        bars = np.stack([y - low, high - y])[:, known]
+        axes.errorbar(x[known], y[known], bars, ls="", color=colour, elinewidth=1.2, capsize=3)
+
+
+def band(axes: Axes, mean: float, low: float, high: float, *, colour: str = GREY, ls: str = "--", label: str = "") -> None:
+    """A level across the axes, with its interval where one is known."""
+    axes.axhline(mean, color=colour, ls=ls, lw=1.4, label=label or None, zorder=1.5)
+    if not math.isnan(low):
+        axes.axhspan(low, high, color=colour, alpha=0.15, lw=0, zorder=0.5)

@@ -1,0 +1,242 @@
+"""From the rows of `results.csv` to a table a reader can trust: mean, interval, n, and the paired difference from hard labels."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import stats
+from kdjax.config import require
+
+SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
+"""The columns that name a setting; runs of one setting differ in teacher and seed."""
+RUN = ["teacher", "seed"]
+
+
+class Summary(NamedTuple):
+    """A table and what has to be said beside it."""
+
+    rows: pd.DataFrame
+    """One row a setting: SETTING, mean, low, high, n, failed, and difference, difference_low, difference_high, difference_n, p, p_holm,
+    differs (nan, False where there is no hard baseline to pair with)."""
+    notes: tuple[str, ...]
+    """Sentences to print below the table."""
+
+
+def check(results: pd.DataFrame, source: str = "results.csv") -> None:
+    """Refuses a table that has no rows, lacks a column, or holds text where numbers belong."""
+    columns = [*SETTING, *RUN, "test_errors", "failed_at"]
+    missing = [column for column in columns if column not in results]
+    require(not missing, f"{source} lacks the columns {', '.join(missing)}: it is no result of a temperature sweep, or damaged")
+    require(len(results), f"{source} holds no run yet: let the experiment finish a block")
+    numbers = [column for column in columns if column not in ("teacher", "objective")]
+    damaged = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
+    damaged += [column for column in ("width", "seed", "test_errors") if column not in damaged and results[column].isna().any()]
+    damaged += [] if results["objective"].isin(["hard", "soft"]).all() else ["objective"]
+    require(not damaged, f"{source} is damaged in the columns {', '.join(damaged)}: give the experiment's command again")
+
+
+def settings(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
+    """Each setting with its runs, indexed by teacher and seed: by width, hard labels first, then by temperature."""
+    ordered = results.sort_values(SETTING, na_position="first", kind="stable")
+    groups = ordered.groupby(SETTING, sort=False, dropna=False)
+    return [(runs.iloc[0][SETTING], runs.set_index(RUN)) for _, runs in groups]
+
+
+def mean_over_runs(values: pd.Series) -> stats.Interval:
+    """Mean and interval of one column of finished runs, indexed by teacher and seed.
+
+    One teacher: over seeds (about this teacher, then). Several, each with the same seeds: `stats.crossed_interval`. Several with
+    different seeds: over the teachers' means, or over runs where each has a teacher of its own.
+    """
+    return stats.crossed_interval(_grid(values))
+
+
+def from_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:
+    """The paired difference of a setting from hard labels, over the teachers and seeds that both have; None if there are none."""
+    left, right = finished(runs)[column], finished(hard)[column]
+    shared = left.index.intersection(right.index)
+    if shared.empty:
+        return None
+    a, b = _grid(left[shared]), _grid(right[shared])
+    one_axis = min(a.shape) == 1  # with one teacher the seeds are independent, and signs may flip
+    return stats.paired_difference(a.ravel(), b.ravel()) if one_axis else stats.paired_difference(a, b)
+
+
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose loss stayed finite."""
+    return runs[runs["failed_at"] < 0]
+
+
+def baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:
+    """The hard-label runs of a setting's width and learning rate, indexed by teacher and seed; empty if there are none."""
+    same = (results["width"] == setting["width"]) & (results["learning_rate"] == setting["learning_rate"])
+    return results[same & (results["objective"] == "hard")].set_index(RUN)
+
+
+def summarise(results: pd.DataFrame) -> Summary:
+    """The table of a sweep. Failed runs are counted and left out of every mean."""
+    check(results)
+    rows = []
+    for setting, runs in settings(results):
+        good = finished(runs)
+        found = mean_over_runs(good["test_errors"]) if len(good) else stats.Interval(*[math.nan] * 3, 0, *[math.nan] * 2)
+        row = {**setting, "mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "failed": len(runs) - len(good)}
+        hard = baseline(results, setting) if setting["objective"] == "soft" else runs.iloc[:0]
+        paired = from_hard(runs, hard)
+        if paired:
+            row |= {"difference": paired.mean, "difference_low": paired.low, "difference_high": paired.high}
+            row |= {"difference_n": paired.n, "p": paired.p}
+        rows.append(row | {"differs": bool(paired and paired.differs)})
+    frame = pd.DataFrame(rows).reindex(columns=_COLUMNS)
+    frame["p_holm"] = frame.groupby("width")["p"].transform(lambda p: stats.holm(p.to_numpy()))
+    return Summary(frame, _notes(results, frame))
+
+
+def tuned(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The runs of the setting with the lowest mean hold-out errors in each group of equal `by` columns.
+
+    A setting with a failed run is not chosen; of equal settings the first in the table's order is. Empty without a hold-out.
+    """
+    if "holdout_errors" not in results:
+        return results.iloc[:0]
+    bad = results["failed_at"].ge(0) | results["holdout_errors"].isna()
+    whole = results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
+    if whole.empty:
+        return whole
+    means = whole.groupby(SETTING, dropna=False)["holdout_errors"].transform("mean")
+    ordered = whole.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
+    best = ordered.drop_duplicates(list(by))[SETTING]
+    return whole.merge(best, on=SETTING)  # pandas joins nan to nan
+
+
+def to_text(summary: Summary) -> str:
+    """The table in aligned columns, for a terminal."""
+    header, cells = _cells(summary.rows)
+    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *cells]]
+    lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
+    return "\n".join([*lines, "", *summary.notes]) + "\n"
+
+
+def to_markdown(summary: Summary) -> str:
+    """The table in Markdown."""
+    header, cells = _cells(summary.rows)
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---:"] * len(header), *cells]]
+    return "\n".join([*lines, "", *(f"* {note}" for note in summary.notes)]) + "\n"
+
+
+def name_setting(setting: pd.Series, *also: str) -> str:
+    """A setting in words: `T = 4` or `hard labels`, with the columns of `also` that vary."""
+    name = "hard labels" if setting["objective"] == "hard" else f"T = {number(setting['temperature'])}"
+    extra = [f"{_HEADER[column]} {number(setting[column])}" for column in also if not pd.isna(setting[column])]
+    return ", ".join([name, *extra])
+
+
+def number(value: float) -> str:
+    """A number as it is printed: ∞ for infinity, a dash for nan."""
+    if math.isnan(value):
+        return "–"
+    return ("−" if value < 0 else "") + ("∞" if math.isinf(value) else f"{abs(value):g}")
+
+
+_COLUMNS = [*SETTING, "mean", "low", "high", "n", "failed"]
+_COLUMNS += ["difference", "difference_low", "difference_high", "difference_n", "p", "p_holm", "differs"]
+_HEADER = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
+
+
+def _grid(values: pd.Series) -> np.ndarray:
+    """`[teachers, seeds]`, or one column where teachers and seeds do not make a full grid."""
+    table = values.astype(float).unstack("seed")
+    if not table.isna().any(axis=None):
+        return table.to_numpy()
+    return table.mean(axis=1).to_numpy()[:, None]
+
+
+def _varying(rows: pd.DataFrame) -> list[str]:
+    soft = rows[rows["objective"] == "soft"]
+    return [column for column in ("soft_weight", "learning_rate") if (rows if column == "learning_rate" else soft)[column].nunique() > 1]
+
+
+def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and cells; a column in which nothing varies or happens is left out."""
+    varying, failed, paired = _varying(rows), bool(rows["failed"].any()), bool(rows["difference"].notna().any())
+    header = ["units", "T", *(_HEADER[column] for column in varying), "test errors", "95 % interval", "n"]
+    header += ["failed"] * failed + ["from hard labels", "95 % interval", "n", "p (Holm)", ""] * paired
+    cells = []
+    for _, row in rows.iterrows():
+        hard = row["objective"] == "hard"
+        cell = [number(row["width"]), "hard labels" if hard else number(row["temperature"])]
+        cell += ["–" if hard and column == "soft_weight" else number(row[column]) for column in varying]
+        cell += [_fixed(row["mean"]) if row["n"] else "failed", _range(row["low"], row["high"]), str(row["n"])]
+        cell += [str(row["failed"])] * failed
+        if paired and pd.isna(row["difference"]):
+            cell += [""] * 5
+        elif paired:
+            difference = _fixed(row["difference"], sign=True), _range(row["difference_low"], row["difference_high"], sign=True)
+            cell += [*difference, str(int(row["difference_n"])), _p(row["p_holm"])]
+            cell += [("fewer" if row["difference"] < 0 else "more") if row["differs"] else ""]
+        cells.append(cell)
+    return header, cells
+
+
+def _notes(results: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
+    teachers, seeds = results["teacher"].nunique(), results["seed"].nunique()
+    over = f"{_count(seeds, 'seed')}, {_count(teachers, 'teacher')}"
+    if seeds * teachers == 1:
+        notes = [f"{over}: nothing is known about spread, and no difference is called one."]
+    elif teachers == 1:
+        notes = [f"{over}: t intervals over seeds, about this teacher; another teacher is another draw."]
+    else:
+        notes = [f"{over}: t intervals over teachers and seeds."]
+    if rows["difference"].notna().any() and seeds * teachers > 1:
+        notes.append("From hard labels: paired by seed and teacher; called fewer or more only where the interval excludes zero.")
+    if rows["failed"].any():
+        notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
+    return (*notes, *_holdout_notes(results, rows))
+
+
+def _holdout_notes(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """What the hold-out would choose at each width, and what that choice scores on the test set."""
+    notes = []
+    varying = _varying(rows)
+    for width, chosen in tuned(results[results["objective"] == "soft"], by=["width"]).groupby("width"):
+        setting, runs = settings(chosen)[0]
+        test = rows[(rows["width"] == width) & (rows["objective"] == "soft")]
+        mine = _row(test, setting)
+        best = test.loc[test["mean"].idxmin()]
+        note = f"{number(width)} units: the hold-out chooses {name_setting(setting, *varying)} ({_fixed(runs['holdout_errors'].mean())}"
+        note += f" hold-out errors), which scores {_fixed(mine['mean'])} {_range(mine['low'], mine['high'])} on the test set".replace("  ", " ")
+        hard = tuned(results[(results["objective"] == "hard") & (results["width"] == width)], by=["width"])
+        paired = from_hard(runs, hard.set_index(RUN)) if len(hard) else None
+        if paired:
+            note += f", {_fixed(paired.mean, sign=True)} {_range(paired.low, paired.high, sign=True)} from hard labels".replace("  ", " ")
+        if best.name != mine.name:
+            note += f"; fewest on the test set itself: {name_setting(best, *varying)}, {_fixed(best['mean'])}"
+        notes.append(note + ".")
+    return notes
+
+
+def _row(rows: pd.DataFrame, setting: pd.Series) -> pd.Series:
+    same = np.logical_and.reduce([(rows[name] == setting[name]) | (rows[name].isna() & pd.isna(setting[name])) for name in SETTING])
+    return rows[same].iloc[0]
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
+
+
+def _fixed(value: float, sign: bool = False) -> str:
+    """One decimal; a true minus sign."""
+    text = f"{value:+.1f}" if sign else f"{value:.1f}"
+    return "–" if math.isnan(value) else text.replace("-", "−")
+
+
+def _range(low: float, high: float, sign: bool = False) -> str:
+    return "" if math.isnan(low) else f"[{_fixed(low, sign)}, {_fixed(high, sign)}]"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

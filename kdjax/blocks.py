@@ -1,0 +1,275 @@
+"""A block: one seed × K settings of one architecture, trained as one program, in chunks, from any checkpoint."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from kdjax import checkpoints, models, transforms
+from kdjax.config import TrainConfig
+from kdjax.models import Model, ModelState, Params
+from kdjax.progress import Progress, say
+from kdjax.train import Batch, Metrics, Objective, Purpose, Setting, State, hinton, make_optimizer, make_step, run_key
+
+EVALUATION_BATCH = 1000
+"""Images scored at a time: bounds the memory of an evaluation."""
+CHUNK_SECONDS = 1.5
+"""Time between two looks at a block: signals, progress and checkpoints wait no longer than about that."""
+CHECKPOINT_SECONDS = 30.0
+"""Seconds between checkpoints: what a kill can cost."""
+
+
+class TransferSet(NamedTuple):
+    """What students learn from, on the device: images, their labels, and the teacher's logits for them."""
+
+    images: UInt8[Array, "images height width channels"]
+    labels: Int[Array, "images"]
+    teacher_logits: Float[Array, "images classes"]
+
+
+class Program(NamedTuple):
+    """A block's compiled functions. K settings share the seed, hence initial weights, batches, masks and jitter."""
+
+    init: Callable[[int], State]
+    """seed → the state of K runs with the same initial weights."""
+    advance: Callable[..., tuple[State, Metrics]]
+    """(state, sums, transfer_set, setting, seed, order, steps) → (state, sums plus the metrics of the steps).
+
+    `order` is the epoch's order of the images (`epoch_order`), and `steps` stay within the epoch. State and sums are
+    donated.
+    """
+    logits: Callable[[State, UInt8[Array, "images height width channels"]], Float[Array, "settings images classes"]]
+    """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
+    steps_per_epoch: int
+    settings: int
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def epoch_order(seed: int | Int[Array, ""], epoch: int | Int[Array, ""], images: int) -> Int[Array, "images"]:
+    """The order in which an epoch visits the images: a permutation fixed by (seed, epoch)."""
+    return jax.random.permutation(jax.random.fold_in(run_key(seed, Purpose.ORDER), epoch), images)
+
+
+def make_program(
+    model: Model, config: TrainConfig, images: int, settings: int, objective: Objective = hinton
+) -> Program:
+    """A block of `settings` runs as one single-device program, traced once.
+
+    Args:
+        model: the network.
+        config: the recipe, closed over.
+        images: size of the transfer set.
+        settings: K.
+        objective: one loss per example.
+    """
+    steps_per_epoch = images // config.batch_size
+    step = make_step(model, config, steps_per_epoch, objective)
+    # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
+    state_axes = State(0, 0, 0, None, 0, 0)  # type: ignore[arg-type]
+    block_step = jax.vmap(step, in_axes=(state_axes, None, 0), out_axes=(state_axes, 0))
+
+    @jax.jit
+    def init(seed: Int[Array, ""]) -> State:
+        params, model_state = model.init(run_key(seed, Purpose.INIT))
+        opt_state = make_optimizer(config).init(params)
+        averaged = params if config.average else None
+        one = State(params, model_state, opt_state, jnp.zeros((), jnp.int32), averaged, jnp.full((), -1, jnp.int32))
+        stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], settings, axis=0), one)
+        return stacked._replace(step=one.step)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def advance(
+        state: State,
+        sums: Metrics,
+        transfer_set: TransferSet,
+        setting: Setting,
+        seed: Int[Array, ""],
+        order: Int[Array, "images"],
+        steps: Int[Array, ""],
+    ) -> tuple[State, Metrics]:
+        noise = run_key(seed, Purpose.NOISE)
+        last = state.step + steps
+
+        def body(carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            state, sums = carry
+            epoch, step = state.step // steps_per_epoch, state.step % steps_per_epoch
+            rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size, config.batch_size)
+            key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step)
+            taken = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set)
+            state, metrics = block_step(state, Batch(*taken, key), setting)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
+        return jax.lax.while_loop(lambda carry: carry[0].step < last, body, (state, sums))
+
+    @jax.jit
+    def logits(state: State, images: UInt8[Array, "images height width channels"]) -> Float[Array, "settings images classes"]:
+        params = state.params if state.averaged is None else state.averaged
+        return evaluate(model, params, state.model_state, images)
+
+    return Program(init, advance, logits, steps_per_epoch, settings)
+
+
+def evaluate(
+    model: Model, params: Params, model_state: ModelState, images: UInt8[Array, "images height width channels"]
+) -> Float[Array, "settings images classes"]:
+    """Logits in evaluation mode of a stack of K networks for every image, a bounded number of images at a time."""
+    count = len(images)
+    size = min(EVALUATION_BATCH, count)
+    padded = jnp.pad(images, ((0, -count % size), (0, 0), (0, 0), (0, 0)))
+
+    def some(batch: UInt8[Array, "batch height width channels"]) -> Float[Array, "settings batch classes"]:
+        def one(params: Params, model_state: ModelState) -> Float[Array, "batch classes"]:
+            return model.apply(params, model_state, transforms.to_float(batch), False)[0]
+
+        return jax.vmap(one)(params, model_state)
+
+    scored = jax.lax.map(some, padded.reshape(-1, size, *images.shape[1:]))
+    return jnp.moveaxis(scored, 0, 1).reshape(scored.shape[1], -1, scored.shape[-1])[:, :count]
+
+
+class History(NamedTuple):
+    """Learning curves of a block, on the host."""
+
+    loss: Float[np.ndarray, "epochs settings"]
+    """Mean loss over the epoch's steps; nan where not reached."""
+    error_rate: Float[np.ndarray, "epochs settings"]
+    """Share of wrong answers on the epoch's batches, in training mode; nan where not reached."""
+    monitor_errors: Float[np.ndarray, "epochs settings"]
+    """Errors on the monitored images after the epoch; nan where not counted."""
+
+
+class Fit(NamedTuple):
+    """A block on its way: all that is needed to go on, and all that is left at the end. One checkpoint."""
+
+    state: State
+    sums: Metrics
+    """Of the epoch under way."""
+    history: History
+
+
+class Monitor(NamedTuple):
+    """Images whose errors are counted now and then while training, for the curves and for nothing else."""
+
+    images: UInt8[Array, "images height width channels"]
+    labels: Int[np.ndarray, "images"]
+    every: int
+    """Epochs between counts; the last epoch is always counted."""
+
+
+def start(program: Program, seed: int, epochs: int) -> Fit:
+    """A block before its first step."""
+    shape = (epochs, program.settings)
+    history = History(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan))
+    return Fit(program.init(seed), _no_sums(program), history)
+
+
+def fit(
+    program: Program,
+    transfer_set: TransferSet,
+    setting: Setting,
+    seed: int,
+    begun: Fit,
+    after_chunk: Callable[[Fit, int], None] = lambda fit, step: None,
+    monitor: Monitor | None = None,
+    chunk_seconds: float = CHUNK_SECONDS,
+) -> Fit:
+    """Trains a block to the end, from wherever `begun` stands.
+
+    Args:
+        program: the block's compiled functions.
+        transfer_set: images, labels and teacher logits, on the device on which to run.
+        setting: K values of each hyper-parameter.
+        seed: fixes initial weights, batch order, masks and jitter.
+        begun: from `start`, or a checkpoint. Its state is used up.
+        after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
+            raises ends the training.
+        monitor: images to count errors on now and then.
+        chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
+    """
+    state, sums, history = begun
+    epochs, per_epoch, images = len(history.loss), program.steps_per_epoch, len(transfer_set.images)
+    step, chunk, order, ordered = int(state.step), 4, None, -1
+    while step < epochs * per_epoch:
+        epoch = step // per_epoch
+        if epoch != ordered:
+            order, ordered = epoch_order(seed, epoch, images), epoch
+        steps = min(chunk, (epoch + 1) * per_epoch - step)
+        begin = time.perf_counter()
+        state, sums = program.advance(state, sums, transfer_set, setting, seed, order, steps)
+        jax.block_until_ready(sums)
+        seconds = time.perf_counter() - begin
+        # Grow by doubling: the first chunk's time holds the compilation, and says nothing of a step's.
+        chunk = max(1, min(2 * chunk, int(chunk_seconds * steps / seconds)))
+        step += steps
+        if step % per_epoch == 0:
+            history.loss[epoch], history.error_rate[epoch] = (np.asarray(total) / per_epoch for total in sums)
+            sums = _no_sums(program)
+            if monitor is not None and ((epoch + 1) % monitor.every == 0 or epoch + 1 == epochs):
+                answers = np.asarray(program.logits(state, monitor.images)).argmax(-1)
+                history.monitor_errors[epoch] = (answers != monitor.labels[None]).sum(axis=1)
+        after_chunk(Fit(state, sums, history), step)
+    return Fit(state, sums, history)
+
+
+def _no_sums(program: Program) -> Metrics:
+    return Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings))
+
+
+@functools.lru_cache(maxsize=None)
+def program_for(
+    config: TrainConfig, input_shape: tuple[int, ...], num_classes: int, images: int, settings: int
+) -> Program:
+    """The block program of an MLP: equal arguments share one program, and so one trace."""
+    return make_program(models.mlp(config, input_shape, num_classes), config, images, settings)
+
+
+def fit_with_checkpoints(
+    program: Program,
+    transfer_set: TransferSet,
+    setting: Setting,
+    seed: int,
+    epochs: int,
+    kept: checkpoints.Checkpoints,
+    progress: Progress,
+    monitor: Monitor | None = None,
+    done_before: int = 0,
+) -> Fit:
+    """`fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and shows progress.
+
+    Args:
+        done_before: steps of other blocks already shown as done by `progress`.
+    """
+    begun = start(program, seed, epochs)
+    found = kept.latest(begun, say)
+    if found is not None:
+        begun = found._replace(history=History(*map(np.array, found.history)))
+        say(f"goes on from step {int(begun.state.step)}")
+    last_saved = time.monotonic()
+
+    def after_chunk(fit: Fit, step: int) -> None:
+        nonlocal last_saved
+        if time.monotonic() - last_saved >= CHECKPOINT_SECONDS:
+            kept.save(step, fit)
+            last_saved = time.monotonic()
+        progress.update(done_before + step, _note(fit, step // program.steps_per_epoch))
+
+    return fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
+
+
+def _note(fit: Fit, epoch: int) -> str:
+    if epoch == 0:
+        return "first epoch"
+    rates = 100 * fit.history.error_rate[epoch - 1]
+    spread = f"{rates.min():.2f}" if len(rates) == 1 else f"{rates.min():.2f} to {rates.max():.2f}"
+    note = f"epoch {epoch}, {spread} % errors on training batches"
+    counted = fit.history.monitor_errors[:epoch]
+    counted = counted[~np.isnan(counted).any(axis=1)]
+    if len(counted):
+        note += f", {counted[-1].min():.0f} to {counted[-1].max():.0f} on monitored images"
+    return note

@@ -1,0 +1,309 @@
+"""A grid of settings → blocks → rows: what is trained, in which block, and what is written of it."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from kdjax import blocks, checkpoints, datasets, metrics, models, records, teachers
+from kdjax.blocks import Monitor, TransferSet
+from kdjax.config import NUMERICS, SweepConfig, TeacherConfig, TrainConfig, canonical_json, require
+from kdjax.datasets import Dataset
+from kdjax.files import lock
+from kdjax.progress import Progress, clock, say
+from kdjax.teachers import Teacher
+from kdjax.train import Setting
+
+EPOCHS = {"mnist5k": 40}
+"""Epochs of a student where the user gives none: 20, but for small datasets, whose epochs have few steps."""
+TEACHER_EPOCHS = {"mnist5k": 80}
+"""The same for a teacher: 30."""
+CURVE_POINTS = 12
+"""How often at most a block's errors are counted for its learning curves."""
+
+
+class Run(NamedTuple):
+    """One setting of a grid, as its row names it."""
+
+    objective: str
+    """`hard` (labels alone) or `soft`."""
+    temperature: float
+    """nan for a hard run: it has none."""
+    soft_weight: float
+    learning_rate: float
+
+
+class Block(NamedTuple):
+    """The unit of work: one seed × K settings of one architecture. What it computes depends on nothing else."""
+
+    name: str
+    width: int
+    config: TrainConfig
+    seed: int
+    runs: tuple[Run, ...]
+    """At most `size`; the program trains `size` in any case (the last one again) and the surplus is dropped."""
+    size: int
+
+
+class Lesson(NamedTuple):
+    """A dataset with the logits of its teacher, or the mean logits of several, computed once."""
+
+    dataset: Dataset
+    teacher: str
+    """Short name of the teacher, or of several joined by +."""
+    train_logits: Float[np.ndarray, "train classes"]
+    holdout_logits: Float[np.ndarray, "holdout classes"]
+    test_logits: Float[np.ndarray, "test classes"]
+
+
+def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
+    """Asks the teacher, or the ensemble, about every image of the dataset."""
+    tables = []
+    for split in (dataset.train, dataset.holdout, dataset.test):
+        empty = np.zeros((0, dataset.num_classes), np.float32)
+        tables.append(teachers.ensemble_logits(taught_by, split.images) if len(split.images) else empty)
+    return Lesson(dataset, "+".join(teacher.name for teacher in taught_by), *tables)
+
+
+def grid(config: SweepConfig) -> list[Run]:
+    """The settings of a sweep: hard labels first, then each temperature; all at each learning rate."""
+    runs = []
+    for rate in config.rates():
+        if config.hard_labels:
+            runs.append(Run("hard", float("nan"), 0.0, rate))
+        runs += [Run("soft", temperature, weight, rate) for weight in config.soft_weights for temperature in config.temperatures]
+    return runs
+
+
+def plan(config: SweepConfig, epochs: int) -> list[Block]:
+    """The blocks of a sweep, in order. K is fixed by the config: the last block of a seed is padded, not smaller."""
+    runs = grid(config)
+    size = min(config.block_size, len(runs))
+    return [
+        Block(f"width{width}-seed{seed}-{first // size}", width, config.student(width, epochs), seed, tuple(runs[first : first + size]), size)
+        for width in config.widths
+        for seed in range(config.seeds)
+        for first in range(0, len(runs), size)
+    ]
+
+
+def setting(block: Block) -> Setting:
+    """The block's settings as arrays of K, padded with the last one."""
+    runs = [*block.runs, *[block.runs[-1]] * (block.size - len(block.runs))]
+    # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
+    temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
+    columns = (temperatures, [run.soft_weight for run in runs], [run.learning_rate for run in runs])
+    return Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+
+
+def on_device(taught: Lesson) -> TransferSet:
+    """The transfer set where the students are trained."""
+    return TransferSet(*map(jnp.asarray, (*taught.dataset.train, taught.train_logits)))
+
+
+def train_block(
+    block: Block, taught: Lesson, transfer_set: TransferSet, record: records.RunDirectory, progress: Progress, done: int
+) -> list[dict[str, Any]]:
+    """Trains a block (or goes on with it), judges its runs, and keeps it in the run directory; returns its rows."""
+    dataset = taught.dataset
+    begin = time.perf_counter()
+    shape = dataset.train.images.shape[1:]
+    program = blocks.program_for(block.config, shape, dataset.num_classes, len(dataset.train.images), block.size)
+    watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
+    monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
+    kept = checkpoints.Checkpoints(record.folder / "checkpoints" / block.name)
+    trained = blocks.fit_with_checkpoints(
+        program, transfer_set, setting(block), block.seed, block.config.epochs, kept, progress, monitor, done
+    )
+    starts = np.asarray(program.logits(program.init(block.seed), dataset.test.images))[0]
+    splits = {"test": (dataset.test, taught.test_logits), "transfer": (dataset.train, taught.train_logits)}
+    if len(dataset.holdout.images):
+        splits["holdout"] = (dataset.holdout, taught.holdout_logits)
+    logits = {key: np.asarray(program.logits(trained.state, split.images)) for key, (split, _) in splits.items()}
+    failed_at = np.asarray(trained.state.failed_at)
+    rows, history = [], []
+    for index, run in enumerate(block.runs):
+        names = {"width": block.width, "teacher": taught.teacher, "seed": block.seed, **_named(run)}
+        row: dict[str, Any] = {**names, "epochs": block.config.epochs}
+        for key, (split, table) in splits.items():
+            row |= {f"{key}_{measure}": value for measure, value in metrics.judge(logits[key][index], split.labels, table).items()}
+        row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
+        row["soft_target_entropy"] = None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
+        row["failed_at"] = int(failed_at[index])
+        rows.append(row)
+        history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
+    kept_logits = {"test": logits["test"][: len(block.runs)]}
+    record.finish(block.name, rows, history, kept_logits, lambda folder: checkpoints.save(folder, trained.state.params))
+    kept.clear()
+    record.add_timing(block.name, time.perf_counter() - begin)
+    return rows
+
+
+def _named(run: Run) -> dict[str, Any]:
+    temperature = None if run.objective == "hard" else run.temperature
+    return {**run._asdict(), "temperature": temperature}
+
+
+def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
+    for epoch in range(len(history.loss)):
+        measures = (history.loss, history.error_rate, history.monitor_errors)
+        values = [float(measure[epoch, index]) for measure in measures]
+        loss, rate, monitored = (float(f"{value:.9g}") if np.isfinite(value) else None for value in values)
+        yield {"epoch": epoch + 1, "loss": loss, "transfer_error_rate": rate, "monitor_errors": monitored}
+
+
+class Sweep(NamedTuple):
+    """A sweep that is ready to train: what the config became once the data were seen."""
+
+    config: SweepConfig
+    dataset: Dataset
+    teacher_config: TrainConfig
+    given: tuple[Teacher, ...]
+    """Teachers named by the user; none: one is found or trained."""
+    blocks: list[Block]
+    identity: dict[str, Any]
+    """What fixes the results: it names the run directory and must not change under the same name."""
+    folder: Path
+
+
+def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep:
+    """Reads the data, settles the defaults that depend on them, and refuses what cannot work before anything is trained."""
+    dataset = datasets.load(config.data)
+    say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+    count = len(dataset.train.images)
+    require(config.batch_size <= count, f"--batch-size {config.batch_size} is more than the {count:,} training images")
+    teacher_config = config.teacher.train_config(TEACHER_EPOCHS.get(dataset.name, 30))
+    require(
+        config.teacher.batch_size <= count,
+        f"--teacher.batch-size {config.teacher.batch_size} is more than the {count:,} training images",
+    )
+    given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
+    known = [teacher.info["fingerprint"] for teacher in given] or [
+        teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
+    ]
+    planned = plan(config, EPOCHS.get(dataset.name, 20))
+    elsewhere = {"out": Path(), "name": None, "dry_run": False, "data": None, "teacher_from": (), "teacher": TeacherConfig()}
+    identity = {
+        "experiment": experiment,
+        "config": dataclasses.replace(config, epochs=planned[0].config.epochs, learning_rates=config.rates(), **elsewhere),
+        "data": {
+            "name": dataset.name,
+            "description": dataset.description,
+            "fingerprint": dataset.fingerprint,
+            "num_classes": dataset.num_classes,
+            "class_names": dataset.class_names,
+            "train_images": count,
+            "holdout": len(dataset.holdout.images),
+        },
+        "teachers": known,
+        "numerics": NUMERICS,
+    }
+    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
+    return Sweep(config, dataset, teacher_config, given, planned, identity, config.out / experiment / name)
+
+
+def run(sweep: Sweep) -> Path:
+    """Finds or trains the teacher, trains every block that is not there yet, and writes the tables; returns the folder."""
+    config, dataset = sweep.config, sweep.dataset
+    records.make_folder(sweep.folder)
+    with lock(sweep.folder / ".lock"):
+        record = records.RunDirectory(sweep.folder)
+        record.open(sweep.identity)
+        say(f"run directory: {sweep.folder}")
+        rate, seed = config.teacher.learning_rate, config.teacher.seed
+        taught_by = sweep.given or (teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out),)
+        taught = lesson(dataset, taught_by)
+        record.describe({**records.surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)})
+        _keep_test_images(record, taught)
+        transfer_set = on_device(taught)
+        finished = [record.finished(block.name) is not None for block in sweep.blocks]
+        if any(finished):
+            say(f"{sum(finished)} of {len(finished)} blocks are there already")
+        steps = [block.config.epochs * (len(dataset.train.images) // block.config.batch_size) for block in sweep.blocks]
+        with Progress("students", sum(steps)) as progress:
+            progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
+            for index, block in enumerate(sweep.blocks):
+                if not finished[index]:
+                    train_block(block, taught, transfer_set, record, progress, sum(steps[:index]))
+        record.write_tables()
+    return sweep.folder
+
+
+def block_flops(block: Block, dataset: Dataset) -> float:
+    """Floating-point operations of a block's training: its matrix products."""
+    model = models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+    images = len(dataset.train.images) // block.config.batch_size * block.config.batch_size
+    return block.size * block.config.epochs * models.step_flops(model, block.config.hidden, images)
+
+
+def forecast(sweep: Sweep) -> str:
+    """What the sweep would run and cost: blocks, runs, minutes, memory, disk."""
+    dataset = sweep.dataset
+    operations = sum(block_flops(block, dataset) for block in sweep.blocks)
+    teacher = Block("", 0, sweep.teacher_config, 0, (), 1)
+    found = bool(sweep.given) or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
+    operations += 0 if found else block_flops(teacher, dataset)
+    rate = _product_rate()
+    parameters = max(
+        block.size * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
+        for block in sweep.blocks
+    )
+    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in sweep.blocks)
+    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
+    runs = sum(len(block.runs) for block in sweep.blocks)
+    return (
+        f"would train {'no teacher (it is there)' if found else 'a teacher'} and {runs} students in {len(sweep.blocks)} blocks "
+        f"in {sweep.folder}: about {clock(operations / (0.65 * rate))} on this device, "
+        f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
+    )
+
+
+def block_logits(sweep: Sweep) -> int:
+    """Logits held when a block is judged: settings × images × classes."""
+    return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
+
+
+def _product_rate() -> float:
+    # What a bare product reaches here and now, in operations a second.
+    left, right = jnp.ones((256, 800)), jnp.ones((800, 800))
+    product = jax.jit(jnp.matmul)
+    product(left, right).block_until_ready()
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < 0.2:
+        product(left, right).block_until_ready()
+        count += 1
+    return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
+
+
+def _report(taught: Lesson, taught_by: Sequence[Teacher]) -> list[dict[str, Any]]:
+    # The ensemble, or the one teacher, first: it is what the students learn from.
+    report = [{"name": taught.teacher, **_judged(taught)}]
+    if len(taught_by) > 1:
+        report += [{"name": teacher.name, "test": teacher.info["test"], "test_errors": teacher.info["test"]["errors"]} for teacher in taught_by]
+    return report
+
+
+def _judged(taught: Lesson) -> dict[str, Any]:
+    dataset = taught.dataset
+    judged = {"test": metrics.judge(taught.test_logits, dataset.test.labels)}
+    if len(dataset.holdout.images):
+        judged["holdout"] = metrics.judge(taught.holdout_logits, dataset.holdout.labels)
+    return {**judged, "test_errors": judged["test"]["errors"], "holdout_errors": judged.get("holdout", {}).get("errors")}
+
+
+def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
+    # A few images to look at: those of which the teacher is least sure, one a class.
+    labels, logits = taught.dataset.test.labels, taught.test_logits
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    order = np.argsort(first - second, kind="stable")
+    rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
+    record.write_arrays(
+        "test.npz", labels=labels, teacher_logits=logits, example_images=taught.dataset.test.images[rows], example_rows=rows
+    )

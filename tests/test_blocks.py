@@ -1,0 +1,168 @@
+"""A block: one trace, equal to its runs trained one at a time, and bit for bit the same on any device, in any chunks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdjax import blocks, checkpoints, models, train
+from kdjax.progress import Progress
+from tests import small
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def row(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def test_one_trace_whatever_the_temperatures_and_seeds(monkeypatch):
+    traces = []
+
+    def counted(logits, batch, setting):
+        traces.append(logits.shape)
+        return train.hinton(logits, batch, setting)
+
+    config = small.config()
+    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    program = blocks.make_program(model, config, small.IMAGES, 4, counted)
+    for seed, temperatures in enumerate(((1.0, 2.0, 3.0, np.inf), (0.5, 7.0, 20.0, 100.0), (np.inf, 1.0, 2.0, 1e6))):
+        small.train(program, small.settings(temperatures), seed, chunk_seconds=0.0 if seed else 5.0)
+    assert len(traces) == 1
+
+
+def test_equal_configs_share_a_program():
+    assert small.program() is small.program()
+    assert small.program() is not small.program(epochs=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"hidden_dropout": 0.5, "input_dropout": 0.2, "jitter": 1, "max_norm": 2.0}])
+def test_a_block_equals_its_settings_trained_one_at_a_time(options):
+    setting = small.settings(soft_weights=(1.0, 0.5, 1.0, 1.0))
+    data = small.transfer_set()
+    order = blocks.epoch_order(0, 0, small.IMAGES)
+    together, alone = small.program(4, **options), small.program(1, **options)
+    # `init` makes a fresh state, `advance` uses it up: keep the start's parameters apart.
+    start = together.init(0)
+    first = jax.tree.map(jnp.copy, start.params)
+    state, _ = together.advance(start, blocks.start(together, 0, 1).sums, data, setting, 0, order, 1)
+    for index in range(4):
+        one = train.Setting(*(column[index : index + 1] for column in setting))
+        single, _ = alone.advance(alone.init(0), blocks.start(alone, 0, 1).sums, data, one, 0, order, 1)
+        difference = jax.tree.map(lambda a, b: a[0] - b, single.params, row(state.params, index))
+        moved = jax.tree.map(jnp.subtract, row(state.params, index), row(first, index))
+        assert optax.tree.norm(difference) <= 1e-6 * optax.tree.norm(row(state.params, index))
+        assert optax.tree.norm(moved) > 1e-3
+
+
+def test_all_settings_start_from_the_same_weights_and_seeds_do_not():
+    params = small.program().init(0).params
+    same(row(params, 0), row(params, 3))
+    other = small.program().init(1).params
+    assert not np.array_equal(params["dense_0"]["kernel"], other["dense_0"]["kernel"])
+
+
+def test_chunks_change_nothing():
+    program = small.program(hidden_dropout=0.5, jitter=1)
+    whole = small.train(program, small.settings(), 3, chunk_seconds=100.0)
+    single_steps = small.train(program, small.settings(), 3, chunk_seconds=0.0)
+    same(whole, single_steps)
+
+
+def test_another_device_changes_nothing():
+    here = small.train(small.program(hidden_dropout=0.5), small.settings(), 1)
+    with jax.default_device(jax.devices()[2]):
+        there = small.train(small.program(hidden_dropout=0.5), small.settings(), 1)
+        assert there.state.params["dense_0"]["kernel"].devices() == {jax.devices()[2]}
+    same(here.state, there.state)
+
+
+def test_masks_batches_and_start_are_paired_across_temperatures():
+    # Two settings that differ in nothing end in nothing different, with dropout and jitter on.
+    twins = small.train(small.program(2, hidden_dropout=0.5, jitter=1), small.settings((4.0, 4.0)), 0)
+    same(row(twins.state.params, 0), row(twins.state.params, 1))
+
+
+def test_a_failed_run_leaves_its_neighbours_alone():
+    rates = (1e-3, 1e12, 1e-3, 1e-3)
+    harmless = small.train(small.program(epochs=4), small.settings(learning_rates=(1e-3,) * 4), 0, 4)
+    broken = small.train(small.program(epochs=4), small.settings(learning_rates=rates), 0, 4)
+    failed_at = np.asarray(broken.state.failed_at)
+    assert failed_at[1] > 0 and (np.delete(failed_at, 1) == -1).all()
+    for index in (0, 2, 3):
+        same(row(broken.state.params, index), row(harmless.state.params, index))
+    assert np.isfinite(jax.tree.leaves(row(broken.state.params, 0))[0]).all()
+
+
+def test_order_is_a_permutation_fixed_by_seed_and_epoch():
+    first = blocks.epoch_order(0, 0, 100)
+    assert sorted(np.asarray(first)) == list(range(100))
+    same(first, blocks.epoch_order(0, 0, 100))
+    assert not np.array_equal(first, blocks.epoch_order(0, 1, 100))
+    assert not np.array_equal(first, blocks.epoch_order(1, 0, 100))
+
+
+def test_every_image_is_scored_whatever_the_batch(monkeypatch):
+    program = small.program()
+    state = program.init(0)
+    images = small.transfer_set().images
+    whole = program.logits(state, images)
+    monkeypatch.setattr(blocks, "EVALUATION_BATCH", 16)  # 70 is no multiple of 16
+    model = models.mlp(small.config(), small.SHAPE, small.CLASSES)
+    pieces = blocks.evaluate(model, state.params, {}, images)
+    assert whole.shape == pieces.shape == (4, small.IMAGES, small.CLASSES)
+    np.testing.assert_allclose(whole, pieces, rtol=1e-5, atol=1e-5)
+
+
+def test_trap_5_training_and_evaluation_modes():
+    # Training must be noisy in every epoch, the second too; evaluation never.
+    setting, options = small.settings((4.0,), learning_rates=(1e-2,)), {"schedule": "constant", "epochs": 12}
+    program = small.program(1, hidden_dropout=0.5, **options)
+    noisy = small.train(program, setting, 0, 12)
+    quiet = small.train(small.program(1, **options), setting, 0, 12)
+    assert (noisy.history.loss[4:] > 1.2 * quiet.history.loss[4:]).all()
+    images = small.transfer_set().images
+    same(program.logits(noisy.state, images), program.logits(noisy.state, images))
+
+
+def test_trap_6_teacher_logits_stay_with_their_images():
+    # A table that says, for each image, which image it is: the student must learn it, and cannot from a shuffled one.
+    data = small.transfer_set()
+    setting = small.settings((1.0,), learning_rates=(1e-2,))
+    program = small.program(1, hidden=(64, 64), epochs=60)
+
+    def agreement(table):
+        trained = small.train(program, setting, 0, 60, data._replace(teacher_logits=table))
+        logits = np.asarray(program.logits(trained.state, data.images))[0]
+        return (logits.argmax(1) == np.asarray(data.teacher_logits).argmax(1)).mean()
+
+    assert agreement(data.teacher_logits) > 0.9
+    assert agreement(jnp.roll(data.teacher_logits, 1, axis=0)) < 0.5
+
+
+def test_history_holds_epoch_means_and_monitored_errors():
+    data = small.transfer_set()
+    monitor = blocks.Monitor(data.images, np.asarray(data.labels), 2)
+    program = small.program(epochs=5)
+    trained = small.train(program, small.settings(), 0, 5, monitor=monitor)
+    history = trained.history
+    assert np.isfinite(history.loss).all() and ((history.error_rate > 0) & (history.error_rate <= 1)).all()
+    assert np.isfinite(history.monitor_errors).all(axis=1).tolist() == [False, True, False, True, True]
+    final = np.asarray(program.logits(trained.state, data.images)).argmax(-1)
+    np.testing.assert_array_equal(history.monitor_errors[-1], (final != np.asarray(data.labels)[None]).sum(1))
+
+
+def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(blocks, "CHUNK_SECONDS", 0.0)
+    program = small.program(hidden_dropout=0.5, jitter=1, average=0.9)
+    kept = checkpoints.Checkpoints(tmp_path / "block")
+    arguments = (program, small.transfer_set(), small.settings(), 5, 2, kept, Progress("block", 8))
+    whole = blocks.fit_with_checkpoints(*arguments)
+    assert len(list((tmp_path / "block").iterdir())) == 2  # the last two are kept
+    for folder in sorted((tmp_path / "block").iterdir())[1:]:
+        (folder / "MANIFEST.json").write_text("{}")  # damage the last one: the one before it serves
+    same(blocks.fit_with_checkpoints(*arguments), whole)

@@ -1,0 +1,220 @@
+"""Intervals cover what they say (by simulation), agree with scipy and with numbers worked by hand, and claim nothing at n = 1."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from analysis import stats
+from kdjax.config import BadInput
+
+RUNS = arrays(np.float64, st.integers(2, 8), elements=st.integers(50, 200).map(float))
+
+
+def covers(found, truth):
+    return found.low <= truth <= found.high
+
+
+def test_interval_by_hand():
+    # mean 100, s = 10, t(2, 0.975) = 4.30265: half width 4.30265 * 10 / sqrt(3)
+    found = stats.interval(np.array([90, 100, 110]))
+    assert found.mean == 100 and found.n == 3
+    assert found.high - 100 == pytest.approx(24.8414, abs=1e-4) == 100 - found.low
+
+
+def test_prediction_interval_by_hand():
+    # t(4, 0.975) = 2.77645, s = sqrt(2.5), sqrt(1 + 1/5)
+    found = stats.prediction_interval(np.array([72, 73, 74, 75, 76]))
+    assert found.high - 74 == pytest.approx(2.77645 * math.sqrt(2.5) * math.sqrt(1.2), abs=1e-4)
+
+
+@given(RUNS, st.sampled_from([0.8, 0.95, 0.99]))
+def test_interval_is_scipys(values, confidence):
+    found = stats.interval(values, confidence)
+    if np.ptp(values) == 0:
+        assert math.isnan(found.low) and math.isnan(found.high)
+        return
+    expected = scipy.stats.t.interval(confidence, len(values) - 1, values.mean(), scipy.stats.sem(values))
+    np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-12)
+
+
+@given(RUNS, st.integers(0, 2**32 - 1))
+def test_paired_difference_is_scipys_t_test_and_p_goes_with_the_interval(a, seed):
+    b = np.random.default_rng(seed).normal(100, 10, len(a))
+    found, expected = stats.paired_difference(a, b), scipy.stats.ttest_rel(a, b)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found.differs == (found.p < 0.05)
+    swapped = stats.paired_difference(b, a)
+    assert swapped.mean == pytest.approx(-found.mean) and swapped.high == pytest.approx(-found.low)
+
+
+@pytest.mark.parametrize("values", [[100], [100, 100], [100, 100, 100]])
+def test_nothing_is_claimed_without_a_spread(values):
+    a = np.array(values)
+    difference = stats.paired_difference(a, a - 50)
+    assert difference.mean == 50 and not difference.differs and math.isnan(difference.low) and math.isnan(difference.p)
+    assert stats.difference_in_words(difference) == stats.reproduced(a, 74.0) == f"not judged at n = {len(a)}"
+    table = np.stack([a, a + 90], axis=1)
+    assert stats.candidates_for_best(table).all()
+    assert not stats.equivalent(stats.all_pairs(table), 200.0).alike.any()
+    assert math.isnan(stats.gap_closed(a + 50, a, a - 10).low)
+    assert math.isnan(stats.vertex(np.array([1.0, 4.0, 16.0]), np.stack([a + 5, a, a + 5], axis=1)).low)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_coverage_of_t_and_prediction_intervals(n):
+    random = np.random.default_rng(n)
+    draws = random.normal(74, 8, (3000, n + 1))
+    mean = np.mean([covers(stats.interval(row[:n]), 74) for row in draws])
+    new = np.mean([covers(stats.prediction_interval(row[:n]), row[n]) for row in draws])
+    assert 0.938 < mean < 0.962 and 0.938 < new < 0.962  # 3 standard errors: 0.012
+
+
+def test_coverage_over_crossed_teachers_and_seeds_where_the_naive_interval_fails():
+    random = np.random.default_rng(1)
+    crossed, naive = [], []
+    for _ in range(1000):
+        table = random.normal(0, 5, (3, 1)) + random.normal(0, 3, (1, 5)) + random.normal(0, 4, (3, 5))
+        crossed.append(covers(stats.crossed_interval(table), 0))
+        naive.append(covers(stats.interval(table.ravel()), 0))
+    assert np.mean(crossed) > 0.93 and np.mean(naive) < 0.85
+
+
+def test_crossed_interval_ignores_a_teacher_that_changes_nothing():
+    seeds = np.array([3.0, 5.0, 10.0])
+    crossed, plain = stats.crossed_interval(np.tile(seeds, (4, 1))), stats.interval(seeds)
+    np.testing.assert_allclose([crossed.low, crossed.high], [plain.low, plain.high])
+
+
+def test_bootstrap_is_refused_below_ten_runs_and_otherwise_repeatable_and_near_t():
+    with pytest.raises(BadInput, match="from 10 on"):
+        stats.interval(np.arange(9), method="bootstrap")
+    values = np.random.default_rng(0).normal(100, 5, 40)
+    found = stats.interval(values, method="bootstrap")
+    assert found == stats.interval(values, method="bootstrap") != stats.interval(values, method="bootstrap", seed=1)
+    t = stats.interval(values)
+    assert found.low == pytest.approx(t.low, abs=0.3) and found.high == pytest.approx(t.high, abs=0.3)
+
+
+def test_sign_flips_by_hand_and_only_from_six_pairs():
+    # All six of one sign: 2 of 64 flips are as extreme.
+    six = np.array([1.0, 2, 3, 4, 5, 6])
+    assert stats.paired_difference(six, 0 * six).p_permutation == pytest.approx(2 / 64)
+    assert math.isnan(stats.paired_difference(six[:5], 0 * six[:5]).p_permutation)
+
+
+def test_holm_by_hand():
+    adjusted = stats.holm(np.array([0.04, math.nan, 0.01, 0.03, 0.5]))
+    np.testing.assert_allclose(adjusted, [0.09, math.nan, 0.04, 0.09, 0.5])
+
+
+@given(arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 1)))
+def test_holm_lies_between_p_and_bonferroni_and_keeps_order(p):
+    adjusted = stats.holm(p)
+    assert np.all(p <= adjusted) and np.all(adjusted <= np.minimum(1, len(p) * p))
+    assert np.all(np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0)
+
+
+def test_equivalence_is_two_one_sided_t_tests():
+    differences = np.random.default_rng(3).normal(1, 4, (10, 1))
+    found = stats.equivalent(differences, 5.0)
+    both = max(scipy.stats.ttest_1samp(differences[:, 0], m, alternative=side).pvalue for m, side in ((-5, "greater"), (5, "less")))
+    assert found.alike[0] == found.all_alike == (both < 0.05)
+
+
+def test_equivalence_is_rarely_claimed_at_the_margin():
+    random = np.random.default_rng(4)
+    tables = [random.normal(0, 5, (10, 1)) + random.normal(0, 2, (10, 3)) + np.array([0, 3.5, 7]) for _ in range(400)]
+    found = [stats.equivalent(stats.all_pairs(table), 7.0) for table in tables]
+    assert np.mean([one.all_alike for one in found]) <= 0.08  # alpha 0.05, and three standard errors
+    assert np.mean([one.alike[1] for one in found]) <= 0.05  # the pair at the margin, Bonferroni over three
+    near = [stats.equivalent(stats.all_pairs(table - np.array([0, 3.5, 7])), 7.0).all_alike for table in tables]
+    assert np.mean(near) > 0.95
+
+
+def test_the_best_is_among_the_candidates_and_the_worst_is_not():
+    random = np.random.default_rng(5)
+    truth = np.array([120.0, 100, 100, 101, 140])
+    kept = [
+        stats.candidates_for_best(truth + random.normal(0, 8, (6, 1)) + random.normal(0, 4, (6, 5))) for _ in range(300)
+    ]
+    assert np.mean([row[1] for row in kept]) >= 0.95 and np.mean([row[2] for row in kept]) >= 0.95
+    assert np.mean([row[4] for row in kept]) < 0.05
+    assert np.mean([row.sum() > 1 for row in kept]) > 0.95  # two are equally good: no winner
+
+
+def test_a_clear_winner_is_named():
+    table = np.random.default_rng(6).normal(0, 1, (5, 3)) + np.array([100, 50, 100])
+    assert stats.candidates_for_best(table).tolist() == [False, True, False]
+
+
+def test_fieller_by_its_definition():
+    random = np.random.default_rng(7)
+    x, y = random.normal(60, 6, 5), random.normal(72, 6, 5)
+    found = stats.ratio_of_means(x, y)
+    for rho in (found.low, found.high):  # at its ends the t test of x − ρy is just significant
+        assert scipy.stats.ttest_1samp(x - rho * y, 0).pvalue == pytest.approx(0.05, abs=1e-9)
+    assert found.low < found.ratio < found.high
+
+
+def test_gap_closed_is_the_papers_and_covers():
+    assert stats.gap_closed(np.array([146]), np.array([74]), np.array([67])).ratio == pytest.approx(72 / 79)
+    random = np.random.default_rng(8)
+    hit = []
+    for _ in range(2000):
+        small, distilled = random.normal(146, 6, 5), random.normal(82, 6, 5)
+        hit.append(covers(stats.gap_closed(small, distilled, np.full(5, 66)), 0.8))
+    assert 0.935 < np.mean(hit) < 0.965
+
+
+def test_a_gap_that_may_be_nothing_bounds_nothing():
+    found = stats.gap_closed(np.array([70.0, 60, 68]), np.array([65.0, 66, 61]), np.full(3, 66.0))
+    assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_vertex_finds_the_bottom_of_a_parabola_and_covers():
+    t = np.array([1.0, 2, 4, 8, 16, math.inf])
+    curve = 100 + 3 * (np.log(t / 5.0)) ** 2
+    curve[-1] = 500  # infinity is left out
+    random = np.random.default_rng(9)
+    exact = stats.vertex(t, curve + random.normal(0, 5, (3, 1)))
+    assert exact.temperature == pytest.approx(5) and exact.inside
+    found = [stats.vertex(t, curve + random.normal(0, 2, (5, 6))) for _ in range(1500)]
+    assert 0.93 < np.mean([covers(one, 5.0) for one in found]) < 0.97
+
+
+def test_a_vertex_outside_the_grid_or_of_a_flat_or_bent_down_curve_is_not_claimed():
+    t, random = np.array([1.0, 2, 4, 8]), np.random.default_rng(10)
+    beyond = stats.vertex(t, 2 * np.log(t / 100) ** 2 + random.normal(0, 0.01, (4, 4)))
+    assert not beyond.inside and beyond.temperature == pytest.approx(100, rel=0.1)
+    assert math.isnan(stats.vertex(t, -np.log(t) ** 2 + random.normal(0, 0.01, (4, 4))).temperature)
+    flat = [stats.vertex(t, random.normal(0, 1, (4, 4))) for _ in range(100)]
+    assert np.mean([one.inside for one in flat]) < 0.1
+    with pytest.raises(BadInput, match="three finite"):
+        stats.vertex(np.array([1.0, 2, math.inf]), np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize(("paper", "word"), [(74.0, "reproduced"), (95.0, "better"), (50.0, "not reproduced")])
+def test_verdicts_on_the_paper(paper, word):
+    assert stats.reproduced(np.array([70, 72, 74, 76, 78]), paper) == word
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 12), st.floats(-30, 30), st.integers(0, 1000))
+def test_a_difference_is_called_one_only_where_the_interval_excludes_zero(n, shift, seed):
+    found = stats.paired_difference(np.random.default_rng(seed).normal(shift, 5, n), np.zeros(n))
+    words = stats.difference_in_words(found)
+    expected = "fewer errors" if found.high < 0 else "more errors" if found.low > 0 else f"no difference seen at n = {n}"
+    assert words == expected
+
+
+def test_bad_input():
+    for call in (lambda: stats.interval(np.array([])), lambda: stats.interval(np.arange(3), 1.5), lambda: stats.interval(np.arange(3), method="z")):
+        with pytest.raises(BadInput):
+            call()
+    with pytest.raises(BadInput, match="unequal"):
+        stats.paired_difference(np.arange(3), np.arange(4))

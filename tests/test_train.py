@@ -1,0 +1,176 @@
+"""The pure step: against hand-written optimizers, its golden, its schedule, and the traps of other people's loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdjax import losses, models, train
+from kdjax.config import NUMERICS
+from tests import small
+
+
+def one_step(setting, noise=0, objective=train.hinton, **options):
+    """The first step of one network, its start, and its batch."""
+    config = small.config(**options)
+    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    params, model_state = model.init(jax.random.key(0))
+    optimizer = train.make_optimizer(config)
+    averaged = params if config.average else None
+    state = train.State(params, model_state, optimizer.init(params), jnp.int32(0), averaged, jnp.int32(-1))
+    batch = train.Batch(*(array[:16] for array in small.transfer_set()), jax.random.key(noise))
+    step = jax.jit(train.make_step(model, config, 4, objective))
+    return step(state, batch, train.Setting(*map(jnp.float32, setting))), state, batch, model
+
+
+def mean_loss(model, batch, temperature, weight):
+    def loss(params):
+        logits, _ = model.apply(params, {}, batch.images / 255, True, None)
+        return jnp.mean(losses.distillation_loss(logits, batch.teacher_logits, batch.labels, temperature, weight))
+
+    return loss
+
+
+def test_golden_step():
+    """If this changes, the same config means other numbers: raise `config.NUMERICS`, and say why in the commit."""
+    (state, metrics), before, *_ = one_step((4.0, 0.7, 1.0), optimizer="sgd", **NOISY)
+    assert NUMERICS == 1
+    moved = jax.tree.map(jnp.subtract, state.params, before.params)
+    np.testing.assert_allclose([jnp.linalg.norm(jnp.ravel(leaf)) for leaf in jax.tree.leaves(moved)], MOVED, rtol=2e-5)
+    np.testing.assert_allclose(moved["dense_2"]["bias"][:3], LAST_BIAS, rtol=2e-5)
+    np.testing.assert_allclose(metrics.loss, LOSS, rtol=2e-5)
+
+
+NOISY = {"hidden_dropout": 0.5, "input_dropout": 0.2, "jitter": 1}
+MOVED = [0.1498089, 0.4912461, 0.0990668, 0.2560212, 0.03405128, 0.1389588]
+LAST_BIAS = [-0.003685643, -0.01227777, 0.01620408]
+LOSS = 3.89437
+
+
+def test_sgd_step_is_the_gradient_of_the_mean_loss():
+    (state, _), before, batch, model = one_step((4.0, 0.7, 0.1), optimizer="sgd", schedule="constant")
+    gradients = jax.grad(mean_loss(model, batch, 4.0, 0.7))(before.params)
+    expected = jax.tree.map(lambda value, gradient: value - 0.1 * gradient, before.params, gradients)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.params, expected)
+
+
+def test_adam_step_is_optax_adam():
+    (state, _), before, batch, model = one_step((4.0, 1.0, 1e-2), schedule="constant")
+    optimizer = optax.adam(1e-2)
+    gradients = jax.grad(mean_loss(model, batch, 4.0, 1.0))(before.params)
+    updates, _ = optimizer.update(gradients, optimizer.init(before.params))
+    expected = optax.apply_updates(before.params, updates)
+    # Adam's first step is ±rate wherever the gradient is not tiny: compare by norm.
+    assert float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, expected))) < 1e-4 * float(
+        optax.tree.norm(updates)
+    )
+
+
+def test_trap_1_temperature_squared_stays_when_the_hard_weight_is_zero():
+    # Under SGD a soft-only step must not shrink as 1/T²: between T = 50 and T = 5,000 it is the same but for O(1/T).
+    moved = []
+    for temperature in (50.0, 5000.0):
+        (state, _), before, *_ = one_step((temperature, 1.0, 0.1), optimizer="sgd")
+        moved.append(float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, before.params))))
+    assert moved[1] == pytest.approx(moved[0], rel=0.1)
+
+
+def test_trap_1_is_caught():
+    def trap(logits, batch, setting):
+        return train.hinton(logits, batch, setting) / setting.temperature**2
+
+    moved = []
+    for temperature in (50.0, 5000.0):
+        (state, _), before, *_ = one_step((temperature, 1.0, 0.1), objective=trap, optimizer="sgd")
+        moved.append(float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, before.params))))
+    assert moved[1] != pytest.approx(moved[0], rel=0.1)
+
+
+def test_hard_labels_alone_ignore_teacher_and_temperature():
+    (hard, _), before, batch, model = one_step((1.0, 0.0, 0.1), optimizer="sgd", schedule="constant")
+    (other, _), *_ = one_step((33.0, 0.0, 0.1), optimizer="sgd", schedule="constant")
+
+    def cross_entropy(params):
+        logits, _ = model.apply(params, {}, batch.images / 255, True, None)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+
+    gradients = jax.grad(cross_entropy)(before.params)
+    expected = jax.tree.map(lambda value, gradient: value - 0.1 * gradient, before.params, gradients)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), hard.params, expected)
+    jax.tree.map(np.testing.assert_array_equal, hard.params, other.params)
+
+
+def test_with_adam_and_soft_targets_a_constant_factor_changes_nothing():
+    def scaled(logits, batch, setting):
+        return 1000.0 * train.hinton(logits, batch, setting)
+
+    (plain, _), before, *_ = one_step((4.0, 1.0, 1e-2))
+    (times, _), *_ = one_step((4.0, 1.0, 1e-2), objective=scaled)
+    moved = optax.tree.norm(jax.tree.map(jnp.subtract, plain.params, before.params))
+    assert optax.tree.norm(jax.tree.map(jnp.subtract, plain.params, times.params)) < 1e-3 * moved
+
+
+def test_max_norm_holds_after_the_step():
+    (state, _), *_ = one_step((4.0, 1.0, 0.5), max_norm=1.0)
+    assert np.linalg.norm(state.params["dense_0"]["kernel"], axis=1).max() < 1 + 1e-5
+    assert np.linalg.norm(state.params["dense_1"]["kernel"], axis=0).max() < 1 + 1e-5
+
+
+def test_average_is_a_moving_average():
+    (state, _), before, *_ = one_step((4.0, 1.0, 0.1), average=0.9)
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, state.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.averaged, expected)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_where_it_is():
+    def broken(logits, batch, setting):
+        return train.hinton(logits, batch, setting) * jnp.inf
+
+    (state, _), before, *_ = one_step((4.0, 1.0, 0.1), objective=broken)
+    assert int(state.failed_at) == 0 and int(state.step) == 1
+    jax.tree.map(np.testing.assert_array_equal, state.params, before.params)
+
+
+def test_schedule_warms_up_and_ends_near_zero():
+    schedule = train.make_schedule(small.config(epochs=10), 100)
+    rates = np.array([schedule(step) for step in range(1000)])
+    assert rates[0] < 0.02 and rates[:101].argmax() == 100 and rates[100] == pytest.approx(1)
+    assert (np.diff(rates[100:]) <= 0).all() and rates[-1] < 1e-5
+    assert [float(train.make_schedule(small.config(schedule="constant"), 4)(step)) for step in (0, 7)] == [1, 1]
+
+
+def test_purposes_and_seeds_have_different_keys():
+    keys = {tuple(np.asarray(jax.random.key_data(train.run_key(seed, purpose)))) for seed in range(5) for purpose in train.Purpose}
+    assert len(keys) == 5 * len(train.Purpose)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_step_over_a_divided_batch_equals_one_device(optimizer):
+    # SGD, since Adam amplifies the rounding of gradients that are truly zero; Adam is compared in the loss alone.
+    config = small.config(optimizer=optimizer, hidden_dropout=0.5, input_dropout=0.2, jitter=1)
+    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    params, model_state = model.init(jax.random.key(0))
+    state = train.State(params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1))
+    setting = train.Setting(*map(jnp.float32, (4.0, 0.9, 0.05)))
+    data = small.transfer_set()
+    single = jax.jit(train.make_step(model, config, 4))
+    over = jax.pmap(
+        train.make_step(model, config, 4, axis_name="batch"),
+        axis_name="batch",
+        in_axes=(None, train.Batch(0, 0, 0, None), None),
+        out_axes=None,
+    )
+    alone = divided = state
+    for index in range(10):
+        rows = (jnp.arange(16) + 5 * index) % small.IMAGES
+        taken = [array[rows] for array in data]
+        key = jax.random.fold_in(jax.random.key(9), index)
+        alone, loss_alone = single(alone, train.Batch(*taken, key), setting)
+        parts = [array.reshape(4, 4, *array.shape[1:]) for array in taken]
+        divided, loss_divided = over(divided, train.Batch(*parts, key), setting)
+        if optimizer == "adam" and index == 0:
+            np.testing.assert_allclose(loss_alone.loss, loss_divided.loss, rtol=1e-5)
+    if optimizer == "sgd":
+        difference = optax.tree.norm(jax.tree.map(jnp.subtract, alone.params, divided.params))
+        assert difference <= 1e-5 * optax.tree.norm(alone.params)
