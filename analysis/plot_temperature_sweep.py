@@ -2,7 +2,8 @@
 
     python -m analysis.plot_temperature_sweep [FOLDER]
 
-Figures go into FOLDER/figures, as PNG and PDF. pandas, scipy and matplotlib are imported late, so that `--help` is quick.
+Figures go into FOLDER/figures, as PNG and PDF. pandas, scipy and matplotlib are imported late, so that `--help` is
+quick.
 """
 
 import dataclasses
@@ -88,7 +89,9 @@ def draw(folder: Path) -> list[Path]:
             "softening": draw_softening(run),
             **draw_learning_curves(run),
         }
-        return [path for name, figure in figures.items() if figure for path in style.save(figure, folder / "figures", name)]
+        return [
+            path for name, figure in figures.items() if figure for path in style.save(figure, folder / "figures", name)
+        ]
 
 
 def load(folder: Path) -> Run:
@@ -119,18 +122,25 @@ def load(folder: Path) -> Run:
         description, names = data["description"], data["class_names"]
         listed = [teacher["test"] for teacher in config["details"]["teachers"]]
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing: {folder} is no whole run directory; give the experiment's command again") from None
+        raise BadInput(
+            f"{path} is missing: {folder} is no whole run directory; give the experiment's command again"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.judge(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
-    return Run(results, history, teachers, **test, class_names=names, where=_where(description, results, len(test["labels"])))
+    return Run(
+        results, history, teachers, **test, class_names=names, where=_where(description, results, len(test["labels"]))
+    )
 
 
 def curves(run: Run) -> list[Curve]:
-    """The curves of a run: one for each width, soft weight and learning rate; and with a hold-out and several rates one whose rate is
-    chosen, at each temperature, by the hold-out (it is then the main one, the fixed rates are drawn thin)."""
+    """The curves of a run: one for each width, soft weight and learning rate.
+
+    With a hold-out and several rates there is one more, whose rate the hold-out chooses at each temperature: it is then
+    the main one, and the fixed rates are drawn thin.
+    """
     from analysis import tables
 
     found = []
@@ -200,7 +210,9 @@ def draw_differences(run: Run) -> Any:
     axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="hard labels")
     for index, curve in enumerate(everything):
         hard = curve.hard.set_index(tables.RUN)
-        groups = {t: tables.from_hard(runs.set_index(tables.RUN), hard) for t, runs in curve.runs.groupby("temperature")}
+        groups = {
+            t: tables.from_hard(runs.set_index(tables.RUN), hard) for t, runs in curve.runs.groupby("temperature")
+        }
         points = {t: found for t, found in groups.items() if found}
         values = [[getattr(found, name) for found in points.values()] for name in ("mean", "low", "high")]
         nudge = axis.nudge(index, len(everything))
@@ -213,14 +225,14 @@ def draw_differences(run: Run) -> Any:
 
 
 def draw_calibration(run: Run) -> Any:
-    """Calibration error and NLL, agreement with the teacher and KL from it, against T; None where there are no soft targets."""
+    """Calibration error, NLL, agreement with the teacher and KL from it, against T; None without soft targets."""
     from analysis import style, tables
 
     everything = [curve for curve in curves(run) if not curve.thin]
     if not everything:
         return None
     axis = _axis(run)
-    figure = style.figure(6.8, 5.6)
+    figure = style.figure(6.8, 5.8)
     panels = figure.subplots(2, 2, sharex=True).ravel()
     measures = {
         "test_ece": ("calibration error, ECE (%)", "ece", 100.0),
@@ -242,7 +254,7 @@ def draw_calibration(run: Run) -> Any:
         axis.dress(axes, label=axes in panels[2:], crowded=0.09)
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
             style.log_axis(axes)
-            axes.set_ylabel(label.replace("nats", "nats, log scale"))
+            axes.set_ylabel(label.replace("nats", "nats, log"))
     style.legend(figure)
     dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
     style.title(figure, f"Calibration and agreement{_bars(run)}{dashed}", run.where)
@@ -250,7 +262,7 @@ def draw_calibration(run: Run) -> Any:
 
 
 def draw_softening(run: Run) -> Any:
-    """A test image, its soft targets from the lowest T to the highest, and the mean entropy of soft targets against T."""
+    """A test image, its soft targets from the lowest T to the highest, and the mean entropy against T."""
     from scipy.special import softmax
 
     from analysis import style
@@ -263,7 +275,8 @@ def draw_softening(run: Run) -> Any:
     classes = np.sort(np.argsort(-logits)[:10])
     shown = axis.spread(7)
     figure = style.figure(6.8, 5.2)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.15])
+    top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
     panels = top.subplots(1, 1 + len(shown), width_ratios=[2.3] + [1] * len(shown))
     image = run.example_images[which]
     panels[0].imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r")
@@ -282,7 +295,9 @@ def draw_softening(run: Run) -> Any:
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
     style.band(axes, uniform, math.nan, math.nan)
-    axes.annotate(f"ln {len(logits)}: all classes alike", (0.01, uniform), (0, 3), axes.get_yaxis_transform(), "offset points")
+    axes.annotate(
+        f"ln {len(logits)}: all classes alike", (0.01, uniform), (0, 3), axes.get_yaxis_transform(), "offset points"
+    )
     axis.dress(axes)
     axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
     axes.set_ylim(0, 1.2 * uniform)
@@ -291,7 +306,7 @@ def draw_softening(run: Run) -> Any:
 
 
 def draw_learning_curves(run: Run) -> dict[str, Any]:
-    """Errors against epochs, a row a width and a colour a temperature; a figure for each soft weight and learning rate."""
+    """Errors against epochs, a row a width, a colour a temperature; a figure for each soft weight and learning rate."""
     from analysis import style
 
     axis = _axis(run)
@@ -299,7 +314,9 @@ def draw_learning_curves(run: Run) -> dict[str, Any]:
     several = soft[["soft_weight", "learning_rate"]].drop_duplicates()
     figures = {}
     for weight, rate in several.itertuples(index=False) if len(several) else []:
-        mine = run.history["learning_rate"].eq(rate) & (run.history["soft_weight"].eq(weight) | run.history["objective"].eq("hard"))
+        mine = run.history["learning_rate"].eq(rate) & (
+            run.history["soft_weight"].eq(weight) | run.history["objective"].eq("hard")
+        )
         chosen = run.history[mine].fillna({"temperature": 0.0})  # 0 stands for hard labels
         widths = sorted(chosen["width"].unique())
         figure = style.figure(6.8, 1.2 + 2.2 * len(widths))
@@ -329,7 +346,9 @@ def draw_learning_curves(run: Run) -> dict[str, Any]:
     return figures
 
 
-def _plot(axes: Any, axis: Any, curve: Curve, column: str, label: str, index: int, nudge: float, scale: float = 1.0) -> None:
+def _plot(
+    axes: Any, axis: Any, curve: Curve, column: str, label: str, index: int, nudge: float, scale: float = 1.0
+) -> None:
     from analysis import style, tables
 
     groups = tables.finished(curve.runs).groupby("temperature")
@@ -339,7 +358,7 @@ def _plot(axes: Any, axis: Any, curve: Curve, column: str, label: str, index: in
 
 
 def _draw_teacher(axes: Any, values: list[float]) -> None:
-    """The teacher as a line; several as a band; an arrow where it lies so far off that the line would flatten the curves."""
+    """The teacher as a line; several as a band; an arrow where the line would flatten the curves."""
     from analysis import stats, style
 
     found = stats.interval(np.array(values))
@@ -356,7 +375,11 @@ def _example(run: Run) -> int:
 
     logits, labels = run.teacher_logits[run.example_rows], run.labels[run.example_rows]
     right = logits.argmax(axis=1) == labels
-    return int(np.argmax([metrics.entropy(row[None], 4.0) * (ok or not right.any()) for row, ok in zip(logits, right, strict=True)]))
+    return int(
+        np.argmax(
+            [metrics.entropy(row[None], 4.0) * (ok or not right.any()) for row, ok in zip(logits, right, strict=True)]
+        )
+    )
 
 
 def _axis(run: Run) -> Any:

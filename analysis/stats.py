@@ -1,7 +1,8 @@
-"""Statistics for a handful of seeds: intervals, paired differences, and verdicts that refuse to name a winner inside the noise.
+"""Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner inside the noise.
 
-Arrays in, NamedTuples out, nothing drawn. A run is one replicate; its axis comes first. Fewer than two runs, or runs without any
-spread (integer error counts can coincide), tell nothing about spread: the bounds and p are then nan, and nothing is claimed.
+Arrays in, NamedTuples out, nothing drawn. A run is one replicate; its axis comes first. Fewer than two runs, or runs
+without any spread (integer error counts can coincide), tell nothing about spread: the bounds and p are then nan, and
+nothing is claimed.
 """
 
 import math
@@ -90,7 +91,7 @@ def interval(values: Runs, confidence: float = 0.95, method: str = "t", seed: in
     Args:
         values: `[runs]`.
         confidence: coverage, in (0, 1).
-        method: t or bootstrap. Bootstrap intervals cover about 85 % at n = 5 and 75 % at n = 3 when they should cover 95 %.
+        method: t or bootstrap. Bootstrap intervals of 95 % cover about 85 % at n = 5 and 75 % at n = 3.
         seed: fixes the bootstrap's resamples.
 
     Raises:
@@ -105,15 +106,17 @@ def interval(values: Runs, confidence: float = 0.95, method: str = "t", seed: in
     if method == "bootstrap" and not math.isnan(standard_error):
         random = np.random.default_rng(seed)
         found = scipy.stats.bootstrap((values,), np.mean, confidence_level=confidence, method="BCa", rng=random)
-        return Interval(mean, *map(float, found.confidence_interval), n, standard_error, n - 1)
-    return _t_interval(mean, standard_error, n - 1, n, confidence)
+        low, high = (float(bound) for bound in found.confidence_interval)
+        return Interval(mean, low, high, n, standard_error, float(n - 1))
+    return _t_interval(mean, standard_error, float(n - 1), n, confidence)
 
 
 def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
     """The mean over teachers crossed with seeds, when both are draws: runs that share a teacher are not independent.
 
-    `se² = (MS_teachers + MS_seeds) / runs`, Satterthwaite's degrees of freedom. (The unbiased form subtracts MS_residual, and may
-    turn negative; without it the interval is at worst a little wide.) One row or one column: the plain interval.
+    `se² = (MS_teachers + MS_seeds) / runs`, Satterthwaite's degrees of freedom. (The unbiased form subtracts
+    MS_residual, and may turn negative; without it the interval is at worst a little wide.) One row or one column: the
+    plain interval.
     """
     teachers, seeds = values.shape
     if min(teachers, seeds) == 1:
@@ -128,11 +131,11 @@ def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
     return _t_interval(_mean(values), math.sqrt(total / n), df, n, confidence)
 
 
-def paired_difference(a: Runs | Grid, b: Runs | Grid, confidence: float = 0.95) -> Difference:
+def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
     """The mean of `a − b` over runs that share a seed (and a teacher), with its interval.
 
-    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences, and no permutation p (signs flip by run only where
-    runs are independent).
+    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences, and no permutation p (signs flip
+    by run only where runs are independent).
     """
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
     differences = np.asarray(a, np.float64) - b
@@ -178,11 +181,12 @@ def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
     return adjusted
 
 
-def equivalent(differences: Table, margin: float, alpha: float = 0.05) -> Equivalence:
+def equivalent(differences: Table, margin: float | int, alpha: float = 0.05) -> Equivalence:
     """Two one-sided paired t tests (Schuirmann 1987) for each column of differences, each run a row.
 
-    `alike` holds simultaneously, with Bonferroni: a column's `1 − 2α/m` interval lies inside ±margin. `all_alike` is one claim about
-    all columns, an intersection-union test (Berger 1982), and needs no adjustment: every `1 − 2α` interval lies inside.
+    `alike` holds simultaneously, with Bonferroni: a column's `1 − 2α/m` interval lies inside ±margin. `all_alike` is
+    one claim about all columns, an intersection-union test (Berger 1982), and needs no adjustment: every `1 − 2α`
+    interval lies inside.
     """
     require(margin > 0 and 0 < alpha < 0.5, f"margin {margin:g} and alpha {alpha:g}: margin > 0, 0 < alpha < 0.5")
     m = differences.shape[1]
@@ -194,17 +198,19 @@ def equivalent(differences: Table, margin: float, alpha: float = 0.05) -> Equiva
 
 
 def all_pairs(table: Table) -> Real[np.ndarray, "runs pairs"]:
-    """The difference of every two columns (first minus second, in the order of `np.triu_indices`): "all alike" is about these."""
+    """First minus second of every two columns, in the order of `np.triu_indices`: "all alike" is about these."""
     first, second = np.triu_indices(table.shape[1], k=1)
-    return np.asarray(table, np.float64)[:, first] - table[:, second]
+    pairs: np.ndarray = np.asarray(table, np.float64)[:, first] - table[:, second]
+    return pairs
 
 
 def candidates_for_best(table: Table, alpha: float = 0.05) -> Bool[np.ndarray, "temperatures"]:
     """The temperatures not excluded as best (fewest errors); with probability ≥ 1 − α the best is among them.
 
-    Hsu's (1984) comparison with the best, for paired runs: a column is excluded where some other beats it in a one-sided paired t
-    test at level `α/(k − 1)`. Bonferroni in place of Dunnett's constant, because paired differences need not share one
-    variance; the price is a set that is at times a little larger. More than one left: no winner.
+    Hsu's (1984) comparison with the best, for paired runs: a column is excluded where some other beats it in a
+    one-sided paired t test at level `α/(k − 1)`. Bonferroni in place of Dunnett's constant, because paired
+    differences need not share one variance; the price is a set that is at times a little larger. More than one left:
+    no winner.
     """
     k = table.shape[1]
     if k == 1:
@@ -217,9 +223,11 @@ def candidates_for_best(table: Table, alpha: float = 0.05) -> Bool[np.ndarray, "
 
 
 def ratio_of_means(numerators: Runs, denominators: Runs, confidence: float = 0.95) -> Ratio:
-    """`mean x / mean y` over paired runs with Fieller's (1954) interval: all ρ with `|mean(x − ρy)| ≤ t(n−1)·se(x − ρy)`.
+    """`mean x / mean y` over paired runs with Fieller's (1954) interval: all ρ with `|mean(x − ρy)| ≤ t(n−1)·se(x −
+    ρy)`.
 
-    Where the mean denominator is not itself different from zero at this confidence the interval is unbounded (−inf, inf).
+    Where the mean denominator is not itself different from zero at this confidence the interval is unbounded (−inf,
+    inf).
     """
     require(len(numerators) == len(denominators) > 0, "a ratio needs pairs: as many numerators as denominators")
     n, x, y = len(numerators), _mean(numerators), _mean(denominators)
@@ -247,8 +255,9 @@ def gap_closed(small: Runs, distilled: Runs, teacher: Runs, confidence: float = 
 def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Table, confidence: float = 0.95) -> Vertex:
     """The lowest point of a parabola in log T, fitted to each run; interval over runs.
 
-    A run's fit is `a·x² + b·x + c`, `x = log T`; the lowest point of the mean curve is `x = −mean b / (2·mean a)`, a ratio of means over
-    runs, with Fieller's interval (the runs' own vertices have heavy tails). T = ∞ has no logarithm and is left out.
+    A run's fit is `a·x² + b·x + c`, `x = log T`; the lowest point of the mean curve is `x = −mean b / (2·mean a)`, a
+    ratio of means over runs, with Fieller's interval (the runs' own vertices have heavy tails). T = ∞ has no logarithm
+    and is left out.
 
     Raises:
         BadInput: fewer than three finite temperatures.
@@ -266,7 +275,7 @@ def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Table, confide
     return Vertex(at, low, high, found.n, inside)
 
 
-def reproduced(ours: Runs, paper: float, confidence: float = 0.95) -> str:
+def reproduced(ours: Runs, paper: float | int, confidence: float = 0.95) -> str:
     """Whether the paper's single run of `paper` errors could be one of ours: does it lie in our prediction interval?"""
     found = prediction_interval(ours, confidence)
     if math.isnan(found.low):

@@ -1,4 +1,4 @@
-"""From the rows of `results.csv` to a table a reader can trust: mean, interval, n, and the paired difference from hard labels."""
+"""From the rows of `results.csv` to a table: mean, interval, n, and the paired difference from hard labels."""
 
 import math
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ class Summary(NamedTuple):
     """A table and what has to be said beside it."""
 
     rows: pd.DataFrame
-    """One row a setting: SETTING, mean, low, high, n, failed, and difference, difference_low, difference_high, difference_n, p, p_holm,
-    differs (nan, False where there is no hard baseline to pair with)."""
+    """One row a setting: SETTING, mean, low, high, n, failed, and difference, difference_low, difference_high,
+    difference_n, p, p_holm, differs (nan, False where there is no hard baseline to pair with)."""
     notes: tuple[str, ...]
     """Sentences to print below the table."""
 
@@ -29,13 +29,20 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
     """Refuses a table that has no rows, lacks a column, or holds text where numbers belong."""
     columns = [*SETTING, *RUN, "test_errors", "failed_at"]
     missing = [column for column in columns if column not in results]
-    require(not missing, f"{source} lacks the columns {', '.join(missing)}: it is no result of a temperature sweep, or damaged")
+    require(
+        not missing,
+        f"{source} lacks the columns {', '.join(missing)}: it is no result of a temperature sweep, or damaged",
+    )
     require(len(results), f"{source} holds no run yet: let the experiment finish a block")
     numbers = [column for column in columns if column not in ("teacher", "objective")]
     damaged = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
-    damaged += [column for column in ("width", "seed", "test_errors") if column not in damaged and results[column].isna().any()]
+    damaged += [
+        column for column in ("width", "seed", "test_errors") if column not in damaged and results[column].isna().any()
+    ]
     damaged += [] if results["objective"].isin(["hard", "soft"]).all() else ["objective"]
-    require(not damaged, f"{source} is damaged in the columns {', '.join(damaged)}: give the experiment's command again")
+    require(
+        not damaged, f"{source} is damaged in the columns {', '.join(damaged)}: give the experiment's command again"
+    )
 
 
 def settings(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
@@ -48,14 +55,14 @@ def settings(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
 def mean_over_runs(values: pd.Series) -> stats.Interval:
     """Mean and interval of one column of finished runs, indexed by teacher and seed.
 
-    One teacher: over seeds (about this teacher, then). Several, each with the same seeds: `stats.crossed_interval`. Several with
-    different seeds: over the teachers' means, or over runs where each has a teacher of its own.
+    One teacher: over seeds (about this teacher, then). Several, each with the same seeds: `stats.crossed_interval`.
+    Several with different seeds: over the teachers' means, or over runs where each has a teacher of its own.
     """
     return stats.crossed_interval(_grid(values))
 
 
 def from_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:
-    """The paired difference of a setting from hard labels, over the teachers and seeds that both have; None if there are none."""
+    """A setting's paired difference from hard labels, over the teachers and seeds that both have; None without any."""
     left, right = finished(runs)[column], finished(hard)[column]
     shared = left.index.intersection(right.index)
     if shared.empty:
@@ -71,7 +78,7 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:
-    """The hard-label runs of a setting's width and learning rate, indexed by teacher and seed; empty if there are none."""
+    """The hard-label runs of a setting's width and learning rate, indexed by teacher and seed; they may be none."""
     same = (results["width"] == setting["width"]) & (results["learning_rate"] == setting["learning_rate"])
     return results[same & (results["objective"] == "hard")].set_index(RUN)
 
@@ -82,8 +89,10 @@ def summarise(results: pd.DataFrame) -> Summary:
     rows = []
     for setting, runs in settings(results):
         good = finished(runs)
-        found = mean_over_runs(good["test_errors"]) if len(good) else stats.Interval(*[math.nan] * 3, 0, *[math.nan] * 2)
-        row = {**setting, "mean": found.mean, "low": found.low, "high": found.high, "n": found.n, "failed": len(runs) - len(good)}
+        row = {**setting, "n": 0, "failed": len(runs) - len(good)}
+        if len(good):
+            found = mean_over_runs(good["test_errors"])
+            row |= {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
         hard = baseline(results, setting) if setting["objective"] == "soft" else runs.iloc[:0]
         paired = from_hard(runs, hard)
         if paired:
@@ -98,7 +107,8 @@ def summarise(results: pd.DataFrame) -> Summary:
 def tuned(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The runs of the setting with the lowest mean hold-out errors in each group of equal `by` columns.
 
-    A setting with a failed run is not chosen; of equal settings the first in the table's order is. Empty without a hold-out.
+    A setting with a failed run is not chosen; of equal settings the first in the table's order is. Empty without a
+    hold-out.
     """
     if "holdout_errors" not in results:
         return results.iloc[:0]
@@ -116,7 +126,10 @@ def to_text(summary: Summary) -> str:
     """The table in aligned columns, for a terminal."""
     header, cells = _cells(summary.rows)
     widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *cells]]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *cells]
+    ]
     lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
     return "\n".join([*lines, "", *summary.notes]) + "\n"
 
@@ -135,7 +148,7 @@ def name_setting(setting: pd.Series, *also: str) -> str:
     return ", ".join([name, *extra])
 
 
-def number(value: float) -> str:
+def number(value: float | int) -> str:
     """A number as it is printed: ∞ for infinity, a dash for nan."""
     if math.isnan(value):
         return "–"
@@ -150,14 +163,17 @@ _HEADER = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "
 def _grid(values: pd.Series) -> np.ndarray:
     """`[teachers, seeds]`, or one column where teachers and seeds do not make a full grid."""
     table = values.astype(float).unstack("seed")
-    if not table.isna().any(axis=None):
-        return table.to_numpy()
-    return table.mean(axis=1).to_numpy()[:, None]
+    whole = not table.isna().any(axis=None)
+    return np.asarray(table if whole else table.mean(axis=1).to_frame(), np.float64)
 
 
 def _varying(rows: pd.DataFrame) -> list[str]:
     soft = rows[rows["objective"] == "soft"]
-    return [column for column in ("soft_weight", "learning_rate") if (rows if column == "learning_rate" else soft)[column].nunique() > 1]
+    return [
+        column
+        for column in ("soft_weight", "learning_rate")
+        if (rows if column == "learning_rate" else soft)[column].nunique() > 1
+    ]
 
 
 def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -175,7 +191,10 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         if paired and pd.isna(row["difference"]):
             cell += [""] * 5
         elif paired:
-            difference = _fixed(row["difference"], sign=True), _range(row["difference_low"], row["difference_high"], sign=True)
+            difference = (
+                _fixed(row["difference"], sign=True),
+                _range(row["difference_low"], row["difference_high"], sign=True),
+            )
             cell += [*difference, str(int(row["difference_n"])), _p(row["p_holm"])]
             cell += [("fewer" if row["difference"] < 0 else "more") if row["differs"] else ""]
         cells.append(cell)
@@ -192,7 +211,9 @@ def _notes(results: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
     else:
         notes = [f"{over}: t intervals over teachers and seeds."]
     if rows["difference"].notna().any() and seeds * teachers > 1:
-        notes.append("From hard labels: paired by seed and teacher; called fewer or more only where the interval excludes zero.")
+        notes.append(
+            "From hard labels: paired by seed and teacher; called fewer or more only where the interval excludes zero."
+        )
     if rows["failed"].any():
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
     return (*notes, *_holdout_notes(results, rows))
@@ -207,20 +228,23 @@ def _holdout_notes(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         test = rows[(rows["width"] == width) & (rows["objective"] == "soft")]
         mine = _row(test, setting)
         best = test.loc[test["mean"].idxmin()]
-        note = f"{number(width)} units: the hold-out chooses {name_setting(setting, *varying)} ({_fixed(runs['holdout_errors'].mean())}"
-        note += f" hold-out errors), which scores {_fixed(mine['mean'])} {_range(mine['low'], mine['high'])} on the test set".replace("  ", " ")
+        note = f"{number(width)} units: the hold-out chooses {name_setting(setting, *varying)} "
+        note += f"({_fixed(runs['holdout_errors'].mean())} hold-out errors), which scores "
+        note += f"{_with_range(mine['mean'], mine['low'], mine['high'])} on the test set"
         hard = tuned(results[(results["objective"] == "hard") & (results["width"] == width)], by=["width"])
         paired = from_hard(runs, hard.set_index(RUN)) if len(hard) else None
         if paired:
-            note += f", {_fixed(paired.mean, sign=True)} {_range(paired.low, paired.high, sign=True)} from hard labels".replace("  ", " ")
-        if best.name != mine.name:
+            note += f", {_with_range(*paired[:3], sign=True)} from hard labels"
+        if best["mean"] < mine["mean"]:
             note += f"; fewest on the test set itself: {name_setting(best, *varying)}, {_fixed(best['mean'])}"
         notes.append(note + ".")
     return notes
 
 
 def _row(rows: pd.DataFrame, setting: pd.Series) -> pd.Series:
-    same = np.logical_and.reduce([(rows[name] == setting[name]) | (rows[name].isna() & pd.isna(setting[name])) for name in SETTING])
+    same = np.logical_and.reduce(
+        [(rows[name] == setting[name]) | (rows[name].isna() & pd.isna(setting[name])) for name in SETTING]
+    )
     return rows[same].iloc[0]
 
 
@@ -232,6 +256,10 @@ def _fixed(value: float, sign: bool = False) -> str:
     """One decimal; a true minus sign."""
     text = f"{value:+.1f}" if sign else f"{value:.1f}"
     return "–" if math.isnan(value) else text.replace("-", "−")
+
+
+def _with_range(mean: float, low: float, high: float, sign: bool = False) -> str:
+    return f"{_fixed(mean, sign)} {_range(low, high, sign)}".rstrip()
 
 
 def _range(low: float, high: float, sign: bool = False) -> str:

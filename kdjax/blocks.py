@@ -100,15 +100,17 @@ def make_program(
             epoch, step = state.step // steps_per_epoch, state.step % steps_per_epoch
             rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size, config.batch_size)
             key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step)
-            taken = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set)
-            state, metrics = block_step(state, Batch(*taken, key), setting)
+            images, labels, table = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set)
+            state, metrics = block_step(state, Batch(images, labels, table, key), setting)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
         return jax.lax.while_loop(lambda carry: carry[0].step < last, body, (state, sums))
 
     @jax.jit
-    def logits(state: State, images: UInt8[Array, "images height width channels"]) -> Float[Array, "settings images classes"]:
+    def logits(
+        state: State, images: UInt8[Array, "images height width channels"]
+    ) -> Float[Array, "settings images classes"]:
         params = state.params if state.averaged is None else state.averaged
         return evaluate(model, params, state.model_state, images)
 
@@ -221,7 +223,7 @@ def _no_sums(program: Program) -> Metrics:
     return Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def program_for(
     config: TrainConfig, input_shape: tuple[int, ...], num_classes: int, images: int, settings: int
 ) -> Program:

@@ -3,19 +3,23 @@
 (orbax alone restores most flipped bytes without a word.)
 """
 
+import itertools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder
+from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
 
 
 def save(folder: Path, tree: Any) -> None:
     """Writes `tree` (a pytree of arrays) to `folder`: whole, or not at all. Keys of random numbers are not arrays."""
     ocp = _orbax()
     with whole_folder(folder) as temporary:
+        write_whole(temporary / "structure.json", json.dumps(_structure(tree), indent=1))
         ocp.save(temporary.absolute() / "tree", tree)
 
 
@@ -24,18 +28,30 @@ def load(folder: Path, like: Any) -> Any:
 
     Args:
         folder: the folder given to `save`.
-        like: a pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes of what was saved.
+        like: a pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes of what was saved;
+            where it has a numpy array, a numpy array is returned.
 
     Raises:
         Damaged: a file is missing, changed or not whole, or holds another structure than `like`.
     """
     check_manifest(folder)
+    # Compared here and not by orbax, which pads or cuts some arrays and reports the rest in a page of text.
+    wrong = [
+        f"{found} where {expected} was expected"
+        for found, expected in itertools.zip_longest(
+            json.loads((folder / "structure.json").read_bytes()), _structure(like)
+        )
+        if found != expected
+    ]
+    if wrong:
+        raise Damaged(f"{folder} holds other parameters than expected: {wrong[0]}")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
-    try:
-        return _orbax().load(folder.absolute() / "tree", abstract)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder} holds other parameters than expected: {str(error).splitlines()[0]}") from error
+
+    def wanted(leaf: Any) -> Any:
+        # A numpy array stays on the host: JAX would make its float64 a float32.
+        return leaf if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+
+    return _orbax().load(folder.absolute() / "tree", jax.tree.map(wanted, like))
 
 
 class Checkpoints:
@@ -68,6 +84,11 @@ class Checkpoints:
 
     def _steps(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir()) if self.folder.exists() else []
+
+
+def _structure(tree: Any) -> list[str]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [f"{jax.tree_util.keystr(path)}: {leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves]
 
 
 def _orbax() -> Any:

@@ -18,7 +18,9 @@ class Terminated(BaseException):
     """SIGTERM came."""
 
 
-def run(main: Callable[[Config], Any], config_class: type[Config], prog: str, argv: Sequence[str] | None = None) -> NoReturn:
+def run(
+    main: Callable[[Config], Any], config_class: type[Config], prog: str, argv: Sequence[str] | None = None
+) -> NoReturn:
     """Parses the command line into `config_class`, calls `main` with it, and exits.
 
     Exit codes: 0; 2 for bad input, a full disk or a lost permission, with one message and no traceback; 130 after
@@ -42,7 +44,9 @@ def run(main: Callable[[Config], Any], config_class: type[Config], prog: str, ar
         _stop(f"error: {error}", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _stop(f"error: {where}{error.strerror or error}. What was written before is whole; {_again(prog, arguments)}", 2)
+        _stop(
+            f"error: {where}{error.strerror or error}. What was written before is whole; {_again(prog, arguments)}", 2
+        )
     except KeyboardInterrupt:
         _stop(f"stopped. What was finished is kept; {_again(prog, arguments)}", 130)
     except Terminated:
@@ -70,7 +74,9 @@ def _refuse_overflow(argument: str) -> None:
     except ValueError:
         return
     if math.isinf(value) and "inf" not in argument.lower():
-        raise BadInput(f"{argument} is too large for a floating-point number: the largest is 1.8e308; for infinity write inf")
+        raise BadInput(
+            f"{argument} is too large for a floating-point number: the largest is 1.8e308; for infinity write inf"
+        )
 
 
 def _again(prog: str, arguments: Sequence[str]) -> str:

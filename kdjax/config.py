@@ -111,7 +111,9 @@ class TrainConfig:
         for width in self.hidden:
             require(width > 0, f"--widths {width} is not allowed: a layer has 1 unit or more")
         require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
-        require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more")
+        require(
+            self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more"
+        )
         for name in ("input_dropout", "hidden_dropout", "average"):
             rate = getattr(self, name)
             require(0 <= rate < 1, f"{name} {rate:g} is not allowed: it lies in [0, 1)")

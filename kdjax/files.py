@@ -26,7 +26,7 @@ class Busy(BadInput):
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file to a temporary name beside it, then renames: a reader sees the old content or the new, never a part."""
+    """Writes a file to a temporary name beside it, then renames: readers see old or new, never a part."""
     data = content.encode() if isinstance(content, str) else content
     temporary = _temporary(path)
     try:

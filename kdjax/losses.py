@@ -111,7 +111,7 @@ def distillation_loss(
         labels: `[...]`, class indices in 0 ... N-1.
         soft_weight: w in [0, 1]: a number, or an array over the leading axes.
 
-    Returns `[...]`. Raises as `soft_target_loss`, and BadInput for labels of another shape or a number that is no weight.
+    Returns `[...]`. Raises as `soft_target_loss`; BadInput for labels of another shape, or a number that is no weight.
     """
     z, v, spread = _prepare(student_logits, teacher_logits, temperature)
     require(

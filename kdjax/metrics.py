@@ -1,4 +1,4 @@
-"""What a run is judged by, from logits on the host in float64: errors, calibration, agreement with the teacher, drift."""
+"""What a run is judged by, from logits on the host, in float64: errors, calibration, agreement, drift."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,7 +67,13 @@ def entropy(logits: Logits, temperature: float) -> float:
 
 
 def judge(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
-    """Every measure of one run on one set of images; those against the teacher only where there is one."""
+    """Every measure of one run on one set of images; those against the teacher only where there is one.
+
+    Of a run that failed (logits that are not finite) only the errors are numbers; the rest is nan.
+    """
+    if not np.isfinite(logits).all():
+        judged = judge(np.zeros_like(logits), labels, teacher_logits)
+        return {name: np.nan for name in judged} | {"errors": errors(logits, labels)}
     row: dict[str, float | int] = {
         "errors": errors(logits, labels),
         "nll": nll(logits, labels),
@@ -92,7 +98,7 @@ def _wide(logits: Logits) -> Logits:
 
 def _centred(logits: Logits) -> Logits:
     wide = _wide(logits)
-    return wide - wide.mean(axis=1, keepdims=True)
+    return np.subtract(wide, wide.mean(axis=1, keepdims=True))
 
 
 def _wrong(logits: Logits, labels: Labels) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Networks behind `init` and `apply`; the only room that knows flax."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ class Model(NamedTuple):
     """A network as two pure functions, and what it takes and gives."""
 
     init: Callable[[PRNGKeyArray], tuple[Params, ModelState]]
-    """key → (params, model_state); model_state holds what changes without a gradient (batch statistics), often nothing."""
+    """key → (params, model_state); the latter changes without a gradient (batch statistics) and is often empty."""
     apply: Callable[..., tuple[Float[Array, "batch classes"], ModelState]]
     """(params, model_state, images, train, key, axis_name) → (logits, model_state)."""
     bound_norms: Callable[[Params, float], Params]
@@ -41,13 +42,15 @@ class InputDense(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
-        kernel = self.param("kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1]))
+        kernel = self.param(
+            "kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1])
+        )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return jax.lax.dot_general(inputs, kernel, (((1,), (1,)), ((), ()))) + bias[None]
 
 
 class Mlp(nn.Module):
-    """ReLU layers of the given widths, then a linear layer of logits; dropout on inputs and hidden units in training."""
+    """ReLU layers of the given widths, then a linear layer of logits; in training with dropout before each layer."""
 
     hidden: tuple[int, ...]
     num_classes: int
@@ -56,7 +59,10 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], key: PRNGKeyArray | None, axis_name: str | None = None
+        self,
+        images: Float[Array, "batch height width channels"],
+        key: PRNGKeyArray | None,
+        axis_name: str | None = None,
     ) -> Float[Array, "batch classes"]:
         """Logits; `key` None means evaluation (no dropout)."""
         units = images.reshape(len(images), -1)
@@ -65,9 +71,11 @@ class Mlp(nn.Module):
             if key is not None and rate > 0:
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
             name = f"dense_{layer}"
-            units = nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)(units) if layer else InputDense(
-                width, name=name
-            )(units)
+            units = (
+                nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)(units)
+                if layer
+                else InputDense(width, name=name)(units)
+            )
             if layer < len(self.hidden):
                 units = nn.relu(units)
         return units
@@ -113,7 +121,8 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
         key: PRNGKeyArray | None = None,
         axis_name: str | None = None,
     ) -> tuple[Float[Array, "batch classes"], ModelState]:
-        return module.apply({"params": params}, images, key if train else None, axis_name), model_state
+        logits: Any = module.apply({"params": params}, images, key if train else None, axis_name)
+        return logits, model_state
 
     def bound_norms(params: Params, bound: float) -> Params:
         bounded = dict(params)
@@ -140,5 +149,5 @@ def step_flops(model: Model, hidden: tuple[int, ...], images: int) -> float:
     gradient, except that nobody needs the gradient of the input: `2·images·(3·Σ in·out − in₀·out₀)`.
     """
     sizes = (int(np.prod(model.input_shape)), *hidden, model.num_classes)
-    products = [before * after for before, after in zip(sizes, sizes[1:], strict=False)]
+    products = [before * after for before, after in itertools.pairwise(sizes)]
     return 2.0 * images * (3 * sum(products) - products[0])

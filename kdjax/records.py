@@ -1,14 +1,14 @@
 """The run directory `<out>/<experiment>/<name>/`: what was asked, what came out, and enough to draw and check it.
 
-    config.json     the full config, argv, git commit, versions, device, data and teachers
-    results.csv     one row a run, in canonical order; no times in it
-    history.jsonl   one line a run and epoch
-    timing.json     seconds, by block
-    test.npz        labels and teacher logits of the test images, and a few images to look at
-    blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
-    checkpoints/    the last two of the block being trained
-    figures/        PNG and PDF
-    summary.md      the table
+config.json     the full config, argv, git commit, versions, device, data and teachers
+results.csv     one row a run, in canonical order; no times in it
+history.jsonl   one line a run and epoch
+timing.json     seconds, by block
+test.npz        labels and teacher logits of the test images, and a few images to look at
+blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
+checkpoints/    the last two of the block being trained
+figures/        PNG and PDF
+summary.md      the table
 """
 
 import importlib.metadata
@@ -25,6 +25,7 @@ import numpy as np
 
 from kdjax.config import BadInput, canonical_json, require
 from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
+from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
 """The canonical order of the rows, and the columns that name a run. `objective` is `hard` or `soft`; the temperature
@@ -76,13 +77,18 @@ class RunDirectory:
         try:
             check_manifest(folder)
         except Damaged as damage:
-            print(f"block {block} is trained again: {damage}", flush=True)
+            say(f"block {block} is trained again: {damage}")
             return None
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
 
     def finish(
-        self, block: str, rows: list[dict[str, Any]], history: list[dict[str, Any]], logits: dict[str, np.ndarray], save_params: Any
+        self,
+        block: str,
+        rows: list[dict[str, Any]],
+        history: list[dict[str, Any]],
+        logits: dict[str, np.ndarray],
+        save_params: Any,
     ) -> None:
         """Writes a finished block whole: rows, history, logits, and what `save_params(folder)` writes."""
         with whole_folder(self.folder / "blocks" / block) as folder:
@@ -126,18 +132,23 @@ def latest_run(out: Path, experiment: str) -> Path:
         BadInput: there is none.
     """
     runs = sorted((out / experiment).glob("*/results.csv"), key=lambda path: path.stat().st_mtime)
-    require(runs, f"{out / experiment} holds no finished run: run `python -m experiments.{experiment}` first, or name a folder")
+    require(
+        runs,
+        f"{out / experiment} holds no finished run: run `python -m experiments.{experiment}` first, or name a folder",
+    )
     return runs[-1].parent
 
 
 def read_results(folder: Path) -> Any:
-    """`results.csv` of a run directory as a pandas table; `temperature` is a float (inf is the limit, nan a hard row)."""
+    """`results.csv` of a run directory as a pandas table; its temperatures are floats (inf the limit, nan a hard row)."""
     import pandas as pd
 
     try:
         return pd.read_csv(folder / "results.csv")
     except FileNotFoundError:
-        raise BadInput(f"{folder} holds no results.csv: it is no run directory, or its run has not finished a block") from None
+        raise BadInput(
+            f"{folder} holds no results.csv: it is no run directory, or its run has not finished a block"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / 'results.csv'} is damaged ({error}): give the experiment's command again") from None
 
@@ -176,7 +187,10 @@ def surroundings() -> dict[str, Any]:
     return {
         "argv": sys.argv,
         "git_commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "devices": jax.device_count(),
         "cpus": os.cpu_count(),
@@ -186,7 +200,9 @@ def surroundings() -> dict[str, Any]:
 def _commit() -> str | None:
     root = Path(__file__).parent
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=5)
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
@@ -195,5 +211,9 @@ def _commit() -> str | None:
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
-        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)]
+        return [
+            found
+            for key in keys
+            for found in _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+        ]
     return [] if before == now else [name or "config"]

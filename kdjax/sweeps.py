@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from kdjax import blocks, checkpoints, datasets, metrics, models, records, teachers
 from kdjax.blocks import Monitor, TransferSet
-from kdjax.config import NUMERICS, SweepConfig, TeacherConfig, TrainConfig, canonical_json, require
+from kdjax.config import NUMERICS, SweepConfig, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import lock
 from kdjax.progress import Progress, clock, say
@@ -78,7 +78,11 @@ def grid(config: SweepConfig) -> list[Run]:
     for rate in config.rates():
         if config.hard_labels:
             runs.append(Run("hard", float("nan"), 0.0, rate))
-        runs += [Run("soft", temperature, weight, rate) for weight in config.soft_weights for temperature in config.temperatures]
+        runs += [
+            Run("soft", temperature, weight, rate)
+            for weight in config.soft_weights
+            for temperature in config.temperatures
+        ]
     return runs
 
 
@@ -87,7 +91,14 @@ def plan(config: SweepConfig, epochs: int) -> list[Block]:
     runs = grid(config)
     size = min(config.block_size, len(runs))
     return [
-        Block(f"width{width}-seed{seed}-{first // size}", width, config.student(width, epochs), seed, tuple(runs[first : first + size]), size)
+        Block(
+            f"width{width}-seed{seed}-{first // size}",
+            width,
+            config.student(width, epochs),
+            seed,
+            tuple(runs[first : first + size]),
+            size,
+        )
         for width in config.widths
         for seed in range(config.seeds)
         for first in range(0, len(runs), size)
@@ -105,7 +116,8 @@ def setting(block: Block) -> Setting:
 
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
-    return TransferSet(*map(jnp.asarray, (*taught.dataset.train, taught.train_logits)))
+    images, labels = taught.dataset.train
+    return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits))
 
 
 def train_block(
@@ -122,21 +134,29 @@ def train_block(
     trained = blocks.fit_with_checkpoints(
         program, transfer_set, setting(block), block.seed, block.config.epochs, kept, progress, monitor, done
     )
-    starts = np.asarray(program.logits(program.init(block.seed), dataset.test.images))[0]
+    starts = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
     splits = {"test": (dataset.test, taught.test_logits), "transfer": (dataset.train, taught.train_logits)}
     if len(dataset.holdout.images):
         splits["holdout"] = (dataset.holdout, taught.holdout_logits)
-    logits = {key: np.asarray(program.logits(trained.state, split.images)) for key, (split, _) in splits.items()}
+    logits = {
+        key: np.asarray(program.logits(trained.state, jnp.asarray(split.images))) for key, (split, _) in splits.items()
+    }
     failed_at = np.asarray(trained.state.failed_at)
     rows, history = [], []
     for index, run in enumerate(block.runs):
         names = {"width": block.width, "teacher": taught.teacher, "seed": block.seed, **_named(run)}
         row: dict[str, Any] = {**names, "epochs": block.config.epochs}
         for key, (split, table) in splits.items():
-            row |= {f"{key}_{measure}": value for measure, value in metrics.judge(logits[key][index], split.labels, table).items()}
+            row |= {
+                f"{key}_{measure}": value
+                for measure, value in metrics.judge(logits[key][index], split.labels, table).items()
+            }
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
-        row["soft_target_entropy"] = None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
+        row["soft_target_entropy"] = (
+            None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
+        )
         row["failed_at"] = int(failed_at[index])
+        row["last_good_errors"] = _last_good(trained.history, index, row["failed_at"], program.steps_per_epoch)
         rows.append(row)
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
     kept_logits = {"test": logits["test"][: len(block.runs)]}
@@ -159,6 +179,13 @@ def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
         yield {"epoch": epoch + 1, "loss": loss, "transfer_error_rate": rate, "monitor_errors": monitored}
 
 
+def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
+    """Errors on the monitored images the last time they were counted before a run failed; None if it did not fail."""
+    counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
+    counted = counted[np.isfinite(counted)]
+    return float(counted[-1]) if len(counted) else None
+
+
 class Sweep(NamedTuple):
     """A sweep that is ready to train: what the config became once the data were seen."""
 
@@ -174,7 +201,7 @@ class Sweep(NamedTuple):
 
 
 def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep:
-    """Reads the data, settles the defaults that depend on them, and refuses what cannot work before anything is trained."""
+    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
     dataset = datasets.load(config.data)
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
     count = len(dataset.train.images)
@@ -189,10 +216,14 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
     planned = plan(config, EPOCHS.get(dataset.name, 20))
-    elsewhere = {"out": Path(), "name": None, "dry_run": False, "data": None, "teacher_from": (), "teacher": TeacherConfig()}
+    # Where things are kept, and what is named by its fingerprint below, does not fix a result.
+    elsewhere = {"out", "name", "dry_run", "data", "teacher", "teacher_from"}
+    asked = {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
+    }
     identity = {
         "experiment": experiment,
-        "config": dataclasses.replace(config, epochs=planned[0].config.epochs, learning_rates=config.rates(), **elsewhere),
+        "config": {**asked, "epochs": planned[0].config.epochs, "learning_rates": config.rates()},
         "data": {
             "name": dataset.name,
             "description": dataset.description,
@@ -210,7 +241,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
 
 
 def run(sweep: Sweep) -> Path:
-    """Finds or trains the teacher, trains every block that is not there yet, and writes the tables; returns the folder."""
+    """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
     config, dataset = sweep.config, sweep.dataset
     records.make_folder(sweep.folder)
     with lock(sweep.folder / ".lock"):
@@ -220,7 +251,9 @@ def run(sweep: Sweep) -> Path:
         rate, seed = config.teacher.learning_rate, config.teacher.seed
         taught_by = sweep.given or (teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out),)
         taught = lesson(dataset, taught_by)
-        record.describe({**records.surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)})
+        record.describe(
+            {**records.surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
+        )
         _keep_test_images(record, taught)
         transfer_set = on_device(taught)
         finished = [record.finished(block.name) is not None for block in sweep.blocks]
@@ -252,15 +285,19 @@ def forecast(sweep: Sweep) -> str:
     operations += 0 if found else block_flops(teacher, dataset)
     rate = _product_rate()
     parameters = max(
-        block.size * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
+        block.size
+        * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
         for block in sweep.blocks
     )
-    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in sweep.blocks)
+    disk = sum(
+        4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in sweep.blocks
+    )
     memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
     runs = sum(len(block.runs) for block in sweep.blocks)
+    first = "no teacher (it is there)" if found else "a teacher"
     return (
-        f"would train {'no teacher (it is there)' if found else 'a teacher'} and {runs} students in {len(sweep.blocks)} blocks "
-        f"in {sweep.folder}: about {clock(operations / (0.65 * rate))} on this device, "
+        f"would train {first} and {runs} students in {len(sweep.blocks)} blocks in {sweep.folder}: "
+        f"about {clock(operations / (0.65 * rate))} on this device, "
         f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
 
@@ -286,7 +323,10 @@ def _report(taught: Lesson, taught_by: Sequence[Teacher]) -> list[dict[str, Any]
     # The ensemble, or the one teacher, first: it is what the students learn from.
     report = [{"name": taught.teacher, **_judged(taught)}]
     if len(taught_by) > 1:
-        report += [{"name": teacher.name, "test": teacher.info["test"], "test_errors": teacher.info["test"]["errors"]} for teacher in taught_by]
+        report += [
+            {"name": teacher.name, "test": teacher.info["test"], "test_errors": teacher.info["test"]["errors"]}
+            for teacher in taught_by
+        ]
     return report
 
 
@@ -295,7 +335,11 @@ def _judged(taught: Lesson) -> dict[str, Any]:
     judged = {"test": metrics.judge(taught.test_logits, dataset.test.labels)}
     if len(dataset.holdout.images):
         judged["holdout"] = metrics.judge(taught.holdout_logits, dataset.holdout.labels)
-    return {**judged, "test_errors": judged["test"]["errors"], "holdout_errors": judged.get("holdout", {}).get("errors")}
+    return {
+        **judged,
+        "test_errors": judged["test"]["errors"],
+        "holdout_errors": judged.get("holdout", {}).get("errors"),
+    }
 
 
 def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
@@ -305,5 +349,9 @@ def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
     order = np.argsort(first - second, kind="stable")
     rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
     record.write_arrays(
-        "test.npz", labels=labels, teacher_logits=logits, example_images=taught.dataset.test.images[rows], example_rows=rows
+        "test.npz",
+        labels=labels,
+        teacher_logits=logits,
+        example_images=taught.dataset.test.images[rows],
+        example_rows=rows,
     )

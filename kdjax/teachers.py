@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kdjax import blocks, checkpoints, metrics, models, records, train
-from kdjax.config import NUMERICS, BadInput, TeacherConfig, TrainConfig, canonical_json, require
+from kdjax.config import NUMERICS, BadInput, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import Busy, check_manifest, lock, whole_folder
 from kdjax.progress import Progress, clock, say
+
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -42,7 +43,8 @@ def ensemble_logits(
     teachers: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
 ) -> Float[np.ndarray, "images classes"]:
     """Mean of the teachers' logits: the geometric mean of their predictions (the paper's Section 5), at every T."""
-    return np.mean([teacher.logits(images) for teacher in teachers], axis=0, dtype=np.float64).astype(np.float32)
+    tables = np.stack([teacher.logits(images) for teacher in teachers])
+    return np.asarray(tables.mean(axis=0, dtype=np.float64), np.float32)
 
 
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
@@ -122,18 +124,21 @@ def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset
         except BadInput as damage:
             say(f"teacher is trained again: {damage}")
     begin = time.perf_counter()
-    program = blocks.program_for(config, dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images), 1)
+    program = blocks.program_for(
+        config, dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images), 1
+    )
     blank = np.zeros((len(dataset.train.images), dataset.num_classes), np.float32)  # hard labels alone: never looked at
-    transfer_set = blocks.TransferSet(*map(jnp.asarray, (*dataset.train, blank)))
+    images, labels = dataset.train
+    transfer_set = blocks.TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(blank))
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
-    test_logits = np.asarray(program.logits(trained.state, dataset.test.images))[0]
+    test_logits = np.asarray(program.logits(trained.state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(trained.state.failed_at[0])
     require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower --teacher.learning-rate")
-    info = {
+    info: dict[str, Any] = {
         "fingerprint": fingerprint(config, learning_rate, seed, dataset),
         "dataset": dataset.name,
         "data": dataset.fingerprint,
@@ -152,7 +157,8 @@ def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset
     save(folder, params, info)
     kept.clear()
     teacher = load(folder, dataset)
-    say(f"teacher {teacher.name} trained in {clock(info['seconds'])}: {info['test']['errors']} test errors; kept in {folder}")
+    errors = teacher.info["test"]["errors"]
+    say(f"teacher {teacher.name} trained in {clock(info['seconds'])}: {errors} test errors; kept in {folder}")
     return teacher
 
 

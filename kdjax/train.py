@@ -13,6 +13,7 @@ from kdjax import losses, transforms
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
 
+
 class Setting(NamedTuple):
     """What may vary inside a program: traced, so a new value never compiles anything."""
 
@@ -70,7 +71,9 @@ Step = Callable[[State, Batch, Setting], tuple[State, Metrics]]
 
 def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting) -> Float[Array, "batch"]:
     """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))`."""
-    return losses.distillation_loss(logits, batch.teacher_logits, batch.labels, setting.temperature, setting.soft_weight)
+    return losses.distillation_loss(
+        logits, batch.teacher_logits, batch.labels, setting.temperature, setting.soft_weight
+    )
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:

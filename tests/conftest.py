@@ -1,4 +1,4 @@
-"""Strict JAX for every test: several virtual CPU devices, no implicit rank promotion; warnings are errors (pyproject)."""
+"""Strict JAX for every test: virtual CPU devices, no implicit rank promotion. (Warnings are errors: pyproject.)"""
 
 import os
 

@@ -34,5 +34,9 @@ def program(count: int = len(TEMPERATURES), **options) -> blocks.Program:
     return blocks.program_for(config(**options), SHAPE, CLASSES, IMAGES, count)
 
 
-def train(program: blocks.Program, setting: Setting, seed: int = 0, epochs: int = 2, data=None, **options) -> blocks.Fit:
-    return blocks.fit(program, transfer_set() if data is None else data, setting, seed, blocks.start(program, seed, epochs), **options)
+def train(
+    program: blocks.Program, setting: Setting, seed: int = 0, epochs: int = 2, data=None, **options
+) -> blocks.Fit:
+    return blocks.fit(
+        program, transfer_set() if data is None else data, setting, seed, blocks.start(program, seed, epochs), **options
+    )

@@ -54,7 +54,9 @@ def test_analysis_does_not_import_experiments(path):
 @pytest.mark.parametrize("name", ["config", "cli", "files"])
 def test_quick_rooms_do_not_import_jax(name):
     # `--help` is quick only as long as these three know nothing of JAX.
-    assert not {found for found in imported(ROOT / "kdjax" / f"{name}.py") if found.split(".")[0] in ("jax", "flax", "optax")}
+    assert not {
+        found for found in imported(ROOT / "kdjax" / f"{name}.py") if found.split(".")[0] in ("jax", "flax", "optax")
+    }
 
 
 def test_only_models_knows_flax():

@@ -1,5 +1,6 @@
-"""The figures of a synthetic run directory: all there, whole, the same bytes twice; and what is no run directory, refused."""
+"""The figures of a synthetic run directory: all there, whole, the same bytes twice; what is none is refused."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import plot_temperature_sweep as plot
 from kdjax import cli, metrics
@@ -17,7 +19,15 @@ KEYS = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "
 
 
 def make_run(
-    folder, widths=(30, 300), seeds=3, temperatures=TEMPERATURES, weights=(1.0,), rates=(0.001,), teachers=("3f9a2b",), hard=True, holdout=False
+    folder,
+    widths=(30, 300),
+    seeds=3,
+    temperatures=TEMPERATURES,
+    weights=(1.0,),
+    rates=(0.001,),
+    teachers=("3f9a2b",),
+    hard=True,
+    holdout=False,
 ):
     """Writes a run directory as an experiment would, with plausible numbers; returns the folder."""
     random = np.random.default_rng(0)
@@ -30,22 +40,49 @@ def make_run(
                 common = random.normal(0, 4)
                 for objective, t, weight, rate in settings:
                     x = math.log2(t if math.isfinite(t) else 64) if objective == "soft" else 0.0
-                    base = {30: 420, 300: 150}.get(width, 128) - (objective == "soft") * ({30: 40}.get(width, 20) + 1.2 * x * (5 - x) + 3 * x)
+                    base = {30: 420, 300: 150}.get(width, 128) - (objective == "soft") * (
+                        {30: 40}.get(width, 20) + 1.2 * x * (5 - x) + 3 * x
+                    )
                     errors = round(base + common + random.normal(0, 4) + 20 * abs(math.log10(rate / 0.001)))
-                    row = dict(zip(KEYS, (width, teacher, seed, objective, t, weight, rate), strict=True)) | {"epochs": 10}
+                    row = dict(zip(KEYS, (width, teacher, seed, objective, t, weight, rate), strict=True)) | {
+                        "epochs": 10
+                    }
                     for name, scale in (("test", 1.0), ("transfer", 0.3)) + ((("holdout", 1.1),) if holdout else ()):
                         count = errors * scale
-                        row |= {f"{name}_errors": round(count), f"{name}_nll": count / 2800, f"{name}_brier": count / 6000}
-                        row |= {f"{name}_ece": 0.004 + 0.01 * (objective == "hard") + 0.002 * abs(x - 2) + random.normal(0, 3e-4)}
-                        row |= {f"{name}_agreement": 1 - count / 11000, f"{name}_teacher_kl": count / 6000, f"{name}_logit_rmse": 1.0}
-                        row |= {f"{name}_errors_where_teacher_right": round(count * 0.6), f"{name}_errors_where_teacher_wrong": round(count * 0.4)}
+                        row |= {
+                            f"{name}_errors": round(count),
+                            f"{name}_nll": count / 2800,
+                            f"{name}_brier": count / 6000,
+                        }
+                        row |= {
+                            f"{name}_ece": 0.004
+                            + 0.01 * (objective == "hard")
+                            + 0.002 * abs(x - 2)
+                            + random.normal(0, 3e-4)
+                        }
+                        row |= {
+                            f"{name}_agreement": 1 - count / 11000,
+                            f"{name}_teacher_kl": count / 6000,
+                            f"{name}_logit_rmse": 1.0,
+                        }
+                        row |= {
+                            f"{name}_errors_where_teacher_right": round(count * 0.6),
+                            f"{name}_errors_where_teacher_wrong": round(count * 0.4),
+                        }
                     row |= {"mean_logit_drift": 0.1, "failed_at": -1}
-                    row |= {"soft_target_entropy": math.log(10) * (1 - 1 / (1 + (t / 7) ** 2)) if objective == "soft" else math.nan}
+                    row |= {
+                        "soft_target_entropy": math.log(10) * (1 - 1 / (1 + (t / 7) ** 2))
+                        if objective == "soft"
+                        else math.nan
+                    }
                     rows.append(row)
                     for epoch in range(1, 11):
                         line = {key: row[key] for key in KEYS} | {"epoch": epoch, "loss": 1 / epoch}
                         line["temperature"] = None if objective == "hard" else t
-                        line |= {"transfer_error_rate": 0.1 * 0.55**epoch * (width < 100 or epoch < 10) + 1e-3 * random.random()}
+                        line |= {
+                            "transfer_error_rate": 0.1 * 0.55**epoch * (width < 100 or epoch < 10)
+                            + 1e-3 * random.random()
+                        }
                         line |= {"monitor": "holdout" if holdout else "test"}
                         line |= {"monitor_errors": round(errors * (1 + 3 * 0.6**epoch)) if epoch % 2 == 0 else None}
                         history.append(line)
@@ -55,8 +92,203 @@ def make_run(
     labels = np.arange(400) % 10
     logits = random.normal(0, 3, (400, 10)) + 9 * np.eye(10)[labels]
     images = random.integers(0, 255, (6, 28, 28, 1), dtype=np.uint8)
-    np.savez(folder / "test.npz", labels=labels, teacher_logits=logits.astype(np.float32), example_images=images, example_rows=np.arange(6) * 7)
-    details = [{"fingerprint": name, "name": name, "test": {"errors": 74 + i, "nll": 0.026, "brier": 0.011, "ece": 0.004}} for i, name in enumerate(teachers)]
-    data = {"description": "MNIST (60,000 training images, 10,000 test images)", "class_names": [str(i) for i in range(10)], "num_classes": 10}
+    np.savez(
+        folder / "test.npz",
+        labels=labels,
+        teacher_logits=logits.astype(np.float32),
+        example_images=images,
+        example_rows=np.arange(6) * 7,
+    )
+    details = [
+        {"fingerprint": name, "name": name, "test": {"errors": 74 + i, "nll": 0.026, "brier": 0.011, "ece": 0.004}}
+        for i, name in enumerate(teachers)
+    ]
+    data = {
+        "description": "MNIST (60,000 training images, 10,000 test images)",
+        "class_names": [str(i) for i in range(10)],
+        "num_classes": 10,
+    }
     (folder / "config.json").write_text(json.dumps({"identity": {"data": data}, "details": {"teachers": details}}))
     return folder
+
+
+FIGURES = ["calibration_and_agreement", "difference_from_hard_labels", "errors", "learning_curves", "softening"]
+
+
+def names(paths):
+    return sorted(path.name for path in paths)
+
+
+def test_every_figure_as_png_and_pdf_and_the_same_bytes_twice(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(30,), temperatures=(1.0, 4.0, math.inf))
+    written = plot.draw(folder)
+    assert names(written) == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
+    first = {path: path.read_bytes() for path in written}
+    assert all(data.startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF") for path, data in first.items())
+    assert {path: path.read_bytes() for path in plot.draw(folder)} == first
+    assert names((folder / "figures").iterdir()) == names(written)  # no leftovers
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"widths": (800,), "seeds": 1}, FIGURES),
+        ({"hard": False}, [name for name in FIGURES if name != "difference_from_hard_labels"]),
+        ({"temperatures": ()}, []),
+        ({"temperatures": (math.inf,), "widths": (30,)}, FIGURES),
+        ({"temperatures": (3.0,), "widths": (30,)}, FIGURES),
+        ({"temperatures": (1.0, 4.0, math.inf), "widths": (30,), "teachers": ("a", "b", "c")}, FIGURES),
+    ],
+)
+def test_what_a_sweep_lacks_is_not_drawn(tmp_path, changes, expected):
+    folder = make_run(tmp_path / "run", **changes)
+    assert sorted(path.stem for path in plot.draw(folder) if path.suffix == ".pdf") == expected
+
+
+def drawn(run, draw):
+    """The figure, and the data of its lines by label."""
+    from analysis import style
+
+    with style.applied():
+        figure = draw(run)
+    return figure
+
+
+def test_errors_are_drawn_where_they_were_measured(tmp_path):
+    run = plot.load(make_run(tmp_path / "run", widths=(300,)))
+    axes = drawn(run, plot.draw_errors).axes[0]
+    rows = run.results[run.results["objective"] == "soft"]
+    means = rows.groupby("temperature")["test_errors"].mean().to_numpy()
+    curve = next(line for line in axes.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(curve.get_ydata(), means)
+    assert curve.get_xdata()[-1] - curve.get_xdata()[-2] > 0.99  # infinity has a place of its own
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8", "16", "32", "∞"]
+    hard = next(line for line in axes.lines if line.get_label() == "hard labels")
+    assert hard.get_ydata()[0] == run.results[run.results["objective"] == "hard"]["test_errors"].mean()
+    assert next(line for line in axes.lines if line.get_label() == "teacher").get_ydata()[0] == 74
+
+
+def test_titles_say_on_what(tmp_path):
+    run = plot.load(make_run(tmp_path / "run", widths=(30,), seeds=4))
+    for draw in (plot.draw_errors, plot.draw_differences, plot.draw_calibration, plot.draw_softening):
+        title = drawn(run, draw).get_suptitle().replace("\n", " ")
+        assert "MNIST (60,000 training images, 10,000 test images), 4 seeds, 1 teacher" in title
+
+
+def test_nothing_is_cut_off_or_over_anything_else(tmp_path):
+    run = plot.load(make_run(tmp_path / "run", widths=(30, 300, 800)))
+    for draw in (plot.draw_errors, plot.draw_differences, plot.draw_calibration):
+        figure = drawn(run, draw)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        legend = figure.legends[0].get_window_extent(renderer)
+        for axes in figure.axes:
+            panel = axes.get_window_extent(renderer)
+            assert not panel.overlaps(legend)
+            assert panel.height > 0.1 * figure.bbox.height
+            ticks = [tick.get_window_extent(renderer) for tick in axes.get_xticklabels() if tick.get_text()]
+            assert not any(a.overlaps(b) for a, b in itertools.pairwise(ticks))
+            label = axes.yaxis.label.get_window_extent(renderer)
+            assert label.x0 >= 0 and label.height <= 1.1 * panel.height
+
+
+def test_a_failed_run_is_left_out_and_said(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(300,))
+    results = pd.read_csv(folder / "results.csv")
+    bad = (results["temperature"] == 4) & (results["seed"] == 0)
+    gone = results["temperature"] == 8
+    results.loc[bad, ["test_errors", "failed_at"]] = [9000, 17]
+    results.loc[gone, "failed_at"] = 3
+    results.to_csv(folder / "results.csv", index=False)
+    run = plot.load(folder)
+    figure = drawn(run, plot.draw_errors)
+    assert "4 failed runs left out" in figure.get_suptitle().replace("\n", " ")
+    assert figure.axes[0].get_ylim()[1] < 1000
+    assert plot.draw(folder)
+
+
+def test_fixed_and_tuned_rates(tmp_path):
+    rates = (0.0003, 0.001, 0.003)
+    run = plot.load(make_run(tmp_path / "run", widths=(300,), rates=rates, holdout=True))
+    found = plot.curves(run)
+    assert [curve.label for curve in found] == [*(f"rate {rate:g}" for rate in rates), "rate chosen on the hold-out"]
+    assert [curve.thin for curve in found] == [True] * 3 + [False]
+    tuned = found[-1].runs
+    means = (
+        run.results[run.results["objective"] == "soft"]
+        .groupby(["temperature", "learning_rate"])["holdout_errors"]
+        .mean()
+    )
+    for temperature, runs in tuned.groupby("temperature"):
+        assert set(runs["learning_rate"]) == {means[temperature].idxmin()}
+    without = plot.load(make_run(tmp_path / "without", widths=(300,), rates=rates))
+    assert not any(curve.thin for curve in plot.curves(without)) and len(plot.curves(without)) == 3
+
+
+def test_an_ensemble_is_judged_by_its_own_logits(tmp_path):
+    folder = make_run(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["details"]["teachers"] *= 2  # two members, one teacher in the results
+    (folder / "config.json").write_text(json.dumps(config))
+    run = plot.load(folder)
+    assert run.teachers["errors"] == [metrics.errors(run.teacher_logits, run.labels)]
+
+
+def damage(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / "results.csv").unlink(), "no results.csv"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "test.npz").unlink(), "test.npz is missing"),
+        (lambda folder: (folder / "history.jsonl").unlink(), "history.jsonl is missing"),
+        (damage("results.csv", b""), "damaged"),
+        (damage("results.csv", b"a,b\n1,2\n"), "lacks the columns width"),
+        (
+            lambda folder: damage("results.csv", (folder / "results.csv").read_bytes().split(b"\n")[0] + b"\n")(folder),
+            "holds no run",
+        ),
+        (
+            lambda folder: damage(
+                "results.csv", (folder / "results.csv").read_bytes().replace(b",soft,", b",sift,", 1)
+            )(folder),
+            "objective",
+        ),
+        (damage("results.csv", b"\xff\xfe\x00\x01" * 99), "damaged"),
+        (damage("test.npz", b"PK nonsense"), "test.npz is damaged"),
+        (damage("history.jsonl", b'{"epoch": '), "history.jsonl is damaged"),
+        (damage("history.jsonl", b'{"epoch": 1}\n'), "history.jsonl is damaged"),
+        (damage("config.json", b"{"), "config.json is damaged"),
+        (damage("config.json", b'{"identity": {}}'), "config.json is damaged"),
+    ],
+)
+def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path, harm, said):
+    folder = make_run(tmp_path / "run", widths=(30,), seeds=1, temperatures=(1.0,))
+    harm(folder)
+    with pytest.raises(BadInput, match=said) as refused:
+        plot.draw(folder)
+    assert "\n" not in str(refused.value)
+    assert not (folder / "figures").exists()
+
+
+def run_cli(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(plot.main, plot.PlotConfig, "python -m analysis.plot_temperature_sweep", list(arguments))
+    return ended.value.code
+
+
+def test_command_line_draws_the_latest_run(tmp_path, capsys):
+    make_run(tmp_path / "temperature_sweep" / "mine", widths=(30,), seeds=1, temperatures=(1.0, math.inf))
+    assert run_cli("--out", str(tmp_path)) == 0
+    assert str(Path("mine") / "figures" / "errors.png") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["--out", "nowhere"], [__file__]])
+def test_command_line_refuses_what_is_no_run(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(*arguments) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

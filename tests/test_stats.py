@@ -1,4 +1,4 @@
-"""Intervals cover what they say (by simulation), agree with scipy and with numbers worked by hand, and claim nothing at n = 1."""
+"""Intervals cover what they say (by simulation), agree with scipy and with hand values, and claim nothing at n = 1."""
 
 import math
 
@@ -122,7 +122,10 @@ def test_holm_lies_between_p_and_bonferroni_and_keeps_order(p):
 def test_equivalence_is_two_one_sided_t_tests():
     differences = np.random.default_rng(3).normal(1, 4, (10, 1))
     found = stats.equivalent(differences, 5.0)
-    both = max(scipy.stats.ttest_1samp(differences[:, 0], m, alternative=side).pvalue for m, side in ((-5, "greater"), (5, "less")))
+    both = max(
+        scipy.stats.ttest_1samp(differences[:, 0], m, alternative=side).pvalue
+        for m, side in ((-5, "greater"), (5, "less"))
+    )
     assert found.alike[0] == found.all_alike == (both < 0.05)
 
 
@@ -191,7 +194,7 @@ def test_a_vertex_outside_the_grid_or_of_a_flat_or_bent_down_curve_is_not_claime
     t, random = np.array([1.0, 2, 4, 8]), np.random.default_rng(10)
     beyond = stats.vertex(t, 2 * np.log(t / 100) ** 2 + random.normal(0, 0.01, (4, 4)))
     assert not beyond.inside and beyond.temperature == pytest.approx(100, rel=0.1)
-    assert math.isnan(stats.vertex(t, -np.log(t) ** 2 + random.normal(0, 0.01, (4, 4))).temperature)
+    assert math.isnan(stats.vertex(t, -(np.log(t) ** 2) + random.normal(0, 0.01, (4, 4))).temperature)
     flat = [stats.vertex(t, random.normal(0, 1, (4, 4))) for _ in range(100)]
     assert np.mean([one.inside for one in flat]) < 0.1
     with pytest.raises(BadInput, match="three finite"):
@@ -208,13 +211,25 @@ def test_verdicts_on_the_paper(paper, word):
 def test_a_difference_is_called_one_only_where_the_interval_excludes_zero(n, shift, seed):
     found = stats.paired_difference(np.random.default_rng(seed).normal(shift, 5, n), np.zeros(n))
     words = stats.difference_in_words(found)
-    expected = "fewer errors" if found.high < 0 else "more errors" if found.low > 0 else f"no difference seen at n = {n}"
+    expected = (
+        "fewer errors" if found.high < 0 else "more errors" if found.low > 0 else f"no difference seen at n = {n}"
+    )
     assert words == expected
 
 
 def test_bad_input():
-    for call in (lambda: stats.interval(np.array([])), lambda: stats.interval(np.arange(3), 1.5), lambda: stats.interval(np.arange(3), method="z")):
+    for call in (
+        lambda: stats.interval(np.array([])),
+        lambda: stats.interval(np.arange(3), 1.5),
+        lambda: stats.interval(np.arange(3), method="z"),
+    ):
         with pytest.raises(BadInput):
             call()
     with pytest.raises(BadInput, match="unequal"):
         stats.paired_difference(np.arange(3), np.arange(4))
+
+
+def test_an_interval_over_teachers_is_wider_where_teachers_differ():
+    table = np.array([[100.0, 103, 98], [110, 112, 109], [90, 93, 91]])
+    crossed, naive = stats.crossed_interval(table), stats.interval(table.ravel())
+    assert crossed.mean == naive.mean and crossed.high - crossed.low > 2 * (naive.high - naive.low)

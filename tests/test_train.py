@@ -141,7 +141,11 @@ def test_schedule_warms_up_and_ends_near_zero():
 
 
 def test_purposes_and_seeds_have_different_keys():
-    keys = {tuple(np.asarray(jax.random.key_data(train.run_key(seed, purpose)))) for seed in range(5) for purpose in train.Purpose}
+    keys = {
+        tuple(np.asarray(jax.random.key_data(train.run_key(seed, purpose))))
+        for seed in range(5)
+        for purpose in train.Purpose
+    }
     assert len(keys) == 5 * len(train.Purpose)
 
 
@@ -151,7 +155,9 @@ def test_step_over_a_divided_batch_equals_one_device(optimizer):
     config = small.config(optimizer=optimizer, hidden_dropout=0.5, input_dropout=0.2, jitter=1)
     model = models.mlp(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
-    state = train.State(params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1))
+    state = train.State(
+        params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)
+    )
     setting = train.Setting(*map(jnp.float32, (4.0, 0.9, 0.05)))
     data = small.transfer_set()
     single = jax.jit(train.make_step(model, config, 4))

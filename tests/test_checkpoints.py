@@ -1,0 +1,66 @@
+"""Trees come back bit for bit, or not at all."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import checkpoints
+from kdjax.files import Damaged
+
+
+class Tree(NamedTuple):
+    weights: dict
+    step: jnp.ndarray
+    averaged: None
+    host: np.ndarray
+
+
+TREE = Tree({"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.array([np.nan, np.inf])}, jnp.int32(7), None, np.eye(2) / 3)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.weights["a"], b.weights["a"])
+    np.testing.assert_array_equal(a.weights["b"], b.weights["b"])
+    np.testing.assert_array_equal(a.host, b.host)
+    assert int(a.step) == int(b.step) and a.averaged is b.averaged is None
+
+
+def test_round_trip(tmp_path):
+    checkpoints.save(tmp_path / "tree", TREE)
+    loaded = checkpoints.load(tmp_path / "tree", TREE)
+    same(loaded, TREE)
+    assert np.asarray(loaded.host).dtype == np.float64
+
+
+def test_another_structure_is_refused(tmp_path):
+    checkpoints.save(tmp_path / "tree", TREE)
+    for other in (TREE._replace(step=jnp.zeros(3, jnp.int32)), TREE._replace(weights={"c": jnp.zeros(2)})):
+        with pytest.raises(Damaged, match="other parameters"):
+            checkpoints.load(tmp_path / "tree", other)
+
+
+def test_a_flipped_byte_anywhere_is_noticed(tmp_path):
+    checkpoints.save(tmp_path / "tree", TREE)
+    for path in sorted(path for path in (tmp_path / "tree").rglob("*") if path.is_file() and path.stat().st_size):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
+        with pytest.raises(Damaged):
+            checkpoints.load(tmp_path / "tree", TREE)
+        path.write_bytes(content)
+    same(checkpoints.load(tmp_path / "tree", TREE), TREE)
+
+
+def test_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    kept, said = checkpoints.Checkpoints(tmp_path / "block"), []
+    assert kept.latest(TREE) is None
+    for step in (1, 2, 30):
+        kept.save(step, TREE._replace(step=jnp.int32(step)))
+    assert sorted(path.name for path in (tmp_path / "block").iterdir()) == ["000000002", "000000030"]
+    assert int(kept.latest(TREE, said.append).step) == 30 and not said
+    (tmp_path / "block" / "000000030" / "MANIFEST.json").unlink()
+    assert int(kept.latest(TREE, said.append).step) == 2
+    assert len(said) == 1 and "000000030" in said[0]
+    kept.clear()
+    assert not (tmp_path / "block").exists()

@@ -1,0 +1,113 @@
+"""Whole or not there: atomic writes, manifests, locks between real processes."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kdjax import files
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    files.write_whole(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError):
+        files.write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), files.whole_folder(tmp_path / "block") as folder:
+        (folder / "part").write_text("half")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path):
+    for content in ("one", "two"):
+        with files.whole_folder(tmp_path / "block") as folder:
+            (folder / "part").write_text(content)
+            assert not (tmp_path / "block" / "part").exists() or content == "two"
+        files.check_manifest(tmp_path / "block")
+        assert (tmp_path / "block" / "part").read_text() == content
+
+
+def damage(path, how, rng):
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+    elif how == "truncate":
+        path.write_bytes(data[: rng.randrange(len(data))])
+    elif how == "remove":
+        path.unlink()
+    else:
+        (path.parent / "intruder").write_text("x")
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "remove", "add"])
+@pytest.mark.parametrize("seed", range(5))
+def test_damage_is_noticed(tmp_path, how, seed):
+    rng = random.Random(f"{how}{seed}")
+    with files.whole_folder(tmp_path / "block") as folder:
+        (folder / "deep").mkdir()
+        for name in ("a", "deep/b"):
+            (folder / name).write_bytes(rng.randbytes(1000))
+    path = rng.choice([tmp_path / "block" / name for name in ("a", "deep/b", files.MANIFEST)])
+    damage(path, how, rng)
+    with pytest.raises(files.Damaged):
+        files.check_manifest(tmp_path / "block")
+
+
+@pytest.mark.parametrize("content", ["[]", "1", "null", "{}", '{"a": 3}', "\xff"])
+def test_a_manifest_that_is_no_manifest(tmp_path, content):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / files.MANIFEST).write_text(content, encoding="latin-1")
+    with pytest.raises(files.Damaged):
+        files.check_manifest(tmp_path)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from kdjax.files import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path):
+    path = tmp_path / "run" / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(files.Busy, match=f"process {holder.pid}"), files.lock(path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    begin = time.monotonic()
+    with files.lock(path):  # stale: taken over at once
+        assert time.monotonic() - begin < 1
+
+
+def test_leftovers_of_killed_processes_are_cleared(tmp_path):
+    (tmp_path / ".block.tmp-1").mkdir()
+    (tmp_path / ".block.tmp-1" / "x").write_text("half")
+    (tmp_path / ".results.csv.tmp-2").write_text("half")
+    (tmp_path / "results.csv").write_text("whole")
+    files.clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_manifest_names_every_file(tmp_path):
+    with files.whole_folder(tmp_path / "block") as folder:
+        (folder / "a").write_text("x")
+    assert list(json.loads((tmp_path / "block" / files.MANIFEST).read_text())) == ["a"]

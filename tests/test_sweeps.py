@@ -1,0 +1,125 @@
+"""Grids, blocks and rows: in-process, on a few of the bundled digits."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdjax import metrics, records, sweeps
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig
+
+TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
+
+
+def config(tmp_path, **options):
+    data = DataConfig(
+        dataset="mnist5k", raw_dir=None, data_dir=tmp_path / "data", train_images=300, holdout=options.pop("holdout", 0)
+    )
+    defaults = {"temperatures": (1.0, 4.0, math.inf), "widths": (12,), "seeds": 2, "epochs": 2, "batch_size": 50}
+    return SweepConfig(**{**defaults, "out": tmp_path / "runs", "teacher": TEACHER, "data": data, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    asked = config(tmp_path_factory.mktemp("sweep"), block_size=3, holdout=100, name="first", soft_weights=(1.0, 0.5))
+    return asked, sweeps.run(sweeps.prepare(asked))
+
+
+def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
+    runs = sweeps.grid(config(tmp_path, learning_rates=(1e-3, 1e-2), soft_weights=(0.5, 1.0)))
+    assert len(runs) == 2 * (1 + 2 * 3)
+    assert [run.objective for run in runs[:8]] == ["hard"] + ["soft"] * 6 + ["hard"]
+    assert not [run for run in sweeps.grid(config(tmp_path, hard_labels=False)) if run.objective == "hard"]
+
+
+def test_blocks_have_one_size_and_lose_no_run(tmp_path):
+    planned = sweeps.plan(config(tmp_path, block_size=3), 2)
+    assert [len(block.runs) for block in planned] == [3, 1, 3, 1]
+    assert {block.size for block in planned} == {3}
+    assert len({block.name for block in planned}) == 4
+    setting = sweeps.setting(planned[1])
+    assert setting.temperature.shape == (3,) and np.isinf(setting.temperature).all()
+
+
+def test_rows_are_complete_canonical_and_right(finished):
+    _, folder = finished
+    table = records.read_results(folder)
+    assert len(table) == 2 * (1 + 2 * 3)
+    assert list(table.columns[:7]) == records.ORDER
+    assert table["objective"].tolist() == 2 * (["hard"] + ["soft"] * 6)
+    assert table["temperature"].isna().sum() == 2 and np.isinf(table["temperature"]).sum() == 4
+    assert (table["failed_at"] == -1).all()
+    wanted = {
+        f"{split}_{name}" for split in ("test", "transfer", "holdout") for name in ("errors", "nll", "brier", "ece")
+    }
+    wanted |= {f"{split}_{name}" for split in ("test", "transfer") for name in ("agreement", "teacher_kl")}
+    assert wanted <= set(table.columns)
+    assert not table.drop(columns=["temperature", "soft_target_entropy", "last_good_errors"]).isna().any().any()
+    assert table.loc[np.isinf(table["temperature"]), "soft_target_entropy"].to_numpy() == pytest.approx(np.log(10))
+    kept = np.load(folder / "blocks" / "width12-seed1-2" / "logits.npz")["test"]
+    labels = np.load(folder / "test.npz")["labels"]
+    last = table[(table["seed"] == 1) & np.isinf(table["temperature"]) & (table["soft_weight"] == 0.5)]
+    assert metrics.errors(kept[0], labels) == last["test_errors"].item()
+
+
+def test_each_test_image_counts(finished):
+    _, folder = finished
+    assert np.load(folder / "test.npz")["teacher_logits"].shape == (1000, 10)
+    assert np.load(folder / "blocks" / "width12-seed0-0" / "logits.npz")["test"].shape == (3, 1000, 10)
+
+
+def test_history_has_a_line_a_run_and_epoch(finished):
+    _, folder = finished
+    history = pd.read_json(folder / "history.jsonl", lines=True)
+    assert len(history) == 14 * 2 and set(history["monitor"]) == {"holdout"}
+
+
+def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capfd):
+    asked, folder = finished
+    again = sweeps.run(sweeps.prepare(dataclasses.replace(asked, name="second")))
+    assert "found" in capfd.readouterr().err
+    assert (again / "results.csv").read_bytes() == (folder / "results.csv").read_bytes()
+    assert (again / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
+
+
+def test_a_finished_block_is_not_trained_again_and_a_damaged_one_is(finished, capfd):
+    asked, folder = finished
+    before = (folder / "results.csv").read_bytes()
+    stamp = (folder / "blocks" / "width12-seed0-0").stat().st_mtime_ns
+    (folder / "blocks" / "width12-seed0-1" / "rows.json").write_text("[]")
+    sweeps.run(sweeps.prepare(asked))
+    assert "width12-seed0-1 is trained again" in capfd.readouterr().err
+    assert (folder / "blocks" / "width12-seed0-0").stat().st_mtime_ns == stamp
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_a_changed_config_under_the_same_name_is_refused(finished):
+    from kdjax.config import BadInput
+
+    asked, folder = finished
+    before = (folder / "results.csv").read_bytes()
+    with pytest.raises(BadInput, match=r"another config.*config\.seeds"):
+        sweeps.run(sweeps.prepare(dataclasses.replace(asked, seeds=5)))
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_the_default_name_depends_on_what_affects_results_and_on_nothing_else(tmp_path):
+    base = sweeps.prepare(config(tmp_path)).folder.name
+    assert sweeps.prepare(config(tmp_path, out=tmp_path / "elsewhere")).folder.name == base
+    assert sweeps.prepare(config(tmp_path, epochs=3)).folder.name != base
+    assert sweeps.prepare(config(tmp_path, holdout=10)).folder.name != base
+
+
+def test_a_run_that_diverges_is_marked_and_the_rest_is_not_disturbed(tmp_path):
+    asked = config(tmp_path, learning_rates=(1e-3, 1e25), temperatures=(4.0,), epochs=3, seeds=1)
+    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    broken = table["learning_rate"] > 1
+    assert (table.loc[broken, "failed_at"] >= 0).all() and (table.loc[~broken, "failed_at"] == -1).all()
+
+
+def test_forecast_names_the_cost(tmp_path):
+    text = sweeps.forecast(sweeps.prepare(config(tmp_path)))
+    assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,182 @@
+"""The table of a sweep, against numbers worked by hand and by scipy, and for sweeps that lack something."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy
+
+from analysis import stats, tables
+from kdjax.config import BadInput
+
+HARD, T4, INF = ("hard", math.nan), ("soft", 4.0), ("soft", math.inf)
+
+
+def sweep(errors, width=800, rate=0.001, weight=1.0, teachers=("a",), holdout=None, failed=()):
+    """Rows from `{setting: errors of each run}`; runs go through the seeds of the first teacher, then of the next."""
+    rows = []
+    for (objective, temperature), values in errors.items():
+        for i, value in enumerate(values):
+            per_teacher = len(values) // len(teachers)
+            row = {
+                "width": width,
+                "teacher": teachers[i // per_teacher],
+                "seed": i % per_teacher,
+                "objective": objective,
+            }
+            row |= {
+                "temperature": temperature,
+                "soft_weight": 0.0 if objective == "hard" else weight,
+                "learning_rate": rate,
+            }
+            row |= {"test_errors": value, "failed_at": 5 if (objective, temperature, i) in failed else -1}
+            if holdout:
+                row["holdout_errors"] = holdout[objective, temperature][i]
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def row(summary, setting, width=800, **also):
+    rows = summary.rows[(summary.rows["width"] == width) & (summary.rows["objective"] == setting[0])]
+    for name, value in {"temperature": setting[1], **also}.items():
+        rows = rows[rows[name].eq(value) | (rows[name].isna() & pd.isna(value))]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+RESULTS = sweep({HARD: [146, 150, 142], T4: [101, 108, 97], INF: [140, 152, 141]})
+
+
+def test_mean_interval_and_paired_difference():
+    summary = tables.summarise(RESULTS)
+    soft = row(summary, T4)
+    assert soft["mean"] == 102 and soft["n"] == 3 and soft["failed"] == 0
+    expected = scipy.stats.t.interval(0.95, 2, 102, scipy.stats.sem([101, 108, 97]))
+    np.testing.assert_allclose([soft["low"], soft["high"]], expected)
+    assert soft["difference"] == -44
+    paired = scipy.stats.ttest_rel([101, 108, 97], [146, 150, 142])
+    np.testing.assert_allclose([soft["difference_low"], soft["difference_high"]], paired.confidence_interval())
+    assert soft["p"] == pytest.approx(paired.pvalue) and soft["p_holm"] == pytest.approx(2 * paired.pvalue)
+    assert soft["differs"] and not row(summary, INF)["differs"]
+    hard = row(summary, HARD)
+    assert math.isnan(hard["difference"]) and not hard["differs"]
+
+
+def test_pairs_are_found_by_seed_whatever_the_order_of_the_rows():
+    shuffled = RESULTS.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(tables.summarise(shuffled).rows, tables.summarise(RESULTS).rows)
+
+
+def test_only_a_difference_is_called_one():
+    lines = tables.to_text(tables.summarise(RESULTS)).splitlines()
+    assert lines[2].split()[:3] == ["800", "hard", "labels"]
+    assert lines[3].endswith("fewer") and "−44.0" in lines[3]
+    assert "−1.7" in lines[4] and lines[4].split()[1] == "∞" and not lines[4].endswith(("fewer", "more"))
+    assert "3 seeds, 1 teacher" in lines[6]
+
+
+def test_markdown_is_a_table():
+    lines = tables.to_markdown(tables.summarise(RESULTS)).splitlines()
+    assert {line.count("|") for line in lines[:5]} == {lines[0].count("|")}
+    assert "| 800 | 4 | 102.0 |" in lines[3]
+
+
+def test_no_hard_baseline():
+    summary = tables.summarise(sweep({T4: [101, 108, 97]}))
+    assert summary.rows["difference"].isna().all() and "hard" not in tables.to_text(summary)
+
+
+def test_one_seed_claims_nothing():
+    text = tables.to_text(tables.summarise(sweep({HARD: [146], T4: [101]})))
+    assert "−45.0" in text and "fewer" not in text and "[" not in text and "nothing is known about spread" in text
+
+
+def test_failed_runs_are_shown_and_left_out():
+    summary = tables.summarise(
+        sweep(
+            {HARD: [146, 150, 142], T4: [101, 9000, 97], INF: [1, 2, 3]},
+            failed={(*T4, 1), *((*INF, i) for i in range(3))},
+        )
+    )
+    soft = row(summary, T4)
+    assert (soft["mean"], soft["n"], soft["failed"]) == (99, 2, 1)
+    assert soft["difference"] == -45 and soft["difference_n"] == 2  # against the same two seeds of the baseline
+    assert row(summary, INF)["n"] == 0
+    text = tables.to_text(summary)
+    assert "failed" in text.splitlines()[0] and "Failed runs" in text and "nan" not in text
+
+
+def test_each_width_weight_and_rate_has_a_row_and_its_own_baseline():
+    parts = [
+        sweep({HARD: [146 + w, 150 + w, 142 + w], T4: [101, 108, 97]}, width=w, rate=rate, weight=weight)
+        for w in (30, 800)
+        for rate in (0.001, 0.01)
+        for weight in (0.9, 1.0)
+    ]
+    results = pd.concat(parts).drop_duplicates()
+    summary = tables.summarise(results)
+    assert len(summary.rows) == 2 * 2 * (1 + 2)
+    assert row(summary, T4, 30, soft_weight=0.9, learning_rate=0.01)["difference"] == -44 - 30
+    header = tables.to_text(summary).splitlines()[0]
+    assert (
+        "soft weight" in header and "rate" in header and "soft weight" not in tables.to_text(tables.summarise(RESULTS))
+    )
+
+
+def test_a_baseline_at_another_rate_is_no_baseline():
+    results = pd.concat([sweep({HARD: [146, 150]}, rate=0.01), sweep({T4: [101, 108]}, rate=0.001)])
+    assert tables.summarise(results).rows["difference"].isna().all()
+
+
+def test_teachers_crossed_with_seeds():
+    table = np.array([[100, 103, 98], [110, 112, 109]])
+    results = sweep({HARD: [150, 149, 151] * 2, T4: table.ravel()}, teachers=("a", "b"))
+    soft = row(tables.summarise(results), T4)
+    expected = stats.crossed_interval(table)
+    assert (soft["low"], soft["high"], soft["n"]) == (expected.low, expected.high, 6)
+    paired = stats.crossed_interval(table - np.array([150, 149, 151]))
+    assert (soft["difference_low"], soft["difference_high"]) == (paired.low, paired.high)
+    missing = results.drop(results[(results["teacher"] == "b") & (results["seed"] == 2)].index)
+    assert row(tables.summarise(missing), T4)["n"] == 2  # no grid: the teachers' means
+
+
+HOLDOUT = {HARD: [150, 150, 150], T4: [90, 95, 100], INF: [95, 95, 89]}
+
+
+def test_the_holdouts_choice_is_scored_on_the_test_set():
+    errors = {HARD: [146, 150, 142], T4: [90, 91, 92], INF: [100, 108, 97]}
+    summary = tables.summarise(sweep(errors, holdout=HOLDOUT))
+    note = summary.notes[-1]
+    assert "chooses T = ∞ (93.0 hold-out errors)" in note and "scores 101.7 [" in note and "−44.3 [" in note
+    assert "fewest on the test set itself: T = 4, 91.0" in note
+
+
+def test_a_setting_that_failed_once_is_not_chosen():
+    summary = tables.summarise(
+        sweep({HARD: [1, 2, 3], T4: [90, 91, 92], INF: [100, 108, 97]}, holdout=HOLDOUT, failed={(*INF, 0)})
+    )
+    assert "chooses T = 4 (95.0" in summary.notes[-1]
+
+
+def test_tuned_chooses_a_rate_for_each_temperature():
+    slow = sweep({T4: [90, 92], INF: [90, 92]}, rate=0.001, holdout={T4: [80, 80], INF: [70, 70]})
+    fast = sweep({T4: [95, 97], INF: [95, 97]}, rate=0.01, holdout={T4: [79, 79], INF: [71, 71]})
+    chosen = tables.tuned(pd.concat([slow, fast]), by=["temperature"])
+    assert set(zip(chosen["temperature"], chosen["learning_rate"], strict=True)) == {(4.0, 0.01), (math.inf, 0.001)}
+    assert len(chosen) == 4 and tables.tuned(RESULTS, by=["temperature"]).empty
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (RESULTS.drop(columns="seed"), "lacks the columns seed"),
+        (RESULTS.iloc[:0], "no run yet"),
+        (RESULTS.assign(test_errors="many"), "test_errors"),
+        (RESULTS.assign(objective="sift"), "objective"),
+        (RESULTS.assign(test_errors=math.nan), "test_errors"),
+    ],
+)
+def test_what_is_no_sweep_is_refused(results, said):
+    with pytest.raises(BadInput, match=said):
+        tables.summarise(results)
