@@ -1,0 +1,42 @@
+"""The README's Python blocks run as they stand, one after another, in one namespace each."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("source", BLOCKS, ids=[f"block{index}" for index in range(len(BLOCKS))])
+def test_snippet_runs(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    monkeypatch.setenv("KDJAX_DATA_DIR", str(tmp_path / "data"))
+    np.savez(
+        tmp_path / "mine.npz",
+        images=random.integers(0, 256, (600, 28, 28, 1)).astype(np.uint8),
+        labels=random.integers(0, 10, 600).astype(np.int32),
+        teacher_logits=random.normal(0, 5, (600, 10)).astype(np.float32),
+        test_images=random.integers(0, 256, (50, 28, 28, 1)).astype(np.uint8),
+    )
+    _write_idx(tmp_path / "raw" / "letters", random)
+    exec(compile(source, "README.md", "exec"), {})
+
+
+def test_there_are_snippets():
+    assert len(BLOCKS) >= 3
+
+
+def _write_idx(folder, random):
+    folder.mkdir(parents=True)
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        images = random.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        labels = random.integers(0, 26, count).astype(np.uint8)
+        header = np.array([2051, count, 28, 28], ">i4").tobytes()
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(
+            np.array([2049, count], ">i4").tobytes() + labels.tobytes()
+        )

