@@ -8,15 +8,14 @@ quick.
 
 import dataclasses
 import math
-import zipfile
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
+from analysis.sweep_run import Curve, Run, curves, load
 from kdjax import cli, records
-from kdjax.config import BadInput, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,37 +30,6 @@ class PlotConfig:
 
 FLOOR = 0.01
 """Percent: training errors below it (and none at all, which has no logarithm) are drawn here."""
-
-
-class Run(NamedTuple):
-    """What a run directory holds, as far as figures need it."""
-
-    results: Any
-    """`results.csv`, a pandas table."""
-    history: Any
-    """`history.jsonl`, a pandas table."""
-    teachers: dict[str, list[float]]
-    """Each measure of the teachers on the test images, one number a teacher."""
-    labels: np.ndarray
-    teacher_logits: np.ndarray
-    example_images: np.ndarray
-    example_rows: np.ndarray
-    class_names: list[str]
-    where: str
-    """Dataset, seeds, images: the second line of every title."""
-
-
-class Curve(NamedTuple):
-    """One line against temperature: the runs of one width and one choice of soft weight and learning rate."""
-
-    width: int
-    label: str
-    """What tells it from the other curves of its width; empty where it is the only one."""
-    runs: Any
-    hard: Any
-    """The hard-label runs it is compared with; may be empty."""
-    thin: bool
-    """A fixed rate, drawn behind the tuned one."""
 
 
 def main(config: PlotConfig) -> None:
@@ -94,73 +62,6 @@ def draw(folder: Path) -> list[Path]:
         ]
 
 
-def load(folder: Path) -> Run:
-    """Reads a run directory.
-
-    Raises:
-        BadInput: it is none, or damaged; the message names the file.
-    """
-    import pandas as pd
-
-    from analysis import tables
-    from kdjax import metrics
-
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = records.read_json(folder / "config.json")
-    results = records.read_results(folder)
-    tables.check(results, str(folder / "results.csv"))
-    path = folder / "test.npz"
-    try:
-        with np.load(path) as arrays:
-            test = {name: arrays[name] for name in ("labels", "teacher_logits", "example_images", "example_rows")}
-        path = folder / "history.jsonl"
-        history = pd.read_json(path, lines=True, dtype=False)
-        history["temperature"] = history["temperature"].astype(float)
-        history[["monitor_errors", "transfer_error_rate", "epoch"]].astype(float)
-        path = folder / "config.json"
-        data = config["identity"]["data"]
-        description, names = data["description"], data["class_names"]
-        listed = [teacher["test"] for teacher in config["details"]["teachers"]]
-    except FileNotFoundError:
-        raise BadInput(
-            f"{path} is missing: {folder} is no whole run directory; give the experiment's command again"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
-    if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
-        listed = [metrics.judge(test["teacher_logits"], test["labels"])]
-    teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
-    return Run(
-        results, history, teachers, **test, class_names=names, where=_where(description, results, len(test["labels"]))
-    )
-
-
-def curves(run: Run) -> list[Curve]:
-    """The curves of a run: one for each width, soft weight and learning rate.
-
-    With a hold-out and several rates there is one more, whose rate the hold-out chooses at each temperature: it is then
-    the main one, and the fixed rates are drawn thin.
-    """
-    from analysis import tables
-
-    found = []
-    results = run.results
-    for width, of_width in results.groupby("width"):
-        hard, soft = (of_width[of_width["objective"] == name] for name in ("hard", "soft"))
-        rates = sorted(of_width["learning_rate"].unique())
-        for weight, of_weight in soft.groupby("soft_weight", dropna=False):
-            name = [f"soft weight {tables.number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
-            tuned = tables.tuned(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
-            for rate in rates:
-                label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])
-                runs, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
-                found.append(Curve(int(width), label, runs, base, thin=not tuned.empty))
-            if not tuned.empty:
-                label = ", ".join([*name, "rate chosen on the hold-out"])
-                found.append(Curve(int(width), label, tuned, tables.tuned(hard, by=["width"]), thin=False))
-    return [curve for curve in found if len(curve.runs)]
-
-
 def draw_errors(run: Run) -> Any:
     """Test errors against T, a panel a width; None where there are no soft targets."""
     from analysis import style, tables
@@ -170,7 +71,7 @@ def draw_errors(run: Run) -> Any:
     if not widths:
         return None
     axis = _axis(run)
-    figure = style.figure(5.4, 1.0 + 2.1 * len(widths))
+    figure = style.figure(5.4, 1.5 + 2.0 * len(widths))
     panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for row, (axes, width) in enumerate(zip(panels, widths, strict=True)):
         mine = sorted([curve for curve in everything if curve.width == width], key=lambda curve: curve.thin)
@@ -301,7 +202,7 @@ def draw_softening(run: Run) -> Any:
     axis.dress(axes)
     axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
     axes.set_ylim(0, 1.2 * uniform)
-    style.title(figure, "Softening: what the student is shown at each temperature", run.where)
+    style.title(figure, "Softening: soft targets of one test image; their mean entropy, transfer set", run.where)
     return figure
 
 
@@ -340,8 +241,9 @@ def draw_learning_curves(run: Run) -> dict[str, Any]:
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside right center")
+        floor = "; 0.01 %: no more than that" if (chosen["transfer_error_rate"] < FLOOR / 100).any() else ""
         details = f" (soft weight {weight:g}, rate {rate:g})" if len(several) > 1 else ""
-        style.title(figure, f"Learning curves{details}{': mean over runs' * _several(run)}", run.where)
+        style.title(figure, f"Learning curves{details}{': mean over runs' * _several(run)}{floor}", run.where)
         figures["learning_curves" + (f"_weight{weight:g}_rate{rate:g}" if len(several) > 1 else "")] = figure
     return figures
 
@@ -398,14 +300,6 @@ def _several(run: Run) -> bool:
 
 def _bars(run: Run) -> str:
     return ": mean, 95 % t interval" if _several(run) else " (single runs)"
-
-
-def _where(description: str, results: Any, test_images: int) -> str:
-    teachers, failed = results["teacher"].nunique(), int((results["failed_at"] >= 0).sum())
-    seeds = results["seed"].nunique()
-    parts = [description, *[f"{test_images:,} test images"] * ("test images" not in description)]
-    parts += [f"{seeds} seed{'s' * (seeds > 1)}", f"{teachers} teacher{'s' * (teachers > 1)}"]
-    return ", ".join(parts + [f"{failed} failed runs left out"] * (failed > 0))
 
 
 if __name__ == "__main__":

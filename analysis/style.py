@@ -87,7 +87,8 @@ def shade(temperature: float, temperatures: Sequence[float]) -> str:
     """A temperature's colour: dark blue to yellow-green in their order, vermilion for ∞ (logit matching)."""
     if math.isinf(temperature):
         return PALETTE[1]
-    return to_hex(matplotlib.colormaps["viridis"](0.9 * temperatures.index(temperature) / len(temperatures)))
+    finite = [value for value in temperatures if math.isfinite(value)]
+    return to_hex(matplotlib.colormaps["viridis"](0.9 * finite.index(temperature) / max(len(finite) - 1, 1)))
 
 
 class TemperatureAxis:

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
+from kdjax import records
 from kdjax.config import require
+from kdjax.files import write_whole
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -43,6 +46,13 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
     require(
         not damaged, f"{source} is damaged in the columns {', '.join(damaged)}: give the experiment's command again"
     )
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """`results.csv` of a run directory, checked."""
+    results: pd.DataFrame = records.read_results(folder)
+    check(results, str(folder / "results.csv"))
+    return results.astype({"teacher": str})  # a fingerprint may be all digits
 
 
 def settings(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
@@ -120,6 +130,18 @@ def tuned(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     ordered = whole.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
     best = ordered.drop_duplicates(list(by))[SETTING]
     return whole.merge(best, on=SETTING)  # pandas joins nan to nan
+
+
+def write_summary(folder: Path) -> str:
+    """Writes `summary.md` of a run directory; returns the same as text."""
+    config = records.read_json(folder / "config.json")
+    summary = summarise(read(folder))
+    data = config["identity"]["data"]
+    teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in config["details"]["teachers"]]
+    hint = config["details"].get("hint")
+    summary = summary._replace(notes=(*teachers, *summary.notes, *[f"For the full set: {hint}"] * bool(hint)))
+    write_whole(folder / "summary.md", f"# Temperature sweep on {data['description']}\n\n{to_markdown(summary)}")
+    return f"Temperature sweep on {data['description']}\n\n{to_text(summary)}"
 
 
 def to_text(summary: Summary) -> str:

@@ -20,8 +20,6 @@ EVALUATION_BATCH = 1000
 """Images scored at a time: bounds the memory of an evaluation."""
 CHUNK_SECONDS = 1.5
 """Time between two looks at a block: signals, progress and checkpoints wait no longer than about that."""
-CHECKPOINT_SECONDS = 30.0
-"""Seconds between checkpoints: what a kill can cost."""
 
 
 class TransferSet(NamedTuple):
@@ -256,7 +254,7 @@ def fit_with_checkpoints(
 
     def after_chunk(fit: Fit, step: int) -> None:
         nonlocal last_saved
-        if time.monotonic() - last_saved >= CHECKPOINT_SECONDS:
+        if time.monotonic() - last_saved >= kept.seconds:
             kept.save(step, fit)
             last_saved = time.monotonic()
         progress.update(done_before + step, _note(fit, step // program.steps_per_epoch))

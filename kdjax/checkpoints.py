@@ -3,22 +3,32 @@
 (orbax alone restores most flipped bytes without a word.)
 """
 
+import contextlib
 import itertools
 import json
+import logging
+import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from kdjax.config import CHECKPOINT_SECONDS
 from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
 
 
 def save(folder: Path, tree: Any) -> None:
-    """Writes `tree` (a pytree of arrays) to `folder`: whole, or not at all. Keys of random numbers are not arrays."""
+    """Writes `tree` (a pytree of arrays) to `folder`: whole, or not at all. Keys of random numbers are not arrays.
+
+    Raises:
+        OSError: the disk is full, read-only or not ours to write on.
+    """
     ocp = _orbax()
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary, _system_errors(folder):
         write_whole(temporary / "structure.json", json.dumps(_structure(tree), indent=1))
         ocp.save(temporary.absolute() / "tree", tree)
 
@@ -55,12 +65,10 @@ def load(folder: Path, like: Any) -> Any:
 
 
 class Checkpoints:
-    """The last two checkpoints of one piece of work, in one folder, named by step."""
+    """The last two checkpoints of one piece of work, in one folder, named by step; a new one is due by time."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        if folder.exists():
-            clear_leftovers(folder)
+    def __init__(self, folder: Path, seconds: float = CHECKPOINT_SECONDS):
+        self.folder, self.seconds = folder, seconds
 
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint, then removes all but the last two."""
@@ -69,21 +77,47 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def latest(self, like: Any, warn: Any = print) -> Any | None:
-        """The newest undamaged checkpoint, or None; one that is damaged is named, and the one before it tried."""
-        for folder in reversed(self._steps()):
+        """The newest undamaged checkpoint, or None; one that is damaged is named, and the one before it tried.
+
+        Call it, like `save`, only while holding the lock of this piece of work: it clears what kills left.
+        """
+        clear_leftovers(self.folder)
+        steps = self._steps()
+        for folder in reversed(steps):
             try:
                 return load(folder, like)
             except Damaged as damage:
                 warn(f"checkpoint set aside: {damage}")
                 shutil.rmtree(folder)
+        if steps:
+            warn(f"no whole checkpoint is left in {self.folder}: this piece of work starts anew")
         return None
 
     def clear(self) -> None:
         """Removes all: the work is done and kept elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
     def _steps(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir()) if self.folder.exists() else []
+
+
+@contextlib.contextmanager
+def _system_errors(folder: Path) -> Iterator[None]:
+    # tensorstore reports what the system refused as a ValueError with the error's number in its text, and orbax first
+    # logs the traceback of the thread in which that happened.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except ValueError as error:
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
+    finally:
+        logger.setLevel(level)
 
 
 def _structure(tree: Any) -> list[str]:

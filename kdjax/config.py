@@ -16,6 +16,9 @@ import tyro
 NUMERICS = 1
 """Raised whenever the golden one-step test changes: the same config then no longer means the same numbers."""
 
+CHECKPOINT_SECONDS = 30.0
+"""Seconds between checkpoints: what a kill can cost."""
+
 
 class BadInput(Exception):
     """Something the user gave cannot be used. One line: what was wrong, what is allowed, what to do.
@@ -192,6 +195,11 @@ class SweepConfig:
     """Folder that holds run directories and teachers."""
     name: str | None = None
     """Name of the run directory in OUT/temperature_sweep (default: a hash of the config)."""
+    fresh: bool = False
+    """Remove what the run directory holds and start anew, instead of going on with it. Teachers are kept."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
+    it."""
     dry_run: bool = False
     """Only say what would run: blocks, runs, minutes, memory, disk."""
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
@@ -217,6 +225,10 @@ class SweepConfig:
         require_distinct("widths", self.widths)
         require(self.seeds > 0, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 or more")
         require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
+        require(
+            self.checkpoint_seconds >= 0,
+            f"--checkpoint-seconds {self.checkpoint_seconds:g} is not allowed: it is a number of seconds, 0 or more",
+        )
         require(
             self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
             f"--name {self.name!r} is not allowed: it is the name of one folder",

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kdjax.config import BadInput
@@ -52,7 +52,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         write_whole(temporary / MANIFEST, json.dumps(_digests(temporary), indent=1, sort_keys=True))
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -73,6 +74,28 @@ def check_manifest(folder: Path) -> None:
         raise Damaged(f"{folder / wrong} differs from what was written (SHA-256): remove {folder}")
 
 
+def seal(folder: Path, names: Iterable[str]) -> None:
+    """Writes a manifest of some files of a folder in which other things come and go; `check_seal` compares."""
+    digests = {name: _digest(folder / name) for name in names}
+    write_whole(folder / MANIFEST, json.dumps(digests, indent=1, sort_keys=True))
+
+
+def check_seal(folder: Path) -> None:
+    """Raises `Damaged`, naming the file, if a sealed file is missing or changed. A folder without a seal passes."""
+    try:
+        expected = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        raise Damaged(f"{folder / MANIFEST} is damaged: give the experiment's command again") from None
+    for name, digest in expected.items() if isinstance(expected, dict) else [(MANIFEST, None)]:
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise Damaged(
+                f"{folder / name} is missing or differs from what was written (SHA-256): "
+                "give the experiment's command again"
+            )
+
+
 @contextlib.contextmanager
 def lock(path: Path, wait: bool = False) -> Iterator[None]:
     """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends.
@@ -81,7 +104,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         Busy: another process holds it and `wait` is false; the message names its process id.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,9 +117,12 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Removes what killed processes left half-written in `folder`. Call it only while holding the folder's lock."""
-    for path in folder.glob(".*.tmp-*"):
+def clear_leftovers(folder: Path, name: str = "*") -> None:
+    """Removes what killed processes left half-written in `folder`, or of its file or folder `name` alone.
+
+    Call it only while holding the lock of what is removed.
+    """
+    for path in folder.glob(f".{name}.tmp-*"):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -9,27 +9,28 @@ blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished
 checkpoints/    the last two of the block being trained
 figures/        PNG and PDF
 summary.md      the table
+MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
-import importlib.metadata
 import io
 import json
 import os
-import platform
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdjax.config import BadInput, canonical_json, require
-from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
+from kdjax.files import MANIFEST, Damaged, check_manifest, check_seal, clear_leftovers, seal, whole_folder, write_whole
 from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
 """The canonical order of the rows, and the columns that name a run. `objective` is `hard` or `soft`; the temperature
 of a hard row is empty."""
+
+CONTENT = ("blocks", "checkpoints", "figures", "results.csv", "history.jsonl", "timing.json", "test.npz", "summary.md")
+"""What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 
 
 class RunDirectory:
@@ -38,39 +39,80 @@ class RunDirectory:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def open(self, identity: dict[str, Any]) -> None:
-        """Starts the directory, or goes on with it.
+    def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
+        """Starts the directory, or goes on with it. Until `write_tables`, its files have no seal.
 
         Args:
             identity: what fixes the results (config, data, teachers, numerics); it must not change.
+            fresh: remove what a run left there and start anew.
 
         Raises:
-            BadInput: the directory belongs to another config; the message names what differs.
+            BadInput: the directory belongs to another config (the message names what differs), or what is in it is
+                nobody's that we know.
         """
         make_folder(self.folder)
-        clear_leftovers(self.folder)
         path = self.folder / "config.json"
         identity = json.loads(canonical_json(identity))
         if path.exists():
-            before = read_json(path).get("identity")
-            differing = sorted(_differences(before, identity))
+            self._check(path, identity, fresh)
+        else:
+            found = [name for name in CONTENT if (self.folder / name).exists()]
             require(
-                not differing,
-                f"{self.folder} holds a run of another config (differing: {', '.join(differing[:6])}): "
-                "choose another --name, or --fresh to start it anew",
+                not found,
+                f"{self.folder} holds {', '.join(found)} but no config.json to say what of: choose another --name, or "
+                "remove it yourself",
             )
+        clear_leftovers(self.folder)
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        if not path.exists():
+            write_json(path, {"identity": identity, "details": {}})
         for name in ("blocks", "checkpoints", "figures"):
             (self.folder / name).mkdir(exist_ok=True)
             clear_leftovers(self.folder / name)
-        write_json(path, {"identity": identity, "details": {}})
+
+    def _check(self, path: Path, identity: dict[str, Any], fresh: bool) -> None:
+        try:
+            before = json.loads(path.read_bytes())
+        except ValueError:
+            # Cut off or changed by the disk: nothing else writes a part of a file here.
+            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start anew")
+            before = {"identity": None}
+        require(
+            isinstance(before, dict) and "identity" in before,
+            f"{path} is no file of this program: {self.folder} is left as it is; choose another --name",
+        )
+        if fresh:
+            say(f"{self.folder} is started anew")
+            for name in (*CONTENT, path.name):  # config.json last: until then it is ours
+                _remove(self.folder / name)
+            return
+        differing = sorted(_differences(before["identity"], identity))
+        require(
+            not differing,
+            f"{self.folder} holds a run of another config (differing: {', '.join(differing[:6])}): "
+            "choose another --name, or --fresh to start it anew",
+        )
 
     def describe(self, details: dict[str, Any]) -> None:
-        """Notes what else is worth knowing beside the identity (argv, versions, device, the teachers' errors)."""
+        """Notes what else is worth knowing beside the identity (argv, versions, device, the teachers' errors).
+
+        Another device or other versions than those the directory was begun with are warned of: the same config may
+        then give other last digits.
+        """
         config = read_json(self.folder / "config.json")
-        write_json(self.folder / "config.json", {**config, "details": json.loads(canonical_json(details))})
+        details = json.loads(canonical_json(details))
+        for name in ("versions", "device"):
+            before = config["details"].get(name) if isinstance(config.get("details"), dict) else None
+            if before not in (None, details.get(name)):
+                say(f"note: this run was begun with other {name} ({before}; now {details.get(name)})")
+        write_json(self.folder / "config.json", {**config, "details": details})
+
+    def checkpoints(self, block: str) -> Path:
+        """The folder for the checkpoints of a block under way."""
+        return self.folder / "checkpoints" / block
 
     def finished(self, block: str) -> list[dict[str, Any]] | None:
-        """The rows of a finished block, or None if it is not there whole."""
+        """The rows of a finished block, or None if it is not there whole. What is left of its training is removed."""
         folder = self.folder / "blocks" / block
         if not folder.exists():
             return None
@@ -79,6 +121,7 @@ class RunDirectory:
         except Damaged as damage:
             say(f"block {block} is trained again: {damage}")
             return None
+        _remove(self.checkpoints(block))  # a kill may have come before this
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
 
@@ -94,17 +137,14 @@ class RunDirectory:
         with whole_folder(self.folder / "blocks" / block) as folder:
             write_json(folder / "rows.json", rows)
             write_json(folder / "history.json", history)
-            np.savez(folder / "logits.npz", **logits)  # type: ignore[arg-type]
+            write_arrays(folder / "logits.npz", **logits)
             save_params(folder / "parameters")
 
-    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """Writes an `.npz` file whole."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        write_whole(self.folder / name, buffer.getvalue())
-
     def write_tables(self) -> Any:
-        """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole; returns the rows."""
+        """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole; returns the rows.
+
+        Then seals them, with `config.json` and `test.npz`: whoever draws them later notices a changed byte.
+        """
         import pandas as pd  # late: a third of a second
 
         rows, history = [], []
@@ -117,12 +157,19 @@ class RunDirectory:
         write_whole(self.folder / "results.csv", table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
         lines = sorted(history, key=lambda line: [str(line.get(key)) for key in ORDER] + [f"{line['epoch']:06d}"])
         write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
+        sealed = ("config.json", "results.csv", "history.jsonl", "test.npz")
+        seal(self.folder, [name for name in sealed if (self.folder / name).exists()])
         return table
 
     def add_timing(self, name: str, seconds: float) -> None:
         """Notes how long a piece of work took."""
         path = self.folder / "timing.json"
-        write_json(path, {**(read_json(path) if path.exists() else {}), name: round(seconds, 3)})
+        try:
+            before = read_json(path) if path.exists() else {}
+        except BadInput as damage:  # no reason to end hours of work
+            say(f"timing starts anew: {damage}")
+            before = {}
+        write_json(path, {**before, name: round(seconds, 3)})
 
 
 def latest_run(out: Path, experiment: str) -> Path:
@@ -140,11 +187,16 @@ def latest_run(out: Path, experiment: str) -> Path:
 
 
 def read_results(folder: Path) -> Any:
-    """`results.csv` of a run directory as a pandas table; its temperatures are floats (inf the limit, nan a hard row)."""
+    """`results.csv` of a run directory as a pandas table: temperatures are floats (inf the limit, nan a hard row).
+
+    Raises:
+        BadInput: it is missing, or it or a file sealed with it is damaged.
+    """
     import pandas as pd
 
+    check_seal(folder)
     try:
-        return pd.read_csv(folder / "results.csv")
+        return pd.read_csv(folder / "results.csv", dtype={"teacher": str})
     except FileNotFoundError:
         raise BadInput(
             f"{folder} holds no results.csv: it is no run directory, or its run has not finished a block"
@@ -157,11 +209,10 @@ def make_folder(folder: Path) -> None:
     """Makes a folder, or says in one line why it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.tmp-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission, or a read-only disk"
     except OSError as error:
-        raise BadInput(f"{folder} cannot be written ({error.strerror}): choose another folder with --out") from None
+        reason = error.strerror
+    require(reason is None, f"{folder} cannot be written ({reason}): choose another folder with --out")
 
 
 def read_json(path: Path) -> Any:
@@ -179,33 +230,18 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
-def surroundings() -> dict[str, Any]:
-    """Versions, device, commit and argv: what may explain a difference between two runs."""
-    import jax
-
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "argv": sys.argv,
-        "git_commit": _commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "devices": jax.device_count(),
-        "cpus": os.cpu_count(),
-    }
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes an `.npz` file whole."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
 
 
-def _commit() -> str | None:
-    root = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:

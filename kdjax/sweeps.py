@@ -14,10 +14,11 @@ from jaxtyping import Float
 
 from kdjax import blocks, checkpoints, datasets, metrics, models, records, teachers
 from kdjax.blocks import Monitor, TransferSet
-from kdjax.config import NUMERICS, SweepConfig, TrainConfig, canonical_json, require
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, SweepConfig, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import lock
 from kdjax.progress import Progress, clock, say
+from kdjax.surroundings import surroundings
 from kdjax.teachers import Teacher
 from kdjax.train import Setting
 
@@ -121,7 +122,13 @@ def on_device(taught: Lesson) -> TransferSet:
 
 
 def train_block(
-    block: Block, taught: Lesson, transfer_set: TransferSet, record: records.RunDirectory, progress: Progress, done: int
+    block: Block,
+    taught: Lesson,
+    transfer_set: TransferSet,
+    record: records.RunDirectory,
+    progress: Progress,
+    done: int,
+    seconds: float = CHECKPOINT_SECONDS,
 ) -> list[dict[str, Any]]:
     """Trains a block (or goes on with it), judges its runs, and keeps it in the run directory; returns its rows."""
     dataset = taught.dataset
@@ -130,7 +137,7 @@ def train_block(
     program = blocks.program_for(block.config, shape, dataset.num_classes, len(dataset.train.images), block.size)
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
-    kept = checkpoints.Checkpoints(record.folder / "checkpoints" / block.name)
+    kept = checkpoints.Checkpoints(record.checkpoints(block.name), seconds)
     trained = blocks.fit_with_checkpoints(
         program, transfer_set, setting(block), block.seed, block.config.epochs, kept, progress, monitor, done
     )
@@ -217,7 +224,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     ]
     planned = plan(config, EPOCHS.get(dataset.name, 20))
     # Where things are kept, and what is named by its fingerprint below, does not fix a result.
-    elsewhere = {"out", "name", "dry_run", "data", "teacher", "teacher_from"}
+    elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from"}
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
@@ -228,6 +235,8 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
             "name": dataset.name,
             "description": dataset.description,
             "fingerprint": dataset.fingerprint,
+            "holdout_fingerprint": datasets.fingerprint(dataset.holdout),
+            "test_fingerprint": datasets.fingerprint(dataset.test),
             "num_classes": dataset.num_classes,
             "class_names": dataset.class_names,
             "train_images": count,
@@ -246,13 +255,15 @@ def run(sweep: Sweep) -> Path:
     records.make_folder(sweep.folder)
     with lock(sweep.folder / ".lock"):
         record = records.RunDirectory(sweep.folder)
-        record.open(sweep.identity)
+        record.open(sweep.identity, config.fresh)
         say(f"run directory: {sweep.folder}")
         rate, seed = config.teacher.learning_rate, config.teacher.seed
-        taught_by = sweep.given or (teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out),)
+        taught_by = sweep.given or (
+            teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
+        )
         taught = lesson(dataset, taught_by)
         record.describe(
-            {**records.surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
+            {**surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
         )
         _keep_test_images(record, taught)
         transfer_set = on_device(taught)
@@ -264,7 +275,8 @@ def run(sweep: Sweep) -> Path:
             progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
             for index, block in enumerate(sweep.blocks):
                 if not finished[index]:
-                    train_block(block, taught, transfer_set, record, progress, sum(steps[:index]))
+                    done = sum(steps[:index])
+                    train_block(block, taught, transfer_set, record, progress, done, config.checkpoint_seconds)
         record.write_tables()
     return sweep.folder
 
@@ -348,8 +360,8 @@ def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
     second, first = np.sort(logits, axis=1)[:, -2:].T
     order = np.argsort(first - second, kind="stable")
     rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
-    record.write_arrays(
-        "test.npz",
+    records.write_arrays(
+        record.folder / "test.npz",
         labels=labels,
         teacher_logits=logits,
         example_images=taught.dataset.test.images[rows],

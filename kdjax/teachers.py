@@ -1,6 +1,7 @@
 """Teachers: found by their fingerprint or trained once; their logits on a transfer set, alone or as an ensemble."""
 
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kdjax import blocks, checkpoints, metrics, models, records, train
-from kdjax.config import NUMERICS, BadInput, TrainConfig, canonical_json, require
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, BadInput, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
-from kdjax.files import Busy, check_manifest, lock, whole_folder
+from kdjax.files import Busy, check_manifest, clear_leftovers, lock, whole_folder
 from kdjax.progress import Progress, clock, say
+from kdjax.surroundings import surroundings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,14 @@ def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: D
     return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
 
-def find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, out: Path) -> Teacher:
+def find_or_train(
+    config: TrainConfig,
+    learning_rate: float,
+    seed: int,
+    dataset: Dataset,
+    out: Path,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Teacher:
     """The teacher of this recipe and seed on this dataset's training images; trained if `out` does not hold it.
 
     Args:
@@ -69,17 +78,19 @@ def find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset:
         seed: of weights, order, masks and jitter.
         dataset: what it learns; its hold-out and test images are never trained on.
         out: it is kept in `out/teachers/FINGERPRINT/`.
+        checkpoint_seconds: time between checkpoints.
     """
     folder = out / "teachers" / fingerprint(config, learning_rate, seed, dataset)[:16]
     records.make_folder(folder.parent)
     guard = folder.with_name(f"{folder.name}.lock")
+    kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), checkpoint_seconds)
     try:
         with lock(guard):
-            return _find_or_train(config, learning_rate, seed, dataset, folder)
+            return _find_or_train(config, learning_rate, seed, dataset, folder, kept)
     except Busy as busy:
         say(f"waiting for a teacher that another process is training ({busy})")
         with lock(guard, wait=True):
-            return _find_or_train(config, learning_rate, seed, dataset, folder)
+            return _find_or_train(config, learning_rate, seed, dataset, folder, kept)
 
 
 def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
@@ -98,7 +109,10 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
     )
     check_manifest(folder)
     info = records.read_json(folder / "teacher.json")
-    config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
+    try:
+        config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{folder} is the teacher of another version of this program ({error}): train it anew") from None
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
     model = models.mlp(config, tuple(info["input_shape"]), info["num_classes"])
@@ -114,10 +128,19 @@ def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
         checkpoints.save(temporary / "parameters", params)
 
 
-def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset, folder: Path) -> Teacher:
+def _find_or_train(
+    config: TrainConfig,
+    learning_rate: float,
+    seed: int,
+    dataset: Dataset,
+    folder: Path,
+    kept: checkpoints.Checkpoints,
+) -> Teacher:
+    clear_leftovers(folder.parent, folder.name)
     if folder.exists():
         try:
             teacher = load(folder, dataset)
+            kept.clear()  # a kill may have come between the teacher and this
             say(f"teacher {teacher.name} found in {folder}: {teacher.info['test']['errors']} test errors")
             _warn_of_differences(teacher)
             return teacher
@@ -131,7 +154,6 @@ def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset
     images, labels = dataset.train
     transfer_set = blocks.TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(blank))
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
-    kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
@@ -151,7 +173,7 @@ def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset
         "numerics": NUMERICS,
         "test": metrics.judge(test_logits, dataset.test.labels),
         "parameters": models.parameter_count(models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)),
-        "surroundings": records.surroundings(),
+        "surroundings": surroundings(),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     save(folder, params, info)
@@ -162,6 +184,7 @@ def _find_or_train(config: TrainConfig, learning_rate: float, seed: int, dataset
     return teacher
 
 
+@functools.cache
 def _logits(config: TrainConfig, num_classes: int) -> Any:
     @jax.jit
     def logits(params: Any, images: jax.Array) -> jax.Array:
@@ -189,7 +212,7 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
 
 
 def _warn_of_differences(teacher: Teacher) -> None:
-    before, now = teacher.info["surroundings"], records.surroundings()
+    before, now = teacher.info["surroundings"], surroundings()
     for name in ("versions", "device"):
         if before.get(name) != now[name]:
             say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now[name]})")

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from kdjax import losses, transforms
 from kdjax.config import TrainConfig
+from kdjax.losses import PerExample
 from kdjax.models import Model, ModelState, Params
 
 
@@ -74,6 +75,46 @@ def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting
     return losses.distillation_loss(
         logits, batch.teacher_logits, batch.labels, setting.temperature, setting.soft_weight
     )
+
+
+def matched(reference: float | int, placebo: bool = False) -> Objective:
+    """An objective whose soft gradient has, at each step, the size that it would have at another temperature.
+
+    With `g(T) = T (q − p)`, the gradient of `T²·KL` in the logits, and `n(T)` its norm over the batch (root of the sum
+    of squares over examples and classes) at the student's present logits:
+
+        matched, at setting T:   direction g(T), norm n(reference):   w·[n(reference)/n(T)]·T²·KL_T + (1 − w)·CE
+        its placebo, for T:      direction g(reference), norm n(T):   the same with T and reference exchanged
+
+    Beside the plain sweep (direction and norm of T) and its run at T = reference these fill the square of direction ×
+    norm. Under SGD two runs of equal norm differ by temperature alone (matched at T and the reference; the plain run
+    at T and its placebo), two of equal direction by the size of their steps alone. In the placebo, scaling the gradient
+    is scaling the rate at that step: the rate of the reference, multiplied by `n(T)/n(reference)`, which is the factor
+    that matching divides out. No gradient passes through the factor; where a norm is 0 (student and teacher alike) it
+    is 1. Only the soft term is scaled; at T = reference both are `hinton`.
+
+    Under Adam with w = 1 a factor that does not change from step to step has no effect, up to eps: this is for SGD.
+
+    Args:
+        reference: the temperature that gives the norm (in the placebo: the direction), in (0, ∞].
+        placebo: exchange the two.
+
+    Raises:
+        BadInput: a reference that is not a temperature, when the objective is first traced.
+    """
+
+    def objective(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting) -> Float[Array, "batch"]:
+        def norm(temperature: PerExample) -> Array:
+            return jnp.linalg.norm(losses.soft_target_gradient(logits, batch.teacher_logits, temperature))
+
+        own, other = (reference, setting.temperature) if placebo else (setting.temperature, reference)
+        size = norm(own)
+        factor = jax.lax.stop_gradient(jnp.where(size > 0, norm(other) / jnp.where(size > 0, size, 1), 1))
+        soft = losses.soft_target_loss(logits, batch.teacher_logits, own)
+        hard = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+        return setting.soft_weight * factor * soft + (1 - setting.soft_weight) * hard
+
+    return objective
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:

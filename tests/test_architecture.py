@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records"}
+LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "surroundings"}
 BELOW = {"config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
 ALLOWED = {

@@ -159,10 +159,9 @@ def test_history_holds_epoch_means_and_monitored_errors():
 
 
 def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
-    monkeypatch.setattr(blocks, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(blocks, "CHUNK_SECONDS", 0.0)
     program = small.program(hidden_dropout=0.5, jitter=1, average=0.9)
-    kept = checkpoints.Checkpoints(tmp_path / "block")
+    kept = checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
     arguments = (program, small.transfer_set(), small.settings(), 5, 2, kept, Progress("block", 8))
     whole = blocks.fit_with_checkpoints(*arguments)
     assert len(list((tmp_path / "block").iterdir())) == 2  # the last two are kept

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import plot_temperature_sweep as plot
+from analysis import tables
 from kdjax import cli, metrics
 from kdjax.config import BadInput
 
@@ -205,6 +206,7 @@ def test_a_failed_run_is_left_out_and_said(tmp_path):
     figure = drawn(run, plot.draw_errors)
     assert "4 failed runs left out" in figure.get_suptitle().replace("\n", " ")
     assert figure.axes[0].get_ylim()[1] < 1000
+    assert set(run.history[run.history["temperature"] == 4]["seed"]) == {1, 2}
     assert plot.draw(folder)
 
 
@@ -224,6 +226,22 @@ def test_fixed_and_tuned_rates(tmp_path):
         assert set(runs["learning_rate"]) == {means[temperature].idxmin()}
     without = plot.load(make_run(tmp_path / "without", widths=(300,), rates=rates))
     assert not any(curve.thin for curve in plot.curves(without)) and len(plot.curves(without)) == 3
+
+
+def test_temperatures_that_no_decimal_ends_are_found_in_both_files(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(30,), seeds=2, temperatures=(1 / 3, 2 / 3), rates=(0.1 / 3,))
+    run = plot.load(folder)
+    assert len(run.history) == 2 * 3 * 10
+    assert len(plot.draw(folder)) == 10
+
+
+def test_the_summary_is_written_and_printed(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(300,))
+    text = tables.write_summary(folder)
+    written = (folder / "summary.md").read_text()
+    for said in ("MNIST (60,000 training images, 10,000 test images)", "Teacher 3f9a2b: 74 test errors", "hard labels"):
+        assert said in text and said in written
+    assert "| 300 | ∞ |" in written
 
 
 def test_an_ensemble_is_judged_by_its_own_logits(tmp_path):

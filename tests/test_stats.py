@@ -233,3 +233,12 @@ def test_an_interval_over_teachers_is_wider_where_teachers_differ():
     table = np.array([[100.0, 103, 98], [110, 112, 109], [90, 93, 91]])
     crossed, naive = stats.crossed_interval(table), stats.interval(table.ravel())
     assert crossed.mean == naive.mean and crossed.high - crossed.low > 2 * (naive.high - naive.low)
+
+
+def test_crossed_interval_by_hand():
+    # MS_teachers = 2 * var(2, 6) = 16, MS_seeds = 2 * var(3, 5) = 4: se² = 20 / 4, df = 20² / (16² + 4²)
+    found = stats.crossed_interval(np.array([[1.0, 3.0], [5.0, 7.0]]))
+    assert (
+        found.mean == 4 and found.standard_error == pytest.approx(math.sqrt(5)) and found.df == pytest.approx(400 / 272)
+    )
+    assert found.high == pytest.approx(4 + scipy.stats.t.ppf(0.975, 400 / 272) * math.sqrt(5))

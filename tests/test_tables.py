@@ -160,7 +160,7 @@ def test_a_setting_that_failed_once_is_not_chosen():
 
 
 def test_tuned_chooses_a_rate_for_each_temperature():
-    slow = sweep({T4: [90, 92], INF: [90, 92]}, rate=0.001, holdout={T4: [80, 80], INF: [70, 70]})
+    slow = sweep({T4: [90, 92], INF: [90, 92]}, rate=0.001, holdout={T4: [80, 80], INF: [60, 80]})
     fast = sweep({T4: [95, 97], INF: [95, 97]}, rate=0.01, holdout={T4: [79, 79], INF: [71, 71]})
     chosen = tables.tuned(pd.concat([slow, fast]), by=["temperature"])
     assert set(zip(chosen["temperature"], chosen["learning_rate"], strict=True)) == {(4.0, 0.01), (math.inf, 0.001)}

@@ -19,7 +19,7 @@ from kdjax.datasets.raw import RawFile, check_raw_folder, digest, read_raw_folde
 from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, keep, omit
 from kdjax.files import Busy, Damaged, clear_leftovers, lock
 
-__all__ = ["CATALOG", "NAMES", "Dataset", "Spec", "Split", "keep", "load", "omit"]
+__all__ = ["CATALOG", "NAMES", "Dataset", "Spec", "Split", "fingerprint", "keep", "load", "omit"]
 
 logger = logging.getLogger("kdjax.datasets")
 
