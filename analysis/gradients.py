@@ -7,8 +7,10 @@ The yardstick is automatic differentiation of `C = −Σ p log q` (Hinton, Vinya
 cases and classes of the difference, over that of the formula.
 """
 
+import functools
 import math
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -93,15 +95,7 @@ def approximations(z: Array, v: Array, temperature: Array | float) -> dict[str, 
 def errors_and_cosines(z: Logits, v: Logits, temperatures: Temperatures) -> tuple[Curves, Curves]:
     """Relative error of each approximation of the gradient, and its cosine with it over all cases, against T."""
 
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        gradient = temperature**2 * plain_gradient(z, v, temperature)
-        found = {}
-        for name, formula in approximations(z, v, temperature).items():
-            found[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
-            found[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
-        return found
-
-    curves = _over(at, z, v, temperatures)
+    curves = _over(_errors_and_cosines, z, v, temperatures)
     errors, cosines = ({name: curves[f"{kind} {name}"] for name in APPROXIMATIONS} for kind in ("error", "cosine"))
     return errors, cosines
 
@@ -113,7 +107,7 @@ def laws(z: Logits, v: Logits) -> list[Law]:
     `∂C/∂z` goes on with `[k(zc) − k(vc)]/(N T⁴)`. With two classes the second-order term is 0, and the first order is
     as good as the second.
     """
-    s, zc, vc = spread(z, v), _centred(z), _centred(v)
+    s, zc, vc = spread(z, v), _centred(z), _centred(v)  # numpy's: the helpers below serve both
     errors, _ = errors_and_cosines(z, v, FIT * s)
     size = float(_rms(zc - vc))
     second = float(_rms(_centred(zc**2) - _centred(vc**2))) / (2 * size * s)
@@ -124,6 +118,14 @@ def laws(z: Logits, v: Logits) -> list[Law]:
         Law(name, slope(FIT, errors[name]), power, float(errors[name][-1] * FIT[-1] ** -power), constant)
         for name, (power, constant) in zip(APPROXIMATIONS[:2], predicted, strict=True)
     ]
+
+
+def cosine_slope(z: Logits, v: Logits) -> float:
+    """Slope of 1 − cosine of the first order, centred, over T/s up to 1,000 (further out it is rounding): −2, the
+    square of the error's, for three classes or more."""
+    ratios = FIT[FIT <= 1e3]
+    _, cosines = errors_and_cosines(z, v, ratios * spread(z, v))
+    return slope(ratios, 1 - cosines[APPROXIMATIONS[0]])
 
 
 def random_constant(classes: int, close: bool) -> float:
@@ -158,12 +160,7 @@ def falls_below(level: float, temperatures: Temperatures, errors: Temperatures) 
 
 def norms(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """Norm of the gradient of one case (RMS over cases), of plain C and of T² C."""
-
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        raw = _rms(plain_gradient(z, v, temperature)) * math.sqrt(z.shape[1])
-        return {"C": raw, "T² C": temperature**2 * raw}
-
-    return _over(at, z, v, temperatures)
+    return _over(_norms, z, v, temperatures)
 
 
 def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
@@ -176,48 +173,18 @@ def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     order = np.argsort(-v, axis=1, kind="stable")
     z, v = np.take_along_axis(z, order, 1), np.take_along_axis(v, order, 1)
 
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        # T g, not g: a norm's ratio does not care, and g² would fall to 1e-20.
-        squares = jnp.square(temperature * plain_gradient(z, v, temperature))
-        lengths = jnp.sqrt(jnp.sum(squares, axis=1))
-        weights = 1 + (2 * _centred(v) + _centred(z)) / (3 * temperature)
-        share, weight = jnp.sum(squares, axis=0) / jnp.sum(squares), jnp.mean(weights, axis=0)
-        ranks = range(z.shape[1])
-        return {
-            "effective number": jnp.square(jnp.sum(lengths)) / jnp.sum(lengths**2) / len(z),
-            **{f"share rank {rank + 1}": share[rank] for rank in ranks},
-            **{f"weight rank {rank + 1}": weight[rank] for rank in ranks},
-        }
-
-    return _over(at, z, v, temperatures)
+    return _over(_attention, z, v, temperatures)
 
 
 def value_errors(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """Relative error of `(1/2N) Σ (zc − vc)²`, and of the same with each term weighted, against T²·KL by case."""
-
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        zc, vc = _centred(z), _centred(v)
-        value = losses.soft_target_loss(z, v, temperature)  # the plain form has no digits left where this is small
-        squares = jnp.square(zc - vc) / 2
-        weighted = squares * (1 + (2 * vc + zc) / (3 * temperature))
-        forms = {"equal weights": jnp.mean(squares, axis=-1), "weighted": jnp.mean(weighted, axis=-1)}
-        return {name: _rms(value - form) / _rms(form) for name, form in forms.items()}
-
-    return _over(at, z, v, temperatures)
+    return _over(_value_errors, z, v, temperatures)
 
 
 def label_errors(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """Relative error of label matching, `1[i = argmax z] − 1[i = argmax v]`, against `T ∂C/∂z`; and of its value,
     `max z − z_k`, k the teacher's label, against T·KL. Both fall as √T: a gap below T is as likely as T is small."""
-
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        labels = (jax.nn.one_hot(jnp.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype) for x in (z, v))
-        formula, value = next(labels) - next(labels), losses.label_matching_loss(z, v)
-        gradient = temperature * plain_gradient(z, v, temperature)
-        kl = losses.soft_target_loss(z, v, temperature) / temperature
-        return {"gradient": _rms(gradient - formula) / _rms(formula), "value": _rms(kl - value) / _rms(value)}
-
-    return _over(at, z, v, temperatures)
+    return _over(_label_errors, z, v, temperatures)
 
 
 def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
@@ -228,38 +195,93 @@ def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """
     z, v = (np.asarray(logits, np.float32).astype(np.float64) for logits in (z, v))
 
-    def at(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-        gradient = temperature**2 * plain_gradient(z, v, temperature)
-        value = losses.soft_target_loss(z, v, temperature)
-        t, z, v = (array.astype(jnp.float32) for array in (temperature, z, v))
-        log_p, log_q = jax.nn.log_softmax(v / t, axis=-1), jax.nn.log_softmax(z / t, axis=-1)
-        found = {
-            "gradient, plain form": t**2 * plain_gradient(z, v, t),
-            "gradient, exact form": losses.soft_target_gradient(z, v, t),
-            "value, plain form": t**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1),
-            "value, exact form": losses.soft_target_loss(z, v, t),
-        }
-        wanted = {"gradient": gradient, "value": value}
-        return {name: _rms(array - (true := wanted[name.split(",")[0]])) / _rms(true) for name, array in found.items()}
-
-    return _over(at, z, v, temperatures)
+    return _over(_rounding, z, v, temperatures)
 
 
-def _over(at: object, z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
+def _errors_and_cosines(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    gradient = temperature**2 * plain_gradient(z, v, temperature)
+    found = {}
+    for name, formula in approximations(z, v, temperature).items():
+        found[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
+        found[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
+    return found
+
+
+def _norms(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    raw = _rms(plain_gradient(z, v, temperature)) * math.sqrt(z.shape[1])
+    return {"C": raw, "T² C": temperature**2 * raw}
+
+
+def _attention(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    # T g, not g: a norm's ratio does not care, and g² would fall to 1e-20.
+    squares = jnp.square(temperature * plain_gradient(z, v, temperature))
+    lengths = jnp.sqrt(jnp.sum(squares, axis=1))
+    weights = 1 + (2 * _centred(v) + _centred(z)) / (3 * temperature)
+    share, weight = jnp.sum(squares, axis=0) / jnp.sum(squares), jnp.mean(weights, axis=0)
+    ranks = range(z.shape[1])
+    return {
+        "effective number": jnp.square(jnp.sum(lengths)) / jnp.sum(lengths**2) / len(z),
+        **{f"share rank {rank + 1}": share[rank] for rank in ranks},
+        **{f"weight rank {rank + 1}": weight[rank] for rank in ranks},
+    }
+
+
+def _value_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    zc, vc = _centred(z), _centred(v)
+    value = losses.soft_target_loss(z, v, temperature)  # the plain form has no digits left where this is small
+    squares = jnp.square(zc - vc) / 2
+    weighted = squares * (1 + (2 * vc + zc) / (3 * temperature))
+    forms = {"equal weights": jnp.mean(squares, axis=-1), "weighted": jnp.mean(weighted, axis=-1)}
+    return {name: _rms(value - form) / _rms(form) for name, form in forms.items()}
+
+
+def _label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    labels = (jax.nn.one_hot(jnp.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype) for x in (z, v))
+    formula, value = next(labels) - next(labels), losses.label_matching_loss(z, v)
+    gradient = temperature * plain_gradient(z, v, temperature)
+    kl = losses.soft_target_loss(z, v, temperature) / temperature
+    return {"gradient": _rms(gradient - formula) / _rms(formula), "value": _rms(kl - value) / _rms(value)}
+
+
+def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    gradient = temperature**2 * plain_gradient(z, v, temperature)
+    value = losses.soft_target_loss(z, v, temperature)
+    t, z, v = (array.astype(jnp.float32) for array in (temperature, z, v))
+    log_p, log_q = jax.nn.log_softmax(v / t, axis=-1), jax.nn.log_softmax(z / t, axis=-1)
+    found = {
+        "gradient, plain form": t**2 * plain_gradient(z, v, t),
+        "gradient, exact form": losses.soft_target_gradient(z, v, t),
+        "value, plain form": t**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1),
+        "value, exact form": losses.soft_target_loss(z, v, t),
+    }
+    wanted = {"gradient": gradient, "value": value}
+    return {name: _rms(array - (true := wanted[name.split(",")[0]])) / _rms(true) for name, array in found.items()}
+
+
+At = Callable[[Array, Array, Array], dict[str, Array]]
+"""(T, z, v) → numbers. Functions of a module, not of a call: the same logits' shape is then compiled once."""
+
+
+def _over(at: At, z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """`at(T, z, v)` at each temperature, one after the other, in float64."""
     with jax.enable_x64(True):
-        arrays = [jnp.asarray(np.asarray(array, np.float64)) for array in (temperatures, z, v)]
-        found = jax.jit(lambda t, z, v: jax.lax.map(lambda one: at(one, z, v), t))(*arrays)  # type: ignore[operator]
-        return {name: np.asarray(values) for name, values in found.items()}
+        student, teacher = (jnp.asarray(np.asarray(array, np.float64)) for array in (z, v))
+        found = [_at(at, jnp.float64(temperature), student, teacher) for temperature in temperatures]
+        return {name: np.array([float(one[name]) for one in found]) for name in found[0]}
 
 
-def _centred(x: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _at(at: At, temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    return at(temperature, z, v)
+
+
+def _centred(x: Any) -> Any:
     return x - x.mean(axis=-1, keepdims=True)
 
 
-def _rms(x: Array) -> Array:
+def _rms(x: Any) -> Any:
     return (x**2).mean() ** 0.5
 
 
-def _third(x: Array) -> Array:
+def _third(x: Any) -> Any:
     return _centred(x**3) / 6 - x * (x**2).mean(axis=-1, keepdims=True) / 2

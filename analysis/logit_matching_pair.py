@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from analysis.gradients import Curves, Temperatures
@@ -48,7 +49,7 @@ def small_pair(out: Path) -> Path:
     config = SweepConfig(
         temperatures=(PAPER,),
         widths=(300,),
-        seeds=1,
+        seeds=3,
         out=out,
         name="small",
         data=DataConfig(dataset="mnist5k"),
@@ -73,12 +74,7 @@ def load(folder: Path, out: Path) -> Pair:
         identity, details = read["identity"], read["details"]["config"]
         experiment, known, wanted = identity["experiment"], identity["teachers"], identity["data"]
         sweep = _sweep(identity["config"])
-        data = DataConfig(
-            wanted["name"],
-            **{name: _folder(details["data"].get(name)) for name in ("raw_dir", "data_dir") if _there(details, name)},
-            train_images=details["data"]["train_images"],
-            holdout=wanted["holdout"],
-        )
+        data = _data(wanted, details["data"])
         given = [Path(path) for path in details["teacher_from"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
@@ -135,7 +131,7 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
 
         def gradient(temperature: Array | float) -> Array:
             (tree,) = pull_back(losses.soft_target_gradient(logits, table, temperature) / len(rows))
-            return jax.flatten_util.ravel_pytree(tree)[0]
+            return ravel_pytree(tree)[0]
 
         limit = gradient(math.inf)
         size = jnp.linalg.norm(limit)
@@ -216,14 +212,19 @@ def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
         info = place / "teacher.json"
         if info.exists() and records.read_json(info).get("fingerprint") == fingerprint:
             return place
-    raise BadInput(f"the teacher {fingerprint[:16]} is in none of {', '.join(map(str, places))}: give its folder's --out")
+    raise BadInput(
+        f"the teacher {fingerprint[:16]} is in none of {', '.join(map(str, places))}: give its folder's --out"
+    )
 
 
-def _there(details: dict[str, Any], name: str) -> bool:
-    """Whether the folder that the run took its data from is there: otherwise the defaults of here and now."""
-    path = _folder(details["data"].get(name))
-    return path is not None and path.is_dir()
-
-
-def _folder(path: str | None) -> Path | None:
-    return None if path is None else Path(path)
+def _data(wanted: dict[str, Any], asked: dict[str, Any]) -> DataConfig:
+    """The run's data, from the folders that it took them from where these are there, else from this computer's own."""
+    here = DataConfig()
+    raw, prepared = (asked.get(name) for name in ("raw_dir", "data_dir"))
+    return DataConfig(
+        dataset=wanted["name"],
+        raw_dir=Path(raw) if raw and Path(raw).is_dir() else here.raw_dir,
+        data_dir=Path(prepared) if prepared and Path(prepared).is_dir() else here.data_dir,
+        train_images=asked["train_images"],
+        holdout=wanted["holdout"],
+    )

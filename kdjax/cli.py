@@ -5,26 +5,19 @@ import io
 import logging
 import math
 import os
-import select
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from kdjax.config import BadInput
 
 Config = TypeVar("Config")
 
-GRACE_SECONDS = 4.0
-"""From a signal to the end of the process, whatever it is doing."""
 ENDINGS = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM, its argument, came."""
+"""What is said at which signal."""
 
 
 def run(
@@ -33,7 +26,7 @@ def run(
     """Parses the command line into `config_class`, calls `main` with it, and exits.
 
     Exit codes: 0; 2 for bad input, a full disk, a lost permission or too little memory, with one message and no
-    traceback; 130 after Ctrl-C and 143 after SIGTERM, within 5 s, saying how to go on; 141, in silence, where the
+    traceback; 130 after Ctrl-C and 143 after SIGTERM, saying how to go on; 141, in silence, where the
     reader of the output has gone (`| head`).
 
     Args:
@@ -92,51 +85,35 @@ def _refuse_overflow(argument: str) -> None:
 
 @contextlib.contextmanager
 def _signals(how_to_go_on: str) -> Iterator[None]:
-    """Ends the process after SIGINT or SIGTERM, with what is to be said then. A second one ends it at once.
+    """Ends the process at SIGINT or SIGTERM, saying how to go on.
 
-    The handler raises `Stopped`, so that what is under way is left in order. But Python calls it between two of its own
-    instructions: XLA, compiling, can hold that up for long, and what is raised inside some callbacks is lost. The signal's
-    number, however, is written to a pipe at once, and a thread that reads there ends the process when time is up. Files are whole at any moment.
+    A thread does it, at once and without unwinding: files are whole at any moment, as they are for SIGKILL. A handler
+    that raises an exception would wait for XLA to compile, be lost in some callbacks, and crash extension modules that
+    are being imported.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    told = threading.Lock()
-
-    def tell(number: int) -> None:
-        if told.acquire(blocking=False):
-            _say(f"{ENDINGS[signal.Signals(number)]}. What was finished is kept; {how_to_go_on}")
 
     def watch() -> None:
         while (number := os.read(reader, 1)) and number[0] not in ENDINGS:
             pass
         if number:
-            select.select([reader], [], [], GRACE_SECONDS)
-            tell(number[0])
+            cursor = "\r\x1b[K\x1b[?25h" if sys.stderr is not None and sys.stderr.isatty() else ""
+            _say(f"{cursor}{ENDINGS[signal.Signals(number[0])]}. What was finished is kept; {how_to_go_on}")
             os._exit(128 + number[0])
         os.close(reader)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in ENDINGS:
-            signal.signal(each, lambda number, frame: None)
-        raise Stopped(number)
-
     # Python starts with SIGINT ignored where a shell put it in the background; a job must be stoppable there too.
-    before = {each: signal.signal(each, stop) for each in ENDINGS}
-    watched_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in ENDINGS}
+    woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # Python writes the signal's number there
     threading.Thread(target=watch, daemon=True).start()
-    stopped = False
     try:
         yield
-    except Stopped as ending:
-        stopped = True
-        tell(ending.args[0])
-        _stop("", 128 + ending.args[0])
     finally:
-        if not stopped:  # else the thread watches on, lest something hold up the exit
-            signal.set_wakeup_fd(watched_before)
-            os.close(writer)
-            for each, handler in before.items():
-                signal.signal(each, handler)
+        signal.set_wakeup_fd(woken_before)
+        os.close(writer)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _open_streams() -> None:

@@ -152,6 +152,7 @@ class TeacherConfig:
     def train_config(self, default_epochs: int) -> TrainConfig:
         """The teacher as a network to train."""
         require_positive("teacher.learning-rate", self.learning_rate)
+        require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
         return TrainConfig(
             hidden=self.widths,
             epochs=default_epochs if self.epochs is None else self.epochs,
@@ -223,7 +224,7 @@ class SweepConfig:
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
         require_distinct("widths", self.widths)
-        require(self.seeds > 0, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 or more")
+        require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
         require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
         require(
             self.checkpoint_seconds >= 0,

@@ -166,7 +166,7 @@ def train_block(
         row["last_good_errors"] = _last_good(trained.history, index, row["failed_at"], program.steps_per_epoch)
         rows.append(row)
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
-    kept_logits = {"test": logits["test"][: len(block.runs)]}
+    kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
     record.finish(block.name, rows, history, kept_logits, lambda folder: checkpoints.save(folder, trained.state.params))
     kept.clear()
     record.add_timing(block.name, time.perf_counter() - begin)
@@ -295,7 +295,7 @@ def forecast(sweep: Sweep) -> str:
     teacher = Block("", 0, sweep.teacher_config, 0, (), 1)
     found = bool(sweep.given) or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
     operations += 0 if found else block_flops(teacher, dataset)
-    rate = _product_rate()
+    rate = product_rate()
     parameters = max(
         block.size
         * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
@@ -319,8 +319,8 @@ def block_logits(sweep: Sweep) -> int:
     return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
 
 
-def _product_rate() -> float:
-    # What a bare product reaches here and now, in operations a second.
+def product_rate() -> float:
+    """What a bare product reaches here and now, in operations a second."""
     left, right = jnp.ones((256, 800)), jnp.ones((800, 800))
     product = jax.jit(jnp.matmul)
     product(left, right).block_until_ready()

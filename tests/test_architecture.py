@@ -18,6 +18,7 @@ ALLOWED = {
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers"},
+    "omission": BELOW | {"datasets", "records", "sweeps"},
     **{leaf: BELOW for leaf in LEAVES},
 }
 

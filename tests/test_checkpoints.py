@@ -64,3 +64,20 @@ def test_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     assert len(said) == 1 and "000000030" in said[0]
     kept.clear()
     assert not (tmp_path / "block").exists()
+
+
+def test_with_none_left_it_says_so(tmp_path):
+    kept, said = checkpoints.Checkpoints(tmp_path / "block"), []
+    kept.save(1, TREE)
+    (tmp_path / "block" / "000000001" / "structure.json").write_text("[]")
+    assert kept.latest(TREE, said.append) is None
+    assert len(said) == 2 and "structure.json differs" in said[0] and "no whole checkpoint is left" in said[1]
+    assert kept.latest(TREE, said.append) is None and len(said) == 2  # a start that is new needs no warning
+
+
+def test_what_a_kill_left_is_cleared_when_going_on(tmp_path):
+    kept = checkpoints.Checkpoints(tmp_path / "block")
+    kept.save(1, TREE)
+    (tmp_path / "block" / ".000000002.tmp-1" / "tree.orbax-checkpoint-tmp").mkdir(parents=True)
+    same(kept.latest(TREE), TREE)
+    assert [path.name for path in (tmp_path / "block").iterdir()] == ["000000001"]

@@ -111,3 +111,41 @@ def test_manifest_names_every_file(tmp_path):
     with files.whole_folder(tmp_path / "block") as folder:
         (folder / "a").write_text("x")
     assert list(json.loads((tmp_path / "block" / files.MANIFEST).read_text())) == ["a"]
+
+
+def test_a_seal_covers_the_files_it_names_and_no_others(tmp_path):
+    files.check_seal(tmp_path)  # none: nothing to compare with
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    files.seal(tmp_path, ["a"])
+    (tmp_path / "b").write_text("changed")
+    files.check_seal(tmp_path)
+    (tmp_path / "a").write_text("changed")
+    with pytest.raises(files.Damaged, match="a is missing or differs"):
+        files.check_seal(tmp_path)
+    (tmp_path / "a").unlink()
+    with pytest.raises(files.Damaged, match="a is missing or differs"):
+        files.check_seal(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "1", "{", '{"a": 3}', '{"../../etc": "x"}', "\xff"])
+def test_a_seal_that_is_no_seal(tmp_path, content):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / files.MANIFEST).write_text(content, encoding="latin-1")
+    with pytest.raises(files.Damaged):
+        files.check_seal(tmp_path)
+
+
+def test_a_damaged_lock_file_still_names_somebody(tmp_path):
+    path = tmp_path / "run" / ".lock"
+    with files.lock(path):
+        path.write_bytes(b"\xff\xfe")
+        with pytest.raises(files.Busy, match="in use by process"), files.lock(path):
+            pass
+
+
+def test_leftovers_of_one_name_alone_are_cleared(tmp_path):
+    for name in (".a.tmp-1", ".b.tmp-2"):
+        (tmp_path / name).write_text("half")
+    files.clear_leftovers(tmp_path, "a")
+    assert os.listdir(tmp_path) == [".b.tmp-2"]

@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ def test_slopes_and_constants(classes, distance):
     else:
         assert first.slope == pytest.approx(-1, abs=0.03)
         assert second.slope == pytest.approx(-2, abs=0.1)
+        assert gradients.cosine_slope(z, v) == pytest.approx(-2, abs=0.1)
     assert first.constant == pytest.approx(constant, rel=0.05)
     for law in (first, second):  # for these logits, and not for their distribution: much closer
         assert law.constant == pytest.approx(law.predicted_constant, rel=2e-3)
@@ -63,8 +65,9 @@ def test_curves_fall_on_one_against_temperature_over_spread():
 def test_plain_gradient_is_the_closed_form():
     z, v = logits(3)
     z, v = z[:5], v[:5]
+    found = gradients.plain_gradient(jnp.asarray(z, jnp.float32), jnp.asarray(v, jnp.float32), 4.0)
     soft = [np.exp(x / 4) / np.exp(x / 4).sum(axis=1, keepdims=True) for x in (z, v)]
-    np.testing.assert_allclose(gradients.plain_gradient(z, v, 4.0), (soft[0] - soft[1]) / 4, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found, (soft[0] - soft[1]) / 4, rtol=1e-5, atol=1e-7)
 
 
 def test_norm_falls_as_temperature_squared_and_is_restored_by_it():

@@ -1,0 +1,75 @@
+"""The numbers of `analysis.logit_matching` as rows of a table, and how to find one again."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Row(NamedTuple):
+    """One number of `logit_matching.csv`."""
+
+    part: str
+    """error, cosine, law, plateau, threshold, teachers, norm, attention, value, label, rounding, parameters or
+    training."""
+    data: str
+    """`random N`, `random N, close`; `pair, start` …; a teacher; an optimizer."""
+    curve: str
+    temperature: float
+    """nan where the number belongs to a whole curve."""
+    seed: float
+    """nan where there is none."""
+    value: float
+
+
+class Claim(NamedTuple):
+    """One line of the table."""
+
+    claim: str
+    prediction: str
+    measurement: str
+    holds: bool
+
+    def line(self) -> str:
+        return f"| {self.claim} | {self.prediction} | {self.measurement} | {'yes' if self.holds else '**no**'} |"
+
+
+class Numbers:
+    """The rows, by part, data and curve."""
+
+    def __init__(self, rows: Iterable[Row]):
+        import pandas as pd  # late: a third of a second
+
+        self.table = pd.DataFrame(list(rows), columns=Row._fields)
+        self._groups = dict(list(self.table.groupby(["part", "data", "curve"], sort=False)))
+
+    def one(self, part: str, data: str, curve: str) -> float:
+        """A number that belongs to a whole curve."""
+        return float(self._groups[part, data, curve]["value"].iloc[0])
+
+    def curve(self, part: str, data: str, curve: str) -> tuple[np.ndarray, np.ndarray]:
+        """Temperatures and values."""
+        found = self._groups[part, data, curve]
+        return found["temperature"].to_numpy(), found["value"].to_numpy()
+
+    def at(self, part: str, data: str, curve: str, temperature: float) -> float:
+        """A curve's value at the measured temperature nearest to the one asked for."""
+        temperatures, values = self.curve(part, data, curve)
+        return float(values[np.abs(np.log(temperatures / temperature)).argmin()])
+
+    def seeds(self, data: str, curve: str, temperature: float = math.inf) -> np.ndarray:
+        """One value a seed, of the training part."""
+        found = self._groups["training", data, curve]
+        values: np.ndarray = found.loc[found["temperature"] == temperature, "value"].to_numpy()
+        return values
+
+    def ranks(self) -> int:
+        """How many classes the pair has: the ranks of a logit."""
+        names = self.table.loc[self.table["part"] == "attention", ["data", "curve"]]
+        names = names.loc[names["data"] == "pair, end", "curve"]
+        return int(names[names.str.startswith("share")].nunique())
+
+    def data(self, part: str) -> list[str]:
+        """The names of the data of a part, in order."""
+        return list(dict.fromkeys(self.table.loc[self.table["part"] == part, "data"]))

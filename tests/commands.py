@@ -1,0 +1,126 @@
+"""The temperature sweep as a command, on few digits, in this process or in one of its own; and what it left behind."""
+
+import contextlib
+import io
+import logging
+import os
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import checkpoints, cli, datasets, models, sweeps
+from kdjax.config import DataConfig, SweepConfig, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+PROG = "python -m experiments.temperature_sweep"
+WIDTH, EPOCHS, SETTINGS = 16, 8, 4
+
+
+def tiny(root: Path, *more: str) -> list[str]:
+    """Arguments of a sweep of seconds: a teacher and two blocks of four students, with a checkpoint an epoch."""
+    return [
+        *("--out", str(root / "runs"), "--data-dir", str(root / "data"), "--name", "run", "--train-images", "500"),
+        *("--widths", str(WIDTH), "--epochs", str(EPOCHS), "--batch-size", "50", "--temperatures", "1", "4", "inf"),
+        *("--teacher.widths", "32", "--teacher.epochs", "8", "--teacher.batch-size", "50", "--seeds", "2"),
+        *("--checkpoint-seconds", "0", "--dataset", "mnist5k", *more),
+    ]
+
+
+def run_directory(root: Path) -> Path:
+    return root / "runs" / "temperature_sweep" / "run"
+
+
+def sweep(config: SweepConfig) -> None:
+    """The experiment without its figures."""
+    sweeps.run(sweeps.prepare(config))
+
+
+def call(main: Callable[[Any], Any], config_class: type, argv: Sequence[str], prog: str = PROG) -> tuple[int, str]:
+    """Exit code and standard error of a command run in this process."""
+    said = io.StringIO()
+    logged, logger = logging.StreamHandler(said), logging.getLogger("kdjax")
+    logger.addHandler(logged)  # under pytest, `cli` finds a handler and adds none
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            cli.run(main, config_class, prog, argv)
+        except SystemExit as ending:
+            assert isinstance(ending.code, int)
+            return ending.code, said.getvalue()
+        finally:
+            logger.removeHandler(logged)
+
+
+def call_sweep(root: Path, *more: str) -> tuple[int, str]:
+    return call(sweep, SweepConfig, tiny(root, *more))
+
+
+def start(arguments: Sequence[str], module: str = "experiments.temperature_sweep", **options: Any) -> subprocess.Popen:
+    """The command as a process of its own, its standard error to be read."""
+    # JAX does not write its cache of compiled programs whole: a process that may be killed keeps away from it.
+    apart = ("KDJAX_", "JAX_COMPILATION_CACHE_DIR")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(apart)}
+    environment |= {"PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], **{**defaults, **options})
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    said = process.communicate(timeout=300)[1]
+    return process.returncode, said
+
+
+def outcome(root: Path) -> dict[str, Any]:
+    """All that a sweep found: the bytes of its tables, and its students' parameters and logits."""
+    folder = run_directory(root)
+    found: dict[str, Any] = {name: (folder / name).read_bytes() for name in ("results.csv", "history.jsonl")}
+    model = models.mlp(TrainConfig((WIDTH, WIDTH), EPOCHS, 50), (28, 28, 1), 10)
+    one = jax.eval_shape(model.init, jax.random.key(0))[0]
+    like = jax.tree.map(lambda leaf: np.zeros((SETTINGS, *leaf.shape), leaf.dtype), one)
+    for block in sorted((folder / "blocks").iterdir()):
+        leaves = jax.tree.leaves(checkpoints.load(block / "parameters", like))
+        with np.load(block / "logits.npz") as logits:
+            found[block.name] = [array.tobytes() for array in (*leaves, logits["test"])]
+    with np.load(folder / "test.npz") as test:
+        found["test"] = {name: test[name].tobytes() for name in test}
+    return found
+
+
+def leftovers(root: Path) -> list[str]:
+    """What should not be there once a sweep is through."""
+    wrong = [*root.rglob(".*.tmp-*"), *root.rglob("*orbax-checkpoint-tmp*"), *root.glob("runs/teachers/*.checkpoints")]
+    return [str(path) for path in (*wrong, *run_directory(root).glob("checkpoints/*"))]
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def flip(path: Path, rng: random.Random) -> str:
+    """Flips one bit of a file, or cuts it off, at random; says what it did."""
+    data = bytearray(path.read_bytes())
+    position = rng.randrange(len(data))
+    if rng.random() < 0.3:
+        path.write_bytes(data[:position])
+        return f"{path} cut off at {position}"
+    data[position] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    return f"{path} flipped at {position}"
+
+
+def write_idx(folder: Path) -> Path:
+    """Raw files of a small MNIST: bundled digits, in the official format."""
+    digits = datasets.load(DataConfig(dataset="mnist5k", raw_dir=None))
+    folder.mkdir()
+    for part, split, count in (("train", digits.train, 1000), ("t10k", digits.test, 300)):
+        images, labels = split.images[:count, ..., 0], split.labels[:count].astype(np.uint8)
+        header = struct.pack(">4I", 0x803, count, 28, 28)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
+    return folder

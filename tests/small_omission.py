@@ -1,0 +1,19 @@
+"""A small omission run on the bundled digits, for the tests of the experiment and of its figures."""
+
+from experiments.omit_digit import OmitConfig, PoolConfig
+from kdjax.config import TeacherConfig
+
+
+def config(folder, **options) -> OmitConfig:
+    data = PoolConfig(
+        dataset="mnist5k",
+        raw_dir=None,
+        data_dir=folder / "data",
+        train_images=options.pop("train_images", None),
+        holdout=options.pop("holdout", 500),
+    )
+    teacher = TeacherConfig(
+        widths=(32,), epochs=4, batch_size=50, jitter=0
+    )  # all classes are as many: blocks share programs
+    defaults = {"width": 12, "seeds": 2, "epochs": 2, "batch_size": 250, "learning_rate": 1e-2}
+    return OmitConfig(**{**defaults, "out": folder / "runs", "data": data, "teacher": teacher, **options})

@@ -1,0 +1,165 @@
+"""Random command lines of every experiment and analysis: exit code 0 or 2, never a traceback, nothing written.
+
+Here in this process, without training: experiments stop at `--dry-run`, analyses find nothing to read.
+`KDJAX_FUZZ=300 pytest tests/test_fuzz.py` also starts so many real processes.
+"""
+
+import ast
+import dataclasses
+import importlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kdjax import sweeps
+from kdjax.config import SweepConfig
+from tests import commands
+
+PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
+
+
+def find_commands():
+    """Every module that ends with `cli.run(main, CONFIG, …)`, and the name of its config class."""
+    found = {}
+    for path in sorted([*commands.ROOT.glob("experiments/*.py"), *commands.ROOT.glob("analysis/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
+                found[f"{path.parent.name}.{path.stem}"] = ast.unparse(node.args[1])
+    return found
+
+
+COMMANDS = find_commands()
+# Other data might be downloaded; whether to train is not left to chance.
+KEPT = ("--dataset", "--dry-run", "--out", "--data-dir")
+assert "experiments.temperature_sweep" in COMMANDS
+
+
+def config_class(module):
+    return getattr(importlib.import_module(module), COMMANDS[module])
+
+
+def dry_runs(module):
+    """Can it be asked what it would do?"""
+    return "dry_run" in [field.name for field in dataclasses.fields(config_class(module))]
+
+
+def options(cls, prefix=""):
+    """The options of a config class and its groups, each with its default."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        name = field.name.replace("_", "-")
+        inner = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(inner):
+            found |= options(type(inner), "" if name == "data" else f"{name}.")
+        elif f"--{name}" not in KEPT:
+            found[f"--{prefix}{name}"] = field.default
+    return found
+
+
+VALUES = st.one_of(
+    st.integers(-3, 40).map(str),
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(repr),
+    st.sampled_from(
+        ["inf", "nan", "1e400", "-1e400", "", "None", "True", "warm", ".", "..", "/", "~", "adam", "0x10", "٣"]
+    ),
+    st.sampled_from(["/dev/null", "/proc/self/mem", "a/b", "x" * 300, "-", "--", "=", "{", "🜁", "1 2", "\n"]),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8),
+)
+
+
+def sensible(name, default, factor):
+    """An option as it is meant to be used: its default, or a multiple of it."""
+    values = (
+        default if isinstance(default, tuple) else () if default is None or isinstance(default, bool) else [default]
+    )
+    scaled = [value * factor if isinstance(value, (int, float)) else value for value in values]
+    return [name, *map(str, scaled)] if values or isinstance(default, (tuple, bool)) else [name, "None"]
+
+
+def lines(cls):
+    """Strategy: options that exist, with values of any kind; now and then one misspelt, or something else."""
+    named = options(cls)
+    option = st.sampled_from(sorted(named))
+    good = st.builds(
+        lambda name, factor: sensible(name, named[name], factor), option, st.sampled_from([1, 2, 3, 10**7])
+    )
+    spelt = st.one_of(option, option, option, option.map(lambda name: name[:-1]), option.map(lambda name: name + "=1"))
+    part = st.tuples(spelt, st.lists(VALUES, max_size=3)).map(lambda pair: [pair[0], *pair[1]])
+    return st.lists(st.one_of(good, good, good, part, VALUES.map(lambda value: [value])), max_size=4).map(
+        lambda parts: [word for part in parts for word in part if not harmful(word)]
+    )
+
+
+def harmful(word):
+    """Would take another dataset or train: also as an abbreviation of an option, should there be such."""
+    return bool(re.match(r"--?(d|no-dr|o)", word))
+
+
+def check(code, said, arguments, *folders):
+    assert code in (0, 2), (arguments, code, said)
+    assert "Traceback" not in said and "Error:" not in said, (arguments, said)
+    assert bool(code) == bool(re.findall("^error: |For full helptext|usage:", said, re.MULTILINE)), (arguments, said)
+    for folder in folders:
+        assert not list(folder.iterdir()), (arguments, list(folder.iterdir()))
+
+
+@pytest.fixture
+def empty(monkeypatch):
+    """An empty working folder."""
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("KDJAX_DATA_DIR", str(folder / "data"))
+    monkeypatch.delenv("KDJAX_RAW_DIR", raising=False)
+    yield folder
+    shutil.rmtree(folder)
+
+
+QUICK = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_parsing(module, empty):
+    cls = config_class(module)
+
+    @QUICK
+    @given(lines(cls))
+    def test(arguments):
+        check(*commands.call(lambda config: None, cls, arguments, f"python -m {module}"), arguments, empty)
+
+    test()
+
+
+def test_the_temperature_sweep_up_to_its_training(empty):
+    def dry(config):
+        print(sweeps.forecast(sweeps.prepare(config)))
+
+    @QUICK
+    @given(lines(SweepConfig))
+    def test(arguments):
+        check(*commands.call(dry, SweepConfig, ["--dataset", "mnist5k", *arguments]), arguments, empty)
+
+    test()
+
+
+@pytest.mark.skipif(not PROCESSES, reason="by hand: KDJAX_FUZZ=300")
+@pytest.mark.parametrize("module", [name for name in COMMANDS if name.startswith("analysis.plot") or dry_runs(name)])
+def test_processes(module, empty):
+    cls = config_class(module)
+    fixed = ["--dataset", "mnist5k", "--dry-run"] if dry_runs(module) else []
+
+    @settings(QUICK, max_examples=-(-PROCESSES // 4))
+    @given(lines(cls))
+    def test(arguments):
+        process = commands.start([*fixed, *arguments], module, cwd=empty, env={"KDJAX_DATA_DIR": str(empty / "data")})
+        check(*commands.finish(process), arguments, empty)
+
+    test()

@@ -1,0 +1,192 @@
+"""`python -m analysis.logit_matching` from a run directory to its summary, and what it refuses."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import logit_matching, logit_matching_claims, logit_matching_pair, logit_matching_training
+from analysis.logit_matching_table import Numbers, Row
+from kdjax import cli, sweeps
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig
+
+PROG = logit_matching.PROG
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A small sweep on a few of the bundled digits; returns its run directory."""
+    root = tmp_path_factory.mktemp("matching")
+    data = DataConfig("mnist5k", raw_dir=None, data_dir=root / "data", train_images=300)
+    return sweeps.run(
+        sweeps.prepare(
+            SweepConfig(
+                temperatures=(4.0, 20.0, math.inf),
+                widths=(12,),
+                seeds=2,
+                epochs=4,
+                batch_size=50,
+                block_size=3,
+                out=root / "runs",
+                name="small",
+                data=data,
+                teacher=TeacherConfig(widths=(16, 12), epochs=5, batch_size=50),
+            )
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def written(swept):
+    out = swept.parent.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logit_matching, "ENTRIES", 100_000)
+        logit_matching.main(logit_matching.MatchingConfig(out=out, classes=(10,), images=64, epochs=2))
+    return out / "logit_matching" / "small"
+
+
+def test_everything_is_written(written):
+    table = pd.read_csv(written / "logit_matching.csv")
+    assert set(table["part"]) == {
+        *("error", "cosine", "law", "plateau", "threshold", "teachers", "norm", "attention", "value", "label"),
+        *("rounding", "parameters", "training"),
+    }
+    assert table["value"].notna().all()
+    names = {path.name for path in (written / "figures").iterdir()}
+    assert len(names) == 14 and {"page.png", "page.pdf", "6_training.png"} <= names
+    summary = (written / "summary.md").read_text()
+    lines = [line for line in summary.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) > 30 and all(line.rstrip(" |").endswith(("yes", "**no**")) for line in lines)
+    assert not [line for line in lines if line.startswith(("| random", "| parameter")) and "**no**" in line]
+    assert "12-12, T = 20" in summary and "seeds 0 to 2" in summary
+
+
+def test_training_measures(written):
+    table = pd.read_csv(written / "logit_matching.csv")
+    training = table[table["part"] == "training"]
+    assert set(training["data"]) == {"sgd", "adam"} and set(training["seed"]) == {0, 1, 2}
+    for _, of_optimizer in training.groupby("data"):
+        mean = of_optimizer.groupby(["curve", "temperature"])["value"].mean()
+        assert mean["floor", math.inf] < mean["distance", 1.0] and mean["floor", math.inf] < mean["ceiling", math.inf]
+        assert mean["distance", 1000.0] < 0.2 * mean["distance", 1.0]
+        assert mean["distance", math.inf] == 0
+    drift = training[training["curve"] == "class mean drift"].groupby("data")["value"]
+    assert drift.max()["sgd"] < 1e-4 and drift.min()["adam"] > 1e-2
+    mse = training[training["curve"] == "MSE: class mean drift"].groupby("data")["value"]
+    assert mse.min()["sgd"] > 1e-2
+
+
+def test_the_stages_are_the_students_own(swept):
+    pair = logit_matching_pair.load(swept, swept.parent.parent)
+    test = pair.lesson.dataset.test
+    stacked = {stage: params["dense_2"]["kernel"] for stage, params in pair.params.items()}
+    with np.load(swept / "blocks" / "width12-seed0-0" / "logits.npz") as arrays:
+        kept = arrays["test"][2]  # hard, 4, 20
+    found = pair._replace(lesson=pair.lesson._replace(dataset=_train_on(pair.lesson.dataset, test)))
+    end = logit_matching_pair.student_logits(found, "end", np.arange(len(test.images)))
+    np.testing.assert_allclose(end, kept, rtol=1e-4, atol=1e-4)
+    change = [float(np.linalg.norm(stacked[stage] - stacked["start"])) for stage in ("middle", "end")]
+    assert change[0] > 0 and change[0] != change[1]
+    # A cosine schedule: the second half moves a network less far than the first.
+    assert float(np.linalg.norm(stacked["end"] - stacked["middle"])) < change[0]
+
+
+def _train_on(dataset, split):
+    import dataclasses
+
+    return dataclasses.replace(dataset, train=split)
+
+
+def test_a_schedule_halfway_is_not_half_a_schedule(swept, monkeypatch):
+    # Trained to its end by the same road, the student is the one that is kept (up to the rounding of another stack).
+    real = logit_matching_pair.blocks.start
+    monkeypatch.setattr(logit_matching_pair.blocks, "start", lambda program, seed, epochs: real(program, seed, 4))
+    pair = logit_matching_pair.load(swept, swept.parent.parent)
+    for layer in ("dense_0", "dense_2"):
+        middle, end = (pair.params[stage][layer]["kernel"] for stage in ("middle", "end"))
+        np.testing.assert_allclose(middle, end, atol=2e-3)
+
+
+def test_parameter_gradient_of_the_last_bias_by_hand(swept):
+    pair = logit_matching_pair.load(swept, swept.parent.parent)
+    found = logit_matching_pair.parameter_curves(pair, "end", np.arange(64), np.array([1e3, 1e4, 1e6]))
+    assert found["distance"][1] == pytest.approx(found["distance"][0] / 10, rel=0.05)
+    np.testing.assert_allclose(found["cosine"], 1, atol=1e-3)
+    np.testing.assert_allclose(found["norm ratio"], 1, atol=1e-2)
+
+
+def copied(swept, tmp_path):
+    shutil.copytree(swept, tmp_path / "temperature_sweep" / "copy")
+    shutil.copytree(swept.parent.parent / "teachers", tmp_path / "teachers")
+    return tmp_path / "temperature_sweep" / "copy"
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit:
+        cli.run(logit_matching.main, logit_matching.MatchingConfig, PROG, [str(argument) for argument in arguments])
+    assert exit.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+def test_a_run_without_parameters_is_refused(swept, tmp_path, capsys):
+    folder = copied(swept, tmp_path)
+    shutil.rmtree(folder / "blocks" / "width12-seed0-0" / "parameters")
+    assert "holds no parameters of its students" in refused(capsys, folder, "--out", tmp_path)
+    shutil.rmtree(folder / "blocks")
+    assert "holds no parameters of its students" in refused(capsys, folder, "--out", tmp_path)
+    assert not (tmp_path / "logit_matching").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert "is no folder" in refused(capsys, tmp_path / "nowhere", "--out", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "is missing" in refused(capsys, tmp_path / "empty", "--out", tmp_path)
+    (tmp_path / "empty" / "config.json").write_text('{"identity": {}}')
+    assert "not that of a temperature sweep" in refused(capsys, tmp_path / "empty", "--out", tmp_path)
+
+
+def test_other_data_or_no_teacher_is_refused(swept, tmp_path, capsys):
+    folder = copied(swept, tmp_path)
+    shutil.rmtree(tmp_path / "teachers")
+    assert "the teacher" in refused(capsys, folder, "--out", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["identity"]["data"]["fingerprint"] = "0" * 64
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "are not those found" in refused(capsys, folder, "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--classes", "1"), "--classes 1 is not allowed"),
+        (("--scale", "0"), "--scale 0 is not allowed"),
+        (("--seeds", "2"), "--seeds 2 is not allowed"),
+        (("--epochs", "0"), "--epochs 0 is not allowed"),
+        (("--images", "0"), "--images 0 is not allowed"),
+    ],
+)
+def test_bad_options(arguments, message, capsys):
+    assert message in refused(capsys, *arguments)
+
+
+def test_a_false_claim_is_called_false():
+    # A first order that falls as T^-1.1 or whose constant is 10 % off does not hold.
+    names = {"slope": -1.1, "predicted slope": -1.0, "constant": 1.1, "predicted constant": 1.0, "closed form": 1.0}
+    rows = [
+        Row("law", "random 10", f"{order} order: {name}", math.nan, math.nan, value)
+        for order in ("first", "second")
+        for name, value in names.items()
+    ]
+    rows.append(Row("law", "random 10", "1 − cosine: slope", math.nan, math.nan, -1.5))
+    plateau = {"error": 0.4, "predicted error": 0.316, "cosine": 0.5}
+    rows += [Row("plateau", "random 10", name, math.nan, math.nan, value) for name, value in plateau.items()]
+    assert not [claim for claim in logit_matching_claims._limit(Numbers(rows)) if claim.holds]
+
+
+def test_rates_are_for_the_optimizers_that_a_step_knows():
+    assert set(logit_matching_training.RATES) == {"sgd", "adam"}

@@ -1,0 +1,316 @@
+"""The omission experiment, end to end on a few of the bundled digits: who saw what, and what each correction read."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from analysis import corrections, tables_omit_digit
+from experiments import omit_digit
+from experiments.omit_digit import OmitConfig
+from kdjax import blocks, cli, records, sweeps
+from tests.small_omission import config
+
+MAIN = ("distilled", "control", "permuted", "mean_logit")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run, and block name → the transfer set that was handed to the training loop itself."""
+    asked = config(tmp_path_factory.mktemp("omit"), digit=3, name="first")
+    plan = omit_digit.prepare(asked)
+    seen, current = {}, []
+    train_block, fit = sweeps.train_block, blocks.fit
+
+    def spy_block(block, *arguments, **options):
+        current[:] = [block.name]
+        return train_block(block, *arguments, **options)
+
+    def spy_fit(program, transfer_set, *arguments, **options):
+        if current:  # else it is the teacher
+            seen[current[0]] = [np.asarray(array) for array in transfer_set]
+        return fit(program, transfer_set, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "train_block", spy_block)
+        patch.setattr(blocks, "fit", spy_fit)
+        folder = omit_digit.run(plan)
+    return asked, plan, folder, seen
+
+
+@pytest.fixture(scope="module")
+def table(finished):
+    return tables_omit_digit.read(finished[2])
+
+
+def keys(images):
+    return {image.tobytes() for image in images}
+
+
+def reader(finished):
+    _, plan, folder, _ = finished
+    return corrections.Reader(folder, plan.studies, plan.config.chosen())
+
+
+def biases(found, student="distilled", seed=0):
+    return {row["correction"]: row["bias"] for row in found.rows(student, (3,), seed)}
+
+
+def test_no_image_of_an_omitted_class_reaches_a_students_step(finished):
+    _, plan, _, seen = finished
+    data = plan.dataset
+    assert len(seen) == len(plan.studies) == 2 * (5 + 9)
+    everything = np.concatenate([data.train.images, data.holdout.images, data.test.images])
+    labels = np.concatenate([data.train.labels, data.holdout.labels, data.test.labels])
+    assert len(keys(everything)) == len(everything)  # an image is known by its pixels
+    for study in plan.studies:
+        images, shown_labels, _ = seen[study.block.name]
+        shown = keys(images)
+        left = data.train.images[~np.isin(data.train.labels, study.omitted)]
+        if study.kind == "with_pool":
+            assert shown == keys(left) | keys(data.holdout.images)
+        else:
+            assert shown == keys(left)
+            assert not shown & keys(everything[np.isin(labels, study.omitted)])
+            assert not np.isin(shown_labels, study.omitted).any()
+            assert not shown & keys(data.holdout.images)
+        assert not shown & keys(data.test.images)
+        assert len(images) == study.images
+
+
+def test_the_students_are_who_they_should_be(finished):
+    _, plan, _, _ = finished
+    omitted = {(study.kind, study.omitted) for study in plan.studies}
+    alone = {("plain", ()), ("plain", (3,)), ("permuted", (3,)), ("mean_logit", (3,)), ("with_pool", (3,))}
+    assert omitted == alone | {("plain", tuple(sorted((3, c)))) for c in range(10) if c != 3}
+    for study in plan.studies:
+        assert [run.objective for run in study.block.runs] == (
+            ["hard", "soft"] if study.kind == "plain" and study.omitted else ["soft"]
+        )
+
+
+def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
+    asked, plan, _, _ = finished
+    kept = records.read_json(next((asked.out / "teachers").glob("*/teacher.json")))
+    assert kept["data"] == plan.dataset.fingerprint and len(list((asked.out / "teachers").glob("*/teacher.json"))) == 1
+    assert set(plan.dataset.train.labels) == set(range(10))
+    assert not keys(plan.dataset.train.images) & keys(plan.dataset.holdout.images)
+
+
+def test_each_run_has_a_row_for_each_correction_in_canonical_order(table):
+    per_run = {
+        "distilled": ["none", "oracle", "validation", "label_free", "seen_only"],
+        "all_digits": ["none"],
+        "control": ["none", "oracle", "validation", "label_free", "seen_only"],
+        "permuted": ["none", "oracle", "validation", "label_free"],
+        "mean_logit": ["none", "oracle", "validation", "label_free"],
+        "with_pool": ["none"],
+        "pairs": ["fitted"] * 9,
+        "control_pairs": ["fitted"] * 9,
+    }
+    wanted = [(student, seed, name) for student, names in per_run.items() for seed in range(2) for name in names]
+    assert list(table[["student", "seed", "correction"]].itertuples(index=False, name=None)) == wanted
+    assert table["temperature"].isna().equals(table["objective"] == "hard")
+
+
+def test_rows_are_right(finished, table):
+    _, plan, folder, _ = finished
+    labels = plan.dataset.test.labels
+    for _, row in table.iterrows():
+        logits = np.load(folder / "blocks" / row["block"] / "logits.npz")["test"][row["place"]].astype(np.float64)
+        raised = [] if row["without"] == "none" else [int(value) for value in row["without"].split()]
+        logits[:, raised] += row["bias"]
+        wrong = logits.argmax(axis=1) != labels
+        assert row["test_errors"] == wrong.sum() and row["omitted_errors"] == wrong[labels == 3].sum()
+        assert [row[f"class_{c}_errors"] for c in range(10)] == [wrong[labels == c].sum() for c in range(10)]
+    assert (table.loc[table["correction"] == "none", "bias"] == 0).all()
+
+
+def test_oracle_is_the_fewest_and_the_median_of_the_pairs_is_seen_only(table):
+    for student, pairs in (("distilled", "pairs"), ("control", "control_pairs")):
+        for seed in range(2):
+            mine = table[(table["student"] == student) & (table["seed"] == seed)].set_index("correction")
+            assert mine["test_errors"].min() == mine.loc["oracle", "test_errors"]
+            fitted = table[(table["student"] == pairs) & (table["seed"] == seed)]
+            assert mine.loc["seen_only", "bias"] == pytest.approx(fitted["bias"].median())
+            assert {frozenset(value.split()) - {"3"} for value in fitted["without"]} == {
+                frozenset(str(c)) for c in range(10) if c != 3
+            }
+
+
+@pytest.mark.parametrize("student", MAIN)
+def test_label_free_reads_no_labels(finished, student):
+    honest = biases(reader(finished), student)
+    poisoned = reader(finished)
+    poisoned.labels = np.full_like(poisoned.labels, 3)
+    poisoned.pool_labels = np.full_like(poisoned.pool_labels, 3)
+    poisoned._students = ()  # its pairs would have no label to be fitted on
+    found = biases(poisoned, student)
+    assert found["label_free"] == honest["label_free"]
+    assert found["validation"] != honest["validation"] and found["oracle"] != honest["oracle"]  # the poison is read
+
+
+def test_validation_and_label_free_read_no_test_image(finished):
+    honest, poisoned = biases(reader(finished)), reader(finished)
+    load = poisoned._load
+
+    def no_test_logits(block):
+        kept, test, pool = load(block)
+        return kept, np.random.default_rng(0).normal(0, 9, test.shape), pool
+
+    poisoned._block = no_test_logits
+    found = biases(poisoned)
+    assert {name for name in found if found[name] != honest[name]} == {"oracle"}
+
+
+def test_seen_only_reads_no_image_of_the_digit(finished):
+    honest, poisoned = biases(reader(finished)), reader(finished)
+    load, of_digit = poisoned._load, poisoned.pool_labels == 3
+    assert of_digit.any()
+
+    def digit_poisoned(block):
+        kept, test, pool = load(block)
+        pool = pool.copy()
+        pool[:, of_digit] = np.nan
+        return kept, test * np.nan, pool
+
+    poisoned._block = digit_poisoned
+    run = next(run for run in finished[1].studies[0].block.runs if run.objective == "soft")
+    fitted = poisoned.pair_biases("pairs", (3,), 0, run)
+    assert np.median(list(fitted.values())) == honest["seen_only"]
+    # And not for want of looking at the rest: the other images are read.
+    poisoned.pool_labels = np.where(of_digit, 3, (poisoned.pool_labels + 1) % 3)
+    assert np.median(list(poisoned.pair_biases("pairs", (3,), 0, run).values())) != honest["seen_only"]
+
+
+def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capfd):
+    asked, _, folder, _ = finished
+    again = omit_digit.run(omit_digit.prepare(dataclasses.replace(asked, name="second")))
+    assert "found" in capfd.readouterr().err
+    for name in ("results.csv", "history.jsonl"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_what_is_finished_is_not_trained_again_and_what_is_damaged_is(finished, capfd):
+    _, plan, folder, _ = finished
+    before = (folder / "results.csv").read_bytes()
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "blocks").iterdir()}
+    (folder / "blocks" / "permuted-without-3-seed1" / "rows.json").write_text("[]")
+    omit_digit.run(plan)
+    assert "permuted-without-3-seed1 is trained again" in capfd.readouterr().err
+    changed = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
+    assert changed == {"permuted-without-3-seed1"}
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):
+    text = tables_omit_digit.write_summary(finished[2])
+    for words in ("Students without 3, T = 20", "distilled on all classes", "label-free", "seen only", "paired, n = 2"):
+        assert words in text
+    assert "paper" not in text  # its figures are full MNIST's
+    found = tables_omit_digit.compare(table, "3", 20.0)["oracle − distilled on all classes"]
+    errors = table.set_index(["student", "correction", "seed"])["test_errors"]
+    differences = [errors["distilled", "oracle", s] - errors["all_digits", "none", s] for s in range(2)]
+    assert found.mean == np.mean(differences) and found.n == 2
+
+
+def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
+    asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60)
+    folder = omit_digit.run(omit_digit.prepare(asked))
+    table = tables_omit_digit.read(folder)
+    assert table["omitted"].unique().tolist() == ["0 1 2 3 4 5 6 9"]
+    assert set(table.loc[table["student"] == "pairs", "without"]) == {"0 1 2 3 4 5 6 7 9", "0 1 2 3 4 5 6 8 9"}
+    mine = table[table["student"] == "distilled"].set_index("correction")
+    assert mine.loc["oracle", "test_errors"] < mine.loc["none", "test_errors"] and mine.loc["oracle", "bias"] > 0
+    assert "on 7 and 8 alone" in tables_omit_digit.write_summary(folder)
+
+
+def test_each_trains_a_pair_once_for_both_its_digits(tmp_path):
+    plan = omit_digit.prepare(config(tmp_path, each=True))
+    assert len(plan.studies) == 2 * (10 + 1 + 45)
+    assert len({study.block.name for study in plan.studies}) == len(plan.studies)
+    assert plan.identity["config"]["omitted"] == [(value,) for value in range(10)]
+
+
+def test_temperatures_share_a_block(tmp_path):
+    plan = omit_digit.prepare(config(tmp_path, temperatures=(1.0, 8.0, float("inf"))))
+    (first, *_) = plan.studies
+    assert [run.objective for run in first.block.runs] == ["hard", "soft", "soft", "soft"]
+    assert len(plan.studies) == 2 * (5 + 9)
+
+
+def test_few_images_get_more_epochs_unless_the_user_says_how_many(tmp_path):
+    plan = omit_digit.prepare(config(tmp_path, keep=(7, 8), epochs=None))
+    epochs = {study.omitted: study.block.config.epochs for study in plan.studies}
+    assert epochs[()] * omit_digit.FEW == epochs[0, 1, 2, 3, 4, 5, 6, 9]
+
+
+def test_the_default_pool_depends_on_the_dataset(tmp_path):
+    asked = config(tmp_path, holdout=0, train_images=None)
+    plan = omit_digit.prepare(asked)
+    assert len(plan.dataset.holdout.images) == 500 and len(plan.dataset.train.images) == 3500
+
+
+def test_forecast_names_the_cost(tmp_path):
+    text = omit_digit.forecast(omit_digit.prepare(config(tmp_path)))
+    assert "a teacher and 48 students in 28 blocks" in text
+    assert not (tmp_path / "runs").exists()
+
+
+BAD = {
+    "--digit 10": "0 to 9",
+    "--digit -1": "0 to 9",
+    "--digit three": "three",
+    "--digits 3 11": "--digits 11",
+    "--digits 3 3": "repeats 3",
+    "--digits 0 1 2 3 4 5 6 7 8 9": "leaves 0 of 10",
+    "--digits 0 1 2 3 4 5 6 7 8": "leaves 1 of 10",
+    "--digit 3 --keep 7 8": "--digit with --keep",
+    "--digits 3 5 --each": "--digits with --each",
+    "--keep 7": "--keep 7",
+    "--keep 7 12": "--keep 12",
+    "--keep 0 1 2 3 4 5 6 7 8 9": "omits nothing",
+    "--temperatures": "empty",
+    "--temperatures 0": "above 0",
+    "--temperatures nan": "above 0",
+    "--temperatures 1e400": "too large",
+    "--temperatures 4 4": "repeats 4",
+    "--soft-weight 0": "(0, 1]",
+    "--soft-weight 1.5": "(0, 1]",
+    "--students nobody": "nobody",
+    "--students pairs pairs": "repeats pairs",
+    "--width 0": "1 unit or more",
+    "--seeds 0": "--seeds 0",
+    "--epochs -1": "--epochs -1",
+    "--learning-rate -1": "positive",
+    "--name a/b": "one folder",
+    "--holdout 4000": "--holdout 4000",
+    "--holdout 5": "pool images hold none of class",
+    "--train-images 9": "training images hold none of class",
+    "--batch-size 5000": "--batch-size 5000",
+    "--keep 7 8 --batch-size 500": "too large",
+    "--dataset mnist6k": "did you mean mnist5k",
+    "--teacher-from nowhere": "no teacher",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_message_and_exit_code_2(line, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("KDJAX_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("KDJAX_RAW_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    arguments = [*([] if "--dataset" in line else ["--dataset", "mnist5k"]), *line.split()]
+    with pytest.raises(SystemExit) as ending:
+        cli.run(omit_digit.main, OmitConfig, omit_digit.PROG, arguments)
+    assert ending.value.code == 2
+    said = capfd.readouterr().err
+    assert BAD[line] in said and "Traceback" not in said
+    assert len([text for text in said.splitlines() if text.startswith("error:")]) <= 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_needs_no_jax():
+    code = "import sys, experiments.omit_digit; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
