@@ -96,10 +96,11 @@ def curves(run: Run) -> list[Curve]:
     found = []
     results = run.results
     for width, of_width in results.groupby("width"):
-        hard, soft = (of_width[of_width["objective"] == name] for name in ("hard", "soft"))
+        hard, soft = of_width[of_width["objective"] == "hard"], of_width[of_width["objective"] != "hard"]
         rates = sorted(of_width["learning_rate"].unique())
-        for weight, of_weight in soft.groupby("soft_weight", dropna=False):
+        for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {tables.number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
+            name += [tables.NORMS[objective]] if objective in tables.NORMS else []
             tuned = tables.tuned(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])

@@ -16,6 +16,8 @@ from kdjax.files import write_whole
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
+NORMS = {"matched": "norm matched", "placebo": "placebo"}
+"""Objectives of `--match-gradient-norm`, in words: T with the gradient norm of T_REF, and T_REF with that of T."""
 
 
 class Summary(NamedTuple):
@@ -42,7 +44,7 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
     damaged += [
         column for column in ("width", "seed", "test_errors") if column not in damaged and results[column].isna().any()
     ]
-    damaged += [] if results["objective"].isin(["hard", "soft"]).all() else ["objective"]
+    damaged += [] if results["objective"].isin(["hard", "soft", *NORMS]).all() else ["objective"]
     require(
         not damaged, f"{source} is damaged in the columns {', '.join(damaged)}: give the experiment's command again"
     )
@@ -165,7 +167,7 @@ def to_markdown(summary: Summary) -> str:
 
 def name_setting(setting: pd.Series, *also: str) -> str:
     """A setting in words: `T = 4` or `hard labels`, with the columns of `also` that vary."""
-    name = "hard labels" if setting["objective"] == "hard" else f"T = {number(setting['temperature'])}"
+    name = "hard labels" if setting["objective"] == "hard" else f"T = {_temperature(setting)}"
     extra = [f"{_HEADER[column]} {number(setting[column])}" for column in also if not pd.isna(setting[column])]
     return ", ".join([name, *extra])
 
@@ -180,6 +182,11 @@ def number(value: float | int) -> str:
 _COLUMNS = [*SETTING, "mean", "low", "high", "n", "failed"]
 _COLUMNS += ["difference", "difference_low", "difference_high", "difference_n", "p", "p_holm", "differs"]
 _HEADER = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
+
+
+def _temperature(setting: pd.Series) -> str:
+    kind = NORMS.get(setting["objective"])
+    return number(setting["temperature"]) + (f" ({kind})" if kind else "")
 
 
 def _grid(values: pd.Series) -> np.ndarray:
@@ -206,7 +213,7 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     cells = []
     for _, row in rows.iterrows():
         hard = row["objective"] == "hard"
-        cell = [number(row["width"]), "hard labels" if hard else number(row["temperature"])]
+        cell = [number(row["width"]), "hard labels" if hard else _temperature(row)]
         cell += ["–" if hard and column == "soft_weight" else number(row[column]) for column in varying]
         cell += [_fixed(row["mean"]) if row["n"] else "failed", _range(row["low"], row["high"]), str(row["n"])]
         cell += [str(row["failed"])] * failed

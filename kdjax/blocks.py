@@ -223,10 +223,15 @@ def _no_sums(program: Program) -> Metrics:
 
 @functools.cache
 def program_for(
-    config: TrainConfig, input_shape: tuple[int, ...], num_classes: int, images: int, settings: int
+    config: TrainConfig,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    images: int,
+    settings: int,
+    objective: Objective = hinton,
 ) -> Program:
     """The block program of an MLP: equal arguments share one program, and so one trace."""
-    return make_program(models.mlp(config, input_shape, num_classes), config, images, settings)
+    return make_program(models.mlp(config, input_shape, num_classes), config, images, settings, objective)
 
 
 def fit_with_checkpoints(

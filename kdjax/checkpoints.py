@@ -46,6 +46,8 @@ def load(folder: Path, like: Any) -> Any:
     """
     check_manifest(folder)
     # Compared here and not by orbax, which pads or cuts some arrays and reports the rest in a page of text.
+    if not (folder / "structure.json").exists():
+        raise Damaged(f"{folder} was written by another version of this program: remove it")
     wrong = [
         f"{found} where {expected} was expected"
         for found, expected in itertools.zip_longest(

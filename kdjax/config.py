@@ -175,7 +175,7 @@ class SweepConfig:
     """Weights w of the soft term, in [0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
     and T all that changes."""
     learning_rates: tuple[float, ...] = ()
-    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.1 for sgd)."""
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd)."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
     widths: tuple[int, ...] = (300,)
@@ -188,6 +188,9 @@ class SweepConfig:
     """Images a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    match_gradient_norm: float | None = None
+    """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
+    norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
     block_size: int = 8
     """Settings trained together as one program; bounds the memory of a block."""
     teacher_from: tuple[Path, ...] = ()
@@ -223,6 +226,15 @@ class SweepConfig:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
+        if self.match_gradient_norm is not None:
+            require(
+                self.match_gradient_norm > 0,
+                f"--match-gradient-norm {self.match_gradient_norm:g} is not allowed: it is above 0, or inf",
+            )
+            require(
+                self.optimizer == "sgd",
+                "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
+            )
         require_distinct("widths", self.widths)
         require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
         require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
@@ -239,7 +251,7 @@ class SweepConfig:
 
     def rates(self) -> tuple[float, ...]:
         """The learning rates, or the optimizer's default."""
-        return self.learning_rates or ((1e-3,) if self.optimizer == "adam" else (0.1,))
+        return self.learning_rates or ((1e-3,) if self.optimizer == "adam" else (0.02,))
 
     def student(self, width: int, default_epochs: int) -> TrainConfig:
         """The student of this width as a network to train."""

@@ -96,8 +96,7 @@ class RunDirectory:
     def describe(self, details: dict[str, Any]) -> None:
         """Notes what else is worth knowing beside the identity (argv, versions, device, the teachers' errors).
 
-        Another device or other versions than those the directory was begun with are warned of: the same config may
-        then give other last digits.
+        Versions or a device that changed are warned of: the same config may then give other last digits.
         """
         config = read_json(self.folder / "config.json")
         details = json.loads(canonical_json(details))
@@ -187,11 +186,7 @@ def latest_run(out: Path, experiment: str) -> Path:
 
 
 def read_results(folder: Path) -> Any:
-    """`results.csv` of a run directory as a pandas table: temperatures are floats (inf the limit, nan a hard row).
-
-    Raises:
-        BadInput: it is missing, or it or a file sealed with it is damaged.
-    """
+    """`results.csv` as a pandas table (T: inf the limit, nan a hard row); `BadInput` if it is missing or damaged."""
     import pandas as pd
 
     check_seal(folder)

@@ -20,12 +20,14 @@ from kdjax.files import lock
 from kdjax.progress import Progress, clock, say
 from kdjax.surroundings import surroundings
 from kdjax.teachers import Teacher
-from kdjax.train import Setting
+from kdjax.train import Objective, Setting, hinton, matched
 
 EPOCHS = {"mnist5k": 40}
 """Epochs of a student where the user gives none: 20, but for small datasets, whose epochs have few steps."""
 TEACHER_EPOCHS = {"mnist5k": 80}
 """The same for a teacher: 30."""
+MOST_EXTENSIONS = 3
+"""Times a grid of learning rates is widened because the best lies at its edge."""
 CURVE_POINTS = 12
 """How often at most a block's errors are counted for its learning curves."""
 
@@ -34,7 +36,7 @@ class Run(NamedTuple):
     """One setting of a grid, as its row names it."""
 
     objective: str
-    """`hard` (labels alone) or `soft`."""
+    """`hard` (labels alone), `soft`, or `matched` or `placebo` (`train.matched`)."""
     temperature: float
     """nan for a hard run: it has none."""
     soft_weight: float
@@ -51,6 +53,8 @@ class Block(NamedTuple):
     runs: tuple[Run, ...]
     """At most `size`; the program trains `size` in any case (the last one again) and the surplus is dropped."""
     size: int
+    reference: float | None = None
+    """Temperature whose gradient norm is matched, in blocks of matched runs or their placebos."""
 
 
 class Lesson(NamedTuple):
@@ -73,37 +77,46 @@ def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
     return Lesson(dataset, "+".join(teacher.name for teacher in taught_by), *tables)
 
 
-def grid(config: SweepConfig) -> list[Run]:
-    """The settings of a sweep: hard labels first, then each temperature; all at each learning rate."""
-    runs = []
-    for rate in config.rates():
-        if config.hard_labels:
-            runs.append(Run("hard", float("nan"), 0.0, rate))
-        runs += [
-            Run("soft", temperature, weight, rate)
-            for weight in config.soft_weights
-            for temperature in config.temperatures
-        ]
-    return runs
+def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
+    """The settings of a sweep at one learning rate, in groups that share an objective.
+
+    Hard labels and each temperature; then, with `match_gradient_norm`, each temperature matched, and its placebos.
+    """
+    soft = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
+    first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
+    groups = [first + [Run("soft", *setting, rate) for setting in soft]]
+    if config.match_gradient_norm is not None:
+        groups += [[Run(objective, *setting, rate) for setting in soft] for objective in ("matched", "placebo")]
+    return groups
 
 
-def plan(config: SweepConfig, epochs: int) -> list[Block]:
-    """The blocks of a sweep, in order. K is fixed by the config: the last block of a seed is padded, not smaller."""
-    runs = grid(config)
-    size = min(config.block_size, len(runs))
-    return [
-        Block(
-            f"width{width}-seed{seed}-{first // size}",
-            width,
-            config.student(width, epochs),
-            seed,
-            tuple(runs[first : first + size]),
-            size,
-        )
-        for width in config.widths
-        for seed in range(config.seeds)
-        for first in range(0, len(runs), size)
-    ]
+def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[Block]:
+    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller.
+
+    Args:
+        config: the grid.
+        epochs: of a student, where the config gives none.
+        rates: learning rates in place of the config's. A rate more adds blocks and changes none.
+    """
+    size = min(config.block_size, max(map(len, grid(config, 1.0))))
+    planned = []
+    for width in config.widths:
+        for seed in range(config.seeds):
+            for rate in rates or config.rates():
+                parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
+                for index, runs in enumerate(parts):
+                    name = f"width{width}-seed{seed}-rate{rate:g}-{index}"
+                    student, kind = config.student(width, epochs), runs[-1].objective
+                    reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
+                    planned.append(Block(name, width, student, seed, tuple(runs), size, reference))
+    return planned
+
+
+def objective(block: Block) -> Objective:
+    """What the block's students minimise."""
+    if block.reference is None:
+        return hinton
+    return matched(block.reference, placebo=block.runs[0].objective == "placebo")
 
 
 def setting(block: Block) -> Setting:
@@ -134,7 +147,9 @@ def train_block(
     dataset = taught.dataset
     begin = time.perf_counter()
     shape = dataset.train.images.shape[1:]
-    program = blocks.program_for(block.config, shape, dataset.num_classes, len(dataset.train.images), block.size)
+    program = blocks.program_for(
+        block.config, shape, dataset.num_classes, len(dataset.train.images), block.size, objective(block)
+    )
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
     kept = checkpoints.Checkpoints(record.checkpoints(block.name), seconds)
@@ -267,18 +282,55 @@ def run(sweep: Sweep) -> Path:
         )
         _keep_test_images(record, taught)
         transfer_set = on_device(taught)
-        finished = [record.finished(block.name) is not None for block in sweep.blocks]
-        if any(finished):
-            say(f"{sum(finished)} of {len(finished)} blocks are there already")
-        steps = [block.config.epochs * (len(dataset.train.images) // block.config.batch_size) for block in sweep.blocks]
-        with Progress("students", sum(steps)) as progress:
-            progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
-            for index, block in enumerate(sweep.blocks):
-                if not finished[index]:
-                    done = sum(steps[:index])
-                    train_block(block, taught, transfer_set, record, progress, done, config.checkpoint_seconds)
-        record.write_tables()
+        rates, planned = config.rates(), sweep.blocks
+        for extension in range(MOST_EXTENSIONS + 1):
+            _train(planned, taught, transfer_set, record, config.checkpoint_seconds)
+            more = wider(record.write_tables(), rates)
+            if not more or extension == MOST_EXTENSIONS:
+                break
+            say(f"the best learning rate lies at an edge of the grid: adding {', '.join(f'{rate:g}' for rate in more)}")
+            rates = (*rates, *more)
+            planned = plan(config, planned[0].config.epochs, rates)
     return sweep.folder
+
+
+def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
+    """Learning rates to add because, for some setting, the hold-out's choice lies at an edge of the grid.
+
+    One budget for all: what one temperature or the baseline needs, every one gets. An edge is moved out by the step of
+    the grid there. Without a hold-out, or with a single rate, nothing is chosen and nothing is added.
+
+    Args:
+        results: `results.csv` as a table.
+        rates: the rates so far.
+    """
+    if "holdout_errors" not in results or len(rates) < 2:
+        return ()
+    ordered, chosen = sorted(rates), set()
+    errors = results["holdout_errors"].where(results["failed_at"] < 0, float("inf"))
+    for _, runs in results.assign(errors=errors).groupby(
+        ["width", "objective", "temperature", "soft_weight"], dropna=False
+    ):
+        chosen.add(runs.groupby("learning_rate")["errors"].mean().idxmin())
+    below = [ordered[0] ** 2 / ordered[1]] if min(chosen) <= ordered[0] * 1.000001 else []
+    above = [ordered[-1] ** 2 / ordered[-2]] if max(chosen) >= ordered[-1] * 0.999999 else []
+    return tuple(float(f"{rate:.6g}") for rate in below + above)
+
+
+def _train(
+    planned: Sequence[Block], taught: Lesson, transfer_set: TransferSet, record: records.RunDirectory, seconds: float
+) -> None:
+    """Trains each block that is not there yet."""
+    finished = [record.finished(block.name) is not None for block in planned]
+    if any(finished):
+        say(f"{sum(finished)} of {len(finished)} blocks are there already")
+    images = len(taught.dataset.train.images)
+    steps = [block.config.epochs * (images // block.config.batch_size) for block in planned]
+    with Progress("students", sum(steps)) as progress:
+        progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
+        for index, block in enumerate(planned):
+            if not finished[index]:
+                train_block(block, taught, transfer_set, record, progress, sum(steps[:index]), seconds)
 
 
 def block_flops(block: Block, dataset: Dataset) -> float:

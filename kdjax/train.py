@@ -1,6 +1,7 @@
 """The pure train step: state and batch in, state and metrics out, for one network under one setting."""
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,6 +78,7 @@ def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting
     )
 
 
+@functools.cache  # the same function for the same reference: it names a compiled program
 def matched(reference: float | int, placebo: bool = False) -> Objective:
     """An objective whose soft gradient has, at each step, the size that it would have at another temperature.
 

@@ -14,6 +14,7 @@ ALLOWED = {
     "files": {"config"},
     "progress": set(),
     "cli": BELOW,
+    "command": BELOW | {"cli", "datasets"},
     "train": BELOW | {"losses", "models", "transforms", "metrics"},
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
@@ -35,6 +36,8 @@ def imported(path: Path) -> set[str]:
 
 
 def room(path: Path) -> str:
+    if path.name == "__main__.py":
+        return "command"
     return path.relative_to(ROOT / "kdjax").parts[0].removesuffix(".py")
 
 

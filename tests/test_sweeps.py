@@ -28,10 +28,12 @@ def finished(tmp_path_factory):
 
 
 def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
-    runs = sweeps.grid(config(tmp_path, learning_rates=(1e-3, 1e-2), soft_weights=(0.5, 1.0)))
-    assert len(runs) == 2 * (1 + 2 * 3)
-    assert [run.objective for run in runs[:8]] == ["hard"] + ["soft"] * 6 + ["hard"]
-    assert not [run for run in sweeps.grid(config(tmp_path, hard_labels=False)) if run.objective == "hard"]
+    (runs,) = sweeps.grid(config(tmp_path, soft_weights=(0.5, 1.0)), 1e-3)
+    assert [run.objective for run in runs] == ["hard"] + ["soft"] * 6
+    (soft,) = sweeps.grid(config(tmp_path, hard_labels=False), 1e-3)
+    assert [run.objective for run in soft] == ["soft"] * 3
+    planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2)
+    assert [run.learning_rate for block in planned for run in block.runs] == [1e-3] * 4 + [1e-2] * 4
 
 
 def test_blocks_have_one_size_and_lose_no_run(tmp_path):
@@ -58,7 +60,7 @@ def test_rows_are_complete_canonical_and_right(finished):
     assert wanted <= set(table.columns)
     assert not table.drop(columns=["temperature", "soft_target_entropy", "last_good_errors"]).isna().any().any()
     assert table.loc[np.isinf(table["temperature"]), "soft_target_entropy"].to_numpy() == pytest.approx(np.log(10))
-    kept = np.load(folder / "blocks" / "width12-seed1-2" / "logits.npz")["test"]
+    kept = np.load(folder / "blocks" / "width12-seed1-rate0.001-2" / "logits.npz")["test"]
     labels = np.load(folder / "test.npz")["labels"]
     last = table[(table["seed"] == 1) & np.isinf(table["temperature"]) & (table["soft_weight"] == 0.5)]
     assert metrics.errors(kept[0], labels) == last["test_errors"].item()
@@ -67,7 +69,7 @@ def test_rows_are_complete_canonical_and_right(finished):
 def test_each_test_image_counts(finished):
     _, folder = finished
     assert np.load(folder / "test.npz")["teacher_logits"].shape == (1000, 10)
-    assert np.load(folder / "blocks" / "width12-seed0-0" / "logits.npz")["test"].shape == (3, 1000, 10)
+    assert np.load(folder / "blocks" / "width12-seed0-rate0.001-0" / "logits.npz")["test"].shape == (3, 1000, 10)
 
 
 def test_history_has_a_line_a_run_and_epoch(finished):
@@ -87,11 +89,11 @@ def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capf
 def test_a_finished_block_is_not_trained_again_and_a_damaged_one_is(finished, capfd):
     asked, folder = finished
     before = (folder / "results.csv").read_bytes()
-    stamp = (folder / "blocks" / "width12-seed0-0").stat().st_mtime_ns
-    (folder / "blocks" / "width12-seed0-1" / "rows.json").write_text("[]")
+    stamp = (folder / "blocks" / "width12-seed0-rate0.001-0").stat().st_mtime_ns
+    (folder / "blocks" / "width12-seed0-rate0.001-1" / "rows.json").write_text("[]")
     sweeps.run(sweeps.prepare(asked))
-    assert "width12-seed0-1 is trained again" in capfd.readouterr().err
-    assert (folder / "blocks" / "width12-seed0-0").stat().st_mtime_ns == stamp
+    assert "width12-seed0-rate0.001-1 is trained again" in capfd.readouterr().err
+    assert (folder / "blocks" / "width12-seed0-rate0.001-0").stat().st_mtime_ns == stamp
     assert (folder / "results.csv").read_bytes() == before
 
 
@@ -123,3 +125,41 @@ def test_forecast_names_the_cost(tmp_path):
     text = sweeps.forecast(sweeps.prepare(config(tmp_path)))
     assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd):
+    # Rates too small to learn anything in two epochs, but not by much: the higher is better for both settings.
+    asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
+    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    assert "edge of the grid: adding 0.009" in capfd.readouterr().err
+    assert {1e-5, 3e-4, 9e-3} <= set(table["learning_rate"])
+    assert (table.groupby("learning_rate").size() == 2).all()  # the baseline and the temperature alike
+
+
+@pytest.mark.parametrize(
+    ("errors", "more"), [((5, 3, 4), ()), ((2, 3, 4), (0.5,)), ((4, 3, 2), (8.0,)), ((2, 3, None), (0.5,))]
+)
+def test_which_edges_are_moved_out(errors, more):
+    rows = [
+        {"width": 8, "objective": "soft", "temperature": 4.0, "soft_weight": 1.0, "learning_rate": rate}
+        | {"holdout_errors": 0 if count is None else count, "failed_at": 3 if count is None else -1}
+        for rate, count in zip((1.0, 2.0, 4.0), errors, strict=True)
+    ]
+    assert sweeps.wider(pd.DataFrame(rows), (1.0, 2.0, 4.0)) == more
+    assert sweeps.wider(pd.DataFrame(rows).drop(columns="holdout_errors"), (1.0, 2.0, 4.0)) == ()
+
+
+def test_matched_gradient_norms_and_their_placebos(tmp_path):
+    asked = config(tmp_path, optimizer="sgd", match_gradient_norm=4.0, seeds=1)
+    folder = sweeps.run(sweeps.prepare(asked))
+    table = records.read_results(folder)
+    assert table.groupby("objective").size().to_dict() == {"hard": 1, "matched": 3, "placebo": 3, "soft": 3}
+    # At the reference all three are the same run; elsewhere they are not.
+    at = table[table["temperature"] == 4.0].set_index("objective")["transfer_nll"]
+    assert at["matched"] == pytest.approx(at["soft"], rel=1e-4) and at["placebo"] == pytest.approx(at["soft"], rel=1e-4)
+    away = table[table["temperature"] == 1.0].set_index("objective")["transfer_nll"]
+    assert len(set(away.round(6))) == 3
+    from analysis import plot_temperature_sweep, tables
+
+    assert plot_temperature_sweep.draw(folder)
+    assert "4 (placebo)" in tables.write_summary(folder)
