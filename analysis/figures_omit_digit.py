@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 from scipy.special import softmax
 
 from analysis import bias, style, tables
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 COLOURS = {"distilled": 0, "control": 1, "permuted": 3, "mean_logit": 5, "all_digits": 2, "with_pool": 4}
 """Each student's place in the palette, the same in every figure."""
 MARKS = {"oracle": "*", "validation": "s", "label_free": "o", "seen_only": "^"}
+FLOOR = 0.5
+"""Errors: no error at all has no logarithm, and is drawn here."""
 SHOWN_T = 1.0
 """Temperature of the soft predictions under the images."""
 
@@ -36,7 +39,7 @@ def against_bias(run: "Run") -> Any:
         curves = [_along(run, row, task, grid) for _, row in run.of(task, student, "none").iterrows()]
         if not curves:
             continue
-        stack, colour = np.array(curves), style.PALETTE[COLOURS[student]]
+        stack, colour = np.array(curves).clip(min=FLOOR), style.PALETTE[COLOURS[student]]
         for axes, values in zip(panels, stack.swapaxes(0, 1), strict=True):
             label = STUDENTS[student].format(shown=described)
             axes.plot(grid, values.mean(axis=0), color=colour, label=label, ls="-" if student == "distilled" else "--")
@@ -60,23 +63,20 @@ def against_bias(run: "Run") -> Any:
                 look: dict[str, Any] = {"mfc": "none", "mew": 1.8, "ms": (13, 8, 9, 10)[index], "zorder": 3}
                 axes.plot(
                     rows["bias"].mean(),
-                    rows[column].mean(),
+                    max(rows[column].mean(), FLOOR),
                     ls="",
                     marker=MARKS[name],
                     color=style.PALETTE[(6, 3, 1, 2)[index]],
                     label=label,
                     **look,
                 )
-    panels[0].set_ylabel("test errors (images)")
-    # Far to the right everything is called the omitted class: that would flatten what is to be seen.
-    panels[0].set_ylim(0, 1.6 * run.of(task, "distilled", "none")["test_errors"].max())
-    panels[1].set_ylabel("of them on omitted classes" if " " in task else f"of them on class {described.split()[-1]}")
-    panels[1].set_ylim(bottom=0)
-    alone = described.startswith("on ")
-    seen = described.removeprefix("on ").removesuffix(" alone")
-    panels[1].set_xlabel(
-        f"by how much the logits of {seen} are lowered" if alone else "bias added to the omitted logit"
-    )
+    panels[0].set_ylabel("test errors (images, log)")
+    panels[1].set_ylabel("on omitted classes (log)" if " " in task else f"on class {described.split()[-1]} (log)")
+    for axes in panels:  # a control that knows nothing of a digit has ten times the errors
+        style.log_axis(axes)
+    kept = described.removeprefix("on ").removesuffix(" alone")
+    lowered = f"by how much the logits of {kept} are lowered"
+    panels[1].set_xlabel(lowered if described.startswith("on ") else "bias added to the omitted logit")
     style.legend(figure)
     what = f"Students {described}: errors against the bias, T = {tables.number(run.temperature)}{_spread(run)}"
     style.title(figure, what, run.where)
@@ -155,7 +155,7 @@ def taken_for(run: "Run") -> Any:
         axes.set_axis_off()
     figure.supxlabel("taken for", fontsize=11)
     described = shown(task, run.data)
-    what = f"What omitted classes are taken for (%, mean over seeds), by students {described}"
+    what = f"What omitted classes are taken for (%, means over seeds), students {described}"
     style.title(figure, f"{what}, T = {tables.number(run.temperature)}", run.where)
     return figure
 
@@ -230,7 +230,7 @@ def temperatures(run: "Run") -> Any:
 
 
 def each(run: "Run") -> Any:
-    """A row for each omitted class: per cent of it right, and all test errors, for each correction."""
+    """A row for each omitted class: errors on it and errors in all, for each correction."""
     rows = summarise(run.results)
     found = {(row.omitted, row.student, row.correction): row for row in rows if row.temperature == run.temperature}
     series: list[tuple[str, str, str, str, dict[str, Any]]] = [
@@ -244,23 +244,25 @@ def each(run: "Run") -> Any:
     names = [shown(task, run.data).removeprefix("without ") for task in run.tasks]
     figure = style.figure(7.2, 1.5 + 0.42 * len(names))
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, name in zip(panels, ("right", "errors"), strict=True):
+    for axes, name in zip(panels, ("omitted_errors", "errors"), strict=True):
         for index, (student, correction, label, marker, look) in enumerate(series):
             for at, task in enumerate(run.tasks):
                 row = found.get((task, student, correction))
                 if row is not None:
                     y = at + 0.11 * (index - 2.5)
-                    axes.plot(getattr(row, name).mean, y, ls="", marker=marker, label=label, **look)
+                    axes.plot(max(getattr(row, name).mean, FLOOR), y, ls="", marker=marker, label=label, **look)
         for at in range(len(names) - 1):
             axes.axhline(at + 0.5, color="#E4E4E4", lw=0.8, zorder=0.5)
         axes.grid(False, axis="y")
+        axes.set_xscale("log")  # a control that knows nothing of a digit has ten times the errors
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.minorticks_off()
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     panels[0].set_ylabel("omitted class")
-    panels[0].set_xlabel("its test images right (%)")
-    panels[0].set_xlim(-3, 103)
-    panels[1].set_xlabel("test errors in all (images)")
-    panels[1].set_xlim(left=0)
+    panels[0].set_xlabel("errors on its test images (log)")
+    panels[1].set_xlabel("test errors in all (log)")
     style.legend(figure)
     style.title(
         figure, f"Each class omitted in turn, T = {tables.number(run.temperature)}: means over seeds", run.where

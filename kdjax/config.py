@@ -132,9 +132,9 @@ class TeacherConfig:
     """Units of each hidden layer."""
     epochs: int | None = None
     """Passes over the training images (default: 30; 80 on mnist5k)."""
-    batch_size: int = 128
+    batch_size: int = 256
     """Images a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """Peak learning rate of Adam, after one epoch of warm-up."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel."""
