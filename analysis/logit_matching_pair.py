@@ -159,6 +159,8 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
     given = {name: value for name, value in config.items() if name in names and value is not None}
     for name in ("temperatures", "soft_weights", "learning_rates"):
         given[name] = tuple(float(value) for value in given[name])  # "inf" too
+    if "match_gradient_norm" in given:
+        given["match_gradient_norm"] = float(given["match_gradient_norm"])
     return SweepConfig(**{**given, "widths": tuple(given["widths"])})
 
 

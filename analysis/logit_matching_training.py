@@ -19,7 +19,7 @@ from kdjax.train import Batch, Setting
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, math.inf)
 RATES: dict[Literal["sgd", "adam"], float] = {"sgd": 0.02, "adam": 1e-3}
-"""Peak learning rate of each optimizer, one for all T. At 0.1, SGD's default in a sweep, some students of high T
+"""Peak learning rate of each optimizer, one for all T. At 0.1 with SGD some students of high T
 diverge early on, far from the teacher's logits: the gradient of T²·KL is bounded by T, and at ∞ it is not."""
 PERTURBATION = 1e-6
 """Relative change of each initial weight of the floor's student: a few float32 roundings."""

@@ -211,12 +211,14 @@ def draw_learning_curves(run: Run) -> dict[str, Any]:
     from analysis import style
 
     axis = _axis(run)
+    # (Not the runs of matched norm, nor the placebos, which have the same T and rate.)
     soft = run.history[run.history["objective"] == "soft"]
     several = soft[["soft_weight", "learning_rate"]].drop_duplicates()
     figures = {}
     for weight, rate in several.itertuples(index=False) if len(several) else []:
         mine = run.history["learning_rate"].eq(rate) & (
-            run.history["soft_weight"].eq(weight) | run.history["objective"].eq("hard")
+            run.history["objective"].eq("soft") & run.history["soft_weight"].eq(weight)
+            | run.history["objective"].eq("hard")
         )
         chosen = run.history[mine].fillna({"temperature": 0.0})  # 0 stands for hard labels
         widths = sorted(chosen["width"].unique())

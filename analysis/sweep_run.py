@@ -100,7 +100,8 @@ def curves(run: Run) -> list[Curve]:
         rates = sorted(of_width["learning_rate"].unique())
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {tables.number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
-            name += [tables.NORMS[objective]] if objective in tables.NORMS else []
+            if soft["objective"].nunique() > 1:
+                name.append(tables.NORMS.get(objective, "plain"))
             tuned = tables.tuned(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])

@@ -141,9 +141,40 @@ def write_summary(folder: Path) -> str:
     data = config["identity"]["data"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in config["details"]["teachers"]]
     hint = config["details"].get("hint")
+    reference = config["identity"]["config"].get("match_gradient_norm")
+    if reference is not None:
+        summary = summary._replace(notes=(*summary.notes, *norm_notes(read(folder), float(reference))))
     summary = summary._replace(notes=(*teachers, *summary.notes, *[f"For the full set: {hint}"] * bool(hint)))
     write_whole(folder / "summary.md", f"# Temperature sweep on {data['description']}\n\n{to_markdown(summary)}")
     return f"Temperature sweep on {data['description']}\n\n{to_text(summary)}"
+
+
+def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
+    """Better temperature, or larger step? For each T, paired differences of errors that tell one from the other.
+
+    `matched − soft(T_REF)`: steps of equal size in the directions of T and T_REF, so temperature alone. `soft(T) −
+    placebo(T)`: again equal steps, of T's size, in the two directions. Both need soft runs.
+    """
+    notes = []
+    keys = ["width", "soft_weight", "learning_rate"]
+    sound = finished(results)
+    for where, runs in sound[sound["objective"] != "hard"].groupby(keys):
+        kinds = {kind: rows for kind, rows in runs.groupby("objective")}
+        for t in sorted(runs["temperature"].unique()):
+            if t == reference or not {"soft", "matched", "placebo"} <= kinds.keys():
+                continue
+            at = {kind: rows[rows["temperature"] == t].set_index(RUN) for kind, rows in kinds.items()}
+            own = kinds["soft"][kinds["soft"]["temperature"] == reference].set_index(RUN)
+            pairs = {"steps of T_REF's size, against T_REF": (at["matched"], own)}
+            pairs["steps of T's size, against the placebo"] = (at["soft"], at["placebo"])
+            found = {name: from_hard(mine, other) for name, (mine, other) in pairs.items() if len(mine) and len(other)}
+            said = "; ".join(f"{name}: {_with_range(*d[:3], sign=True)}" for name, d in found.items() if d)
+            notes += (
+                [f"{number(where[0])} units, T = {number(t)}, T_REF = {number(reference)}: {said} errors."]
+                if said
+                else []
+            )
+    return notes
 
 
 def to_text(summary: Summary) -> str:
@@ -241,7 +272,8 @@ def _notes(results: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
         notes = [f"{over}: t intervals over teachers and seeds."]
     if rows["difference"].notna().any() and seeds * teachers > 1:
         notes.append(
-            "From hard labels: paired by seed and teacher; called fewer or more only where the interval excludes zero."
+            "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
+            "zero. p is adjusted over the rows of a width (Holm), and can disagree."
         )
     if rows["failed"].any():
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")

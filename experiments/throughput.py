@@ -5,6 +5,7 @@ them in the same process, since a shared machine's speed drifts: what counts is 
 """
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,14 +32,17 @@ class ThroughputConfig:
     """Length of one measurement."""
 
     def __post_init__(self) -> None:
+        require(self.cases, "--cases is empty: give teacher, or KxW such as 8x800")
         for case in self.cases:
-            students, _, width = case.partition("x")
             require(
-                case == "teacher" or (students.isdigit() and width.isdigit() and int(students) and int(width)),
+                case == "teacher" or (re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case)),
                 f"--cases {case} is unknown: give teacher, or KxW such as 8x800",
             )
-        require(self.images >= self.batch_size > 0, "--batch-size is 1 or more, and at most --images")
-        require(self.rounds > 0 and self.seconds > 0, "--rounds and --seconds are above 0")
+        batch = max(self.batch_size, TeacherConfig().batch_size if "teacher" in self.cases else 1)
+        require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is 1 image or more")
+        require(batch <= self.images <= 1_000_000, f"--images {self.images} is not allowed: {batch} to 1,000,000 here")
+        require(0 < self.rounds <= 1000, f"--rounds {self.rounds} is not allowed: it is 1 to 1,000")
+        require(0 < self.seconds <= 60, f"--seconds {self.seconds:g} is not allowed: it is above 0, and at most 60")
 
 
 class Speed(NamedTuple):

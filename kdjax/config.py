@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,8 +38,28 @@ def require_distinct(name: str, values: Iterable[float]) -> None:
     """Refuses a grid that is empty or repeats a value: each point of a grid is trained once."""
     values = list(values)
     require(values, f"--{name} is empty: give at least one value")
-    repeated = sorted({value for value in values if values.count(value) > 1})
-    require(not repeated, f"--{name} repeats {', '.join(f'{value:g}' for value in repeated)}: give each value once")
+    kept = [as_float32(value) for value in values]
+    repeated = sorted({value for value, single in zip(values, kept, strict=True) if kept.count(single) > 1})
+    listed = ", ".join(f"{value:.12g}" for value in repeated)
+    require(not repeated, f"--{name} repeats {listed}: give each value once (they are float32: about 7 digits)")
+
+
+def as_float32(value: float) -> float:
+    """The value as a float32 holds it; inf where it is too large."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def require_temperature(name: str, value: float) -> None:
+    """Refuses what is no temperature that a float32 can hold: a number from 1.2e-38 to 3.4e38, or inf."""
+    held = value == math.inf or (1.2e-38 <= value <= 3.4e38)
+    require(
+        held,
+        f"--{name} {value:g} is not allowed: a temperature is a number above 0, or inf (T²·KL vanishes at 0; a "
+        "float32 holds 1.2e-38 to 3.4e38)",
+    )
 
 
 def require_positive(name: str, value: float, unit: str = "") -> None:
@@ -75,7 +96,7 @@ class DataConfig:
     train_images: int | None = None
     """Use only the first so many training images, after the hold-out is cut (default: all)."""
     holdout: int = 0
-    """Training images set aside, from the end of the training set, for choosing settings; never trained on."""
+    """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
 
     def __post_init__(self) -> None:
         require(self.holdout >= 0, f"--holdout {self.holdout} is not allowed: it is a number of images, 0 or more")
@@ -112,14 +133,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for width in self.hidden:
-            require(width > 0, f"--widths {width} is not allowed: a layer has 1 unit or more")
-        require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
+            require(0 < width <= 100_000, f"--widths {width} is not allowed: a layer has 1 unit or more, up to 100,000")
+        require(
+            0 < self.epochs <= 100_000,
+            f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more, up to 100,000",
+        )
         require(
             self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more"
         )
-        for name in ("input_dropout", "hidden_dropout", "average"):
+        for name in ("input_dropout", "hidden_dropout"):
             rate = getattr(self, name)
-            require(0 <= rate < 1, f"{name} {rate:g} is not allowed: it lies in [0, 1)")
+            require(
+                rate == 0 or 0 < round(rate * 256) < 256,
+                f"{name} {rate:g} is not allowed: it is 0, or rounds to one of 1/256 … 255/256",
+            )
+        require(0 <= self.average < 1, f"average {self.average:g} is not allowed: it lies in [0, 1)")
         require(0 <= self.max_norm < math.inf, f"max_norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more")
         require(self.jitter >= 0, f"jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
 
@@ -172,10 +200,11 @@ class SweepConfig:
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
     """Temperatures T of the soft targets (no unit), each above 0; inf is the limit, centred logit matching."""
     soft_weights: tuple[float, ...] = (1.0,)
-    """Weights w of the soft term, in [0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
+    """Weights w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
     and T all that changes."""
     learning_rates: tuple[float, ...] = ()
-    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd)."""
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd). With a hold-out, the best of
+    several is chosen on it at each T, and the grid is widened for all, up to three times, while it lies at an edge."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
     widths: tuple[int, ...] = (300,)
@@ -214,11 +243,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
-            require(
-                temperature > 0,
-                f"--temperatures {temperature:g} is not allowed: a temperature is a number above 0, or inf "
-                "(T²·KL vanishes at 0)",
-            )
+            require_temperature("temperatures", temperature)
         require_distinct("soft-weights", self.soft_weights)
         for weight in self.soft_weights:
             require(0 < weight <= 1, f"--soft-weights {weight:g} is not allowed: it lies in (0, 1]; 0 is --hard-labels")
@@ -227,15 +252,14 @@ class SweepConfig:
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
         if self.match_gradient_norm is not None:
-            require(
-                self.match_gradient_norm > 0,
-                f"--match-gradient-norm {self.match_gradient_norm:g} is not allowed: it is above 0, or inf",
-            )
+            require_temperature("match-gradient-norm", self.match_gradient_norm)
             require(
                 self.optimizer == "sgd",
                 "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
             )
         require_distinct("widths", self.widths)
+        folders = [folder.resolve() for folder in self.teacher_from]
+        require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
         require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
         require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
         require(

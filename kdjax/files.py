@@ -24,6 +24,10 @@ class Damaged(BadInput):
 class Busy(BadInput):
     """Another process holds the lock."""
 
+    def __init__(self, folder: Path, holder: str):
+        super().__init__(f"{folder} is in use by process {holder}: wait for it, or choose another --name")
+        self.holder = holder
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file to a temporary name beside it, then renames: readers see old or new, never a part."""
@@ -110,7 +114,7 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise Busy(f"{path.parent} is in use by process {holder}: wait for it, or choose another --name") from None
+            raise Busy(path.parent, holder) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -9,7 +9,7 @@ PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """Use as a context: `update` shows how far the work is, `say` prints a line that stays."""
+    """Use as a context: `update` shows how far the work is."""
 
     def __init__(self, title: str, total: int):
         self._title, self._total, self._started = title, total, time.monotonic()

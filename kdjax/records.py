@@ -26,8 +26,8 @@ from kdjax.files import MANIFEST, Damaged, check_manifest, check_seal, clear_lef
 from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
-"""The canonical order of the rows, and the columns that name a run. `objective` is `hard` or `soft`; the temperature
-of a hard row is empty."""
+"""The canonical order of the rows, and the columns that name a run. `objective` is `hard`, `soft`, or with
+`--match-gradient-norm` also `matched` and `placebo`; the temperature of a hard row is empty."""
 
 CONTENT = ("blocks", "checkpoints", "figures", "results.csv", "history.jsonl", "timing.json", "test.npz", "summary.md")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
@@ -115,14 +115,19 @@ class RunDirectory:
         folder = self.folder / "blocks" / block
         if not folder.exists():
             return None
-        try:
-            check_manifest(folder)
-        except Damaged as damage:
-            say(f"block {block} is trained again: {damage}")
+        if not self._whole(folder):
             return None
         _remove(self.checkpoints(block))  # a kill may have come before this
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
+
+    def _whole(self, folder: Path) -> bool:
+        try:
+            check_manifest(folder)
+        except Damaged as damage:
+            say(f"block {folder.name} is trained again: {damage}")
+            return False
+        return True
 
     def finish(
         self,
@@ -148,13 +153,13 @@ class RunDirectory:
 
         rows, history = [], []
         for folder in sorted((self.folder / "blocks").iterdir()):
-            if not folder.name.startswith("."):
+            if not folder.name.startswith(".") and self._whole(folder):
                 rows += read_json(folder / "rows.json")
                 history += read_json(folder / "history.json")
         order = [column for column in ORDER if rows and column in rows[0]]
         table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
         write_whole(self.folder / "results.csv", table.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-        lines = sorted(history, key=lambda line: [str(line.get(key)) for key in ORDER] + [f"{line['epoch']:06d}"])
+        lines = sorted(history, key=lambda line: [_sortable(line.get(key)) for key in (*ORDER, "epoch")])
         write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
         sealed = ("config.json", "results.csv", "history.jsonl", "test.npz")
         seal(self.folder, [name for name in sealed if (self.folder / name).exists()])
@@ -169,6 +174,11 @@ class RunDirectory:
             say(f"timing starts anew: {damage}")
             before = {}
         write_json(path, {**before, name: round(seconds, 3)})
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    # None first, then numbers, then words: the three do not compare.
+    return (0, 0) if value is None else (1, value) if isinstance(value, (int, float)) else (2, value)
 
 
 def latest_run(out: Path, experiment: str) -> Path:

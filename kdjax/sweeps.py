@@ -105,7 +105,7 @@ def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[
             for rate in rates or config.rates():
                 parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
                 for index, runs in enumerate(parts):
-                    name = f"width{width}-seed{seed}-rate{rate:g}-{index}"
+                    name = f"width{width}-seed{seed}-rate{rate:.9g}-{index}"
                     student, kind = config.student(width, epochs), runs[-1].objective
                     reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
                     planned.append(Block(name, width, student, seed, tuple(runs), size, reference))
@@ -163,7 +163,9 @@ def train_block(
     logits = {
         key: np.asarray(program.logits(trained.state, jnp.asarray(split.images))) for key, (split, _) in splits.items()
     }
-    failed_at = np.asarray(trained.state.failed_at)
+    # The last update of all has no loss after it that could tell: the logits do.
+    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(trained.state.failed_at) < 0)
+    failed_at = np.where(broken, int(trained.state.step), np.asarray(trained.state.failed_at))
     rows, history = [], []
     for index, run in enumerate(block.runs):
         names = {"width": block.width, "teacher": taught.teacher, "seed": block.seed, **_named(run)}
@@ -234,6 +236,13 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         f"--teacher.batch-size {config.teacher.batch_size} is more than the {count:,} training images",
     )
     given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
+    for teacher in given:
+        require(
+            not config.data.holdout or teacher.info.get("data") == dataset.fingerprint,
+            f"{teacher.folder} was not trained on these training images less the hold-out: a choice on a hold-out "
+            "needs a teacher that never saw it; leave out --holdout or --teacher-from",
+        )
+        teachers.warn_of_differences(teacher)
     known = [teacher.info["fingerprint"] for teacher in given] or [
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
@@ -286,6 +295,8 @@ def run(sweep: Sweep) -> Path:
         for extension in range(MOST_EXTENSIONS + 1):
             _train(planned, taught, transfer_set, record, config.checkpoint_seconds)
             more = wider(record.write_tables(), rates)
+            if more and extension == MOST_EXTENSIONS:
+                say("the best learning rate still lies at an edge of the grid: ask for other --learning-rates")
             if not more or extension == MOST_EXTENSIONS:
                 break
             say(f"the best learning rate lies at an edge of the grid: adding {', '.join(f'{rate:g}' for rate in more)}")

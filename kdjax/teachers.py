@@ -88,7 +88,7 @@ def find_or_train(
         with lock(guard):
             return _find_or_train(config, learning_rate, seed, dataset, folder, kept)
     except Busy as busy:
-        say(f"waiting for a teacher that another process is training ({busy})")
+        say(f"waiting for a teacher that process {busy.holder} is training")
         with lock(guard, wait=True):
             return _find_or_train(config, learning_rate, seed, dataset, folder, kept)
 
@@ -142,7 +142,7 @@ def _find_or_train(
             teacher = load(folder, dataset)
             kept.clear()  # a kill may have come between the teacher and this
             say(f"teacher {teacher.name} found in {folder}: {teacher.info['test']['errors']} test errors")
-            _warn_of_differences(teacher)
+            warn_of_differences(teacher)
             return teacher
         except BadInput as damage:
             say(f"teacher is trained again: {damage}")
@@ -211,7 +211,8 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
     )
 
 
-def _warn_of_differences(teacher: Teacher) -> None:
+def warn_of_differences(teacher: Teacher) -> None:
+    """Says where a teacher was trained with other versions or on another device than these."""
     before, now = teacher.info["surroundings"], surroundings()
     for name in ("versions", "device"):
         if before.get(name) != now[name]:

@@ -83,7 +83,8 @@ def matched(reference: float | int, placebo: bool = False) -> Objective:
     """An objective whose soft gradient has, at each step, the size that it would have at another temperature.
 
     With `g(T) = T (q − p)`, the gradient of `T²·KL` in the logits, and `n(T)` its norm over the batch (root of the sum
-    of squares over examples and classes) at the student's present logits:
+    of squares over examples and classes; of this device's rows, where the batch is divided) at the student's present
+    logits:
 
         matched, at setting T:   direction g(T), norm n(reference):   w·[n(reference)/n(T)]·T²·KL_T + (1 − w)·CE
         its placebo, for T:      direction g(reference), norm n(T):   the same with T and reference exchanged

@@ -83,7 +83,7 @@ def test_the_stages_are_the_students_own(swept):
     pair = logit_matching_pair.load(swept, swept.parent.parent)
     test = pair.lesson.dataset.test
     stacked = {stage: params["dense_2"]["kernel"] for stage, params in pair.params.items()}
-    with np.load(swept / "blocks" / "width12-seed0-0" / "logits.npz") as arrays:
+    with np.load(swept / "blocks" / "width12-seed0-rate0.001-0" / "logits.npz") as arrays:
         kept = arrays["test"][2]  # hard, 4, 20
     found = pair._replace(lesson=pair.lesson._replace(dataset=_train_on(pair.lesson.dataset, test)))
     end = logit_matching_pair.student_logits(found, "end", np.arange(len(test.images)))
@@ -135,7 +135,7 @@ def refused(capsys, *arguments):
 
 def test_a_run_without_parameters_is_refused(swept, tmp_path, capsys):
     folder = copied(swept, tmp_path)
-    shutil.rmtree(folder / "blocks" / "width12-seed0-0" / "parameters")
+    shutil.rmtree(folder / "blocks" / "width12-seed0-rate0.001-0" / "parameters")
     assert "holds no parameters of its students" in refused(capsys, folder, "--out", tmp_path)
     shutil.rmtree(folder / "blocks")
     assert "holds no parameters of its students" in refused(capsys, folder, "--out", tmp_path)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kdjax import metrics, records, sweeps
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig
+from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 
@@ -98,8 +99,6 @@ def test_a_finished_block_is_not_trained_again_and_a_damaged_one_is(finished, ca
 
 
 def test_a_changed_config_under_the_same_name_is_refused(finished):
-    from kdjax.config import BadInput
-
     asked, folder = finished
     before = (folder / "results.csv").read_bytes()
     with pytest.raises(BadInput, match=r"another config.*config\.seeds"):
@@ -163,3 +162,47 @@ def test_matched_gradient_norms_and_their_placebos(tmp_path):
 
     assert plot_temperature_sweep.draw(folder)
     assert "4 (placebo)" in tables.write_summary(folder)
+
+
+def test_a_damaged_block_of_a_widened_grid_is_trained_again(tmp_path, capfd):
+    asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
+    folder = sweeps.run(sweeps.prepare(asked))
+    before = (folder / "results.csv").read_bytes()
+    added = folder / "blocks" / "width64-seed0-rate0.009-0" / "rows.json"
+    added.write_text(added.read_text()[:50])
+    sweeps.run(sweeps.prepare(asked))
+    assert "width64-seed0-rate0.009-0 is trained again" in capfd.readouterr().err
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_a_run_that_breaks_at_its_last_update_is_marked(tmp_path):
+    asked = config(tmp_path, learning_rates=(1e38,), temperatures=(4.0,), epochs=1, batch_size=300, seeds=1)
+    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    assert (table["failed_at"] >= 0).all()
+
+
+def test_a_teacher_that_saw_the_holdout_is_refused(finished, tmp_path):
+    asked, folder = finished
+    (teacher,) = (path.parent for path in (folder.parents[1] / "teachers").glob("*/teacher.json"))
+    assert sweeps.prepare(dataclasses.replace(asked, teacher_from=(teacher,)))
+    other = dataclasses.replace(asked, teacher_from=(teacher,), data=dataclasses.replace(asked.data, train_images=200))
+    with pytest.raises(BadInput, match="never saw"):
+        sweeps.prepare(other)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperatures": (4.0, 4.0000000001)}, "repeats"),
+        ({"temperatures": (1e-40,)}, "float32"),
+        ({"temperatures": (1e39,)}, "float32"),
+        ({"learning_rates": (0.1, 0.1000000001)}, "repeats"),
+        ({"optimizer": "sgd", "match_gradient_norm": 1e-40}, "float32"),
+        ({"match_gradient_norm": 4.0}, "sgd"),
+        ({"epochs": 10**20}, "100,000"),
+        ({"teacher_from": (Path("a"), Path("./a"))}, "twice"),
+    ],
+)
+def test_settings_that_cannot_be_told_apart_or_held_are_refused(tmp_path, options, message):
+    with pytest.raises(BadInput, match=message):
+        config(tmp_path, **options)

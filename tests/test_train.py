@@ -149,10 +149,9 @@ def test_purposes_and_seeds_have_different_keys():
     assert len(keys) == 5 * len(train.Purpose)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_step_over_a_divided_batch_equals_one_device(optimizer):
-    # SGD, since Adam amplifies the rounding of gradients that are truly zero; Adam is compared in the loss alone.
-    config = small.config(optimizer=optimizer, hidden_dropout=0.5, input_dropout=0.2, jitter=1)
+def test_step_over_a_divided_batch_equals_one_device():
+    # SGD, since Adam amplifies the rounding of gradients that are truly zero.
+    config = small.config(optimizer="sgd", hidden_dropout=0.5, input_dropout=0.2, jitter=1)
     model = models.mlp(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
     state = train.State(
@@ -175,8 +174,6 @@ def test_step_over_a_divided_batch_equals_one_device(optimizer):
         alone, loss_alone = single(alone, train.Batch(*taken, key), setting)
         parts = [array.reshape(4, 4, *array.shape[1:]) for array in taken]
         divided, loss_divided = over(divided, train.Batch(*parts, key), setting)
-        if optimizer == "adam" and index == 0:
-            np.testing.assert_allclose(loss_alone.loss, loss_divided.loss, rtol=1e-5)
-    if optimizer == "sgd":
-        difference = optax.tree.norm(jax.tree.map(jnp.subtract, alone.params, divided.params))
-        assert difference <= 1e-5 * optax.tree.norm(alone.params)
+        np.testing.assert_allclose(loss_alone.loss, loss_divided.loss, rtol=1e-5)
+    difference = optax.tree.norm(jax.tree.map(jnp.subtract, alone.params, divided.params))
+    assert difference <= 1e-5 * optax.tree.norm(alone.params)
