@@ -12,7 +12,7 @@ from kdjax import omission, records
 from kdjax.config import canonical_json
 from kdjax.files import seal, write_whole
 from kdjax.omission import Student, Study
-from kdjax.sweeps import Lesson, Run
+from kdjax.students import Lesson, Run
 
 CORRECTIONS = ("none", "oracle", "validation", "label_free", "seen_only")
 """Canonical order. `fitted`, of the pairs alone: the bias of their further class, given to all their omitted ones."""

@@ -12,11 +12,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from analysis.gradients import Curves, Temperatures
-from kdjax import blocks, checkpoints, datasets, losses, models, records, sweeps, teachers, transforms
+from kdjax import blocks, checkpoints, datasets, losses, models, records, students, sweeps, teachers, transforms
 from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig, TrainConfig, require
 from kdjax.files import check_manifest
 from kdjax.progress import say
-from kdjax.sweeps import Lesson
+from kdjax.students import Lesson
 
 STAGES = ("start", "middle", "end")
 EXPERIMENTS = ("temperature_sweep", "logit_matching")
@@ -95,7 +95,7 @@ def load(folder: Path, out: Path) -> Pair:
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
     roots = [folder.parent.parent / "teachers", out / "teachers"]
-    lesson = sweeps.lesson(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
+    lesson = students.lesson(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
     run = block.runs[index]
     pair = Pair(
         f"{dataset.description}; student 784-{'-'.join(map(str, block.config.hidden))}, T = {run.temperature:g}",
@@ -164,30 +164,30 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
     return SweepConfig(**{**given, "widths": tuple(given["widths"])})
 
 
-def _nearest(sweep: SweepConfig) -> tuple[sweeps.Block, int]:
+def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
     planned = [block for block in sweeps.plan(sweep, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
     places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "soft"]
 
-    def distance(place: tuple[sweeps.Block, int]) -> tuple[float, float]:
+    def distance(place: tuple[students.Block, int]) -> tuple[float, float]:
         run = place[0].runs[place[1]]
         return -run.soft_weight, abs(math.log(run.temperature / PAPER))
 
     return min(places, key=distance)
 
 
-def _stages(pair: Pair, block: sweeps.Block, index: int, kept: Path) -> dict[str, Any]:
+def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[str, Any]:
     dataset = pair.lesson.dataset
     shape, classes, images = dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images)
     many = blocks.program_for(block.config, shape, classes, images, block.size)
     end = checkpoints.load(kept / "parameters", jax.eval_shape(many.init, 0).params)
     one = blocks.program_for(block.config, shape, classes, images, 1)
-    setting = jax.tree.map(lambda values: values[index : index + 1], sweeps.setting(block))
+    setting = jax.tree.map(lambda values: values[index : index + 1], students.setting(block))
     half = max(1, block.config.epochs // 2)
     say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
     begun = blocks.start(one, block.seed, half)
-    middle = blocks.fit(one, sweeps.on_device(pair.lesson), setting, block.seed, begun).state.params
+    middle = blocks.fit(one, students.on_device(pair.lesson), setting, block.seed, begun).state.params
     stacked = {"start": one.init(block.seed).params, "middle": middle}
     return {
         **{stage: jax.tree.map(lambda leaf: leaf[0], tree) for stage, tree in stacked.items()},
@@ -195,7 +195,7 @@ def _stages(pair: Pair, block: sweeps.Block, index: int, kept: Path) -> dict[str
     }
 
 
-def _peers(folder: Path, sweep: SweepConfig, like: sweeps.Block) -> dict[str, np.ndarray]:
+def _peers(folder: Path, sweep: SweepConfig, like: students.Block) -> dict[str, np.ndarray]:
     """Test logits of the run's students on hard labels, as many as there are whole."""
     found = {}
     for block in sweeps.plan(sweep, like.config.epochs):

@@ -13,7 +13,7 @@ from analysis import stats
 from analysis.gradients import slope
 from analysis.logit_matching_pair import Pair
 from analysis.logit_matching_table import Claim, Numbers
-from kdjax import blocks, losses, metrics, sweeps
+from kdjax import blocks, losses, metrics, students
 from kdjax.progress import Progress
 from kdjax.train import Batch, Setting
 
@@ -47,7 +47,7 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
         seeds: seeds 0 … seeds−1.
         epochs: passes over the transfer set; None: as many as the pair's student had.
     """
-    dataset, transfer_set = pair.lesson.dataset, sweeps.on_device(pair.lesson)
+    dataset, transfer_set = pair.lesson.dataset, students.on_device(pair.lesson)
     images = len(dataset.train.images)
     recipe = dataclasses.replace(pair.config, epochs=epochs or pair.config.epochs)
     one = recipe.epochs * (images // recipe.batch_size) * 2  # the block, and MSE

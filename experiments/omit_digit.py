@@ -198,7 +198,7 @@ class Plan(NamedTuple):
 
 def prepare(config: OmitConfig) -> Plan:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    from kdjax import datasets, omission, sweeps, teachers
+    from kdjax import datasets, omission, students, sweeps, teachers
     from kdjax.progress import say
 
     dataset = datasets.load(config.data)
@@ -223,7 +223,7 @@ def prepare(config: OmitConfig) -> Plan:
     def recipe(images: int) -> TrainConfig:
         return config.student(WIDTH[small], EPOCHS[small] * (FEW if images < count / 2 else 1))
 
-    runs = [sweeps.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
+    runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     studies = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, recipe)
     teacher_config = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
     given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
@@ -264,7 +264,7 @@ def prepare(config: OmitConfig) -> Plan:
 def run(plan: Plan) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
     from analysis import corrections
-    from kdjax import omission, records, sweeps, teachers
+    from kdjax import omission, records, students, teachers
     from kdjax.files import lock
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
@@ -279,7 +279,7 @@ def run(plan: Plan) -> Path:
         taught_by = plan.given or (
             teachers.find_or_train(plan.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
         )
-        taught = sweeps.lesson(dataset, taught_by)
+        taught = students.lesson(dataset, taught_by)
         details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
         record.describe({**surroundings(), **details})
         corrections.write_images(plan.folder, taught)
@@ -290,20 +290,20 @@ def run(plan: Plan) -> Path:
 
 def forecast(plan: Plan) -> str:
     """What would run and cost: blocks, students, minutes."""
-    from kdjax import sweeps
+    from kdjax import students, sweeps
     from kdjax.datasets import Split
     from kdjax.progress import clock
 
     operations = 0.0
     for study in plan.studies:
         some = Split(*(array[: study.images] for array in plan.dataset.train))
-        operations += sweeps.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
+        operations += students.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
     found = bool(plan.given) or (plan.config.out / "teachers" / plan.identity["teachers"][0][:16]).exists()
     if not found:
-        operations += sweeps.block_flops(sweeps.Block("", 0, plan.teacher_config, 0, (), 1), plan.dataset)
-    students = sum(len(study.block.runs) for study in plan.studies)
+        operations += students.block_flops(students.Block("", 0, plan.teacher_config, 0, (), 1), plan.dataset)
+    trained = sum(len(study.block.runs) for study in plan.studies)
     return (
-        f"would train {'no teacher (it is there)' if found else 'a teacher'} and {students} students in "
+        f"would train {'no teacher (it is there)' if found else 'a teacher'} and {trained} students in "
         f"{len(plan.studies)} blocks in {plan.folder}: about {clock(operations / (0.65 * sweeps.product_rate()))} on "
         "this device"
     )

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdjax import datasets, records, sweeps
+from kdjax import datasets, records, students
 from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, require
 from kdjax.datasets import Dataset, Split
 from kdjax.progress import Progress, say
-from kdjax.sweeps import Block, Lesson, Run
+from kdjax.students import Block, Lesson, Run
 
 Kind = Literal["plain", "permuted", "mean_logit", "with_pool"]
 """plain: omitted, nothing altered. permuted, mean_logit: as the functions below. with_pool: the unlabelled pool is
@@ -124,7 +124,7 @@ def train(
             if not finished[index]:
                 mine = transfer_set(taught, study.kind, study.omitted, study.block.seed)
                 done = sum(steps[:index])
-                sweeps.train_block(study.block, mine, sweeps.on_device(mine), record, progress, done, seconds)
+                students.train_block(study.block, mine, students.on_device(mine), record, progress, done, seconds)
 
 
 def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int) -> Lesson:

@@ -18,8 +18,9 @@ ALLOWED = {
     "train": BELOW | {"losses", "models", "transforms", "metrics"},
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
-    "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers"},
-    "omission": BELOW | {"datasets", "records", "sweeps"},
+    "students": BELOW | LEAVES | {"train", "blocks", "teachers"},
+    "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students"},
+    "omission": BELOW | {"datasets", "records", "students"},
     **{leaf: BELOW for leaf in LEAVES},
 }
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import plot_temperature_sweep, tables
-from kdjax import blocks, records, sweeps
+from kdjax import blocks, records, students, sweeps
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import BadInput
 from tests import commands
@@ -177,4 +177,4 @@ def test_the_last_good_errors_are_those_counted_before_the_failure():
     errors = np.array([[np.nan], [50.0], [np.nan], [40.0], [np.nan], [900.0]])
     history = blocks.History(errors, errors, errors)
     for failed_at, expected in ((-1, None), (15, None), (20, 50.0), (39, 50.0), (45, 40.0)):
-        assert sweeps._last_good(history, 0, failed_at, steps_per_epoch=10) == expected
+        assert students._last_good(history, 0, failed_at, steps_per_epoch=10) == expected

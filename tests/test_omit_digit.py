@@ -10,7 +10,7 @@ import pytest
 from analysis import corrections, tables_omit_digit
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
-from kdjax import blocks, cli, records, sweeps
+from kdjax import blocks, cli, records, students
 from tests.small_omission import config
 
 MAIN = ("distilled", "control", "permuted", "mean_logit")
@@ -22,7 +22,7 @@ def finished(tmp_path_factory):
     asked = config(tmp_path_factory.mktemp("omit"), digit=3, name="first")
     plan = omit_digit.prepare(asked)
     seen, current = {}, []
-    train_block, fit = sweeps.train_block, blocks.fit
+    train_block, fit = students.train_block, blocks.fit
 
     def spy_block(block, *arguments, **options):
         current[:] = [block.name]
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
         return fit(program, transfer_set, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "train_block", spy_block)
+        patch.setattr(students, "train_block", spy_block)
         patch.setattr(blocks, "fit", spy_fit)
         folder = omit_digit.run(plan)
     return asked, plan, folder, seen

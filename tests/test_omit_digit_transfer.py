@@ -8,7 +8,7 @@ import pytest
 from kdjax import omission
 from kdjax.config import BadInput, TrainConfig
 from kdjax.datasets import Dataset, Split
-from kdjax.sweeps import Lesson, Run
+from kdjax.students import Lesson, Run
 
 SOFT = Run("soft", 4.0, 1.0, 1e-3)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import metrics, records, sweeps
+from kdjax import metrics, records, students, sweeps
 from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
@@ -42,7 +42,7 @@ def test_blocks_have_one_size_and_lose_no_run(tmp_path):
     assert [len(block.runs) for block in planned] == [3, 1, 3, 1]
     assert {block.size for block in planned} == {3}
     assert len({block.name for block in planned}) == 4
-    setting = sweeps.setting(planned[1])
+    setting = students.setting(planned[1])
     assert setting.temperature.shape == (3,) and np.isinf(setting.temperature).all()
 
 

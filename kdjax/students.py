@@ -1,0 +1,170 @@
+"""Students: one block trained on a lesson, judged and kept. A block is one seed × K settings of one architecture."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from kdjax import blocks, checkpoints, metrics, models, records, teachers
+from kdjax.blocks import Monitor, TransferSet
+from kdjax.config import CHECKPOINT_SECONDS, TrainConfig
+from kdjax.datasets import Dataset
+from kdjax.progress import Progress
+from kdjax.teachers import Teacher
+from kdjax.train import Objective, Setting, hinton, matched
+
+CURVE_POINTS = 12
+"""How often at most a block's errors are counted for its learning curves."""
+
+
+class Run(NamedTuple):
+    """One setting of a grid, as its row names it."""
+
+    objective: str
+    """`hard` (labels alone), `soft`, or `matched` or `placebo` (`train.matched`)."""
+    temperature: float
+    """nan for a hard run: it has none."""
+    soft_weight: float
+    learning_rate: float
+
+
+class Block(NamedTuple):
+    """The unit of work: one seed × K settings of one architecture. What it computes depends on nothing else."""
+
+    name: str
+    width: int
+    config: TrainConfig
+    seed: int
+    runs: tuple[Run, ...]
+    """At most `size`; the program trains `size` in any case (the last one again) and the surplus is dropped."""
+    size: int
+    reference: float | None = None
+    """Temperature whose gradient norm is matched, in blocks of matched runs or their placebos."""
+
+
+class Lesson(NamedTuple):
+    """A dataset with the logits of its teacher, or the mean logits of several, computed once."""
+
+    dataset: Dataset
+    teacher: str
+    """Short name of the teacher, or of several joined by +."""
+    train_logits: Float[np.ndarray, "train classes"]
+    holdout_logits: Float[np.ndarray, "holdout classes"]
+    test_logits: Float[np.ndarray, "test classes"]
+
+
+def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
+    """Asks the teacher, or the ensemble, about every image of the dataset."""
+    tables = []
+    for split in (dataset.train, dataset.holdout, dataset.test):
+        empty = np.zeros((0, dataset.num_classes), np.float32)
+        tables.append(teachers.ensemble_logits(taught_by, split.images) if len(split.images) else empty)
+    return Lesson(dataset, "+".join(teacher.name for teacher in taught_by), *tables)
+
+
+def objective(block: Block) -> Objective:
+    """What the block's students minimise."""
+    if block.reference is None:
+        return hinton
+    return matched(block.reference, placebo=block.runs[0].objective == "placebo")
+
+
+def setting(block: Block) -> Setting:
+    """The block's settings as arrays of K, padded with the last one."""
+    runs = [*block.runs, *[block.runs[-1]] * (block.size - len(block.runs))]
+    # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
+    temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
+    columns = (temperatures, [run.soft_weight for run in runs], [run.learning_rate for run in runs])
+    return Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+
+
+def on_device(taught: Lesson) -> TransferSet:
+    """The transfer set where the students are trained."""
+    images, labels = taught.dataset.train
+    return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits))
+
+
+def train_block(
+    block: Block,
+    taught: Lesson,
+    transfer_set: TransferSet,
+    record: records.RunDirectory,
+    progress: Progress,
+    done: int,
+    seconds: float = CHECKPOINT_SECONDS,
+) -> list[dict[str, Any]]:
+    """Trains a block (or goes on with it), judges its runs, and keeps it in the run directory; returns its rows."""
+    dataset = taught.dataset
+    begin = time.perf_counter()
+    shape = dataset.train.images.shape[1:]
+    program = blocks.program_for(
+        block.config, shape, dataset.num_classes, len(dataset.train.images), block.size, objective(block)
+    )
+    watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
+    monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
+    kept = checkpoints.Checkpoints(record.checkpoints(block.name), seconds)
+    trained = blocks.fit_with_checkpoints(
+        program, transfer_set, setting(block), block.seed, block.config.epochs, kept, progress, monitor, done
+    )
+    starts = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
+    splits = {"test": (dataset.test, taught.test_logits), "transfer": (dataset.train, taught.train_logits)}
+    if len(dataset.holdout.images):
+        splits["holdout"] = (dataset.holdout, taught.holdout_logits)
+    logits = {
+        key: np.asarray(program.logits(trained.state, jnp.asarray(split.images))) for key, (split, _) in splits.items()
+    }
+    # The last update of all has no loss after it that could tell: the logits do.
+    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(trained.state.failed_at) < 0)
+    failed_at = np.where(broken, int(trained.state.step), np.asarray(trained.state.failed_at))
+    rows, history = [], []
+    for index, run in enumerate(block.runs):
+        names = {"width": block.width, "teacher": taught.teacher, "seed": block.seed, **_named(run)}
+        row: dict[str, Any] = {**names, "epochs": block.config.epochs}
+        for key, (split, table) in splits.items():
+            row |= {
+                f"{key}_{measure}": value
+                for measure, value in metrics.judge(logits[key][index], split.labels, table).items()
+            }
+        row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
+        row["soft_target_entropy"] = (
+            None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
+        )
+        row["failed_at"] = int(failed_at[index])
+        row["last_good_errors"] = _last_good(trained.history, index, row["failed_at"], program.steps_per_epoch)
+        rows.append(row)
+        history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
+    kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
+    record.finish(block.name, rows, history, kept_logits, lambda folder: checkpoints.save(folder, trained.state.params))
+    kept.clear()
+    record.add_timing(block.name, time.perf_counter() - begin)
+    return rows
+
+
+def _named(run: Run) -> dict[str, Any]:
+    temperature = None if run.objective == "hard" else run.temperature
+    return {**run._asdict(), "temperature": temperature}
+
+
+def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
+    for epoch in range(len(history.loss)):
+        measures = (history.loss, history.error_rate, history.monitor_errors)
+        values = [float(measure[epoch, index]) for measure in measures]
+        loss, rate, monitored = (float(f"{value:.9g}") if np.isfinite(value) else None for value in values)
+        yield {"epoch": epoch + 1, "loss": loss, "transfer_error_rate": rate, "monitor_errors": monitored}
+
+
+def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
+    """Errors on the monitored images the last time they were counted before a run failed; None if it did not fail."""
+    counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
+    counted = counted[np.isfinite(counted)]
+    return float(counted[-1]) if len(counted) else None
+
+
+def block_flops(block: Block, dataset: Dataset) -> float:
+    """Floating-point operations of a block's training: its matrix products."""
+    model = models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+    images = len(dataset.train.images) // block.config.batch_size * block.config.batch_size
+    return block.size * block.config.epochs * models.step_flops(model, block.config.hidden, images)
