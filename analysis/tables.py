@@ -141,7 +141,7 @@ def write_summary(folder: Path) -> str:
     data = config["identity"]["data"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in config["details"]["teachers"]]
     hint = config["details"].get("hint")
-    reference = config["identity"]["config"].get("match_gradient_norm")
+    reference = config["identity"].get("config", {}).get("match_gradient_norm")
     if reference is not None:
         summary = summary._replace(notes=(*summary.notes, *norm_notes(read(folder), float(reference))))
     summary = summary._replace(notes=(*teachers, *summary.notes, *[f"For the full set: {hint}"] * bool(hint)))

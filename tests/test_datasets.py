@@ -5,7 +5,6 @@ import itertools
 import logging
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -323,18 +322,18 @@ def run(code, *arguments, **more):
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path):
     write_idx(tmp_path / "raw", train=1000)
     code = """
-import sys
+import resource, sys
 from pathlib import Path
 from kdjax.config import BadInput, DataConfig
 from kdjax.datasets import load
+if len(sys.argv) > 2:  # no file may grow beyond that: to this process, the disk is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     load(DataConfig("mnist", Path(sys.argv[1]) / "raw", Path(sys.argv[1]) / "data"))
 except BadInput as error:
     sys.exit(f"refused: {error}")
 """
-    limited = run(
-        code, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    )
+    limited = run(code, tmp_path, 100_000)
     assert limited.returncode == 1 and limited.stderr.startswith("refused: MNIST cannot be prepared in"), limited.stderr
     assert len(limited.stderr.splitlines()) == 1
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".lock"]

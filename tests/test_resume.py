@@ -70,17 +70,19 @@ def test_kills_at_random_moments(raw, uninterrupted, tmp_path):
         blocks: dict = {}
         for number, moment in list(enumerate(moments))[first : first + KILLS_A_RUN]:
             rng = random.Random(number)
-            process = commands.start(arguments(root, raw))
-            if MOMENTS[moment]:
-                wait_for(root, MOMENTS[moment], process)
-                time.sleep(rng.uniform(0, 0.03))
-            else:
-                time.sleep(rng.uniform(0, seconds))
-            process.kill()
-            code, said = commands.finish(process)
-            assert code in (-signal.SIGKILL, 0), said
-            if code:
-                killed.append(moment)
+            for _ in range(5):  # "writing results" is so short that it may be missed, but comes at every run
+                process = commands.start(arguments(root, raw))
+                if MOMENTS[moment]:
+                    wait_for(root, MOMENTS[moment], process)
+                    time.sleep(rng.uniform(0, 0.03))
+                else:
+                    time.sleep(rng.uniform(0, seconds))
+                process.kill()
+                code, said = commands.finish(process)
+                assert code in (-signal.SIGKILL, 0), said
+                if code:
+                    killed.append(moment)
+                    break
             assert blocks.items() <= finished_blocks(root).items()
             blocks = finished_blocks(root)
         code, said = commands.finish(commands.start(arguments(root, raw)))
@@ -90,7 +92,7 @@ def test_kills_at_random_moments(raw, uninterrupted, tmp_path):
         assert blocks.items() <= finished_blocks(root).items(), "a finished block was trained again"
         shutil.rmtree(root)
     print(f"{len(killed)} kills: {', '.join(killed)}")
-    assert len(killed) >= 0.8 * KILLS  # "writing results" is so short that some end by themselves
+    assert len(killed) >= 0.8 * KILLS  # a moment that comes once may have passed when it is looked for
 
 
 @pytest.mark.parametrize("number, ending", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -116,7 +118,7 @@ def test_two_processes_that_want_the_same_teacher(tmp_path):
     wait_for(tmp_path, "runs/teachers/*.checkpoints/*", other)
     code, said = commands.call_sweep(tmp_path, *more)
     assert code == 0, said
-    assert re.search(r"waiting for a teacher that another process is training \(.*process \d+", said), said
+    assert re.search(r"waiting for a teacher that process \d+ is training", said), said
     assert re.search(r"teacher \w+ found in", said), said
     assert commands.finish(other)[0] == 0
     results = [(tmp_path / "runs/temperature_sweep" / name / "results.csv").read_bytes() for name in ("run", "other")]
