@@ -3,7 +3,7 @@
 Measures Section 2.1 of Hinton, Vinyals, Dean 2015 (arXiv 1503.02531) on random logits, on a trained pair, in its
 parameter space, and in what students become. Writes OUT/logit_matching/NAME/, NAME being the run's: `summary.md` (each
 claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve) and `figures/`. On two
-cores the gradients take under a minute, the training about ten with full MNIST and two with the bundled digits.
+cores the gradients take under a minute, the training somewhat over a minute an epoch with full MNIST.
 """
 
 import dataclasses

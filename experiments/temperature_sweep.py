@@ -1,7 +1,7 @@
 """Which temperature, for this student, on these images? `python -m experiments.temperature_sweep`
 
 Trains a teacher once, then students at every temperature (and on hard labels alone) from several seeds, and draws the
-test errors against T. On two cores the defaults take about 8 minutes with full MNIST, and under 2 with the bundled
+test errors against T. On two cores the defaults take up to 10 minutes with full MNIST, and up to 2 with the bundled
 5,000 digits.
 """
 
