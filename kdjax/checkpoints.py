@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,17 @@ def _system_errors(folder: Path) -> Iterator[None]:
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # Of several writes one is refused; the others may report to orbax's event loop when it is closed already.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook  # stays where the save fails: the reports come later
     try:
         yield
+        sys.unraisablehook = before
     except ValueError as error:
         number = re.search(r"os_error_code='(\d+)'", str(error))
         if number is None:

@@ -12,6 +12,9 @@ from kdjax import checkpoints, files
 from kdjax.checkpoints import Checkpoints
 from tests import commands
 
+# A refused write leaves threads of tensorstore behind, which may report to an event loop that is closed already.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 NOBODY = 65534
 
 
