@@ -27,6 +27,7 @@ from kdjax.config import (
     require,
     require_distinct,
     require_positive,
+    require_temperature,
 )
 
 if TYPE_CHECKING:
@@ -123,11 +124,7 @@ class OmitConfig:
         )
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
-            require(
-                temperature > 0,
-                f"--temperatures {temperature:g} is not allowed: a temperature is a number above 0, or inf "
-                "(T²·KL vanishes at 0)",
-            )
+            require_temperature("temperatures", temperature)
         require(
             0 < self.soft_weight <= 1,
             f"--soft-weight {self.soft_weight:g} is not allowed: it lies in (0, 1]; hard labels alone are the control",
