@@ -27,17 +27,18 @@ PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 def find_commands():
     """Every module that ends with `cli.run(main, CONFIG, …)`, and the name of its config class."""
     found = {}
-    for path in sorted([*commands.ROOT.glob("experiments/*.py"), *commands.ROOT.glob("analysis/*.py")]):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path in sorted(commands.ROOT.glob("[!.]*/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())) if path.parts[-2] != "tests" else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
-                found[f"{path.parent.name}.{path.stem}"] = ast.unparse(node.args[1])
+                name = ".".join(path.relative_to(commands.ROOT).with_suffix("").parts)
+                found[name.removesuffix(".__main__")] = ast.unparse(node.args[1])
     return found
 
 
 COMMANDS = find_commands()
 # Other data might be downloaded; whether to train is not left to chance.
 KEPT = ("--dataset", "--dry-run", "--out", "--data-dir")
-assert "experiments.temperature_sweep" in COMMANDS
+assert {"experiments.temperature_sweep", "analysis.logit_matching", "kdjax.datasets"} < set(COMMANDS)
 
 
 def config_class(module):
@@ -61,6 +62,9 @@ def options(cls, prefix=""):
             found[f"--{prefix}{name}"] = field.default
     return found
 
+
+REAL = [name for name in COMMANDS if name.startswith(("analysis.plot", "kdjax.")) or dry_runs(name)]
+"""What ends soon as a real process: nothing is trained or measured."""
 
 VALUES = st.one_of(
     st.integers(-3, 40).map(str),
@@ -151,12 +155,13 @@ def test_the_temperature_sweep_up_to_its_training(empty):
 
 
 @pytest.mark.skipif(not PROCESSES, reason="by hand: KDJAX_FUZZ=300")
-@pytest.mark.parametrize("module", [name for name in COMMANDS if name.startswith("analysis.plot") or dry_runs(name)])
+@pytest.mark.parametrize("module", REAL)
 def test_processes(module, empty):
     cls = config_class(module)
-    fixed = ["--dataset", "mnist5k", "--dry-run"] if dry_runs(module) else []
+    bundled = ["--dataset", "mnist5k"] * (module == "kdjax.datasets" or dry_runs(module))
+    fixed = [*bundled, *["--dry-run"] * dry_runs(module)]
 
-    @settings(QUICK, max_examples=-(-PROCESSES // 4))
+    @settings(QUICK, max_examples=-(-PROCESSES // len(REAL)))
     @given(lines(cls))
     def test(arguments):
         process = commands.start([*fixed, *arguments], module, cwd=empty, env={"KDJAX_DATA_DIR": str(empty / "data")})
