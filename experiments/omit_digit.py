@@ -23,6 +23,7 @@ from kdjax.config import (
     DataConfig,
     TeacherConfig,
     TrainConfig,
+    WhereConfig,
     canonical_json,
     require,
     require_distinct,
@@ -108,6 +109,8 @@ class OmitConfig:
     """Only say what would run: blocks, students, minutes."""
     data: Annotated[PoolConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=PoolConfig)
     """Which images."""
+    where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
+    """Where students are trained."""
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     """The teacher's recipe."""
 
@@ -196,9 +199,10 @@ class Plan(NamedTuple):
 
 def prepare(config: OmitConfig) -> Plan:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    from kdjax import datasets, omission, students, sweeps, teachers
+    from kdjax import datasets, omission, students, sweeps, teachers, workers
     from kdjax.progress import say
 
+    workers.check(config.where, config.teacher.devices)
     dataset = datasets.load(config.data)
     small = dataset.name == SMALL
     if not config.data.holdout:
@@ -281,7 +285,7 @@ def run(plan: Plan) -> Path:
         details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
         record.describe({**surroundings(), **details})
         corrections.write_images(plan.folder, taught)
-        omission.train(plan.studies, taught, record, config.checkpoint_seconds)
+        omission.train(plan.studies, taught, record, config.where, config.checkpoint_seconds)
         corrections.write_results(plan.folder, plan.studies)
     return plan.folder
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from kdjax import checkpoints, models, transforms
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
-from kdjax.progress import Progress, say
+from kdjax.progress import say
 from kdjax.train import Batch, Metrics, Objective, Purpose, Setting, State, hinton, make_optimizer, make_step, run_key
 
 EVALUATION_BATCH = 1000
@@ -58,6 +58,8 @@ def make_program(
 ) -> Program:
     """A block of `settings` runs as one single-device program, traced once.
 
+    With `config.devices` above 1 it is one big program instead, which divides each batch over so many devices.
+
     Args:
         model: the network.
         config: the recipe, closed over.
@@ -66,7 +68,8 @@ def make_program(
         objective: one loss per example.
     """
     steps_per_epoch = images // config.batch_size
-    step = make_step(model, config, steps_per_epoch, objective)
+    axis_name = "batch" if config.devices > 1 else None
+    step = make_step(model, config, steps_per_epoch, objective, axis_name)
     # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
     state_axes = State(0, 0, 0, None, 0, 0)  # type: ignore[arg-type]
     block_step = jax.vmap(step, in_axes=(state_axes, None, 0), out_axes=(state_axes, 0))
@@ -80,7 +83,6 @@ def make_program(
         stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], settings, axis=0), one)
         return stacked._replace(step=one.step)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
     def advance(
         state: State,
         sums: Metrics,
@@ -96,7 +98,9 @@ def make_program(
         def body(carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
             state, sums = carry
             epoch, step = state.step // steps_per_epoch, state.step % steps_per_epoch
-            rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size, config.batch_size)
+            share = config.batch_size // config.devices
+            mine = 0 if axis_name is None else jax.lax.axis_index(axis_name) * share
+            rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size + mine, share)
             key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step)
             images, labels, table = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set)
             state, metrics = block_step(state, Batch(images, labels, table, key), setting)
@@ -112,6 +116,14 @@ def make_program(
         params = state.params if state.averaged is None else state.averaged
         return evaluate(model, params, state.model_state, images)
 
+    if axis_name is None:
+        advance = jax.jit(advance, donate_argnums=(0, 1))
+    else:
+        # Every device holds all of the state and the images, and takes its share of each batch.
+        over, devices = [None] * 7, jax.local_devices()[: config.devices]
+        advance = jax.pmap(
+            advance, axis_name, in_axes=tuple(over), out_axes=None, axis_size=len(devices), devices=devices
+        )
     return Program(init, advance, logits, steps_per_epoch, settings)
 
 
@@ -240,18 +252,18 @@ def fit_with_checkpoints(
     setting: Setting,
     seed: int,
     epochs: int,
-    kept: checkpoints.Checkpoints,
-    progress: Progress,
+    kept: checkpoints.Checkpoints | None,
+    report: Callable[[int, str], None],
     monitor: Monitor | None = None,
-    done_before: int = 0,
 ) -> Fit:
-    """`fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and shows progress.
+    """`fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and tells how far it is.
 
     Args:
-        done_before: steps of other blocks already shown as done by `progress`.
+        kept: None: no checkpoints.
+        report: called with (step, note on the errors so far) after every chunk.
     """
     begun = start(program, seed, epochs)
-    found = kept.latest(begun, say)
+    found = None if kept is None else kept.latest(begun, say)
     if found is not None:
         begun = found._replace(history=History(*map(np.array, found.history)))
         say(f"goes on from step {int(begun.state.step)}")
@@ -259,10 +271,10 @@ def fit_with_checkpoints(
 
     def after_chunk(fit: Fit, step: int) -> None:
         nonlocal last_saved
-        if time.monotonic() - last_saved >= kept.seconds:
+        if kept is not None and time.monotonic() - last_saved >= kept.seconds:
             kept.save(step, fit)
             last_saved = time.monotonic()
-        progress.update(done_before + step, _note(fit, step // program.steps_per_epoch))
+        report(step, _note(fit, step // program.steps_per_epoch))
 
     return fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
 

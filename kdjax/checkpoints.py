@@ -11,15 +11,20 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax.config import CHECKPOINT_SECONDS
 from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Blocks on several devices save from threads of their own; what `_system_errors` changes is the process's."""
 
 
 def save(folder: Path, tree: Any) -> None:
@@ -29,7 +34,7 @@ def save(folder: Path, tree: Any) -> None:
         OSError: the disk is full, read-only or not ours to write on.
     """
     ocp = _orbax()
-    with whole_folder(folder) as temporary, _system_errors(folder):
+    with whole_folder(folder) as temporary, _ONE_AT_A_TIME, _system_errors(folder):
         write_whole(temporary / "structure.json", json.dumps(_structure(tree), indent=1))
         ocp.save(temporary.absolute() / "tree", tree)
 
@@ -58,7 +63,7 @@ def load(folder: Path, like: Any) -> Any:
     ]
     if wrong:
         raise Damaged(f"{folder} holds other parameters than expected: {wrong[0]}")
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jnp.zeros(()).device)  # the thread's default device
 
     def wanted(leaf: Any) -> Any:
         # A numpy array stays on the host: JAX would make its float64 a float32.

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ import tyro
 
 NUMERICS = 1
 """Raised whenever the golden one-step test changes: the same config then no longer means the same numbers."""
+
+Precision = Literal["float32", "bfloat16"]
 
 CHECKPOINT_SECONDS = 30.0
 """Seconds between checkpoints: what a kill can cost."""
@@ -72,8 +75,12 @@ def require_positive(name: str, value: float, unit: str = "") -> None:
 
 def default_data_dir() -> Path:
     """Where prepared data are kept: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("KDJAX_DATA_DIR") or Path(cache) / "kdjax" / "data")
+    return Path(os.environ.get("KDJAX_DATA_DIR") or cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """`kdjax` in the user's cache folder: what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
 
 
 def default_raw_dir() -> Path | None:
@@ -107,6 +114,36 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WhereConfig:
+    """Where blocks are trained. It changes no result."""
+
+    devices: int | None = None
+    """Train on so many of this machine's devices, a block on each at a time (default: all)."""
+    cluster: str | None = None
+    """Train on the workers of a Dask cluster: its scheduler's address, or local:N for N worker processes on this
+    machine, or local for one a device. Needs the extra `cluster`."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.devices is None or self.devices > 0,
+            f"--devices {self.devices} is not allowed: it is a number of devices, 1 or more",
+        )
+        if self.cluster is None:
+            return
+        require(self.devices is None, "--devices with --cluster is not allowed: a cluster's workers take one each")
+        require(
+            re.fullmatch(r"local(:[1-9]\d{0,3})?|[a-z]+://\S+|(?!local:)[^\s:/]+:\d{1,5}", self.cluster),
+            f"--cluster {self.cluster!r} is not allowed: give local, local:N, or a scheduler's address such as "
+            "tcp://10.0.0.1:8786",
+        )
+
+    def local_workers(self) -> float:
+        """Worker processes to start on this machine: 0 for none, inf for one a device."""
+        kind, _, count = (self.cluster or "").partition(":")
+        return 0 if kind != "local" else float(count or math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How one network is built and trained: everything a compiled program closes over, so equal configs share one."""
 
@@ -130,6 +167,10 @@ class TrainConfig:
     """Each image is shifted, at each step, by up to so many pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none."""
+    precision: Precision = "float32"
+    """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
+    devices: int = 1
+    """Each batch is divided over so many devices (pmap), for one big network; sums are then taken in another order."""
 
     def __post_init__(self) -> None:
         for width in self.hidden:
@@ -149,6 +190,11 @@ class TrainConfig:
             )
         require(0 <= self.average < 1, f"average {self.average:g} is not allowed: it lies in [0, 1)")
         require(0 <= self.max_norm < math.inf, f"max_norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more")
+        require(
+            self.devices > 0 and self.batch_size % self.devices == 0,
+            f"--teacher.devices {self.devices} is not allowed: it is 1 or more, and divides the {self.batch_size} "
+            "images of a batch",
+        )
         require(self.jitter >= 0, f"jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
 
 
@@ -174,6 +220,8 @@ class TeacherConfig:
     """Shift of each image at each step, up to so many pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of a moving average of the parameters; 0: none."""
+    devices: int = 1
+    """Divide each batch over so many devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = 0
     """Fixes initial weights, batch order, masks and jitter."""
 
@@ -190,6 +238,7 @@ class TeacherConfig:
             max_norm=self.max_norm,
             jitter=self.jitter,
             average=self.average,
+            devices=self.devices,
         )
 
 
@@ -217,6 +266,9 @@ class SweepConfig:
     """Images a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    precision: Precision = "float32"
+    """Operands of the students' matrix products: float32, or bfloat16, which is faster and rounds them to 8 bits.
+    Sums, parameters, optimizer and losses, and the teacher, are float32 in any case."""
     match_gradient_norm: float | None = None
     """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
     norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
@@ -237,6 +289,8 @@ class SweepConfig:
     """Only say what would run: blocks, runs, minutes, memory, disk."""
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
     """Which images."""
+    where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
+    """Where students are trained."""
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     """The teacher's recipe."""
 
@@ -284,6 +338,7 @@ class SweepConfig:
             epochs=default_epochs if self.epochs is None else self.epochs,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
+            precision=self.precision,
         )
 
 

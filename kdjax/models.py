@@ -1,5 +1,6 @@
 """Networks behind `init` and `apply`; the only room that knows flax."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class InputDense(nn.Module):
     """
 
     features: int
+    product: Callable[..., Array] = jax.lax.dot_general
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
@@ -46,7 +48,7 @@ class InputDense(nn.Module):
             "kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1])
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return jax.lax.dot_general(inputs, kernel, (((1,), (1,)), ((), ()))) + bias[None]
+        return self.product(inputs, kernel, (((1,), (1,)), ((), ()))) + bias[None]
 
 
 class Mlp(nn.Module):
@@ -56,6 +58,8 @@ class Mlp(nn.Module):
     num_classes: int
     input_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    product: Callable[..., Array] = jax.lax.dot_general
+    """Of units and weights."""
 
     @nn.compact
     def __call__(
@@ -72,13 +76,50 @@ class Mlp(nn.Module):
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
             name = f"dense_{layer}"
             units = (
-                nn.Dense(width, kernel_init=nn.initializers.he_normal(), name=name)(units)
+                nn.Dense(width, kernel_init=nn.initializers.he_normal(), dot_general=self.product, name=name)(units)
                 if layer
-                else InputDense(width, name=name)(units)
+                else InputDense(width, self.product, name=name)(units)
             )
             if layer < len(self.hidden):
                 units = nn.relu(units)
         return units
+
+
+def bfloat16_product(
+    units: Float[Array, "batch inputs"], kernel: Float[Array, "inputs outputs"], dimension_numbers: Any, **_: Any
+) -> Float[Array, "batch outputs"]:
+    """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
+
+    The products of its gradient are of such operands too.
+    """
+    (_, (axis,)), _ = dimension_numbers
+    return _rounded_product(units, kernel, axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rounded_product(units: Array, kernel: Array, axis: int) -> Array:
+    return _rounded_product_forward(units, kernel, axis)[0]
+
+
+def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Array, tuple[Array, Array]]:
+    rounded = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return _float32_sums(*rounded, 1, axis), rounded
+
+
+def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    units, kernel = rounded
+    gradient = gradient.astype(jnp.bfloat16)
+    of_kernel = _float32_sums(units, gradient, 0, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
+    return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
+
+
+_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
+    return jax.lax.dot_general(
+        left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32
+    )
 
 
 def dropout(
@@ -108,7 +149,8 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
         input_shape: (height, width, channels) of an image.
         num_classes: number of logits.
     """
-    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout)
+    product = bfloat16_product if config.precision == "bfloat16" else jax.lax.dot_general
+    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, product)
 
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}

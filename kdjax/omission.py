@@ -5,16 +5,16 @@ two altered teachers test that it is this, and nothing else, from which a studen
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdjax import datasets, records, students
-from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, require
+from kdjax import datasets, records, workers
+from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, WhereConfig, require
 from kdjax.datasets import Dataset, Split
-from kdjax.progress import Progress, say
 from kdjax.students import Block, Lesson, Run
 
 Kind = Literal["plain", "permuted", "mean_logit", "with_pool"]
@@ -40,11 +40,6 @@ class Study(NamedTuple):
     images: int
     """In the transfer set."""
     block: Block
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
-        return self.block.config.epochs * (self.images // self.block.config.batch_size)
 
 
 def places(student: Student, omitted: tuple[int, ...], num_classes: int) -> list[Place]:
@@ -104,7 +99,11 @@ def plan(
 
 
 def train(
-    studies: Sequence[Study], taught: Lesson, record: records.RunDirectory, seconds: float = CHECKPOINT_SECONDS
+    studies: Sequence[Study],
+    taught: Lesson,
+    record: records.RunDirectory,
+    where: WhereConfig,
+    seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Trains every block that the run directory does not hold yet, or goes on with it.
 
@@ -112,19 +111,14 @@ def train(
         studies: from `plan`.
         taught: the whole dataset with its teacher's logits; its hold-out is the pool.
         record: where the blocks are kept.
+        where: devices, or a cluster.
         seconds: time between checkpoints.
     """
-    finished = [record.finished(study.block.name) is not None for study in studies]
-    if any(finished):
-        say(f"{sum(finished)} of {len(finished)} blocks are there already")
-    steps = [study.steps for study in studies]
-    with Progress("students", sum(steps)) as progress:
-        progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
-        for index, study in enumerate(studies):
-            if not finished[index]:
-                mine = transfer_set(taught, study.kind, study.omitted, study.block.seed)
-                done = sum(steps[:index])
-                students.train_block(study.block, mine, students.on_device(mine), record, progress, done, seconds)
+    jobs = []
+    for study in studies:
+        shown = functools.partial(transfer_set, kind=study.kind, omitted=study.omitted, seed=study.block.seed)
+        jobs.append(workers.Job(study.block, study.images, shown))
+    workers.train(jobs, taught, record, where, seconds)
 
 
 def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int) -> Lesson:

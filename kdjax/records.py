@@ -16,6 +16,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +136,20 @@ class RunDirectory:
         rows: list[dict[str, Any]],
         history: list[dict[str, Any]],
         logits: dict[str, np.ndarray],
-        save_params: Any,
+        save_params: Callable[[Path], None],
+        seconds: float,
     ) -> None:
-        """Writes a finished block whole: rows, history, logits, and what `save_params(folder)` writes."""
+        """Writes a finished block whole: rows, history, logits, and what `save_params(folder)` writes.
+
+        Its checkpoints are then removed, and the seconds it took are noted.
+        """
         with whole_folder(self.folder / "blocks" / block) as folder:
             write_json(folder / "rows.json", rows)
             write_json(folder / "history.json", history)
             write_arrays(folder / "logits.npz", **logits)
             save_params(folder / "parameters")
+        _remove(self.checkpoints(block))
+        self.add_timing(block, seconds)
 
     def write_tables(self) -> Any:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole; returns the rows.

@@ -1,18 +1,19 @@
 """Students: one block trained on a lesson, judged and kept. A block is one seed × K settings of one architecture."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from kdjax import blocks, checkpoints, metrics, models, records, teachers
+from kdjax import blocks, metrics, models, teachers
 from kdjax.blocks import Monitor, TransferSet
-from kdjax.config import CHECKPOINT_SECONDS, TrainConfig
+from kdjax.checkpoints import Checkpoints
+from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
-from kdjax.progress import Progress
 from kdjax.teachers import Teacher
 from kdjax.train import Objective, Setting, hinton, matched
 
@@ -56,6 +57,21 @@ class Lesson(NamedTuple):
     test_logits: Float[np.ndarray, "test classes"]
 
 
+class Outcome(NamedTuple):
+    """A finished block, on the host: all that is kept of it."""
+
+    rows: list[dict[str, Any]]
+    """One a run, as in `results.csv`."""
+    history: list[dict[str, Any]]
+    """One a run and epoch, as in `history.jsonl`."""
+    logits: dict[str, Float[np.ndarray, "runs images classes"]]
+    """Of the test images, and of the hold-out where there is one."""
+    params: Any
+    """Final parameters of all settings, numpy."""
+    seconds: float
+    """That the training and judging took, since it was last gone on with."""
+
+
 def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
     """Asks the teacher, or the ensemble, about every image of the dataset."""
     tables = []
@@ -91,12 +107,18 @@ def train_block(
     block: Block,
     taught: Lesson,
     transfer_set: TransferSet,
-    record: records.RunDirectory,
-    progress: Progress,
-    done: int,
-    seconds: float = CHECKPOINT_SECONDS,
-) -> list[dict[str, Any]]:
-    """Trains a block (or goes on with it), judges its runs, and keeps it in the run directory; returns its rows."""
+    kept: Checkpoints | None,
+    report: Callable[[int, str], None],
+) -> Outcome:
+    """Trains a block (or goes on with it) and judges its runs: a function of block and lesson, wherever it runs.
+
+    Args:
+        block: what to train.
+        taught: the lesson on which it is judged; its training set is the transfer set.
+        transfer_set: the same on the device.
+        kept: checkpoints to write and to go on from; None: none.
+        report: called with (step, note) after every chunk.
+    """
     dataset = taught.dataset
     begin = time.perf_counter()
     shape = dataset.train.images.shape[1:]
@@ -105,9 +127,8 @@ def train_block(
     )
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
-    kept = checkpoints.Checkpoints(record.checkpoints(block.name), seconds)
     trained = blocks.fit_with_checkpoints(
-        program, transfer_set, setting(block), block.seed, block.config.epochs, kept, progress, monitor, done
+        program, transfer_set, setting(block), block.seed, block.config.epochs, kept, report, monitor
     )
     starts = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
     splits = {"test": (dataset.test, taught.test_logits), "transfer": (dataset.train, taught.train_logits)}
@@ -137,10 +158,8 @@ def train_block(
         rows.append(row)
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
     kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
-    record.finish(block.name, rows, history, kept_logits, lambda folder: checkpoints.save(folder, trained.state.params))
-    kept.clear()
-    record.add_timing(block.name, time.perf_counter() - begin)
-    return rows
+    params = jax.tree.map(np.asarray, trained.state.params)
+    return Outcome(rows, history, kept_logits, params, time.perf_counter() - begin)
 
 
 def _named(run: Run) -> dict[str, Any]:

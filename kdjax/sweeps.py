@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import datasets, metrics, models, records, teachers
-from kdjax.blocks import TransferSet
+from kdjax import datasets, metrics, models, records, teachers, workers
 from kdjax.config import NUMERICS, SweepConfig, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import lock
-from kdjax.progress import Progress, clock, say
-from kdjax.students import Block, Lesson, Run, block_flops, lesson, on_device, train_block
+from kdjax.progress import clock, say
+from kdjax.students import Block, Lesson, Run, block_flops, lesson
 from kdjax.surroundings import surroundings
 from kdjax.teachers import Teacher
 
@@ -80,6 +79,7 @@ class Sweep(NamedTuple):
 
 def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
+    workers.check(config.where, config.teacher.devices)
     dataset = datasets.load(config.data)
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
     count = len(dataset.train.images)
@@ -102,7 +102,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     ]
     planned = plan(config, EPOCHS.get(dataset.name, 20))
     # Where things are kept, and what is named by its fingerprint below, does not fix a result.
-    elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from"}
+    elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from", "where"}
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
@@ -144,10 +144,10 @@ def run(sweep: Sweep) -> Path:
             {**surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
         )
         _keep_test_images(record, taught)
-        transfer_set = on_device(taught)
-        rates, planned = config.rates(), sweep.blocks
+        rates, planned, images = config.rates(), sweep.blocks, len(dataset.train.images)
         for extension in range(MOST_EXTENSIONS + 1):
-            _train(planned, taught, transfer_set, record, config.checkpoint_seconds)
+            jobs = [workers.Job(block, images, workers.everything) for block in planned]
+            workers.train(jobs, taught, record, config.where, config.checkpoint_seconds)
             more = wider(record.write_tables(), rates)
             if more and extension == MOST_EXTENSIONS:
                 say("the best learning rate still lies at an edge of the grid: ask for other --learning-rates")
@@ -180,22 +180,6 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     below = [ordered[0] ** 2 / ordered[1]] if min(chosen) <= ordered[0] * 1.000001 else []
     above = [ordered[-1] ** 2 / ordered[-2]] if max(chosen) >= ordered[-1] * 0.999999 else []
     return tuple(float(f"{rate:.6g}") for rate in below + above)
-
-
-def _train(
-    planned: Sequence[Block], taught: Lesson, transfer_set: TransferSet, record: records.RunDirectory, seconds: float
-) -> None:
-    """Trains each block that is not there yet."""
-    finished = [record.finished(block.name) is not None for block in planned]
-    if any(finished):
-        say(f"{sum(finished)} of {len(finished)} blocks are there already")
-    images = len(taught.dataset.train.images)
-    steps = [block.config.epochs * (images // block.config.batch_size) for block in planned]
-    with Progress("students", sum(steps)) as progress:
-        progress.start_at(sum(step for step, there in zip(steps, finished, strict=True) if there))
-        for index, block in enumerate(planned):
-            if not finished[index]:
-                train_block(block, taught, transfer_set, record, progress, sum(steps[:index]), seconds)
 
 
 def forecast(sweep: Sweep) -> str:

@@ -51,8 +51,11 @@ def ensemble_logits(
 
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
     """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, `NUMERICS`."""
+    # Fields that came later enter only where they are used: teachers trained before them are found still.
+    later = {"precision": "float32", "devices": 1}
+    recipe = {name: value for name, value in dataclasses.asdict(config).items() if later.get(name) != value}
     facts = {
-        "config": config,
+        "config": recipe,
         "learning_rate": learning_rate,
         "seed": seed,
         "data": dataset.fingerprint,
@@ -155,7 +158,8 @@ def _find_or_train(
     transfer_set = blocks.TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(blank))
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
-        trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, progress)
+        report = progress.update
+        trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
     test_logits = np.asarray(program.logits(trained.state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(trained.state.failed_at[0])

@@ -29,6 +29,7 @@ def tiny(root: Path, *more: str) -> list[str]:
         *("--out", str(root / "runs"), "--data-dir", str(root / "data"), "--name", "run", "--train-images", "500"),
         *("--widths", str(WIDTH), "--epochs", str(EPOCHS), "--batch-size", "50", "--temperatures", "1", "4", "inf"),
         *("--teacher.widths", "32", "--teacher.epochs", "8", "--teacher.batch-size", "50", "--seeds", "2"),
+        *(() if {"--devices", "--cluster"} & set(more) else ("--devices", "1")),  # each device compiles
         *("--checkpoint-seconds", "0", "--dataset", "mnist5k", *more),
     ]
 

@@ -1,7 +1,7 @@
 """A small omission run on the bundled digits, for the tests of the experiment and of its figures."""
 
 from experiments.omit_digit import OmitConfig, PoolConfig
-from kdjax.config import TeacherConfig
+from kdjax.config import TeacherConfig, WhereConfig
 
 
 def config(folder, **options) -> OmitConfig:
@@ -16,4 +16,13 @@ def config(folder, **options) -> OmitConfig:
         widths=(32,), epochs=4, batch_size=50, jitter=0
     )  # all classes are as many: blocks share programs
     defaults = {"width": 12, "seeds": 2, "epochs": 2, "batch_size": 250, "learning_rate": 1e-2}
-    return OmitConfig(**{**defaults, "out": folder / "runs", "data": data, "teacher": teacher, **options})
+    return OmitConfig(
+        **{
+            **defaults,
+            "where": WhereConfig(devices=1),
+            "out": folder / "runs",
+            "data": data,
+            "teacher": teacher,
+            **options,
+        }
+    )

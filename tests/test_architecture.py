@@ -19,8 +19,9 @@ ALLOWED = {
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
     "students": BELOW | LEAVES | {"train", "blocks", "teachers"},
-    "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students"},
-    "omission": BELOW | {"datasets", "records", "students"},
+    "workers": BELOW | {"blocks", "checkpoints", "records", "students"},
+    "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
+    "omission": BELOW | {"datasets", "records", "students", "workers"},
     **{leaf: BELOW for leaf in LEAVES},
 }
 

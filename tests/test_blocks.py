@@ -162,9 +162,23 @@ def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "CHUNK_SECONDS", 0.0)
     program = small.program(hidden_dropout=0.5, jitter=1, average=0.9)
     kept = checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
-    arguments = (program, small.transfer_set(), small.settings(), 5, 2, kept, Progress("block", 8))
+    arguments = (program, small.transfer_set(), small.settings(), 5, 2, kept, Progress("block", 8).update)
     whole = blocks.fit_with_checkpoints(*arguments)
     assert len(list((tmp_path / "block").iterdir())) == 2  # the last two are kept
     for folder in sorted((tmp_path / "block").iterdir())[1:]:
         (folder / "MANIFEST.json").write_text("{}")  # damage the last one: the one before it serves
     same(blocks.fit_with_checkpoints(*arguments), whole)
+
+
+def test_one_big_network_over_several_devices():
+    options = {"hidden_dropout": 0.5, "jitter": 1, "max_norm": 2.0, "average": 0.9, "epochs": 3}
+    alone, divided = (small.program(1, **options, devices=devices) for devices in (1, 4))
+    one = small.settings((4.0,), soft_weights=(0.5,))
+    single, several = (small.train(program, one, 3, 3) for program in (alone, divided))
+    assert int(several.state.step) == int(single.state.step) == 12
+    flat, other = (
+        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(fit.state.params)]) for fit in (single, several)
+    )
+    assert np.linalg.norm(flat - other) <= 1e-5 * np.linalg.norm(flat)
+    assert np.abs(flat - np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(alone.init(3).params)])).max() > 1e-3
+    np.testing.assert_allclose(several.history.loss, single.history.loss, rtol=1e-5)

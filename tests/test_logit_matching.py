@@ -11,7 +11,7 @@ import pytest
 from analysis import logit_matching, logit_matching_claims, logit_matching_pair, logit_matching_training
 from analysis.logit_matching_table import Numbers, Row
 from kdjax import cli, sweeps
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
 
 PROG = logit_matching.PROG
 
@@ -34,6 +34,7 @@ def swept(tmp_path_factory):
                 name="small",
                 data=data,
                 teacher=TeacherConfig(widths=(16, 12), epochs=5, batch_size=50),
+                where=WhereConfig(devices=1),
             )
         )
     )

@@ -95,3 +95,39 @@ def test_operations_of_a_step_match_the_compilers_count():
     images = jnp.zeros((128, 28, 28, 1))
     counted = jax.jit(jax.grad(loss)).lower(params, images).compile().cost_analysis()["flops"]
     assert models.step_flops(model, config.hidden, 128) == pytest.approx(counted, rel=0.02)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_bfloat16_products_sum_rounded_operands_in_float32(axis):
+    keys = jax.random.split(jax.random.key(0), 3)
+    units, kernel, upstream = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(keys, ((6, 400), (400, 5) if axis == 0 else (5, 400), (6, 5)), strict=True)
+    )
+    product, pullback = jax.vjp(
+        lambda *both: models.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
+    )
+    exact_units, exact_kernel, exact_upstream = (
+        np.asarray(array.astype(jnp.bfloat16), np.float64) for array in (units, kernel, upstream)
+    )
+    matrix = exact_kernel if axis == 0 else exact_kernel.T
+    np.testing.assert_allclose(product, exact_units @ matrix, rtol=1e-5, atol=1e-4)
+    of_units, of_kernel = pullback(upstream)
+    np.testing.assert_allclose(of_units, exact_upstream @ matrix.T, rtol=1e-5, atol=1e-4)
+    expected = exact_units.T @ exact_upstream
+    np.testing.assert_allclose(of_kernel, expected if axis == 0 else expected.T, rtol=1e-5, atol=1e-4)
+    assert all(array.dtype == jnp.float32 for array in (product, of_units, of_kernel))
+    assert (
+        np.abs(product - np.asarray(units) @ (np.asarray(kernel) if axis == 0 else np.asarray(kernel).T)).max() > 1e-3
+    )
+
+
+def test_a_network_of_bfloat16_products_keeps_float32_weights():
+    exact, rounded = build(), build(precision="bfloat16")
+    params, _ = rounded.init(jax.random.key(0))
+    same = jax.tree.map(np.array_equal, params, exact.init(jax.random.key(0))[0])
+    assert jax.tree.all(same) and all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    images = jax.random.uniform(jax.random.key(1), (6, *SHAPE))
+    logits = [model.apply(params, {}, images, False)[0] for model in (exact, rounded)]
+    assert logits[1].dtype == jnp.float32
+    assert 0 < np.abs(logits[0] - logits[1]).max() < 0.1

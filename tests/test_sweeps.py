@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kdjax import metrics, records, students, sweeps
-from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig
+from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig, WhereConfig
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 
@@ -19,7 +19,8 @@ def config(tmp_path, **options):
         dataset="mnist5k", raw_dir=None, data_dir=tmp_path / "data", train_images=300, holdout=options.pop("holdout", 0)
     )
     defaults = {"temperatures": (1.0, 4.0, math.inf), "widths": (12,), "seeds": 2, "epochs": 2, "batch_size": 50}
-    return SweepConfig(**{**defaults, "out": tmp_path / "runs", "teacher": TEACHER, "data": data, **options})
+    groups = {"teacher": TEACHER, "data": data, "where": WhereConfig(devices=1)}
+    return SweepConfig(**{**defaults, **groups, "out": tmp_path / "runs", **options})
 
 
 @pytest.fixture(scope="module")
