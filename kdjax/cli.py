@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from kdjax.compiled import programs_kept
 from kdjax.config import BadInput
 
 Config = TypeVar("Config")
@@ -39,7 +40,7 @@ def run(
     # With --fresh, the same command would throw away what it is to go on with.
     again = [prog, *(shlex.quote(argument) for argument in arguments if argument != "--fresh")]
     how_to_go_on = f"to go on, give the same command again: {' '.join(again)}"
-    with _signals(how_to_go_on):
+    with _signals(how_to_go_on), programs_kept():
         try:
             _open_streams()
             try:

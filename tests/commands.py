@@ -64,10 +64,14 @@ def call_sweep(root: Path, *more: str) -> tuple[int, str]:
 
 def start(arguments: Sequence[str], module: str = "experiments.temperature_sweep", **options: Any) -> subprocess.Popen:
     """The command as a process of its own, its standard error to be read."""
-    # JAX does not write its cache of compiled programs whole: a process that may be killed keeps away from it.
+    # Compiled programs are kept as a user's are, apart from those of this process: a kill may damage them.
     apart = ("KDJAX_", "JAX_COMPILATION_CACHE_DIR")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(apart)}
-    environment |= {"PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(ROOT / ".pytest_cache" / "user"),
+        **options.pop("env", {}),
+    }
     defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
     return subprocess.Popen([sys.executable, "-m", module, *arguments], **{**defaults, **options})
 

@@ -13,7 +13,8 @@ ALLOWED = {
     "config": set(),
     "files": {"config"},
     "progress": set(),
-    "cli": BELOW,
+    "compiled": BELOW,
+    "cli": BELOW | {"compiled"},
     "command": BELOW | {"cli", "datasets"},
     "train": BELOW | {"losses", "models", "transforms", "metrics"},
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
@@ -57,9 +58,9 @@ def test_analysis_does_not_import_experiments(path):
     assert not {name for name in imported(path) if name.split(".")[0] == "experiments"}
 
 
-@pytest.mark.parametrize("name", ["config", "cli", "files"])
+@pytest.mark.parametrize("name", ["config", "cli", "files", "compiled"])
 def test_quick_rooms_do_not_import_jax(name):
-    # `--help` is quick only as long as these three know nothing of JAX.
+    # `--help` is quick only as long as these know nothing of JAX.
     assert not {
         found for found in imported(ROOT / "kdjax" / f"{name}.py") if found.split(".")[0] in ("jax", "flax", "optax")
     }

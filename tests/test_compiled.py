@@ -1,0 +1,78 @@
+"""Compiled programs are found again by the next process; damaged or unwritable ones cost time and nothing else."""
+
+import os
+
+import pytest
+
+from kdjax import compiled
+from tests import commands
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The cache and results of a first run."""
+    root = tmp_path_factory.mktemp("first")
+    code, said = run(root, root / "cache")
+    assert code == 0, said
+    return root / "cache", commands.outcome(root)
+
+
+def run(root, cache, **environment):
+    arguments = commands.tiny(root, "--seeds", "1")
+    return commands.finish(commands.start(arguments, env={"XDG_CACHE_HOME": str(cache), **environment}))
+
+
+def entries(cache):
+    return sorted(cache.glob("kdjax/compiled/*/*-cache"))
+
+
+def test_the_second_start_compiles_nothing_and_finds_the_same(first, tmp_path):
+    cache, expected = first
+    before = {path: path.stat().st_mtime_ns for path in entries(cache)}
+    assert any("jit_advance" in path.name for path in before)
+    code, said = run(tmp_path, cache)
+    assert code == 0 and "is damaged:" not in said, said
+    assert {path: path.stat().st_mtime_ns for path in entries(cache)} == before
+    assert commands.outcome(tmp_path) == expected
+
+
+def test_damaged_entries_are_said_and_replaced(first, tmp_path):
+    cache, expected = first
+    for path in entries(cache):
+        os.truncate(path, path.stat().st_size // 2)
+    code, said = run(tmp_path, cache)
+    assert code == 0 and "Warning" not in said and "Traceback" not in said, said
+    assert "is damaged: all are compiled anew" in said
+    assert commands.outcome(tmp_path) == expected
+    code, said = run(tmp_path / "again", cache)
+    assert code == 0 and "is damaged:" not in said, said
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(first, tmp_path):
+    (tmp_path / "file").touch()
+    code, said = run(tmp_path, tmp_path / "file")
+    assert code == 0 and "Warning" not in said and "Traceback" not in said, said
+    assert said.count("cannot be written: compiled programs are not kept") == 1, said
+    assert commands.outcome(tmp_path) == first[1]
+
+
+def test_a_folder_of_the_users_own_is_left_to_jax(monkeypatch):
+    for named in ("", "/somewhere"):
+        monkeypatch.setenv(compiled.VARIABLE, named)
+        with compiled.programs_kept():
+            assert os.environ[compiled.VARIABLE] == named
+
+
+def test_a_cache_that_has_grown_too_large_is_emptied(tmp_path, monkeypatch):
+    monkeypatch.delenv(compiled.VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "LARGEST", 10)
+    with compiled.programs_kept():
+        folder = os.environ[compiled.VARIABLE]
+    assert compiled.VARIABLE not in os.environ
+    os.makedirs(folder)
+    for size, left in ((9, 1), (11, 0)):
+        with open(f"{folder}/x-cache", "wb") as file:
+            file.write(b"x" * size)
+        with compiled.programs_kept():
+            assert len(os.listdir(folder)) == left
