@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def figure(width: float, height: float) -> Figure:
 def title(figure: Figure, what: str, where: str) -> None:
     """What is seen, and below it on which data, wrapped to the figure's width."""
     columns = int(figure.get_figwidth() * 13)
-    lines = [line for text in (what, where) for line in textwrap.wrap(text, columns)]
+    unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, where)]  # "T = 20" stays together
+    lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
     figure.suptitle("\n".join(lines), fontsize=10, x=0.02, ha="left")
 
 

@@ -1,27 +1,42 @@
 """How near to the machine's limit does training run? `python -m experiments.throughput`
 
 Times training steps of real blocks on random images, and a bare float32 product (256 × width × width) in turn with
-them in the same process, since a shared machine's speed drifts: what counts is the share of the one in the other.
+them in the same process, since a shared machine's speed drifts: what counts is the share of the one in the other. With
+`--scaling`, the seconds of whole trainings against the number of blocks and of images. About a minute on two cores;
+`--scaling` takes four more, and `--against torch` two.
 """
 
 import dataclasses
+import hashlib
+import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from kdjax import cli
-from kdjax.config import TeacherConfig, TrainConfig, require
+from kdjax.config import Precision, TeacherConfig, TrainConfig, canonical_json, require
 
 PROG = "python -m experiments.throughput"
+BLOCKS = 1, 2, 4, 8, 16
+IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
+"""Whole trainings that `--scaling` times."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ThroughputConfig:
     """Measures training speed, beside a bare matrix product in the same process."""
 
-    cases: tuple[str, ...] = ("teacher", "8x800", "8x300", "32x30")
+    cases: tuple[str, ...] = ("teacher", "1x800", "8x800", "8x300", "32x30")
     """What to measure: teacher, or KxW for a block of K students with two hidden layers of W units."""
+    precisions: tuple[Precision, ...] = ("float32",)
+    """Operands of the students' products; the bare product is float32 in any case."""
+    against: Literal["torch"] | None = None
+    """Also train single students of the same widths in PyTorch, one after another, written as tutorials do and tuned
+    (needs the extra `bench`)."""
+    scaling: bool = False
+    """Also time whole trainings of 8x300 for 1 to 16 blocks, and for 4,000 to 60,000 images."""
     images: int = 60_000
     """Size of the (random) training set, in images."""
     batch_size: int = 256
@@ -30,6 +45,10 @@ class ThroughputConfig:
     """Times each case is measured, in turn with the bare product."""
     seconds: float = 1.0
     """Length of one measurement."""
+    out: Path = Path("runs")
+    """The measurements are kept in OUT/throughput/NAME, a new one of the same config in the place of the old."""
+    name: str | None = None
+    """Name of that folder (default: a hash of the config)."""
 
     def __post_init__(self) -> None:
         require(self.cases, "--cases is empty: give teacher, or KxW such as 8x800")
@@ -38,43 +57,76 @@ class ThroughputConfig:
                 case == "teacher" or (re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case)),
                 f"--cases {case} is unknown: give teacher, or KxW such as 8x800",
             )
+        require(self.precisions, "--precisions is empty: give float32, bfloat16 or both")
         batch = max(self.batch_size, TeacherConfig().batch_size if "teacher" in self.cases else 1)
         require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is 1 image or more")
         require(batch <= self.images <= 1_000_000, f"--images {self.images} is not allowed: {batch} to 1,000,000 here")
+        require(
+            not self.scaling or self.batch_size <= IMAGES[0],
+            f"--batch-size {self.batch_size} is not allowed with --scaling: at most {IMAGES[0]}",
+        )
         require(0 < self.rounds <= 1000, f"--rounds {self.rounds} is not allowed: it is 1 to 1,000")
         require(0 < self.seconds <= 60, f"--seconds {self.seconds:g} is not allowed: it is above 0, and at most 60")
+        require(
+            self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
+            f"--name {self.name!r} is not allowed: it is the name of one folder",
+        )
 
 
 class Speed(NamedTuple):
-    """One case, measured."""
+    """One case, measured: medians over the rounds."""
 
     case: str
+    precision: str
     step_ms: float
-    """Median over the rounds."""
-    rate: float
-    """Floating-point operations a second, of the products alone."""
+    images_runs_per_second: float
+    """Images × runs a second."""
+    gflops: float
+    """10⁹ floating-point operations a second, of the products alone, by formula."""
     share: float
-    """Median over the rounds of rate / rate of the bare product just before and after."""
+    """Of the bare float32 product just before and after."""
     epoch_seconds: float
-    """A student's (or the teacher's) epoch."""
+    """Of one student, or of the teacher."""
+    compiler_count: float
+    """What XLA's cost analysis counts in a step, over the formula."""
+    peak_mib: float
+    """Memory of the compiled step with its arguments, by XLA's own account."""
     compile_seconds: float
+    torch_idiomatic: float | None = None
+    """Seconds of an epoch of one student in PyTorch over `epoch_seconds`."""
+    torch_tuned: float | None = None
 
 
 def main(config: ThroughputConfig) -> None:
-    """Measures every case and prints the table."""
-    print(f"{'case':>8} {'ms/step':>9} {'GFLOP/s':>9} {'share':>6} {'s/epoch':>9} {'compile s':>9}")
+    """Measures every case; writes and prints the table, and draws it."""
+    from analysis import plot_throughput
+    from kdjax import records
+    from kdjax.progress import say
+    from kdjax.surroundings import surroundings
+
+    peers = _peers() if config.against else {}
+    name = config.name or hashlib.sha256(canonical_json(config).encode()).hexdigest()[:10]
+    folder = config.out / "throughput" / name
+    records.make_folder(folder)
+    speeds = []
+    print(plot_throughput.header(), flush=True)
     for case in config.cases:
-        speed = measure(case, config)
-        print(
-            f"{speed.case:>8} {speed.step_ms:9.2f} {speed.rate / 1e9:9.1f} {speed.share:6.2f} "
-            f"{speed.epoch_seconds:9.4f} {speed.compile_seconds:9.1f}",
-            flush=True,
-        )
-    print("share: of a bare float32 product, 256 x width x width; s/epoch: of one network")
+        for precision in config.precisions if case != "teacher" else config.precisions[:1]:
+            speeds.append(measure(case, "float32" if case == "teacher" else precision, config, peers))
+            print(plot_throughput.line(speeds[-1]._asdict()), flush=True)
+    found = {
+        "config": config,
+        "surroundings": surroundings(),
+        "cases": [speed._asdict() for speed in speeds],
+        "scaling": scaling(config) if config.scaling else None,
+    }
+    records.write_json(folder / "throughput.json", json.loads(canonical_json(found)))
+    figures = plot_throughput.draw(folder)
+    say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 
 
-def measure(case: str, config: ThroughputConfig) -> Speed:
-    """Times one case in turn with the bare product."""
+def measure(case: str, precision: Precision, config: ThroughputConfig, peers: dict[str, Any]) -> Speed:
+    """Times one case in turn with the bare product, and with the peers where there are any."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -82,26 +134,22 @@ def measure(case: str, config: ThroughputConfig) -> Speed:
     from kdjax import blocks, models
     from kdjax.train import Setting
 
-    recipe, settings = _recipe(case, config)
-    random = np.random.default_rng(0)
-    transfer_set = blocks.TransferSet(
-        jnp.asarray(random.integers(0, 256, (config.images, 28, 28, 1)).astype(np.uint8)),
-        jnp.asarray(random.integers(0, 10, config.images).astype(np.int32)),
-        jnp.asarray(random.normal(0, 5, (config.images, 10)).astype(np.float32)),
-    )
+    recipe, settings = _recipe(case, precision, config)
+    transfer_set = _random_images(config.images)
     setting = Setting(*(jnp.full(settings, value) for value in (4.0, 0.0 if case == "teacher" else 1.0, 1e-3)))
     program = blocks.program_for(recipe, (28, 28, 1), 10, config.images, settings)
     order = blocks.epoch_order(0, 0, config.images)
     state, sums, _ = blocks.start(program, 0, 1)
+    begin = time.perf_counter()
+    compiled = program.advance.lower(state, sums, transfer_set, setting, 0, order, 1).compile()  # type: ignore[attr-defined]
+    compile_seconds = time.perf_counter() - begin
 
     def steps(count: int) -> Any:
         nonlocal state, sums
-        state, sums = program.advance(state, sums, transfer_set, setting, 0, order, count)
+        state, sums = compiled(state, sums, transfer_set, setting, 0, order, count)
         return sums
 
-    begin = time.perf_counter()
     jax.block_until_ready(steps(1))
-    compile_seconds = time.perf_counter() - begin
     width = recipe.hidden[0]
     left, right, product = jnp.ones((256, width)), jnp.ones((width, width)), jax.jit(jnp.matmul)
 
@@ -111,24 +159,103 @@ def measure(case: str, config: ThroughputConfig) -> Speed:
         return result
 
     model = models.mlp(recipe, (28, 28, 1), 10)
-    step_operations = settings * models.step_flops(model, recipe.hidden, recipe.batch_size)
+    operations = settings * models.step_flops(model, recipe.hidden, recipe.batch_size)
     bare_operations = 2.0 * 256 * width * width
-    timings = []
+    steps_per_epoch = config.images // recipe.batch_size
+    timings, ratios = [], []
     for _ in range(config.rounds):
         before = _seconds_each(products, config.seconds / 4)
         step = _seconds_each(steps, config.seconds)
         after = _seconds_each(products, config.seconds / 4)
-        timings.append((step, (step_operations / step) / (bare_operations / ((before + after) / 2))))
+        timings.append((step, (operations / step) / (bare_operations / ((before + after) / 2))))
+        if peers and case != "teacher":
+            own = step * steps_per_epoch / settings
+            theirs = [peer(width, recipe.batch_size, transfer_set, config.seconds) for peer in peers.values()]
+            ratios.append([seconds * steps_per_epoch / own for seconds in theirs])
     seconds, share = np.median(np.array(timings), axis=0)
-    epoch = seconds * program.steps_per_epoch / settings
-    return Speed(case, 1e3 * seconds, step_operations / seconds, share, epoch, compile_seconds)
+    memory = compiled.memory_analysis()
+    peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return Speed(
+        case,
+        precision,
+        1e3 * float(seconds),
+        settings * recipe.batch_size / float(seconds),
+        operations / float(seconds) / 1e9,
+        float(share),
+        float(seconds) * steps_per_epoch / settings,
+        float(compiled.cost_analysis()["flops"]) / operations,
+        (peak - memory.alias_size_in_bytes) / 2**20,
+        compile_seconds,
+        *(map(float, np.median(np.array(ratios), axis=0)) if ratios else ()),
+    )
 
 
-def _recipe(case: str, config: ThroughputConfig) -> tuple[TrainConfig, int]:
+def scaling(config: ThroughputConfig) -> dict[str, Any]:
+    """Seconds of whole trainings (one epoch a block of 8x300, compiled before): by blocks, and by images.
+
+    Returns:
+        `blocks` and `images`: lists of [number, seconds], the fastest of three; blocks at 8,000 images each, images in
+        one block of four epochs.
+    """
+    import jax.numpy as jnp
+    from rich.console import Console
+
+    from kdjax import blocks
+    from kdjax.train import Setting
+
+    recipe, settings = _recipe("8x300", "float32", config)
+    setting = Setting(*(jnp.full(settings, value) for value in (4.0, 1.0, 1e-3)))
+
+    def seconds(count: int, images: int, epochs: int) -> float:
+        transfer_set = _random_images(images)
+        program = blocks.program_for(recipe, (28, 28, 1), 10, images, settings)
+
+        def train(blocks_to_train: int, epochs: int) -> float:
+            begin = time.perf_counter()
+            for seed in range(blocks_to_train):
+                blocks.fit(program, transfer_set, setting, seed, blocks.start(program, seed, epochs))
+            return time.perf_counter() - begin
+
+        train(1, 1)
+        return min(train(count, epochs) for _ in range(3))
+
+    found: dict[str, Any] = {"blocks": [], "images": []}
+    with Console(stderr=True).status("whole trainings"):
+        for count in BLOCKS:
+            found["blocks"].append([count, seconds(count, 8_000, 1)])
+        for images in IMAGES:
+            found["images"].append([images, seconds(1, images, 4)])
+    return found
+
+
+def _peers() -> dict[str, Callable[..., float]]:
+    try:
+        from experiments import torch_styles
+    except ModuleNotFoundError as error:
+        require(False, f"--against torch needs PyTorch ({error}): pip install -e '.[bench]'")
+    return {"idiomatic": torch_styles.idiomatic, "tuned": torch_styles.tuned}
+
+
+def _random_images(images: int) -> Any:
+    import jax.numpy as jnp
+    import numpy as np
+
+    from kdjax import blocks
+
+    random = np.random.default_rng(0)
+    return blocks.TransferSet(
+        jnp.asarray(random.integers(0, 256, (images, 28, 28, 1)).astype(np.uint8)),
+        jnp.asarray(random.integers(0, 10, images).astype(np.int32)),
+        jnp.asarray(random.normal(0, 5, (images, 10)).astype(np.float32)),
+    )
+
+
+def _recipe(case: str, precision: Precision, config: ThroughputConfig) -> tuple[TrainConfig, int]:
     if case == "teacher":
         return TeacherConfig().train_config(default_epochs=1), 1
     settings, width = map(int, case.split("x"))
-    return TrainConfig(hidden=(width, width), epochs=1, batch_size=config.batch_size), settings
+    student = TrainConfig(hidden=(width, width), epochs=1, batch_size=config.batch_size, precision=precision)
+    return student, settings
 
 
 def _seconds_each(work: Callable[[int], Any], seconds: float) -> float:

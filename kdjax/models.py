@@ -86,7 +86,7 @@ class Mlp(nn.Module):
 
 
 def bfloat16_product(
-    units: Float[Array, "batch inputs"], kernel: Float[Array, "inputs outputs"], dimension_numbers: Any, **_: Any
+    units: Float[Array, "batch inputs"], kernel: Float[Array, "rows columns"], dimension_numbers: Any, **_: Any
 ) -> Float[Array, "batch outputs"]:
     """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
 
