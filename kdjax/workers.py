@@ -183,7 +183,7 @@ def _on_cluster(
                 client.wait_for_workers(1, timeout=WORKER_SECONDS)
                 # Every worker gets the lesson once, over the network; a block's own part is cut out where it runs.
                 sent = client.scatter(taught, broadcast=True)
-                running = {client.submit(_on_worker, job, sent, pure=False): job for job in waiting}
+                running = {client.submit(train_on_worker, job, sent, pure=False): job for job in waiting}
                 for done in distributed.as_completed(list(running)):
                     job = running.pop(done)
                     _keep(record, job, done.result())
@@ -217,7 +217,7 @@ def _place_of_worker() -> _Place:
     return _Place(devices[int(name) % len(devices)] if name.isdigit() else devices[0])
 
 
-def _on_worker(job: Job, taught: Lesson) -> Outcome:
+def train_on_worker(job: Job, taught: Lesson) -> Outcome:
     """What a worker computes: a pure function of its arguments."""
     with _ONE_AT_A_TIME:
         return _place_of_worker().train(job, taught, None, lambda step, note: None)

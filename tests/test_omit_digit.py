@@ -1,8 +1,10 @@
 """The omission experiment, end to end on a few of the bundled digits: who saw what, and what each correction read."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from analysis import corrections, tables_omit_digit
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
 from kdjax import blocks, cli, records, students
+from tests import commands
 from tests.small_omission import config
 
 MAIN = ("distilled", "control", "permuted", "mean_logit")
@@ -203,6 +206,24 @@ def test_what_is_finished_is_not_trained_again_and_what_is_damaged_is(finished, 
     changed = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert changed == {"permuted-without-3-seed1"}
     assert (folder / "results.csv").read_bytes() == before
+
+
+def test_killed_in_mid_block_it_goes_on_to_the_same_bits(finished, tmp_path):
+    said = "--digit 3 --dataset mnist5k --holdout 500 --width 12 --seeds 2 --epochs 2 --batch-size 250 --devices 1"
+    said += " --learning-rate 0.01 --teacher.widths 32 --teacher.epochs 4 --teacher.batch-size 50 --teacher.jitter 0"
+    where = ["--name", "first", "--out", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    process = commands.start([*said.split(), *where, "--checkpoint-seconds", "0"], "experiments.omit_digit")
+    folder = tmp_path / "runs" / "omit_digit" / "first"
+    while process.poll() is None and not [*folder.glob("checkpoints/*seed1/0*/MANIFEST.json")]:
+        time.sleep(0.002)
+    process.kill()
+    assert commands.finish(process)[0] == -signal.SIGKILL
+    assert not (folder / "results.csv").exists()
+    asked = config(tmp_path, digit=3, name="first")
+    assert omit_digit.run(omit_digit.prepare(asked)) == folder
+    for name in ("results.csv", "history.jsonl"):
+        assert (folder / name).read_bytes() == (finished[2] / name).read_bytes()
+    assert not [*folder.glob("checkpoints/*")]
 
 
 def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):

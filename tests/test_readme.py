@@ -1,12 +1,21 @@
-"""The README's Python blocks run as they stand, one after another, in one namespace each."""
+"""The README's Python blocks run as they stand, in one namespace each; its commands are understood."""
 
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+from kdjax import cli
+from tests.test_fuzz import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMAND_LINES = re.findall(
+    r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", README + (ROOT / "docs" / "machines.md").read_text()
+)
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -27,7 +36,13 @@ def test_snippet_runs(source, tmp_path, monkeypatch):
 
 
 def test_there_are_snippets():
-    assert len(BLOCKS) >= 3
+    assert len(BLOCKS) >= 3 and len(COMMAND_LINES) >= 15
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
+def test_command_is_understood(line):
+    name, *arguments = [word.replace("$(hostname)", "host") for word in shlex.split(line, comments=True)]
+    cli.parse(getattr(importlib.import_module(name), COMMANDS[name].split(".")[-1]), name, arguments)
 
 
 def _write_idx(folder, random):
