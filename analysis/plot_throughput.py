@@ -79,7 +79,8 @@ def draw(folder: Path) -> list[Path]:
     from kdjax.files import write_whole
 
     found = read(folder)
-    where = f"random images of 784 pixels, batches of 256, {found['surroundings']['device']}, "
+    where = f"random images of 784 pixels, batches of {found['config']['batch_size']} (teacher 256), "
+    where += f"{found['surroundings']['device']}, "
     where += f"{found['surroundings']['cpus']} cores, JAX {found['surroundings']['versions']['jax']}"
     with style.applied():
         paths = style.save(_shares(found["cases"], where), folder / "figures", "share_of_a_bare_product")

@@ -202,7 +202,7 @@ def prepare(config: OmitConfig) -> Plan:
     from kdjax import datasets, omission, students, sweeps, teachers, workers
     from kdjax.progress import say
 
-    workers.check(config.where, config.teacher.devices)
+    workers.check(config.where)
     dataset = datasets.load(config.data)
     small = dataset.name == SMALL
     if not config.data.holdout:
@@ -232,6 +232,8 @@ def prepare(config: OmitConfig) -> Plan:
     known = [teacher.info["fingerprint"] for teacher in given] or [
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
+    if not given and not (config.out / "teachers" / known[0][:16]).exists():
+        workers.check_devices("teacher.devices", config.teacher.devices)
     identity = {
         "experiment": "omit_digit",
         "config": {

@@ -39,7 +39,7 @@ class Program(NamedTuple):
     """(state, sums, transfer_set, setting, seed, order, steps) → (state, sums plus the metrics of the steps).
 
     `order` is the epoch's order of the images (`epoch_order`), and `steps` stay within the epoch. State and sums are
-    donated.
+    donated (on one device), so they must not be used again.
     """
     logits: Callable[[State, UInt8[Array, "images height width channels"]], Float[Array, "settings images classes"]]
     """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
@@ -266,7 +266,7 @@ def fit_with_checkpoints(
     found = None if kept is None else kept.latest(begun, say)
     if found is not None:
         begun = found._replace(history=History(*map(np.array, found.history)))
-        say(f"goes on from step {int(begun.state.step)}")
+        say(f"{kept.folder.name} goes on from step {int(begun.state.step)}")  # type: ignore[union-attr]
     last_saved = time.monotonic()
 
     def after_chunk(fit: Fit, step: int) -> None:

@@ -5,6 +5,7 @@ import io
 import logging
 import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -54,8 +55,11 @@ def run(
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             _stop(f"error: {where}{error.strerror or error}. What was written before is whole; {how_to_go_on}", 2)
-        except MemoryError as error:
-            _stop(f"error: not enough memory ({error}). What was written before is whole; ask for less at a time", 2)
+        except (MemoryError, RuntimeError) as error:  # JAX's own is a RuntimeError
+            if isinstance(error, RuntimeError) and not re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+            _stop(f"error: not enough memory ({reason}). What was written before is whole; ask for less at a time", 2)
     sys.exit(0)
 
 

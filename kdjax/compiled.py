@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,31 +20,44 @@ LARGEST = 2 * 2**30
 """Bytes; above it the cache is emptied and begun anew."""
 
 
+def folder() -> Path:
+    """Where this machine's programs are kept: a home folder may be shared by machines with other instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        flags = platform.processor()
+    processor = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
+    return cache_folder() / "compiled" / processor
+
+
 @contextlib.contextmanager
 def programs_kept() -> Iterator[None]:
-    """While it lasts, JAX keeps what it compiles in the user's cache folder; enter before JAX is imported.
+    """While it lasts, JAX keeps what it compiles in `folder()`; enter before JAX is imported, or in a process so begun.
 
-    JAX does not write its entries whole: one that a kill cut off is said, and the cache emptied. A cache that cannot be
-    written is said once and done without. A folder that the user has named is JAX's affair.
+    JAX does not write its entries whole: one that a kill cut off is said, and compiled anew. A cache that cannot be
+    written is said once and done without. Another folder that the user has named is JAX's affair.
     """
-    if VARIABLE in os.environ:
+    ours, before = folder(), os.environ.get(VARIABLE)
+    if before not in (None, str(ours)):
         yield
         return
-    folder = cache_folder() / "compiled" / _processor()
-    if sum(entry.stat().st_size for entry in _entries(folder)) > LARGEST:
-        _empty(folder)
-    os.environ[VARIABLE] = str(folder)
+    if _size(ours) > LARGEST:
+        shutil.rmtree(ours, ignore_errors=True)
+    os.environ[VARIABLE] = str(ours)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     show, unwritable = warnings.showwarning, False
 
     def shown(message: Any, *arguments: Any, **options: Any) -> None:
         nonlocal unwritable
-        if "reading persistent compilation cache" in str(message):
-            say(f"a compiled program kept in {folder} is damaged: all are compiled anew")
-            _empty(folder)
+        damaged = re.match(r"Error reading persistent compilation cache entry for '(\w+)", str(message))
+        if damaged:
+            say(f"a compiled program kept in {ours} is damaged: {damaged[1]} is compiled anew")
+            for entry in ours.glob(f"{damaged[1]}-*"):
+                entry.unlink(missing_ok=True)
         elif "writing persistent compilation cache" in str(message):
             if not unwritable:
-                say(f"{folder} cannot be written: compiled programs are not kept, and the next start is slower")
+                say(f"{ours} cannot be written: compiled programs are not kept, and the next start is slower")
             unwritable = True
         else:
             show(message, *arguments, **options)
@@ -52,27 +67,13 @@ def programs_kept() -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ[VARIABLE]
+            if before is None:
+                del os.environ[VARIABLE]
 
 
-def _processor() -> str:
-    # A home folder may be shared by machines whose processors know other instructions.
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        flags = platform.processor()
-    return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _empty(folder: Path) -> None:
-    for entry in _entries(folder):
-        with contextlib.suppress(OSError):
-            entry.unlink()
+def _size(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):  # another process may be clearing it
+        for path in folder.rglob("*"):
+            total += path.lstat().st_size
+    return total

@@ -267,8 +267,8 @@ class SweepConfig:
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
     precision: Precision = "float32"
-    """Operands of the students' matrix products: float32, or bfloat16, which is faster and rounds them to 8 bits.
-    Sums, parameters, optimizer and losses, and the teacher, are float32 in any case."""
+    """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
+    the processor has such products). Sums, parameters, optimizer and losses, and the teacher, stay float32."""
     match_gradient_norm: float | None = None
     """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
     norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""

@@ -13,6 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.config import TrainConfig
 
+FLOAT32 = jax.lax.Precision.HIGHEST
+"""Products of float32 operands as such: by default, GPUs and TPUs round them to 10 bits and fewer."""
+
 Params = Any
 ModelState = Any
 
@@ -41,6 +44,7 @@ class InputDense(nn.Module):
 
     features: int
     product: Callable[..., Array] = jax.lax.dot_general
+    """Of inputs and kernel; asked for full float32, which some accelerators do not take for granted."""
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
@@ -48,7 +52,7 @@ class InputDense(nn.Module):
             "kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1])
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return self.product(inputs, kernel, (((1,), (1,)), ((), ()))) + bias[None]
+        return self.product(inputs, kernel, (((1,), (1,)), ((), ())), precision=FLOAT32) + bias[None]
 
 
 class Mlp(nn.Module):
@@ -76,7 +80,13 @@ class Mlp(nn.Module):
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
             name = f"dense_{layer}"
             units = (
-                nn.Dense(width, kernel_init=nn.initializers.he_normal(), dot_general=self.product, name=name)(units)
+                nn.Dense(
+                    width,
+                    precision=FLOAT32,
+                    kernel_init=nn.initializers.he_normal(),
+                    dot_general=self.product,
+                    name=name,
+                )(units)
                 if layer
                 else InputDense(width, self.product, name=name)(units)
             )

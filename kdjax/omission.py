@@ -5,7 +5,6 @@ two altered teachers test that it is this, and nothing else, from which a studen
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
@@ -40,6 +39,19 @@ class Study(NamedTuple):
     images: int
     """In the transfer set."""
     block: Block
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What of the whole lesson is shown to a student: `transfer_set` with all but the lesson said."""
+
+    kind: Kind
+    omitted: tuple[int, ...]
+    seed: int
+
+    def __call__(self, taught: Lesson) -> Lesson:
+        """The student's own lesson."""
+        return transfer_set(taught, self.kind, self.omitted, self.seed)
 
 
 def places(student: Student, omitted: tuple[int, ...], num_classes: int) -> list[Place]:
@@ -116,7 +128,8 @@ def train(
     """
     jobs = []
     for study in studies:
-        shown = functools.partial(transfer_set, kind=study.kind, omitted=study.omitted, seed=study.block.seed)
+        # Only permutations depend on the seed: other transfer sets are shared by a student's seeds.
+        shown = Shown(study.kind, study.omitted, study.block.seed if study.kind == "permuted" else 0)
         jobs.append(workers.Job(study.block, study.images, shown))
     workers.train(jobs, taught, record, where, seconds)
 

@@ -62,7 +62,8 @@ class Progress:
 
 def say(line: str) -> None:
     """Prints a line of the log."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # at once: blocks on other devices speak, too
+    sys.stderr.flush()
 
 
 def clock(seconds: float) -> str:

@@ -107,6 +107,12 @@ class RunDirectory:
                 say(f"note: this run was begun with other {name} ({before}; now {details.get(name)})")
         write_json(self.folder / "config.json", {**config, "details": details})
 
+    def note(self, name: str, value: Any) -> None:
+        """Adds one detail to `config.json`."""
+        config = read_json(self.folder / "config.json")
+        details = {**config["details"], name: json.loads(canonical_json(value))}
+        write_json(self.folder / "config.json", {**config, "details": details})
+
     def checkpoints(self, block: str) -> Path:
         """The folder for the checkpoints of a block under way."""
         return self.folder / "checkpoints" / block

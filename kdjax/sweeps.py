@@ -79,7 +79,7 @@ class Sweep(NamedTuple):
 
 def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    workers.check(config.where, config.teacher.devices)
+    workers.check(config.where)
     dataset = datasets.load(config.data)
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
     count = len(dataset.train.images)
@@ -100,12 +100,16 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     known = [teacher.info["fingerprint"] for teacher in given] or [
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
+    if not given and not (config.out / "teachers" / known[0][:16]).exists():
+        workers.check_devices("teacher.devices", config.teacher.devices)
     planned = plan(config, EPOCHS.get(dataset.name, 20))
     # Where things are kept, and what is named by its fingerprint below, does not fix a result.
     elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from", "where"}
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
+    if config.precision == "float32":  # a field that came later: runs begun before it go on
+        del asked["precision"]
     identity = {
         "experiment": experiment,
         "config": {**asked, "epochs": planned[0].config.epochs, "learning_rates": config.rates()},

@@ -1,26 +1,32 @@
 """Where blocks are trained: on the devices of this process, or by the workers of a Dask cluster.
 
-A block is a pure function of its spec, its seed and the lesson: where it runs, beside what, and how often it was
-begun anew, changes no bit of it. One process writes.
+A block is a pure function of its spec and the lesson: on devices of one kind it does not matter to it where it runs,
+beside what, and how often it was begun anew. One process writes.
 """
 
 import contextlib
 import functools
+import hashlib
+import logging
 import math
+import os
+import platform
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from kdjax import checkpoints, records, students
+from kdjax import checkpoints, compiled, records, students
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import CHECKPOINT_SECONDS, BadInput, WhereConfig, require
 from kdjax.progress import Progress, say
 from kdjax.students import Block, Lesson, Outcome
+from kdjax.surroundings import surroundings
 
 CONNECT_SECONDS = 10
 """How long to wait for a cluster's scheduler to answer."""
@@ -37,7 +43,7 @@ class Job(NamedTuple):
     images: int
     """Size of its transfer set."""
     shown: Callable[[Lesson], Lesson]
-    """The whole lesson → this block's; it travels to workers, so it must be picklable."""
+    """The whole lesson → this block's. It travels to workers, so it is picklable; equal ones are the same."""
 
     @property
     def steps(self) -> int:
@@ -50,20 +56,26 @@ def everything(taught: Lesson) -> Lesson:
     return taught
 
 
-def check(where: WhereConfig, teacher_devices: int = 1) -> None:
-    """Raises `BadInput` unless there are the devices that are asked for, and the cluster answers."""
-    there = jax.local_device_count()
-    for option, asked in (("devices", where.devices or 1), ("teacher.devices", teacher_devices)):
-        require(
-            asked <= there,
-            f"--{option} {asked} is not allowed: there {'is' if there == 1 else 'are'} {there} here "
-            f"({jax.devices()[0].device_kind})",
-        )
+def check(where: WhereConfig) -> None:
+    """Raises `BadInput` unless there are the devices that are asked for, or the cluster answers."""
+    if where.local_workers():  # beside which this process takes only the memory that it needs
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    check_devices("devices", where.devices or 1)
     if where.cluster is not None:
         distributed = _dask()
         if not where.local_workers():
             with _client(distributed, where):
                 pass
+
+
+def check_devices(option: str, asked: int) -> None:
+    """Raises `BadInput` if an option asks for more devices than there are."""
+    there = jax.local_device_count()
+    require(
+        asked <= there,
+        f"--{option} {asked} is not allowed: there {'is' if there == 1 else 'are'} {there} here "
+        f"({jax.devices()[0].device_kind})",
+    )
 
 
 def train(
@@ -125,7 +137,7 @@ class _Place:
 
     def train(self, job: Job, taught: Lesson, kept: Checkpoints | None, report: Callable[[int, str], None]) -> Outcome:
         with jax.default_device(self.device):
-            if self._held is None or self._held[0] is not job.shown or self._held[1] is not taught:
+            if self._held is None or self._held[0] != job.shown or self._held[1] is not taught:
                 self._held = None  # frees the old one first
                 mine = job.shown(taught)
                 self._held = job.shown, taught, mine, students.on_device(mine)
@@ -166,42 +178,87 @@ def _on_devices(
         running = {pool.submit(run, job): job for job in jobs}
         try:
             for done in futures.as_completed(running):
-                _keep(record, running.pop(done), done.result())
+                outcome = done.result()
+                _keep(record, running.pop(done), outcome)
         finally:
             failed.set()
             pool.shutdown(cancel_futures=True)
+            for done, job in running.items():  # finished just before something failed
+                if not done.cancelled() and done.exception() is None:
+                    _keep(record, job, done.result())
 
 
 def _on_cluster(
     jobs: Sequence[Job], taught: Lesson, record: records.RunDirectory, where: WhereConfig, board: _Board
 ) -> None:
     distributed = _dask()
-    waiting, losses = list(jobs), 0
+    waiting, killed, losses = {job.block.name: job for job in jobs}, list[str](), 0
     with _client(distributed, where) as client:
         while waiting:
+            facts = _wait_for_workers(client, where, record)
             try:
-                client.wait_for_workers(1, timeout=WORKER_SECONDS)
                 # Every worker gets the lesson once, over the network; a block's own part is cut out where it runs.
-                sent = client.scatter(taught, broadcast=True)
-                running = {client.submit(train_on_worker, job, sent, pure=False): job for job in waiting}
+                (sent,) = client.scatter([taught], broadcast=True)
+                running = {
+                    client.submit(train_on_worker, job, sent, facts, pure=False): job for job in waiting.values()
+                }
                 for done in distributed.as_completed(list(running)):
                     job = running.pop(done)
-                    _keep(record, job, done.result())
-                    waiting.remove(job)
+                    try:
+                        _keep(record, job, done.result())
+                        losses = 0
+                    except distributed.KilledWorker:
+                        killed.append(job.block.name)
+                    del waiting[job.block.name]
                     board.update(job.block.name, job.steps, f"{len(jobs) - len(waiting)} of {len(jobs)} blocks")
-            except (distributed.client.FutureCancelledError, distributed.KilledWorker) as loss:
+            except distributed.client.FutureCancelledError:
                 losses += 1
-                if losses > LOSSES:
-                    raise BadInput(
-                        f"the cluster's workers died again and again ({type(loss).__name__}): see their logs. "
-                        "Finished blocks are kept; give the same command again to go on"
-                    ) from None
+                require(
+                    client.status == "running" and losses <= LOSSES,
+                    f"the cluster {where.cluster} is gone, or its workers die again and again: see their logs. "
+                    "Finished blocks are kept; give the same command again to go on",
+                )
                 say("all workers that held the lesson have died: it is sent out anew")
-            except TimeoutError:
-                raise BadInput(
-                    f"no worker joined the cluster {where.cluster} within {WORKER_SECONDS} s: start some, and give "
-                    "the same command again to go on"
-                ) from None
+    require(
+        not killed,
+        f"{len(killed)} blocks ({', '.join(killed[:3])}) ended every worker that tried them: see the workers' logs "
+        "(memory?). All others are kept; give the same command again to go on",
+    )
+
+
+def _wait_for_workers(client: Any, where: WhereConfig, record: records.RunDirectory) -> dict[str, Any]:
+    """Waits for the first worker; returns what all must have in common, and notes it in the run directory."""
+    if not client.scheduler_info()["workers"]:
+        say(f"waiting for workers to join {where.cluster}")
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            f"no worker joined the cluster {where.cluster} within {WORKER_SECONDS} s: start some, and give the same "
+            "command again to go on"
+        ) from None
+    try:
+        found = client.run(what_fixes_digits)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"the workers of {where.cluster} lack a package ({error}): install kdjax there") from None
+    facts, mine = next(iter(found.values())), what_fixes_digits()
+    for name in ("sources", "versions"):
+        same = facts[name] == mine[name]
+        require(same, f"the workers of {where.cluster} have other {name} than this process: {HINT}")
+    record.note("workers", facts)
+    return facts
+
+
+HINT = "results would differ; install the same kdjax and packages for all"
+
+
+@functools.cache
+def what_fixes_digits() -> dict[str, Any]:
+    """What must be the same wherever blocks of one run are trained: sources, versions, device, cores."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    found = surroundings()
+    return {"sources": digest, **{name: found[name] for name in ("versions", "device", "cpus")}}
 
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -209,17 +266,21 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @functools.cache
 def _place_of_worker() -> _Place:
-    # Workers of one machine are numbered by Dask: each takes a device of its own, as far as they go.
-    from distributed import get_worker
-
-    devices = jax.local_devices()
-    name = str(get_worker().name)
-    return _Place(devices[int(name) % len(devices)] if name.isdigit() else devices[0])
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(compiled.folder()))
+    return _Place(jax.local_devices()[0])
 
 
-def train_on_worker(job: Job, taught: Lesson) -> Outcome:
-    """What a worker computes: a pure function of its arguments."""
-    with _ONE_AT_A_TIME:
+def train_on_worker(job: Job, taught: Lesson, facts: dict[str, Any]) -> Outcome:
+    """What a worker computes: a pure function of job and lesson.
+
+    Raises:
+        BadInput: this worker is not as `facts` says that all are.
+    """
+    mine = what_fixes_digits()
+    differing = [name for name in facts if mine[name] != facts[name]]
+    require(not differing, f"a worker on {platform.node()} has other {', '.join(differing)} than the first one: {HINT}")
+    with _ONE_AT_A_TIME, compiled.programs_kept():
         return _place_of_worker().train(job, taught, None, lambda step, note: None)
 
 
@@ -230,24 +291,21 @@ def _dask() -> Any:
         raise BadInput(
             "--cluster needs Dask: install kdjax[cluster] (pip install -e '.[cluster]') here and where workers run"
         ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters to a user is said here
     return distributed
 
 
 @contextlib.contextmanager
 def _client(distributed: Any, where: WhereConfig) -> Iterator[Any]:
-    workers = where.local_workers()
-    if workers:
-        count = jax.local_device_count() if workers is math.inf else int(workers)
-        with (
-            distributed.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
-            distributed.Client(cluster) as client,
-        ):
+    if where.local_workers():
+        with _local_cluster(distributed, where) as cluster, distributed.Client(cluster) as client:
+            count = len(cluster.workers)
             say(f"{count} worker process{'es' * (count > 1)}; dashboard: {client.dashboard_link}")
             yield client
         return
     try:
         client = distributed.Client(where.cluster, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
             f"no cluster answers at --cluster {where.cluster} ({reason}): give the address that `dask scheduler` "
@@ -255,3 +313,18 @@ def _client(distributed: Any, where: WhereConfig) -> Iterator[Any]:
         ) from None
     with client:
         yield client
+
+
+def _local_cluster(distributed: Any, where: WhereConfig) -> Any:
+    devices, workers = jax.local_device_count(), where.local_workers()
+    options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, "host": "127.0.0.1"}
+    specs = {}
+    for index in range(devices if workers == math.inf else int(workers)):
+        # A process that sees one card cannot take memory on the others.
+        seen = {"CUDA_VISIBLE_DEVICES": str(index % devices)} if jax.default_backend() == "gpu" else {}
+        specs[index] = {"cls": distributed.Nanny, "options": {**options, "env": seen}}
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"},
+    }
+    return distributed.SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)

@@ -42,7 +42,7 @@ def test_damaged_entries_are_said_and_replaced(first, tmp_path):
         os.truncate(path, path.stat().st_size // 2)
     code, said = run(tmp_path, cache)
     assert code == 0 and "Warning" not in said and "Traceback" not in said, said
-    assert "is damaged: all are compiled anew" in said
+    assert "is damaged: jit_advance is compiled anew" in said
     assert commands.outcome(tmp_path) == expected
     code, said = run(tmp_path / "again", cache)
     assert code == 0 and "is damaged:" not in said, said
@@ -66,13 +66,15 @@ def test_a_folder_of_the_users_own_is_left_to_jax(monkeypatch):
 def test_a_cache_that_has_grown_too_large_is_emptied(tmp_path, monkeypatch):
     monkeypatch.delenv(compiled.VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiled, "LARGEST", 10)
     with compiled.programs_kept():
         folder = os.environ[compiled.VARIABLE]
     assert compiled.VARIABLE not in os.environ
-    os.makedirs(folder)
-    for size, left in ((9, 1), (11, 0)):
-        with open(f"{folder}/x-cache", "wb") as file:
+    os.makedirs(f"{folder}/deeper")
+    start = compiled._size(compiled.folder())
+    monkeypatch.setattr(compiled, "LARGEST", start + 10)
+    for size, left in ((9, True), (11, False)):
+        with open(f"{folder}/deeper/x", "wb") as file:
             file.write(b"x" * size)
+        os.symlink("nowhere", f"{folder}/dangling{size}") if left else None
         with compiled.programs_kept():
-            assert len(os.listdir(folder)) == left
+            assert os.path.exists(folder) == left

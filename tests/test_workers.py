@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from kdjax import students, sweeps, workers
+from kdjax import omission, students, sweeps, workers
 from kdjax.config import BadInput, SweepConfig, WhereConfig
 from tests import commands
 
@@ -64,6 +65,7 @@ def test_what_fails_on_one_device_ends_the_others(tmp_path, monkeypatch):
         (["--devices", "5"], "--devices 5 is not allowed: there are 4 here"),
         (["--devices", "0"], "--devices 0 is not allowed"),
         (["--teacher.devices", "5"], "--teacher.devices 5 is not allowed: there are 4 here"),
+        (["--cluster", "tls://127.0.0.1:9"], "no cluster answers at --cluster tls://127.0.0.1:9"),
         (["--teacher.devices", "3"], "divides the 50 images of a batch"),
         (["--devices", "2", "--cluster", "local"], "--devices with --cluster is not allowed"),
         (["--cluster", "local:0"], "--cluster 'local:0' is not allowed"),
@@ -134,3 +136,25 @@ def test_local_workers():
     assert WhereConfig(cluster="tcp://10.0.0.1:8786").local_workers() == 0
     with pytest.raises(BadInput):
         WhereConfig(cluster="local:x")
+
+
+def test_a_place_keeps_the_transfer_set_of_equal_jobs(monkeypatch):
+    made = []
+    monkeypatch.setattr(students, "on_device", lambda taught: made.append(taught) or "images")
+    monkeypatch.setattr(students, "train_block", lambda block, *arguments: (block, *arguments[:2]))
+    place, lesson, other = workers._Place(jax.devices()[1]), ["lesson"], ["lesson"]
+    monkeypatch.setattr(omission.Shown, "__call__", lambda self, taught: (self.omitted, taught[0]))
+    for seed in (0, 1):
+        shown = pickle.loads(pickle.dumps(omission.Shown("plain", (3,), 0)))
+        assert place.train(workers.Job(seed, 100, shown), lesson, None, print) == (seed, ((3,), "lesson"), "images")
+    assert len(made) == 1
+    place.train(workers.Job(2, 100, omission.Shown("plain", (4,), 0)), lesson, None, print)
+    place.train(workers.Job(2, 100, omission.Shown("plain", (4,), 0)), other, None, print)
+    assert len(made) == 3
+
+
+def test_a_worker_that_differs_is_refused():
+    facts = workers.what_fixes_digits()
+    for name in ("sources", "versions", "device", "cpus"):
+        with pytest.raises(BadInput, match=f"has other {name} than the first one"):
+            workers.train_on_worker(None, None, {**facts, name: "other"})
