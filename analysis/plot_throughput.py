@@ -80,7 +80,7 @@ def draw(folder: Path) -> list[Path]:
 
     found = read(folder)
     where = f"random images of 784 pixels, batches of {found['config']['batch_size']} (teacher 256), "
-    where += f"{found['surroundings']['device']}, "
+    where += f"{found['surroundings']['device'].partition(' (')[0]}, "
     where += f"{found['surroundings']['cpus']} cores, JAX {found['surroundings']['versions']['jax']}"
     with style.applied():
         paths = style.save(_shares(found["cases"], where), folder / "figures", "share_of_a_bare_product")
@@ -113,7 +113,8 @@ def _shares(cases: list[dict[str, Any]], where: str) -> Any:
     axes.barh(range(len(cases)), [case["share"] for case in cases], color=colours, height=0.6)
     for place, case in enumerate(cases):
         said = f"{case['share']:.2f} ({case['gflops']:,.0f} GFLOP/s)"
-        axes.text(case["share"] + 0.02, place, said, va="center", fontsize=9.5)
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(case["share"] + 0.04, place, said, va="center", fontsize=9.5, bbox=behind)
     axes.axvline(1, color=style.GREY, linestyle="--", linewidth=1.2)
     axes.set_yticks(range(len(cases)), names)
     axes.invert_yaxis()

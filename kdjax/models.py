@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.config import TrainConfig
@@ -119,11 +120,19 @@ def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Ar
 def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     units, kernel = rounded
     gradient = gradient.astype(jnp.bfloat16)
-    of_kernel = _float32_sums(units, gradient, 0, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
+    of_kernel = _float32_sums(_turned(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
     return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
 
 
 _rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+def _turned(units: Array) -> Array:
+    if jax.default_backend() != "cpu":
+        return units.T
+    # XLA's CPU library has no bfloat16 product that sums over the rows of both; it would go back to float32 unless the
+    # rows are really turned into columns.
+    return with_layout_constraint(units.T, Layout((0, 1)))
 
 
 def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
