@@ -116,15 +116,20 @@ def make_program(
         params = state.params if state.averaged is None else state.averaged
         return evaluate(model, params, state.model_state, images)
 
+    compiled: Callable[..., tuple[State, Metrics]]
     if axis_name is None:
-        advance = jax.jit(advance, donate_argnums=(0, 1))
+        compiled = jax.jit(advance, donate_argnums=(0, 1))
     else:
         # Every device holds all of the state and the images, and takes its share of each batch.
-        over, devices = [None] * 7, jax.local_devices()[: config.devices]
-        advance = jax.pmap(
-            advance, axis_name, in_axes=tuple(over), out_axes=None, axis_size=len(devices), devices=devices
+        mapped = jax.pmap(
+            lambda place, *arguments: advance(*arguments),  # pmap wants an argument that differs between devices
+            axis_name,
+            in_axes=(0, *[None] * 7),
+            out_axes=None,
+            devices=jax.local_devices()[: config.devices],
         )
-    return Program(init, advance, logits, steps_per_epoch, settings)
+        compiled = functools.partial(mapped, jnp.arange(config.devices))
+    return Program(init, compiled, logits, steps_per_epoch, settings)
 
 
 def evaluate(

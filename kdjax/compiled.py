@@ -1,5 +1,6 @@
 """Compiled programs are kept between processes (JAX's persistent cache), so that a second start compiles nothing."""
 
+import builtins
 import contextlib
 import hashlib
 import os
@@ -36,7 +37,7 @@ def programs_kept() -> Iterator[None]:
     """While it lasts, JAX keeps what it compiles in `folder()`; enter before JAX is imported, or in a process so begun.
 
     JAX does not write its entries whole: one that a kill cut off is said, and compiled anew. A cache that cannot be
-    written is said once and done without. Another folder that the user has named is JAX's affair.
+    read or written is said once and done without. Another folder that the user has named is JAX's affair.
     """
     ours, before = folder(), os.environ.get(VARIABLE)
     if before not in (None, str(ours)):
@@ -46,21 +47,21 @@ def programs_kept() -> Iterator[None]:
         shutil.rmtree(ours, ignore_errors=True)
     os.environ[VARIABLE] = str(ours)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    show, unwritable = warnings.showwarning, False
+    show, unusable = warnings.showwarning, False
 
     def shown(message: Any, *arguments: Any, **options: Any) -> None:
-        nonlocal unwritable
-        damaged = re.match(r"Error reading persistent compilation cache entry for '(\w+)", str(message))
-        if damaged:
-            say(f"a compiled program kept in {ours} is damaged: {damaged[1]} is compiled anew")
-            for entry in ours.glob(f"{damaged[1]}-*"):
-                entry.unlink(missing_ok=True)
-        elif "writing persistent compilation cache" in str(message):
-            if not unwritable:
-                say(f"{ours} cannot be written: compiled programs are not kept, and the next start is slower")
-            unwritable = True
-        else:
+        nonlocal unusable
+        entry_of = r"Error (reading|writing) persistent compilation cache entry for '([^']*)': (\w+)"
+        said = re.match(entry_of, str(message))
+        if said is None:
             show(message, *arguments, **options)
+        elif said[1] == "reading" and not issubclass(getattr(builtins, said[3], Exception), OSError):
+            say(f"a compiled program kept in {ours} is damaged: {said[2]} is compiled anew")
+            for entry in ours.glob(f"{said[2]}-*"):
+                entry.unlink(missing_ok=True)
+        elif not unusable:
+            say(f"{ours} cannot be used ({said[3]}): compiled programs are not kept, and the next start is slower")
+            unusable = True
 
     with warnings.catch_warnings():
         warnings.showwarning = shown

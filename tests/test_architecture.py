@@ -20,7 +20,7 @@ ALLOWED = {
     "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
     "students": BELOW | LEAVES | {"train", "blocks", "teachers"},
-    "workers": BELOW | {"blocks", "checkpoints", "records", "students", "surroundings"},
+    "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "surroundings"},
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
     "omission": BELOW | {"datasets", "records", "students", "workers"},
     **{leaf: BELOW for leaf in LEAVES},

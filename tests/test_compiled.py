@@ -26,13 +26,18 @@ def entries(cache):
     return sorted(cache.glob("kdjax/compiled/*/*-cache"))
 
 
-def test_the_second_start_compiles_nothing_and_finds_the_same(first, tmp_path):
+def training(cache):
+    """What takes longest. (Whether a small program took the 0.2 s from which on it is kept is a matter of chance.)"""
+    return [path for path in entries(cache) if path.name.startswith("jit_advance-")]
+
+
+def test_the_second_start_compiles_no_training_and_finds_the_same(first, tmp_path):
     cache, expected = first
-    before = {path: path.stat().st_mtime_ns for path in entries(cache)}
-    assert any("jit_advance" in path.name for path in before)
+    before = {path: path.stat().st_mtime_ns for path in training(cache)}
+    assert len(before) == 2  # the teacher's and the students'
     code, said = run(tmp_path, cache)
     assert code == 0 and "is damaged:" not in said, said
-    assert {path: path.stat().st_mtime_ns for path in entries(cache)} == before
+    assert {path: path.stat().st_mtime_ns for path in training(cache)} == before
     assert commands.outcome(tmp_path) == expected
 
 
@@ -48,11 +53,11 @@ def test_damaged_entries_are_said_and_replaced(first, tmp_path):
     assert code == 0 and "is damaged:" not in said, said
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(first, tmp_path):
+def test_a_cache_that_cannot_be_used_is_done_without(first, tmp_path):
     (tmp_path / "file").touch()
     code, said = run(tmp_path, tmp_path / "file")
     assert code == 0 and "Warning" not in said and "Traceback" not in said, said
-    assert said.count("cannot be written: compiled programs are not kept") == 1, said
+    assert said.count("cannot be used (NotADirectoryError): compiled programs are not kept") == 1, said
     assert commands.outcome(tmp_path) == first[1]
 
 
@@ -71,8 +76,8 @@ def test_a_cache_that_has_grown_too_large_is_emptied(tmp_path, monkeypatch):
     assert compiled.VARIABLE not in os.environ
     os.makedirs(f"{folder}/deeper")
     start = compiled._size(compiled.folder())
-    monkeypatch.setattr(compiled, "LARGEST", start + 10)
-    for size, left in ((9, True), (11, False)):
+    monkeypatch.setattr(compiled, "LARGEST", start + 20)
+    for size, left in ((9, True), (30, False)):
         with open(f"{folder}/deeper/x", "wb") as file:
             file.write(b"x" * size)
         os.symlink("nowhere", f"{folder}/dangling{size}") if left else None

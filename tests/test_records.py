@@ -23,7 +23,7 @@ def filled(folder):
 
 def finish(record, name, row):
     history = [{**row, "epoch": 1, "loss": 0.5}]
-    record.finish(name, [row], history, {"test": np.zeros((1, 2, 3))}, lambda folder: folder.mkdir())
+    record.finish(name, [row], history, {"test": np.zeros((1, 2, 3))}, lambda folder: folder.mkdir(), 1.0)
     record.add_timing(name, 1.0)
 
 

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from kdjax import omission, students, sweeps, workers
-from kdjax.config import BadInput, SweepConfig, WhereConfig
+from kdjax.config import BadInput, SweepConfig, TrainConfig, WhereConfig
 from tests import commands
 
 
@@ -138,23 +138,33 @@ def test_local_workers():
         WhereConfig(cluster="local:x")
 
 
+BLOCK = students.Block("block", 8, TrainConfig((8, 8), 1, 10), 0, (), 1)
+
+
+def lesson_of(what) -> students.Lesson:
+    return students.Lesson(what, "teacher", None, None, None)
+
+
 def test_a_place_keeps_the_transfer_set_of_equal_jobs(monkeypatch):
-    made = []
-    monkeypatch.setattr(students, "on_device", lambda taught: made.append(taught) or "images")
-    monkeypatch.setattr(students, "train_block", lambda block, *arguments: (block, *arguments[:2]))
-    place, lesson, other = workers._Place(jax.devices()[1]), ["lesson"], ["lesson"]
-    monkeypatch.setattr(omission.Shown, "__call__", lambda self, taught: (self.omitted, taught[0]))
-    for seed in (0, 1):
-        shown = pickle.loads(pickle.dumps(omission.Shown("plain", (3,), 0)))
-        assert place.train(workers.Job(seed, 100, shown), lesson, None, print) == (seed, ((3,), "lesson"), "images")
-    assert len(made) == 1
-    place.train(workers.Job(2, 100, omission.Shown("plain", (4,), 0)), lesson, None, print)
-    place.train(workers.Job(2, 100, omission.Shown("plain", (4,), 0)), other, None, print)
-    assert len(made) == 3
+    made, trained = [], []
+    monkeypatch.setattr(students, "on_device", lambda taught: made.append(taught.dataset) or "images")
+    monkeypatch.setattr(
+        students,
+        "train_block",
+        lambda block, taught, *_: trained.append(taught.dataset) or students.Outcome([], [], {}, None, 0.0),
+    )
+    monkeypatch.setattr(omission.Shown, "__call__", lambda self, taught: lesson_of((taught.dataset, *self.omitted)))
+    place, lesson = workers._Place(jax.devices()[1]), lesson_of("images")
+    for digit in (3, 3, 4, 4):
+        shown = pickle.loads(pickle.dumps(omission.Shown("plain", (digit,), 0)))  # as it comes to a worker
+        place.train(workers.Job(BLOCK, 100, shown), lesson, None, lambda step, note: None)
+    place.train(workers.Job(BLOCK, 100, shown), lesson_of("others"), None, lambda step, note: None)
+    assert trained == [("images", 3)] * 2 + [("images", 4)] * 2 + [("others", 4)]
+    assert made == [("images", 3), ("images", 4), ("others", 4)]
 
 
 def test_a_worker_that_differs_is_refused():
-    facts = workers.what_fixes_digits()
+    facts, job = workers.what_fixes_digits(), workers.Job(BLOCK, 100, workers.everything)
     for name in ("sources", "versions", "device", "cpus"):
         with pytest.raises(BadInput, match=f"has other {name} than the first one"):
-            workers.train_on_worker(None, None, {**facts, name: "other"})
+            workers.train_on_worker(job, lesson_of(None), {**facts, name: "other"})
