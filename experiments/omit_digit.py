@@ -27,6 +27,7 @@ from kdjax.config import (
     canonical_json,
     require,
     require_distinct,
+    require_name,
     require_positive,
     require_temperature,
 )
@@ -139,10 +140,7 @@ class OmitConfig:
             self.checkpoint_seconds >= 0,
             f"--checkpoint-seconds {self.checkpoint_seconds:g} is not allowed: it is a number of seconds, 0 or more",
         )
-        require(
-            self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
-            f"--name {self.name!r} is not allowed: it is the name of one folder",
-        )
+        require_name(self.name)
         self.student(1, 1)
 
     def student(self, width: int, epochs: int) -> TrainConfig:
@@ -268,7 +266,7 @@ def prepare(config: OmitConfig) -> Plan:
 def run(plan: Plan) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
     from analysis import corrections
-    from kdjax import omission, records, students, teachers
+    from kdjax import omission, records, students, teachers, workers
     from kdjax.files import lock
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
@@ -287,7 +285,7 @@ def run(plan: Plan) -> Path:
         details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
         record.describe({**surroundings(), **details})
         corrections.write_images(plan.folder, taught)
-        omission.train(plan.studies, taught, record, config.where, config.checkpoint_seconds)
+        workers.train(omission.jobs(plan.studies), taught, record, config.where, config.checkpoint_seconds)
         corrections.write_results(plan.folder, plan.studies)
     return plan.folder
 

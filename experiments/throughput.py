@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kdjax import cli
-from kdjax.config import Precision, TeacherConfig, TrainConfig, canonical_json, require
+from kdjax.config import Precision, TeacherConfig, TrainConfig, canonical_json, require, require_name
 
 PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16
@@ -68,10 +68,7 @@ class ThroughputConfig:
         )
         require(0 < self.rounds <= 1000, f"--rounds {self.rounds} is not allowed: it is 1 to 1,000")
         require(0 < self.seconds <= 60, f"--seconds {self.seconds:g} is not allowed: it is above 0, and at most 60")
-        require(
-            self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
-            f"--name {self.name!r} is not allowed: it is the name of one folder",
-        )
+        require_name(self.name)
 
 
 class Speed(NamedTuple):

@@ -73,6 +73,14 @@ def require_positive(name: str, value: float, unit: str = "") -> None:
     )
 
 
+def require_name(name: str | None) -> None:
+    """Refuses what cannot name one folder; None is the default name."""
+    require(
+        name is None or (name and "/" not in name and not name.startswith(".")),
+        f"--name {name!r} is not allowed: it is the name of one folder",
+    )
+
+
 def default_data_dir() -> Path:
     """Where prepared data are kept: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
     return Path(os.environ.get("KDJAX_DATA_DIR") or cache_folder() / "data")
@@ -320,10 +328,7 @@ class SweepConfig:
             self.checkpoint_seconds >= 0,
             f"--checkpoint-seconds {self.checkpoint_seconds:g} is not allowed: it is a number of seconds, 0 or more",
         )
-        require(
-            self.name is None or (self.name and "/" not in self.name and not self.name.startswith(".")),
-            f"--name {self.name!r} is not allowed: it is the name of one folder",
-        )
+        require_name(self.name)
         for width in self.widths:
             self.student(width, 1)
 

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdjax import datasets, records, workers
-from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, WhereConfig, require
+from kdjax import datasets, workers
+from kdjax.config import TrainConfig, require
 from kdjax.datasets import Dataset, Split
 from kdjax.students import Block, Lesson, Run
 
@@ -110,28 +110,14 @@ def plan(
     return studies
 
 
-def train(
-    studies: Sequence[Study],
-    taught: Lesson,
-    record: records.RunDirectory,
-    where: WhereConfig,
-    seconds: float = CHECKPOINT_SECONDS,
-) -> None:
-    """Trains every block that the run directory does not hold yet, or goes on with it.
-
-    Args:
-        studies: from `plan`.
-        taught: the whole dataset with its teacher's logits; its hold-out is the pool.
-        record: where the blocks are kept.
-        where: devices, or a cluster.
-        seconds: time between checkpoints.
-    """
-    jobs = []
+def jobs(studies: Sequence[Study]) -> list[workers.Job]:
+    """The studies as `workers.train` takes them; its lesson is then the whole dataset with its teacher's logits."""
+    found = []
     for study in studies:
         # Only permutations depend on the seed: other transfer sets are shared by a student's seeds.
         shown = Shown(study.kind, study.omitted, study.block.seed if study.kind == "permuted" else 0)
-        jobs.append(workers.Job(study.block, study.images, shown))
-    workers.train(jobs, taught, record, where, seconds)
+        found.append(workers.Job(study.block, study.images, shown))
+    return found
 
 
 def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int) -> Lesson:
