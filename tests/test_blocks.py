@@ -167,7 +167,10 @@ def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
     assert len(list((tmp_path / "block").iterdir())) == 2  # the last two are kept
     for folder in sorted((tmp_path / "block").iterdir())[1:]:
         (folder / "MANIFEST.json").write_text("{}")  # damage the last one: the one before it serves
-    same(blocks.fit_with_checkpoints(*arguments), whole)
+    before = int(sorted((tmp_path / "block").iterdir())[0].name)
+    steps: list[int] = []
+    same(blocks.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
+    assert steps[0] > before > 0  # gone on with, not trained again
 
 
 def test_one_big_network_over_several_devices():
