@@ -3,18 +3,30 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from kdjax import checkpoints, models, transforms
-from kdjax.config import TrainConfig
+from kdjax import checkpoints, models, targets, transforms
+from kdjax.config import Targets, TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.progress import say
-from kdjax.train import Batch, Metrics, Objective, Purpose, Setting, State, hinton, make_optimizer, make_step, run_key
+from kdjax.train import (
+    Ask,
+    Batch,
+    Metrics,
+    Objective,
+    Purpose,
+    Setting,
+    State,
+    hinton,
+    make_optimizer,
+    make_step,
+    run_key,
+)
 
 EVALUATION_BATCH = 1000
 """Images scored at a time: bounds the memory of an evaluation."""
@@ -28,6 +40,8 @@ class TransferSet(NamedTuple):
     images: UInt8[Array, "images height width channels"]
     labels: Int[Array, "images"]
     teacher_logits: Float[Array, "images classes"]
+    teachers: Any = ()
+    """Parameters of the teachers, for a program that asks them at each step."""
 
 
 class Program(NamedTuple):
@@ -54,7 +68,12 @@ def epoch_order(seed: int | Int[Array, ""], epoch: int | Int[Array, ""], images:
 
 
 def make_program(
-    model: Model, config: TrainConfig, images: int, settings: int, objective: Objective = hinton
+    model: Model,
+    config: TrainConfig,
+    images: int,
+    settings: int,
+    objective: Objective = hinton,
+    ask: Ask | None = None,
 ) -> Program:
     """A block of `settings` runs as one single-device program, traced once.
 
@@ -66,10 +85,11 @@ def make_program(
         images: size of the transfer set.
         settings: K.
         objective: one loss per example.
+        ask: asks the transfer set's teachers at each step; None: their logits are looked up.
     """
     steps_per_epoch = images // config.batch_size
     axis_name = "batch" if config.devices > 1 else None
-    step = make_step(model, config, steps_per_epoch, objective, axis_name)
+    step = make_step(model, config, steps_per_epoch, objective, axis_name, ask)
     # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
     state_axes = State(0, 0, 0, None, 0, 0)  # type: ignore[arg-type]
     block_step = jax.vmap(step, in_axes=(state_axes, None, 0), out_axes=(state_axes, 0))
@@ -102,8 +122,8 @@ def make_program(
             mine = 0 if axis_name is None else jax.lax.axis_index(axis_name) * share
             rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size + mine, share)
             key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step)
-            images, labels, table = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set)
-            state, metrics = block_step(state, Batch(images, labels, table, key), setting)
+            images, labels, table = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set[:3])
+            state, metrics = block_step(state, Batch(images, labels, table, key, transfer_set.teachers), setting)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
@@ -246,9 +266,22 @@ def program_for(
     images: int,
     settings: int,
     objective: Objective = hinton,
+    asked: tuple[TrainConfig, ...] = (),
+    kind: Targets = "teacher",
 ) -> Program:
-    """The block program of an MLP: equal arguments share one program, and so one trace."""
-    return make_program(models.mlp(config, input_shape, num_classes), config, images, settings, objective)
+    """The block program of an MLP: equal arguments share one program, and so one trace.
+
+    With `asked`, these teachers are asked at each step, and the mean of their logits is altered as `kind` says.
+    """
+    teachers = [models.mlp(teacher, input_shape, num_classes) for teacher in asked]
+
+    def ask(parameters: Any, seen: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        pairs = zip(teachers, parameters, strict=True)
+        logits = [teacher.apply(params, {}, seen, False)[0] for teacher, params in pairs]
+        return targets.alter(kind, jnp.mean(jnp.stack(logits), axis=0))
+
+    model = models.mlp(config, input_shape, num_classes)
+    return make_program(model, config, images, settings, objective, ask if asked else None)
 
 
 def fit_with_checkpoints(

@@ -20,6 +20,9 @@ NUMERICS = 1
 
 Precision = Literal["float32", "bfloat16"]
 
+Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
+"""What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
+
 CHECKPOINT_SECONDS = 30.0
 """Seconds between checkpoints: what a kill can cost."""
 
@@ -264,6 +267,15 @@ class SweepConfig:
     several is chosen on it at each T, and the grid is widened for all, up to three times, while it lies at an edge."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
+    soft_targets: bool = True
+    """Train students on soft targets; --no-soft-targets leaves the baseline alone."""
+    targets: Targets = "teacher"
+    """Logits that students are taught: teacher; shift_averaged (the teacher's mean over all shifts of an image by up to
+    2 pixels); and controls: double_softmax (its probabilities taken for logits), shuffled (those of another image),
+    random (an untrained teacher's), uniform (all alike; at T = 1 with soft weight w, label smoothing by w)."""
+    jitter: int = 0
+    """Students' images are shifted, at each step, by up to so many pixels in each direction; the teacher is then asked
+    about the shifted image (but for shift_averaged, shuffled and uniform targets, which go with the image)."""
     widths: tuple[int, ...] = (300,)
     """Units in each of the student's two hidden layers; several widths are several sweeps."""
     seeds: int = 3
@@ -319,6 +331,10 @@ class SweepConfig:
                 self.optimizer == "sgd",
                 "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
             )
+        require(
+            self.hard_labels or self.soft_targets,
+            "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train",
+        )
         require_distinct("widths", self.widths)
         folders = [folder.resolve() for folder in self.teacher_from]
         require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
@@ -343,6 +359,7 @@ class SweepConfig:
             epochs=default_epochs if self.epochs is None else self.epochs,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
+            jitter=self.jitter,
             precision=self.precision,
         )
 

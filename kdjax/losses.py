@@ -90,7 +90,9 @@ def label_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..
     Classes that tie for a maximum share it evenly, as in the limit. Shapes and errors as in `logit_matching_loss`.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
-    top = teacher == jnp.max(teacher, axis=-1, keepdims=True)
+    largest = jnp.max(teacher, axis=-1, keepdims=True)
+    # Not ==: the compiler may compute the logits twice, rounded differently.
+    top = teacher >= largest - 2 * jnp.finfo(teacher.dtype).eps * jnp.abs(largest)
     return jnp.max(student, axis=-1) - jnp.mean(student, axis=-1, where=top)
 
 
@@ -204,9 +206,9 @@ def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array,
     # With u = v - z, any c and d = (u - c)/T: log(p/q) = d - A, e^A = sum q e^d. c is u at the class where p q is
     # largest: d is exactly 0 there, and small wherever there is weight. The rest counts where u is much alike in all.
     u, u_rest = _difference(v, z)
-    top = z + v == _max(z + v)
-    c = _max(jnp.where(top, u, -jnp.inf))
-    c_rest = _max(jnp.where(top & (u == c), u_rest, -jnp.inf))
+    # Found by its index: the compiler may compute z + v twice, rounded differently, and none would equal the maximum.
+    pivot = jnp.argmax(z + v, axis=0, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, z.shape, 0)
+    c, c_rest = _sum(jnp.where(pivot, u, 0)), _sum(jnp.where(pivot, u_rest, 0))
     u = jnp.where(live, (u - c) + (u_rest - c_rest), 0)
     d = u / temperature
 

@@ -1,5 +1,6 @@
 """Students: one block trained on a lesson, judged and kept. A block is one seed × K settings of one architecture."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from kdjax import blocks, metrics, models, teachers
+from kdjax import blocks, metrics, models, targets, teachers, transforms
 from kdjax.blocks import Monitor, TransferSet
 from kdjax.checkpoints import Checkpoints
-from kdjax.config import TrainConfig
-from kdjax.datasets import Dataset
+from kdjax.config import Targets, TrainConfig
+from kdjax.datasets import Dataset, Split
 from kdjax.teachers import Teacher
 from kdjax.train import Objective, Setting, hinton, matched
 
@@ -44,6 +45,8 @@ class Block(NamedTuple):
     size: int
     reference: float | None = None
     """Temperature whose gradient norm is matched, in blocks of matched runs or their placebos."""
+    targets: Targets = "teacher"
+    """Of the transfer set on which it is trained: with jitter, whether the teacher is asked at each step."""
 
 
 class Lesson(NamedTuple):
@@ -55,6 +58,8 @@ class Lesson(NamedTuple):
     train_logits: Float[np.ndarray, "train classes"]
     holdout_logits: Float[np.ndarray, "holdout classes"]
     test_logits: Float[np.ndarray, "test classes"]
+    teachers: tuple[Teacher, ...] = ()
+    """Whom to ask about other images than these."""
 
 
 class Outcome(NamedTuple):
@@ -74,11 +79,44 @@ class Outcome(NamedTuple):
 
 def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
     """Asks the teacher, or the ensemble, about every image of the dataset."""
-    tables = []
-    for split in (dataset.train, dataset.holdout, dataset.test):
+
+    def table(split: Split) -> Float[np.ndarray, "images classes"]:
         empty = np.zeros((0, dataset.num_classes), np.float32)
-        tables.append(teachers.ensemble_logits(taught_by, split.images) if len(split.images) else empty)
-    return Lesson(dataset, "+".join(teacher.name for teacher in taught_by), *tables)
+        return teachers.ensemble_logits(taught_by, split.images) if len(split.images) else empty
+
+    name = "+".join(teacher.name for teacher in taught_by)
+    tables = (table(dataset.train), table(dataset.holdout), table(dataset.test))
+    return Lesson(dataset, name, *tables, tuple(taught_by))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """The lesson with other targets on its training images; hold-out and test logits stay the teacher's."""
+
+    targets: Targets
+
+    def __call__(self, taught: Lesson) -> Lesson:
+        """The lesson as students are shown it."""
+        if self.targets == "shift_averaged":
+            return taught._replace(train_logits=shift_averaged(taught.teachers, taught.dataset.train.images))
+        if self.targets == "shuffled":
+            return taught._replace(train_logits=targets.shuffle(taught.train_logits, 0))
+        if self.targets == "random":
+            strangers = tuple(teachers.untrained(teacher, index) for index, teacher in enumerate(taught.teachers))
+            logits = teachers.ensemble_logits(strangers, taught.dataset.train.images)
+            return taught._replace(train_logits=logits, teachers=strangers)
+        return taught._replace(train_logits=np.asarray(targets.alter(self.targets, jnp.asarray(taught.train_logits))))
+
+
+def shift_averaged(
+    taught_by: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
+) -> Float[np.ndarray, "images classes"]:
+    """The teachers' mean logits over all shifts of each image by up to `targets.SHIFTS` pixels each way."""
+    total, pixels = np.zeros((len(images), taught_by[0].info["num_classes"])), targets.SHIFTS
+    for down in range(-pixels, pixels + 1):
+        for right in range(-pixels, pixels + 1):
+            total += teachers.ensemble_logits(taught_by, transforms.shift(images, down, right))
+    return (total / (2 * pixels + 1) ** 2).astype(np.float32)
 
 
 def objective(block: Block) -> Objective:
@@ -97,10 +135,22 @@ def setting(block: Block) -> Setting:
     return Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
 
 
+def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
+    """The teachers that a block asks at each step, because its images are not those of the table; and for what."""
+    if (
+        not block.config.jitter
+        or block.targets not in targets.ASKED
+        or all(run.objective == "hard" for run in block.runs)
+    ):
+        return (), "teacher"
+    return tuple(teacher.config for teacher in taught.teachers), block.targets
+
+
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
-    return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits))
+    known = tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), teacher.params) for teacher in taught.teachers)
+    return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits), known)
 
 
 def train_block(
@@ -123,7 +173,13 @@ def train_block(
     begin = time.perf_counter()
     shape = dataset.train.images.shape[1:]
     program = blocks.program_for(
-        block.config, shape, dataset.num_classes, len(dataset.train.images), block.size, objective(block)
+        block.config,
+        shape,
+        dataset.num_classes,
+        len(dataset.train.images),
+        block.size,
+        objective(block),
+        *asked(block, taught),
     )
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))

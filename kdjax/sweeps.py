@@ -16,7 +16,7 @@ from kdjax.config import NUMERICS, SweepConfig, TrainConfig, canonical_json, req
 from kdjax.datasets import Dataset
 from kdjax.files import lock
 from kdjax.progress import clock, say
-from kdjax.students import Block, Lesson, Run, block_flops, lesson
+from kdjax.students import Block, Lesson, Run, Shown, block_flops, lesson
 from kdjax.surroundings import surroundings
 from kdjax.teachers import Teacher
 
@@ -34,6 +34,7 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
     Hard labels and each temperature; then, with `match_gradient_norm`, each temperature matched, and its placebos.
     """
     soft = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
+    soft = soft if config.soft_targets else []
     first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
     groups = [first + [Run("soft", *setting, rate) for setting in soft]]
     if config.match_gradient_norm is not None:
@@ -59,7 +60,7 @@ def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[
                     name = f"width{width}-seed{seed}-rate{rate:.9g}-{index}"
                     student, kind = config.student(width, epochs), runs[-1].objective
                     reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
-                    planned.append(Block(name, width, student, seed, tuple(runs), size, reference))
+                    planned.append(Block(name, width, student, seed, tuple(runs), size, reference, config.targets))
     return planned
 
 
@@ -108,8 +109,10 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
-    if config.precision == "float32":  # a field that came later: runs begun before it go on
-        del asked["precision"]
+    later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0}
+    for field, default in later.items():  # fields that came later: runs begun before them go on
+        if asked[field] == default:
+            del asked[field]
     identity = {
         "experiment": experiment,
         "config": {**asked, "epochs": planned[0].config.epochs, "learning_rates": config.rates()},
@@ -150,7 +153,8 @@ def run(sweep: Sweep) -> Path:
         _keep_test_images(record, taught)
         rates, planned, images = config.rates(), sweep.blocks, len(dataset.train.images)
         for extension in range(MOST_EXTENSIONS + 1):
-            jobs = [workers.Job(block, images, workers.everything) for block in planned]
+            shown = workers.everything if config.targets == "teacher" else Shown(config.targets)
+            jobs = [workers.Job(block, images, shown) for block in planned]
             workers.train(jobs, taught, record, config.where, config.checkpoint_seconds)
             more = wider(record.write_tables(), rates)
             if more and extension == MOST_EXTENSIONS:

@@ -131,6 +131,13 @@ def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
         checkpoints.save(temporary / "parameters", params)
 
 
+def untrained(teacher: Teacher, seed: int) -> Teacher:
+    """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains."""
+    model = models.mlp(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
+    params, _ = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
+    return dataclasses.replace(teacher, params=jax.tree.map(lambda leaf: leaf[None], params))
+
+
 def _find_or_train(
     config: TrainConfig,
     learning_rate: float,

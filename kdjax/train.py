@@ -50,6 +50,8 @@ class Batch(NamedTuple):
     teacher_logits: Float[Array, "batch classes"]
     key: PRNGKeyArray
     """The step's own key, for masks and jitter."""
+    teachers: Any = ()
+    """Parameters of the teachers, where they are asked in the step about the images as they are there."""
 
 
 class Metrics(NamedTuple):
@@ -69,6 +71,8 @@ class Purpose(enum.IntEnum):
 
 Objective = Callable[[Float[Array, "batch classes"], Batch, Setting], Float[Array, "batch"]]
 Step = Callable[[State, Batch, Setting], tuple[State, Metrics]]
+Ask = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch classes"]]
+"""(the teachers' parameters, images) → the logits that a student is taught for them."""
 
 
 def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting) -> Float[Array, "batch"]:
@@ -135,7 +139,12 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def make_step(
-    model: Model, config: TrainConfig, steps_per_epoch: int, objective: Objective = hinton, axis_name: str | None = None
+    model: Model,
+    config: TrainConfig,
+    steps_per_epoch: int,
+    objective: Objective = hinton,
+    axis_name: str | None = None,
+    ask: Ask | None = None,
 ) -> Step:
     """The pure train step `(state, batch, setting) → (state, metrics)` of one network under one setting.
 
@@ -146,6 +155,7 @@ def make_step(
         objective: one loss per example; the step takes their mean, once.
         axis_name: the mapped axis over which the batch is divided, if it is. Gradients are averaged over it, masks
             and jitter are drawn per global example.
+        ask: asks the teachers about the images of the batch after jitter; None: the batch's own `teacher_logits`.
     """
     optimizer = make_optimizer(config)
     schedule = make_schedule(config, steps_per_epoch)
@@ -156,6 +166,8 @@ def make_step(
     def step(state: State, batch: Batch, setting: Setting) -> tuple[State, Metrics]:
         jitter_key, mask_key = jax.random.split(batch.key)
         images = transforms.jitter(jitter_key, transforms.to_float(batch.images), config.jitter, axis_name)
+        if ask is not None:  # settings share images and teachers: one pass for all of a block
+            batch = batch._replace(teacher_logits=jax.lax.stop_gradient(ask(batch.teachers, images)))
 
         def loss_of(params: Params) -> tuple[Array, tuple[Array, ModelState]]:
             logits, model_state = model.apply(params, state.model_state, images, True, mask_key, axis_name)

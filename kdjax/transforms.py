@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 
@@ -34,6 +35,16 @@ def jitter(
         return jax.lax.dynamic_slice(image, (start[0], start[1], 0), (height, width, channels))
 
     return jax.vmap(crop)(padded, shifts)
+
+
+def shift(
+    images: UInt8[np.ndarray, "images height width channels"], down: int, right: int
+) -> UInt8[np.ndarray, "images height width channels"]:
+    """All images shifted by so many pixels (negative: up, left); zeros come in at the edge."""
+    _, height, width, _ = images.shape
+    edge = max(abs(down), abs(right))
+    padded = np.pad(images, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    return padded[:, edge - down : edge - down + height, edge - right : edge - right + width]
 
 
 def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-untyped-def]

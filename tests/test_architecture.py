@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "surroundings"}
+LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "surroundings", "targets"}
 BELOW = {"config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
 ALLOWED = {
@@ -17,7 +17,7 @@ ALLOWED = {
     "cli": BELOW | {"compiled"},
     "command": BELOW | {"cli", "datasets"},
     "train": BELOW | {"losses", "models", "transforms", "metrics"},
-    "blocks": BELOW | {"train", "losses", "models", "transforms", "metrics", "checkpoints"},
+    "blocks": BELOW | {"train", "losses", "models", "transforms", "targets", "metrics", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks"},
     "students": BELOW | LEAVES | {"train", "blocks", "teachers"},
     "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "surroundings"},

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax.losses import centred_logit_matching_loss, distillation_loss, soft_target_loss
+from kdjax.losses import centred_logit_matching_loss, distillation_loss, label_matching_loss, soft_target_loss
 
 Loss = Callable[[jax.Array, jax.Array, Any], jax.Array]
 
@@ -94,3 +94,22 @@ def test_traps(check: Callable[[Loss], bool], trap: Loss) -> None:
 def test_no_trap_here(check: Callable[[Loss], bool]) -> None:
     assert check(soft_only)
     assert check(soft_target_loss)
+
+
+@pytest.mark.parametrize("made", ["scaled", "cubed", "softmax"])
+def test_logits_made_in_the_same_program_are_as_good_as_given_ones(made):
+    # A compiler may compute them twice, and contract a product into a sum the second time: they are then not equal to
+    # themselves, and a loss that looks for "the class that equals the maximum" finds none.
+    make = {"scaled": lambda x: 2.1 * x, "cubed": lambda x: x * x * x, "softmax": jax.nn.softmax}[made]
+    v, z = jax.random.normal(jax.random.key(1), (50, 10)), jax.random.normal(jax.random.key(0), (2, 50, 10))
+    temperatures = jnp.array([1.0, 4.0])
+
+    def soft(z, v, temperature):
+        return soft_target_loss(z, v, temperature).mean() + label_matching_loss(z, v).mean()
+
+    def inside(z, temperature):
+        return soft(1.7 * z, make(v), temperature)
+
+    fused = jax.jit(jax.vmap(jax.value_and_grad(inside)))(z, temperatures)[0]
+    given = jax.jit(jax.vmap(soft, in_axes=(0, None, 0)))(1.7 * z, make(v), temperatures)
+    np.testing.assert_allclose(fused, given, rtol=1e-5)

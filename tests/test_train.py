@@ -19,7 +19,7 @@ def one_step(setting, noise=0, objective=train.hinton, **options):
     optimizer = train.make_optimizer(config)
     averaged = params if config.average else None
     state = train.State(params, model_state, optimizer.init(params), jnp.int32(0), averaged, jnp.int32(-1))
-    batch = train.Batch(*(array[:16] for array in small.transfer_set()), jax.random.key(noise))
+    batch = train.Batch(*(array[:16] for array in small.transfer_set()[:3]), jax.random.key(noise))
     step = jax.jit(train.make_step(model, config, 4, objective))
     return step(state, batch, train.Setting(*map(jnp.float32, setting))), state, batch, model
 
@@ -169,7 +169,7 @@ def test_step_over_a_divided_batch_equals_one_device():
     alone = divided = state
     for index in range(10):
         rows = (jnp.arange(16) + 5 * index) % small.IMAGES
-        taken = [array[rows] for array in data]
+        taken = [array[rows] for array in data[:3]]
         key = jax.random.fold_in(jax.random.key(9), index)
         alone, loss_alone = single(alone, train.Batch(*taken, key), setting)
         parts = [array.reshape(4, 4, *array.shape[1:]) for array in taken]
