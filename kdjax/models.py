@@ -203,6 +203,12 @@ def parameter_count(model: Model) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
+def forward_flops(model: Model, hidden: tuple[int, ...]) -> float:
+    """Floating-point operations of an MLP's forward pass on one image: `2·Σ in·out`."""
+    sizes = (int(np.prod(model.input_shape)), *hidden, model.num_classes)
+    return 2.0 * sum(before * after for before, after in itertools.pairwise(sizes))
+
+
 def step_flops(model: Model, hidden: tuple[int, ...], images: int) -> float:
     """Floating-point operations of one training step of an MLP on so many images: its matrix products only.
 
