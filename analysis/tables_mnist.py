@@ -280,7 +280,11 @@ def _widths(answers: Answers) -> str:
             cell = [str(one.width), tables.number(temperature), f"{found.mean:.1f}", in_brackets(found.low, found.high)]
             if paired:
                 d = differences[index]
-                cell += [_signed(d.mean), in_brackets(d.low, d.high, sign=True), f"{p[index]:.3f}"]
+                cell += [
+                    _signed(d.mean),
+                    in_brackets(d.low, d.high, sign=True),
+                    "< 0.001" if p[index] < 0.001 else f"{p[index]:.3f}",
+                ]
             else:
                 cell += [""] * 3
             cells.append([*cell, "possible" if temperature in one.candidates else ""])
@@ -383,7 +387,9 @@ def _controls(answers: Answers) -> str:
             else {}
         ),
         "self-distillation (the small net's own kind teaches)": answers.of("self-distillation"),
-        "hard labels, temperature-scaled on the hold-out": _scaled(answers, held[held["objective"] == "hard"]),
+        "hard labels, temperature-scaled on the hold-out": temperature_scaled(
+            answers, held[held["objective"] == "hard"]
+        ),
     }
     header = ["", "test errors", "95 % interval", "NLL", "ECE (%)", "n"]
     cells = []
@@ -407,7 +413,7 @@ def _controls(answers: Answers) -> str:
     return "## Controls\n\n" + markdown(header, cells, notes)
 
 
-def _scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
+def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
     """Each hard-label run with its logits divided by the temperature that suits the hold-out (Guo et al. 2017)."""
     import scipy
 
