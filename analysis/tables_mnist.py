@@ -283,7 +283,7 @@ def _widths(answers: Answers) -> str:
                 cell += [
                     _signed(d.mean),
                     in_brackets(d.low, d.high, sign=True),
-                    "< 0.001" if p[index] < 0.001 else f"{p[index]:.3f}",
+                    tables.p_value(p[index]),
                 ]
             else:
                 cell += [""] * 3
@@ -377,9 +377,10 @@ def _controls(answers: Answers) -> str:
     held = answers.of("held out")
     if not len(held):
         return ""
+    hard = held[held["objective"] == "hard"]
     smooth = tables.tuned(answers.of("label smoothing"), by=["width"])
     named = {
-        "hard labels": held[held["objective"] == "hard"],
+        "hard labels": hard,
         "distilled": held[held["objective"] == "soft"],
         **(
             {f"label smoothing by {smooth['soft_weight'].iloc[0]:g} (chosen on the hold-out)": smooth}
@@ -387,9 +388,7 @@ def _controls(answers: Answers) -> str:
             else {}
         ),
         "self-distillation (the small net's own kind teaches)": answers.of("self-distillation"),
-        "hard labels, temperature-scaled on the hold-out": temperature_scaled(
-            answers, held[held["objective"] == "hard"]
-        ),
+        "hard labels, temperature-scaled on the hold-out": temperature_scaled(answers, hard),
     }
     header = ["", "test errors", "95 % interval", "NLL", "ECE (%)", "n"]
     cells = []
