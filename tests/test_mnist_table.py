@@ -232,3 +232,23 @@ def test_what_was_trained_for_one_part_serves_another(whole):
     roles = [question.role for question in asked(only=("small", "distilled", "shifted"), teachers=1)]
     assert len(roles) == len(set(roles))
     assert len({answer["run"] for answer in folders}) == len(folders)
+
+
+def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
+    raw = commands.write_idx(tmp_path / "fashion_mnist")  # its files are named as those of MNIST
+    options = [
+        "--dataset",
+        "fashion_mnist",
+        "--raw-dir",
+        str(raw),
+        "--only",
+        "small",
+        "--teachers",
+        "1",
+        "--seeds",
+        "1",
+    ]
+    code, said = call(tmp_path, *options)
+    assert code == 0, said
+    text = (folder_of(tmp_path) / "summary.md").read_text()
+    assert "Fashion" in text and "reproduced" not in text.replace("Reproduced:", "")
