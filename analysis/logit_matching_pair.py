@@ -80,6 +80,12 @@ def load(folder: Path, out: Path) -> Pair:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
 
+    plain = (sweep.targets, sweep.jitter, sweep.transfer_images, sweep.soft_targets) == ("teacher", 0, None, True)
+    require(
+        plain,
+        f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
+        "run without --targets, --jitter, --transfer-images and --no-soft-targets",
+    )
     block, index = _nearest(sweep)
     kept = folder / "blocks" / block.name
     require(
