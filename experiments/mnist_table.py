@@ -76,8 +76,8 @@ class TableConfig:
     temperature: float = 20.0
     """Temperature T of the soft targets (no unit) where it is not what is asked about."""
     soft_weights: tuple[float, ...] = (0.9, 0.5, 0.99, 1.0)
-    """Weights w of the soft term: the first makes the row, and holds wherever nothing else is said; the others, under
-    the first teacher, are its sensitivity."""
+    """Weights w of the soft term: the first makes the row, and holds for all but the widths, which have 1; the others,
+    under the first teacher, are its sensitivity."""
     epochs: int = 40
     """Passes of a student over the training images."""
     batch_size: int = 128
@@ -202,6 +202,7 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
                 "widths",
                 t,
                 widths=(width,),
+                soft_weights=(1.0,),  # so that T is all that changes
                 temperatures=FINE if narrow else TEMPERATURES,
                 seeds=config.width_seeds or (20 if narrow else 10),
                 epochs=config.width_epochs,
