@@ -158,8 +158,8 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
         return jax.lax.fori_loop(0, count, lambda _, left: jnp.matmul(left, right, precision=models.FLOAT32), left)
 
     jax.block_until_ready((steps(1), products(1)))
-    model = models.mlp(recipe, (28, 28, 1), 10)
-    operations = settings * models.step_flops(model, recipe.hidden, recipe.batch_size)
+    model = models.network(recipe, (28, 28, 1), 10)
+    operations = settings * models.step_flops(model, recipe.batch_size)
     bare_operations = 2.0 * 256 * width * width
     steps_per_epoch = config.images // recipe.batch_size
     timings, ratios = [], []

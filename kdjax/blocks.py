@@ -273,14 +273,14 @@ def program_for(
 
     With `asked`, these teachers are asked at each step, and the mean of their logits is altered as `kind` says.
     """
-    teachers = [models.mlp(teacher, input_shape, num_classes) for teacher in asked]
+    teachers = [models.network(teacher, input_shape, num_classes) for teacher in asked]
 
     def ask(parameters: Any, seen: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
         pairs = zip(teachers, parameters, strict=True)
         logits = [teacher.apply(params, {}, seen, False)[0] for teacher, params in pairs]
         return targets.alter(kind, jnp.mean(jnp.stack(logits), axis=0))
 
-    model = models.mlp(config, input_shape, num_classes)
+    model = models.network(config, input_shape, num_classes)
     return make_program(model, config, images, settings, objective, ask if asked else None)
 
 

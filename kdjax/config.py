@@ -20,6 +20,12 @@ NUMERICS = 1
 
 Precision = Literal["float32", "bfloat16"]
 
+Network = Literal["mlp", "small", "big"]
+"""A multi-layer perceptron, or one of two convolutional networks: `kdjax.models` says what each is."""
+
+Augment = Literal["none", "flip_shift", "full"]
+"""Random maps of the images at each step: `kdjax.transforms` says what each is."""
+
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
@@ -159,7 +165,8 @@ class TrainConfig:
     """How one network is built and trained: everything a compiled program closes over, so equal configs share one."""
 
     hidden: tuple[int, ...]
-    """Units of each hidden layer."""
+    """Units of each hidden layer. The convolutional networks have one, of 256 (small) or 512 (big) at full width; their
+    channels are in proportion."""
     epochs: int
     """Passes over the training images."""
     batch_size: int
@@ -178,12 +185,22 @@ class TrainConfig:
     """Each image is shifted, at each step, by up to so many pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none."""
+    network: Network = "mlp"
+    """mlp; or small or big, convolutional, which have batch norm and dropout of their own."""
+    augment: Augment = "none"
+    """Random flips, shifts and more of each image at each step."""
     precision: Precision = "float32"
     """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
     devices: int = 1
     """Each batch is divided over so many devices (pmap), for one big network; sums are then taken in another order."""
 
     def __post_init__(self) -> None:
+        require(
+            self.network == "mlp"
+            or (len(self.hidden) == 1 and not (self.input_dropout or self.hidden_dropout or self.max_norm)),
+            f"the {self.network} network has one hidden dense layer, and dropout of its own: give one width, and no "
+            "dropout or max-norm",
+        )
         for width in self.hidden:
             require(0 < width <= 100_000, f"--widths {width} is not allowed: a layer has 1 unit or more, up to 100,000")
         require(

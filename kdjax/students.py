@@ -240,6 +240,6 @@ def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_ep
 
 def block_flops(block: Block, dataset: Dataset) -> float:
     """Floating-point operations of a block's training: its matrix products."""
-    model = models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+    model = models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
     images = len(dataset.train.images) // block.config.batch_size * block.config.batch_size
-    return block.size * block.config.epochs * models.step_flops(model, block.config.hidden, images)
+    return block.size * block.config.epochs * models.step_flops(model, images)

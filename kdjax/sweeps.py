@@ -200,7 +200,7 @@ def forecast(sweep: Sweep) -> str:
     rate = product_rate()
     parameters = max(
         block.size
-        * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
+        * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
         for block in sweep.blocks
     )
     disk = sum(

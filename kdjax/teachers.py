@@ -52,7 +52,7 @@ def ensemble_logits(
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
     """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, `NUMERICS`."""
     # Fields that came later enter only where they are used: teachers trained before them are found still.
-    later = {"precision": "float32", "devices": 1}
+    later = {"precision": "float32", "devices": 1, "network": "mlp", "augment": "none"}
     recipe = {name: value for name, value in dataclasses.asdict(config).items() if later.get(name) != value}
     facts = {
         "config": recipe,
@@ -118,7 +118,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
         raise BadInput(f"{folder} is the teacher of another version of this program ({error}): train it anew") from None
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
-    model = models.mlp(config, tuple(info["input_shape"]), info["num_classes"])
+    model = models.network(config, tuple(info["input_shape"]), info["num_classes"])
     like = jax.eval_shape(model.init, jax.random.key(0))[0]
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), like)
     return Teacher(folder, config, info, checkpoints.load(folder / "parameters", like))
@@ -133,7 +133,7 @@ def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
 
 def untrained(teacher: Teacher, seed: int) -> Teacher:
     """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains."""
-    model = models.mlp(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
+    model = models.network(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
     params, _ = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
     return dataclasses.replace(teacher, params=jax.tree.map(lambda leaf: leaf[None], params))
 
@@ -183,7 +183,9 @@ def _find_or_train(
         "seed": seed,
         "numerics": NUMERICS,
         "test": metrics.judge(test_logits, dataset.test.labels),
-        "parameters": models.parameter_count(models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)),
+        "parameters": models.parameter_count(
+            models.network(config, dataset.train.images.shape[1:], dataset.num_classes)
+        ),
         "surroundings": surroundings(),
         "seconds": round(time.perf_counter() - begin, 1),
     }
@@ -199,7 +201,7 @@ def _find_or_train(
 def _logits(config: TrainConfig, num_classes: int) -> Any:
     @jax.jit
     def logits(params: Any, images: jax.Array) -> jax.Array:
-        model = models.mlp(config, images.shape[1:], num_classes)
+        model = models.network(config, images.shape[1:], num_classes)
         return blocks.evaluate(model, params, {}, images)
 
     return logits
