@@ -422,6 +422,12 @@ def variables(params: Params, model_state: ModelState) -> Any:
     return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params
 
 
+def taken(model: Model, kept: Any) -> tuple[Params, ModelState]:
+    """(params, model_state) of what `variables` made."""
+    stateless = not jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[1])
+    return (kept, {}) if stateless else (kept["params"], kept["model_state"])
+
+
 def parameter_count(model: Model) -> int:
     """Number of trainable parameters plus batch statistics."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))

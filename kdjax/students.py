@@ -46,7 +46,8 @@ class Block(NamedTuple):
     reference: float | None = None
     """Temperature whose gradient norm is matched, in blocks of matched runs or their placebos."""
     targets: Targets = "teacher"
-    """Of the transfer set on which it is trained: with jitter, whether the teacher is asked at each step."""
+    """Of the transfer set on which it is trained: where images are changed at each step, whether the teacher is asked
+    about them."""
 
 
 class Lesson(NamedTuple):
@@ -72,7 +73,7 @@ class Outcome(NamedTuple):
     logits: dict[str, Float[np.ndarray, "runs images classes"]]
     """Of the test images, and of the hold-out where there is one."""
     params: Any
-    """Final parameters of all settings, numpy."""
+    """Final parameters of all settings, numpy, as `models.variables`: with batch statistics beside them if any."""
     seconds: float
     """That the training and judging took, since it was last gone on with."""
 
@@ -138,7 +139,7 @@ def setting(block: Block) -> Setting:
 def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
     """The teachers that a block asks at each step, because its images are not those of the table; and for what."""
     if (
-        not block.config.jitter
+        not (block.config.jitter or block.config.augment != "none")
         or block.targets not in targets.ASKED
         or all(run.objective == "hard" for run in block.runs)
     ):
@@ -149,7 +150,10 @@ def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Target
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
-    known = tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), teacher.params) for teacher in taught.teachers)
+    known = tuple(
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (teacher.params, teacher.model_state))
+        for teacher in taught.teachers
+    )
     return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits), known)
 
 
@@ -214,7 +218,7 @@ def train_block(
         rows.append(row)
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
     kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
-    params = jax.tree.map(np.asarray, trained.state.params)
+    params = jax.tree.map(np.asarray, models.variables(trained.state.params, trained.state.model_state))
     return Outcome(rows, history, kept_logits, params, time.perf_counter() - begin)
 
 
