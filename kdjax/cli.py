@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from kdjax.compiled import programs_kept
@@ -23,7 +24,11 @@ ENDINGS = {signal.SIGINT: "stopped", signal.SIGTERM: "terminated"}
 
 
 def run(
-    main: Callable[[Config], Any], config_class: type[Config], prog: str, argv: Sequence[str] | None = None
+    main: Callable[[Config], Any],
+    config_class: type[Config],
+    prog: str,
+    argv: Sequence[str] | None = None,
+    presets: Mapping[str, Config] | None = None,
 ) -> NoReturn:
     """Parses the command line into `config_class`, calls `main` with it, and exits.
 
@@ -36,6 +41,7 @@ def run(
         config_class: a frozen dataclass whose fields' docstrings are the help text.
         prog: the command as a user types it.
         argv: arguments, default those of the process.
+        presets: whole settings that `--preset NAME` starts from, the default first; other options change them.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # With --fresh, the same command would throw away what it is to go on with.
@@ -45,7 +51,7 @@ def run(
         try:
             _open_streams()
             try:
-                main(parse(config_class, prog, arguments))
+                main(parse(config_class, prog, arguments, presets))
             finally:
                 _flush()
         except BadInput as error:
@@ -63,8 +69,10 @@ def run(
     sys.exit(0)
 
 
-def parse(config_class: type[Config], prog: str, arguments: Sequence[str]) -> Config:
-    """The config that the arguments describe.
+def parse(
+    config_class: type[Config], prog: str, arguments: Sequence[str], presets: Mapping[str, Config] | None = None
+) -> Config:
+    """The config that the arguments describe, from the preset that they name, if any.
 
     Raises:
         BadInput: a value is not allowed. (What does not parse at all ends with exit code 2 here.)
@@ -73,7 +81,19 @@ def parse(config_class: type[Config], prog: str, arguments: Sequence[str]) -> Co
 
     for argument in arguments:
         _refuse_overflow(argument)
-    return tyro.cli(config_class, prog=prog, args=list(arguments))
+    preset: dict[str, Any] = {"default": _preset(arguments, presets)} if presets else {}
+    return tyro.cli(config_class, prog=prog, args=list(arguments), **preset)
+
+
+def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
+    """The preset that the arguments name; where they name none, the first."""
+    named = [argument.partition("=")[2] for argument in arguments if argument.startswith("--preset=")]
+    named += [after for before, after in itertools.pairwise(arguments) if before == "--preset"]
+    if not named:
+        return next(iter(presets.values()))
+    if named[-1] not in presets:
+        raise BadInput(f"--preset {named[-1]} is unknown: there are {', '.join(presets)}")
+    return presets[named[-1]]
 
 
 def _refuse_overflow(argument: str) -> None:

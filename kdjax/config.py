@@ -293,6 +293,8 @@ class SweepConfig:
     jitter: int = 0
     """Students' images are shifted, at each step, by up to so many pixels in each direction; the teacher is then asked
     about the shifted image (but for shift_averaged, shuffled and uniform targets, which go with the image)."""
+    transfer_images: int | None = None
+    """Students are shown only the first so many of the training images; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
     """Units in each of the student's two hidden layers; several widths are several sweeps."""
     seeds: int = 3
@@ -348,6 +350,10 @@ class SweepConfig:
                 self.optimizer == "sgd",
                 "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
             )
+        require(
+            self.transfer_images is None or self.transfer_images >= self.batch_size,
+            f"--transfer-images {self.transfer_images} is not allowed: it is --batch-size ({self.batch_size}) or more",
+        )
         require(
             self.hard_labels or self.soft_targets,
             "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train",

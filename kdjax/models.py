@@ -434,6 +434,11 @@ def parameter_count(model: Model) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
+def forward_flops(model: Model) -> float:
+    """Floating-point operations of a forward pass on one image: `2·Σ m`, the products of its layers (`step_flops`)."""
+    return 2.0 * sum(model.products)
+
+
 def step_flops(model: Model, images: int) -> float:
     """Floating-point operations of one training step on so many images: the products of its layers only.
 

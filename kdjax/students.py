@@ -92,12 +92,21 @@ def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """The lesson with other targets on its training images; hold-out and test logits stay the teacher's."""
+    """The lesson with other targets on its training images, or with fewer; hold-out and test logits stay the teacher's.
 
-    targets: Targets
+    Equal ones are the same function: it is what `workers.Job` wants.
+    """
+
+    targets: Targets = "teacher"
+    images: int | None = None
+    """The first so many; None: all."""
 
     def __call__(self, taught: Lesson) -> Lesson:
         """The lesson as students are shown it."""
+        if self.images is not None:
+            train = Split(*(array[: self.images] for array in taught.dataset.train))
+            dataset = dataclasses.replace(taught.dataset, train=train)
+            taught = taught._replace(dataset=dataset, train_logits=taught.train_logits[: self.images])
         if self.targets == "shift_averaged":
             return taught._replace(train_logits=shift_averaged(taught.teachers, taught.dataset.train.images))
         if self.targets == "shuffled":
@@ -242,8 +251,8 @@ def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_ep
     return float(counted[-1]) if len(counted) else None
 
 
-def block_flops(block: Block, dataset: Dataset) -> float:
-    """Floating-point operations of a block's training: its matrix products."""
+def block_flops(block: Block, dataset: Dataset, images: int | None = None) -> float:
+    """Floating-point operations of a block's training on so many images (None: all): its matrix products."""
     model = models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
-    images = len(dataset.train.images) // block.config.batch_size * block.config.batch_size
+    images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
     return block.size * block.config.epochs * models.step_flops(model, images)

@@ -84,6 +84,8 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     dataset = datasets.load(config.data)
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
     count = len(dataset.train.images)
+    shown = count if config.transfer_images is None else config.transfer_images
+    require(shown <= count, f"--transfer-images {shown} is more than the {count:,} training images")
     require(config.batch_size <= count, f"--batch-size {config.batch_size} is more than the {count:,} training images")
     teacher_config = config.teacher.train_config(TEACHER_EPOCHS.get(dataset.name, 30))
     require(
@@ -109,7 +111,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
-    later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0}
+    later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0, "transfer_images": None}
     for field, default in later.items():  # fields that came later: runs begun before them go on
         if asked[field] == default:
             del asked[field]
@@ -151,9 +153,9 @@ def run(sweep: Sweep) -> Path:
             {**surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
         )
         _keep_test_images(record, taught)
-        rates, planned, images = config.rates(), sweep.blocks, len(dataset.train.images)
+        rates, planned, images = config.rates(), sweep.blocks, config.transfer_images or len(dataset.train.images)
+        shown = Shown(config.targets, config.transfer_images)
         for extension in range(MOST_EXTENSIONS + 1):
-            shown = workers.everything if config.targets == "teacher" else Shown(config.targets)
             jobs = [workers.Job(block, images, shown) for block in planned]
             workers.train(jobs, taught, record, config.where, config.checkpoint_seconds)
             more = wider(record.write_tables(), rates)
@@ -193,7 +195,7 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
 def forecast(sweep: Sweep) -> str:
     """What the sweep would run and cost: blocks, runs, minutes, memory, disk."""
     dataset = sweep.dataset
-    operations = sum(block_flops(block, dataset) for block in sweep.blocks)
+    operations = sum(block_flops(block, dataset, sweep.config.transfer_images) for block in sweep.blocks)
     teacher = Block("", 0, sweep.teacher_config, 0, (), 1)
     found = bool(sweep.given) or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
     operations += 0 if found else block_flops(teacher, dataset)
@@ -268,4 +270,5 @@ def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
         teacher_logits=logits,
         example_images=taught.dataset.test.images[rows],
         example_rows=rows,
+        holdout_labels=taught.dataset.holdout.labels,
     )

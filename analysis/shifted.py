@@ -1,0 +1,151 @@
+"""What the networks of an MNIST table do with shifted test images, and what an image costs them.
+
+Hinton et al. 2015, Section 3, say that soft targets of unshifted images carry over what the teacher knows of
+translations. Here its students are shown test images shifted by k pixels.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+
+from analysis import stats, tables_mnist
+from analysis.tables_mnist import Answers
+from kdjax import blocks, checkpoints, metrics, models, teachers, transforms
+from kdjax.config import TrainConfig
+from kdjax.datasets import Dataset
+from kdjax.files import write_whole
+
+PIXELS = (0, 1, 2, 3, 4)
+"""Shifts: each of so many pixels in the eight directions of a compass, all of them scored."""
+STUDENTS = {
+    "small": "hard labels",
+    "of a still teacher": "distilled, teacher without jitter",
+    "distilled": "distilled",
+    "hard jittered": "hard labels, jittered by ±2 px",
+    "jittered": "distilled, transfer set jittered by ±2 px",
+}
+"""Roles, in the order of the table, in words."""
+Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.ndarray, "networks images classes"]]
+
+
+class Shifted(NamedTuple):
+    """Errors of one kind of network on shifted test images."""
+
+    name: str
+    errors: Float[np.ndarray, "networks shifts"]
+    """Mean over directions, on as many images as the test set has."""
+
+
+def write(folder: Path, dataset: Dataset) -> None:
+    """Writes `shifted.csv` and `shifted.md` of a table's run directory, where it asked for the part."""
+    answers = tables_mnist.load(folder)
+    if not len(answers.of("hard jittered")):
+        return
+    found = list(_every(answers, dataset))
+    rows = [
+        {"network": one.name, "run": run, "pixels": pixels, "errors": errors}
+        for one in found
+        for run, of_run in enumerate(one.errors)
+        for pixels, errors in zip(PIXELS, of_run, strict=True)
+    ]
+    frame = pd.DataFrame(rows)
+    write_whole(folder / "shifted.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    header = ["test errors at a shift of", *(f"{pixels} px" for pixels in PIXELS), "n"]
+    cells = []
+    for one in found:
+        intervals = [stats.interval(column) for column in one.errors.T]
+        ranges = [f"{each.mean:.0f} {tables_mnist.in_brackets(each.low, each.high)}".rstrip() for each in intervals]
+        cells.append([one.name, *ranges, str(len(one.errors))])
+    notes = ["Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images."]
+    write_whole(
+        folder / "shifted.md", "## Shifted test images\n\n" + tables_mnist.markdown(header, cells, notes) + "\n"
+    )
+
+
+def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
+    """Test errors of a stack of networks at each of `PIXELS`, a mean over directions."""
+    images, labels = dataset.test
+    columns = []
+    for pixels in PIXELS:
+        steps = (-pixels, 0, pixels) if pixels else (0,)
+        ways = [(down, right) for down in steps for right in steps if (down, right) != (0, 0) or not pixels]
+        counts = [[metrics.errors(table, labels) for table in logits(transforms.shift(images, *way))] for way in ways]
+        columns.append(np.mean(counts, axis=0))
+    return np.stack(columns, axis=1)
+
+
+def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
+    known = [teachers.load(answers.folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
+    stacked = [errors_on_shifted(lambda images, one=one: one.logits(images)[None], dataset) for one in known]  # type: ignore[misc]
+    yield Shifted("teacher", np.concatenate(stacked))
+    for role, name in STUDENTS.items():
+        runs = answers.of(role)
+        if role == "distilled":
+            runs = answers.of(role, soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
+        if len(runs):
+            params, hidden = _stack(answers, runs)
+            yield Shifted(name, errors_on_shifted(_logits(params, hidden, dataset), dataset))
+
+
+def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, tuple[int, ...]]:
+    """The final parameters of some runs of one sweep, stacked."""
+    taken = []
+    for _, row in runs.sort_values("seed").iterrows():
+        folder = answers.folder.parent.parent / "temperature_sweep" / row["run"] / "blocks"
+        (block,) = folder.glob(f"width{row['width']}-seed{row['seed']}-*")
+        rows = tables_mnist.read_rows(block)
+        keys = ("objective", "soft_weight")
+        place = next(index for index, one in enumerate(rows) if all(one[key] == row[key] for key in keys))
+        hidden = (int(row["width"]),) * 2
+        shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
+        model = models.mlp(TrainConfig(hidden, 1, 1), tuple(shape), classes)
+        like = jax.eval_shape(model.init, jax.random.key(0))[0]
+        like = jax.tree.map(lambda leaf, rows=rows: jax.ShapeDtypeStruct((len(rows), *leaf.shape), leaf.dtype), like)
+        params = checkpoints.load(block / "parameters", like)
+        taken.append(jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), params))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken), hidden
+
+
+def _logits(params: Any, hidden: tuple[int, ...], dataset: Dataset) -> Logits:
+    model = models.mlp(TrainConfig(hidden, 1, 1), dataset.train.images.shape[1:], dataset.num_classes)
+    evaluate = jax.jit(lambda params, images: blocks.evaluate(model, params, {}, images))
+    return lambda images: np.asarray(evaluate(params, jnp.asarray(images)))
+
+
+def write_cost(folder: Path, dataset: Dataset) -> None:
+    """Writes `cost.md`: parameters, operations and measured milliseconds an image, of ensemble, teacher and student.
+
+    Operations of a forward pass: `2·Σ in·out`. The only times in a table's run directory: they differ from run to run.
+    """
+    answers = tables_mnist.load(folder)
+    known = [teachers.load(folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
+    width = answers.identity["config"]["width"]
+    student = TrainConfig((width, width), 1, 1)
+    named = {"teacher": (known[0].config, 1), "student": (student, 1)}
+    if len(known) > 1:
+        named = {f"ensemble of {len(known)} teachers": (known[0].config, len(known)), **named}
+    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
+    images = jnp.asarray(dataset.test.images[:1000])
+    cells = []
+    for name, (config, count) in named.items():
+        model = models.mlp(config, shape, classes)
+        params = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0))[0])
+        evaluate = jax.jit(lambda params, images, model=model: blocks.evaluate(model, params, {}, images).mean(axis=0))
+        evaluate(params, images).block_until_ready()
+        begin = time.perf_counter()
+        for _ in range(5):
+            evaluate(params, images).block_until_ready()
+        milliseconds = 1000 * (time.perf_counter() - begin) / 5 / len(images)
+        parameters = count * models.parameter_count(model)
+        operations = count * models.forward_flops(model)
+        cells.append([name, f"{parameters:,}", f"{operations / 1e6:.2f}", f"{milliseconds:.4f}"])
+    header = ["", "parameters", "million operations an image", "milliseconds an image"]
+    notes = ["Forward pass, in batches of 1,000, on this device."]
+    write_whole(folder / "cost.md", "## Cost\n\n" + tables_mnist.markdown(header, cells, notes) + "\n")

@@ -1,0 +1,352 @@
+"""The paper's MNIST table, with intervals, and what lies below it: `python -m experiments.mnist_table`
+
+Hinton et al. 2015, Section 3: a large net with dropout and jitter (67 test errors), a small net alone (146), the small
+net distilled at T = 20 (74), and what temperature does to students of different widths. Nothing is trained here: the
+sweep is asked, and what it has trained before is found again. On two cores with full MNIST the three rows from one
+teacher (`--only teacher small distilled --teachers 1`) take up to 40 minutes, everything several hours; on the bundled
+digits `--preset quick` takes about 2 minutes.
+"""
+
+import dataclasses
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+
+import tyro
+
+from kdjax import cli
+from kdjax.config import (
+    CHECKPOINT_SECONDS,
+    NUMERICS,
+    DataConfig,
+    Precision,
+    SweepConfig,
+    TeacherConfig,
+    WhereConfig,
+    canonical_json,
+    require,
+    require_distinct,
+    require_name,
+    require_positive,
+)
+
+if TYPE_CHECKING:
+    from kdjax.datasets import Dataset
+
+PROG = "python -m experiments.mnist_table"
+
+Part = Literal["teacher", "small", "distilled", "widths", "transfer", "shifted", "better", "controls"]
+PARTS: tuple[Part, ...] = get_args(Part)
+NARROW = 30
+"""Units; up to here the paper finds an optimum in T, and this asks more finely and twice as often."""
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
+FINE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, math.inf)
+SMOOTHINGS = (0.03, 0.1, 0.3)
+"""Label smoothings among which the hold-out chooses."""
+JITTER = 2
+"""Pixels; as the paper's teacher."""
+
+PAPER = TeacherConfig(epochs=100, learning_rate=1.5e-3, input_dropout=0.2, max_norm=3.0)
+"""Dropout of inputs and units, max-norm and jitter, all of the paper's means."""
+TUNED = TeacherConfig(epochs=100, batch_size=128, learning_rate=1e-3, max_norm=0.0)
+"""Without input dropout and max-norm: of equal errors on the hold-out, and simpler."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """Makes the paper's MNIST table with seeds and intervals, and judges its claims about temperature."""
+
+    preset: Literal["tuned", "paper", "quick"] = "tuned"
+    """Whole settings to start from (full MNIST, two cores, the three rows from one teacher). tuned: a teacher without
+    input dropout and max-norm; about 75, 140 and 93 errors in up to 40 minutes. paper: dropout of inputs too, and
+    max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: 2 minutes on the bundled
+    digits."""
+    only: tuple[Part, ...] = ()
+    """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
+    at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
+    controls: label smoothing, self-distillation, temperature scaling."""
+    teachers: int = 3
+    """Number of teachers, each from a seed of its own. All teach the rows and the widths; the first the rest."""
+    seeds: int = 5
+    """Number of students of each kind, but for widths."""
+    width: int = 800
+    """Units in each of the two hidden layers of the small net."""
+    temperature: float = 20.0
+    """Temperature T of the soft targets (no unit) where it is not what is asked about."""
+    soft_weights: tuple[float, ...] = (0.9, 0.5, 0.99, 1.0)
+    """Weights w of the soft term: the first makes the row, the others (under the first teacher) its sensitivity."""
+    epochs: int = 40
+    """Passes of a student over the training images."""
+    batch_size: int = 128
+    """Images a step (of 256 and 128 the hold-out prefers 128, for hard labels and soft targets alike)."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam."""
+    widths: tuple[int, ...] = (30, 300, 800)
+    """Units in each hidden layer of the students whose errors against T are compared."""
+    width_seeds: int | None = None
+    """Number of students at each width and temperature, under each teacher (default: 10; 20 up to 30 units)."""
+    width_epochs: int = 20
+    """Their passes over the training images; students of fewer images make as many steps."""
+    fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    """Shares of the training images that are the transfer set, each in (0, 1]."""
+    precision: Precision = "float32"
+    """Operands of the students' matrix products."""
+    out: Path = Path("runs")
+    """Folder that holds run directories and teachers."""
+    name: str | None = None
+    """Name of the run directory in OUT/mnist_table (default: a hash of the config)."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
+    it."""
+    dry_run: bool = False
+    """Only say what would run, part by part: runs, minutes, memory, disk."""
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
+    """Which images."""
+    where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
+    """Where students are trained."""
+    teacher: TeacherConfig = TUNED
+    """The teacher's recipe; its seed is the first teacher's."""
+
+    def __post_init__(self) -> None:
+        require(len(set(self.only)) == len(self.only), "--only names a part twice: give each part once")
+        require(0 < self.teachers <= 100, f"--teachers {self.teachers} is not allowed: it is a number from 1 to 100")
+        require_distinct("fractions", self.fractions)
+        for value in self.fractions:
+            require(0 < value <= 1, f"--fractions {value:g} is not allowed: it is a share of the images, in (0, 1]")
+        require_positive("learning-rate", self.learning_rate)
+        require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
+        require(
+            self.width_seeds is None or self.width_seeds > 0,
+            f"--width-seeds {self.width_seeds} is not allowed: it is a number of seeds, 1 or more",
+        )
+        require(
+            not self.data.holdout,
+            "--holdout is not for this table: its controls cut one of their own, and its recipes were chosen before",
+        )
+        require_name(self.name)
+        questions(self, 60_000)  # what the sweep refuses is refused here
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts to make, in order."""
+        return tuple(part for part in PARTS if part in (self.only or PARTS))
+
+
+class Question(NamedTuple):
+    """One sweep that is asked for."""
+
+    part: Part
+    role: str
+    """Which students: the tables and figures look them up by it."""
+    config: SweepConfig
+
+
+def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) -> list[Question]:
+    """The sweeps behind the parts that are asked for, in order.
+
+    Args:
+        config: the table.
+        images: number of training images.
+        folders: the teachers; those who are asked as an ensemble are named by them.
+    """
+    wanted, asked = config.parts(), list[Question]()
+
+    def ask(parts: set[Part], role: str, by: int = 0, **changes: Any) -> None:
+        here = [part for part in wanted if part in parts]
+        if not here:
+            return
+        common: dict[str, Any] = {
+            "temperatures": (config.temperature,),
+            "soft_weights": (1.0,),
+            "learning_rates": (config.learning_rate,),
+            "hard_labels": False,
+            "widths": (config.width,),
+            "seeds": config.seeds,
+            "epochs": config.epochs,
+            "batch_size": config.batch_size,
+            "precision": config.precision,
+            "out": config.out,
+            "checkpoint_seconds": config.checkpoint_seconds,
+            "data": config.data,
+            "where": config.where,
+            "teacher": dataclasses.replace(config.teacher, seed=config.teacher.seed + by),
+        }
+        asked.append(Question(here[0], role, SweepConfig(**{**common, **changes})))
+
+    hard = {"hard_labels": True, "soft_targets": False}
+    ask({"small", "distilled", "shifted"}, "small", **hard)
+    for t in range(config.teachers):
+        ask(
+            {"distilled", "shifted"},
+            "distilled",
+            t,
+            soft_weights=config.soft_weights if t == 0 else config.soft_weights[:1],
+        )
+    for width in config.widths:
+        narrow = width <= NARROW
+        for t in range(config.teachers):
+            ask(
+                {"widths"},
+                "widths",
+                t,
+                widths=(width,),
+                temperatures=FINE if narrow else TEMPERATURES,
+                seeds=config.width_seeds or (20 if narrow else 10),
+                epochs=config.width_epochs,
+                hard_labels=t == 0,  # a student of hard labels has no teacher: once is enough
+            )
+    for share in config.fractions:
+        shown = max(round(share * images), config.batch_size)
+        steps = config.width_epochs * (images // config.batch_size)
+        ask(
+            {"transfer"},
+            "transfer",
+            hard_labels=True,
+            transfer_images=shown,
+            epochs=-(-steps // (shown // config.batch_size)),
+        )
+    ask({"shifted"}, "hard jittered", jitter=JITTER, **hard)
+    still = dataclasses.replace(config.teacher, jitter=0)
+    ask({"shifted"}, "of a still teacher", teacher=still)
+    ask({"better"}, "shift-averaged", targets="shift_averaged")
+    ask({"better", "shifted"}, "jittered", jitter=JITTER)
+    if len(folders) > 1:
+        ask({"better"}, "ensemble", teacher_from=folders)
+        ask({"better"}, "ensemble, jittered", teacher_from=folders, jitter=JITTER)
+    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))
+    ask({"controls"}, "held out", hard_labels=True, data=data)
+    ask({"controls"}, "label smoothing", targets="uniform", temperatures=(1.0,), soft_weights=SMOOTHINGS, data=data)
+    alone = TeacherConfig(
+        (config.width, config.width),
+        config.epochs,
+        config.batch_size,
+        config.learning_rate,
+        0.0,
+        0.0,
+        0.0,
+        0,
+        seed=1_000,
+    )
+    ask({"controls"}, "self-distillation", teacher=alone, data=data)
+    return asked
+
+
+PRESETS = {
+    "tuned": TableConfig(),
+    "paper": TableConfig(preset="paper", teacher=PAPER),
+    "quick": TableConfig(
+        preset="quick",
+        teachers=2,
+        seeds=3,
+        width=100,
+        epochs=10,
+        widths=(30, 100),
+        width_seeds=3,
+        width_epochs=10,
+        fractions=(0.1, 1.0),
+        teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=20),
+    ),
+}
+
+
+class Table(NamedTuple):
+    """The table, ready to be made."""
+
+    config: TableConfig
+    dataset: "Dataset"
+    identity: dict[str, Any]
+    folder: Path
+
+
+def prepare(config: TableConfig) -> Table:
+    """Reads the data and refuses what cannot work, before any training."""
+    from kdjax import datasets, workers
+    from kdjax.progress import say
+
+    workers.check(config.where)
+    dataset = datasets.load(config.data)
+    count = len(dataset.train.images)
+    say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+    for name, size in (("batch-size", config.batch_size), ("teacher.batch-size", config.teacher.batch_size)):
+        left = count - count // 6 if "controls" in config.parts() else count
+        require(size <= left, f"--{name} {size} is more than the {left:,} training images")
+    elsewhere = {"preset", "out", "name", "checkpoint_seconds", "dry_run", "data", "where"}
+    asked = {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
+    }
+    identity = {
+        "experiment": "mnist_table",
+        "config": asked,
+        "data": {
+            "name": dataset.name,
+            "description": dataset.description,
+            "fingerprint": dataset.fingerprint,
+            "test_fingerprint": datasets.fingerprint(dataset.test),
+            "train_images": count,
+            "test_images": len(dataset.test.images),
+            "input_shape": dataset.train.images.shape[1:],
+            "num_classes": dataset.num_classes,
+        },
+        "numerics": NUMERICS,
+    }
+    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
+    return Table(config, dataset, identity, config.out / "mnist_table" / name)
+
+
+def run(table: Table) -> Path:
+    """Finds or trains the teachers and asks every sweep; writes where each answer lies. Returns the folder."""
+    from kdjax import records, sweeps, teachers
+    from kdjax.files import lock
+    from kdjax.progress import say
+    from kdjax.surroundings import surroundings
+
+    config, dataset = table.config, table.dataset
+    records.make_folder(table.folder)
+    with lock(table.folder / ".lock"):
+        record = records.RunDirectory(table.folder)
+        record.open(table.identity)
+        say(f"run directory: {table.folder}")
+        found = []
+        recipe = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
+        for t in range(config.teachers):
+            seed, rate = config.teacher.seed + t, config.teacher.learning_rate
+            found.append(teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds))
+        asked = questions(config, len(dataset.train.images), tuple(teacher.folder for teacher in found))
+        answers = []
+        for index, question in enumerate(asked):
+            say(f"part {question.part}: {question.role} ({index + 1} of {len(asked)} sweeps)")
+            folder = sweeps.run(sweeps.prepare(question.config))
+            answers.append({"part": question.part, "role": question.role, "run": folder.name})
+        teachers_of = [{"name": one.name, "folder": one.folder.name, "test": one.info["test"]} for one in found]
+        details = {"config": config, "hint": dataset.hint, "teachers": teachers_of, "answers": answers}
+        record.describe({**surroundings(), **details})
+
+        from analysis import shifted
+
+        shifted.write(table.folder, dataset)
+        shifted.write_cost(table.folder, dataset)
+    return table.folder
+
+
+def main(config: TableConfig) -> None:
+    """Makes the table (or goes on with it), draws the figures and prints it."""
+    from kdjax.progress import say
+
+    table = prepare(config)
+    if config.dry_run:
+        from kdjax import sweeps
+
+        for question in questions(config, len(table.dataset.train.images)):
+            print(f"{question.part}, {question.role}: {sweeps.forecast(sweeps.prepare(question.config))}")
+        return
+    folder = run(table)
+
+    from analysis import plot_mnist_table, tables_mnist
+
+    print(tables_mnist.write_summary(folder))
+    figures = plot_mnist_table.draw(folder)
+    say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
+
+
+if __name__ == "__main__":
+    cli.run(main, TableConfig, PROG, presets=PRESETS)
