@@ -26,7 +26,7 @@ class Run(NamedTuple):
     """One setting of a grid, as its row names it."""
 
     objective: str
-    """`hard` (labels alone), `soft`, or `matched` or `placebo` (`train.matched`)."""
+    """`hard` (labels alone), `soft`, `double_softmax` (`targets`), or `matched` or `placebo` (`train.matched`)."""
     temperature: float
     """nan for a hard run: it has none."""
     soft_weight: float
@@ -142,7 +142,9 @@ def setting(block: Block) -> Setting:
     # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
     temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
     columns = (temperatures, [run.soft_weight for run in runs], [run.learning_rate for run in runs])
-    return Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+    bugged = [float(run.objective == "double_softmax") for run in runs]
+    found = Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+    return found._replace(double_softmax=jnp.asarray(bugged, jnp.float32)) if any(bugged) else found
 
 
 def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
@@ -219,9 +221,10 @@ def train_block(
                 for measure, value in metrics.judge(logits[key][index], split.labels, table).items()
             }
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
-        row["soft_target_entropy"] = (
-            None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
-        )
+        table = taught.train_logits
+        if run.objective == "double_softmax":
+            table = np.asarray(targets.alter("double_softmax", jnp.asarray(table)))
+        row["soft_target_entropy"] = None if run.objective == "hard" else metrics.entropy(table, run.temperature)
         row["failed_at"] = int(failed_at[index])
         row["last_good_errors"] = _last_good(trained.history, index, row["failed_at"], program.steps_per_epoch)
         rows.append(row)

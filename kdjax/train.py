@@ -25,6 +25,8 @@ class Setting(NamedTuple):
     """Weight of the soft term; the hard-label term has 1 − soft_weight. 0 is hard labels alone."""
     learning_rate: Float[Array, "*settings"]
     """Peak learning rate of the schedule."""
+    double_softmax: Float[Array, "*settings"] | None = None
+    """1 where softmax(v) stands for the teacher's logits v, a known bug (`targets.alter`), and 0 elsewhere; None: 0."""
 
 
 class State(NamedTuple):
@@ -78,9 +80,10 @@ Ask = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, 
 
 def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting) -> Float[Array, "batch"]:
     """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))`."""
-    return losses.distillation_loss(
-        logits, batch.teacher_logits, batch.labels, setting.temperature, setting.soft_weight
-    )
+    taught = batch.teacher_logits
+    if setting.double_softmax is not None:
+        taught = jnp.where(setting.double_softmax > 0, jax.nn.softmax(taught), taught)
+    return losses.distillation_loss(logits, taught, batch.labels, setting.temperature, setting.soft_weight)
 
 
 @functools.cache  # the same function for the same reference: it names a compiled program
