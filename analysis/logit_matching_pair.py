@@ -81,6 +81,12 @@ def load(folder: Path, out: Path) -> Pair:
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
 
+    plain = (sweep.targets, sweep.jitter, sweep.transfer_images, sweep.soft_targets) == ("teacher", 0, None, True)
+    require(
+        plain,
+        f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
+        "run without --targets, --jitter, --transfer-images and --no-soft-targets",
+    )
     block, index = _nearest(sweep)
     kept = folder / "blocks" / block.name
     require(

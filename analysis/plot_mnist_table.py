@@ -163,7 +163,7 @@ def draw_shifted(answers: "Answers") -> Any:
     axes.set_ylabel("test errors (images)")
     style.legend(figure)
     n = table[table["network"] != "teacher"].groupby("network")["run"].nunique().max()
-    style.title(figure, f"Does a knowledge of shifts cross through soft targets? Means of {n} seeds", _where(answers))
+    style.title(figure, f"Errors on shifted digits; means of {n} seeds", _where(answers))
     return figure
 
 

@@ -256,7 +256,7 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
                 _fixed(row["difference"], sign=True),
                 _range(row["difference_low"], row["difference_high"], sign=True),
             )
-            cell += [*difference, str(int(row["difference_n"])), _p(row["p_holm"])]
+            cell += [*difference, str(int(row["difference_n"])), p_value(row["p_holm"])]
             cell += [("fewer" if row["difference"] < 0 else "more") if row["differs"] else ""]
         cells.append(cell)
     return header, cells
@@ -328,5 +328,6 @@ def _range(low: float, high: float, sign: bool = False) -> str:
     return "" if math.isnan(low) else f"[{_fixed(low, sign)}, {_fixed(high, sign)}]"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p as it is printed."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

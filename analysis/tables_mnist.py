@@ -280,7 +280,11 @@ def _widths(answers: Answers) -> str:
             cell = [str(one.width), tables.number(temperature), f"{found.mean:.1f}", in_brackets(found.low, found.high)]
             if paired:
                 d = differences[index]
-                cell += [_signed(d.mean), in_brackets(d.low, d.high, sign=True), f"{p[index]:.3f}"]
+                cell += [
+                    _signed(d.mean),
+                    in_brackets(d.low, d.high, sign=True),
+                    tables.p_value(p[index]),
+                ]
             else:
                 cell += [""] * 3
             cells.append([*cell, "possible" if temperature in one.candidates else ""])
@@ -373,9 +377,10 @@ def _controls(answers: Answers) -> str:
     held = answers.of("held out")
     if not len(held):
         return ""
+    hard = held[held["objective"] == "hard"]
     smooth = tables.tuned(answers.of("label smoothing"), by=["width"])
     named = {
-        "hard labels": held[held["objective"] == "hard"],
+        "hard labels": hard,
         "distilled": held[held["objective"] == "soft"],
         **(
             {f"label smoothing by {smooth['soft_weight'].iloc[0]:g} (chosen on the hold-out)": smooth}
@@ -383,7 +388,7 @@ def _controls(answers: Answers) -> str:
             else {}
         ),
         "self-distillation (the small net's own kind teaches)": answers.of("self-distillation"),
-        "hard labels, temperature-scaled on the hold-out": _scaled(answers, held[held["objective"] == "hard"]),
+        "hard labels, temperature-scaled on the hold-out": temperature_scaled(answers, hard),
     }
     header = ["", "test errors", "95 % interval", "NLL", "ECE (%)", "n"]
     cells = []
@@ -407,7 +412,7 @@ def _controls(answers: Answers) -> str:
     return "## Controls\n\n" + markdown(header, cells, notes)
 
 
-def _scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
+def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
     """Each hard-label run with its logits divided by the temperature that suits the hold-out (Guo et al. 2017)."""
     import scipy
 

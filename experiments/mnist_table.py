@@ -105,13 +105,15 @@ class TableConfig:
     """Which images."""
     where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
     """Where students are trained."""
-    teacher: TeacherConfig = TUNED
+    teacher: TeacherConfig = dataclasses.field(default_factory=lambda: TUNED)
     """The teacher's recipe; its seed is the first teacher's."""
 
     def __post_init__(self) -> None:
         require(len(set(self.only)) == len(self.only), "--only names a part twice: give each part once")
         require(0 < self.teachers <= 100, f"--teachers {self.teachers} is not allowed: it is a number from 1 to 100")
         require_distinct("fractions", self.fractions)
+        require_distinct("widths", self.widths)
+        require_distinct("soft-weights", self.soft_weights)
         for value in self.fractions:
             require(0 < value <= 1, f"--fractions {value:g} is not allowed: it is a share of the images, in (0, 1]")
         require_positive("learning-rate", self.learning_rate)
@@ -239,12 +241,12 @@ PRESETS = {
         teachers=2,
         seeds=3,
         width=100,
-        epochs=10,
+        epochs=30,
         widths=(30, 100),
         width_seeds=3,
-        width_epochs=10,
+        width_epochs=30,
         fractions=(0.1, 1.0),
-        teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=20),
+        teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=40),
     ),
 }
 

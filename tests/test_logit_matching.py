@@ -161,6 +161,15 @@ def test_other_data_or_no_teacher_is_refused(swept, tmp_path, capsys):
     assert "are not those found" in refused(capsys, folder, "--out", tmp_path)
 
 
+@pytest.mark.parametrize("option", [{"targets": "shuffled"}, {"jitter": 2}, {"transfer_images": 300}])
+def test_students_of_another_lesson_are_refused(swept, tmp_path, capsys, option):
+    folder = copied(swept, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["identity"]["config"] |= option
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "not taught by a teacher's logits" in refused(capsys, folder, "--out", tmp_path)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

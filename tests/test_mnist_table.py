@@ -1,0 +1,254 @@
+"""The MNIST table: what is asked of the sweep, and the whole of it on a few of the bundled digits."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import plot_mnist_table, shifted, tables_mnist
+from experiments import mnist_table
+from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
+from kdjax.config import BadInput, DataConfig, TeacherConfig, WhereConfig
+from tests import commands
+
+TINY = [
+    *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
+    *("--width", "12", "--epochs", "2", "--widths", "12", "--width-seeds", "2", "--width-epochs", "2"),
+    *("--batch-size", "50", "--fractions", "0.25", "1", "--soft-weights", "0.9", "1", "--learning-rate", "0.003"),
+    *("--teacher.widths", "16", "--teacher.epochs", "2", "--teacher.batch-size", "50", "--name", "run"),
+]
+
+
+def places(root):
+    return ["--out", str(root / "runs"), "--data-dir", str(root / "data")]
+
+
+def call(root, *more):
+    return commands.call(mnist_table.main, TableConfig, [*TINY, *places(root), *more], PROG)
+
+
+def folder_of(root):
+    return root / "runs" / "mnist_table" / "run"
+
+
+def contents(root):
+    """What must be the same when it is made again: all but what it cost."""
+    sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
+    own = [folder_of(root) / name for name in ("table.csv", "shifted.csv", "shifted.md")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    root = tmp_path_factory.mktemp("table")
+    code, said = call(root)
+    assert code == 0, said
+    return root
+
+
+def asked(**options):
+    return mnist_table.questions(dataclasses.replace(TableConfig(), **options), 60_000)
+
+
+def test_only_makes_what_it_names_and_all_is_the_sum():
+    assert {question.part for question in asked()} == set(PARTS) - {"teacher"}
+    assert not asked(only=("teacher",))
+    (small,) = asked(only=("small",))
+    assert not small.config.soft_targets and small.config.widths == (800,)
+    both = asked(only=("small", "distilled"), teachers=1)
+    assert [question.role for question in both] == ["small", "distilled"]
+    assert both[1].config.soft_weights == (0.9, 0.5, 0.99, 1.0) and both[1].config.temperatures == (20.0,)
+
+
+def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
+    found = asked(only=("widths",), widths=(30, 800))
+    assert [question.config.teacher.seed for question in found] == [0, 1, 2, 0, 1, 2]
+    assert [question.config.hard_labels for question in found] == [True, False, False] * 2
+    narrow, wide = found[0].config, found[3].config
+    assert (narrow.seeds, wide.seeds) == (20, 10) and narrow.temperatures == (*mnist_table.FINE,)
+
+
+def test_fewer_images_are_trained_on_for_as_many_steps():
+    steps = {
+        question.config.epochs * (question.config.transfer_images // question.config.batch_size)
+        for question in asked(only=("transfer",), batch_size=200)
+    }
+    assert max(steps) <= 1.01 * min(steps) and min(steps) >= 20 * 300
+
+
+def test_presets_are_whole_settings_and_bad_ones_are_one_line():
+    for name, preset in PRESETS.items():
+        assert preset.preset == name
+    code, said = commands.call(mnist_table.main, TableConfig, ["--preset", "best"], PROG)
+    assert code == 2 and "--preset" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fractions": (0.0,)}, "share"),
+        ({"fractions": (0.5, 0.5)}, "repeats"),
+        ({"soft_weights": (1.5,)}, "soft-weights"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"only": ("small", "small")}, "twice"),
+        ({"teachers": 0}, "teachers"),
+        ({"widths": ()}, "empty"),
+        ({"data": DataConfig(dataset="mnist5k", holdout=10)}, "holdout"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(options, message):
+    with pytest.raises(BadInput, match=message):
+        dataclasses.replace(TableConfig(), **options)
+
+
+def test_the_whole_table(whole):
+    text = (folder_of(whole) / "summary.md").read_text()
+    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "Cost"):
+        assert title in text
+    table = pd.read_csv(folder_of(whole) / "table.csv")
+    assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
+    assert table["n"].tolist()[:3] == [2, 2, 4]
+    answers = tables_mnist.load(folder_of(whole))
+    mine = answers.of("distilled", soft_weight=0.9)["test_errors"]
+    assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
+    assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
+    assert {path.stem for path in (folder_of(whole) / "figures").glob("*.png")} == {
+        "errors_against_temperature",
+        "fewer_images",
+        "shifted",
+    }
+
+
+def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
+    before = contents(whole)
+    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    code, said = call(whole)
+    assert code == 0 and "students:" not in said
+    assert contents(whole) == before
+    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+
+
+def test_unshifted_errors_are_those_of_the_sweep(whole):
+    table = pd.read_csv(folder_of(whole) / "shifted.csv")
+    answers = tables_mnist.load(folder_of(whole))
+    for role in ("small", "hard jittered", "jittered"):
+        still = table[(table["network"] == shifted.STUDENTS[role]) & (table["pixels"] == 0)]
+        assert still["errors"].tolist() == answers.of(role).sort_values("seed")["test_errors"].tolist()
+    teacher = table[(table["network"] == "teacher") & (table["pixels"] == 0)]
+    assert teacher["errors"].tolist() == [one["test"]["errors"] for one in answers.teachers]
+
+
+def test_fewer_images_really_were_shown(whole):
+    pairs = tables_mnist.transfer_pairs(tables_mnist.load(folder_of(whole)))
+    assert list(pairs) == [100, 400]
+
+
+def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
+    answers = tables_mnist.load(folder_of(whole))
+    hard = answers.of("held out", objective="hard")
+    scaled = tables_mnist.temperature_scaled(answers, hard)
+    assert scaled["test_errors"].tolist() == hard["test_errors"].tolist()
+    assert scaled["test_nll"].mean() != pytest.approx(hard["test_nll"].mean(), rel=1e-6)
+
+
+def test_the_plots_are_drawn_again_by_their_own_command(whole):
+    found = plot_mnist_table.draw(folder_of(whole))
+    assert len(found) == 6 and all(path.stat().st_size > 5_000 for path in found)
+    with pytest.raises(BadInput, match="no finished run of mnist_table"):
+        plot_mnist_table.draw(next(whole.glob("runs/temperature_sweep/*")))
+
+
+def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
+    arguments = [*TINY, *places(tmp_path), "--checkpoint-seconds", "0"]
+    process = commands.start(arguments, "experiments.mnist_table")
+    # In the middle: the first sweeps are there, the last are not.
+    while process.poll() is None and len(list(tmp_path.glob("runs/temperature_sweep/*/results.csv"))) < 4:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
+    os.kill(process.pid, signal.SIGKILL)
+    assert commands.finish(process)[0] == -signal.SIGKILL
+    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table"))
+    assert code == 0, said
+    assert contents(tmp_path) == contents(whole)
+
+
+def answers_of(rows, width=800):
+    """Answers with the given test errors: {temperature: errors of seeds 0, 1, …}; nan is hard labels."""
+    table = [
+        {"role": "widths", "width": width, "teacher": "t", "seed": seed, "temperature": temperature}
+        | {"objective": "hard" if math.isnan(temperature) else "soft", "test_errors": errors, "failed_at": -1}
+        for temperature, of_seeds in rows.items()
+        for seed, errors in enumerate(of_seeds)
+    ]
+    identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
+    return tables_mnist.Answers(None, identity, [], pd.DataFrame(table), None)
+
+
+def test_claims_name_no_winner_inside_the_noise():
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 5, 10)
+    near = {t: 80 + seeds + rng.normal(0, 3, 10) for t in (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)}
+    alike = answers_of({float("nan"): 140 + seeds, **near})
+    (one,) = tables_mnist.judge_widths(alike)
+    assert len(one.candidates) > 1 and one.alike.all_alike
+    said = " ".join(tables_mnist.claims([one], alike))
+    assert "no winner" in said and "alike: reproduced" in said
+    apart = answers_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
+    (one,) = tables_mnist.judge_widths(apart)
+    assert one.candidates.tolist() == [2.0] and not one.alike.all_alike
+    assert "not shown to be alike" in " ".join(tables_mnist.claims([one], apart))
+
+
+def test_narrow_students_optimum_is_judged_against_the_papers():
+    rng = np.random.default_rng(1)
+    for best, word in ((3.0, "reproduced."), (16.0, "not reproduced.")):
+        rows = {t: 400 + (0 if t == best else 60) + rng.normal(0, 4, 20) for t in (1.0, 2.0, 3.0, 8.0, 16.0)}
+        answers = answers_of(rows, width=30)
+        judged = tables_mnist.judge_widths(answers)
+        assert any(note.endswith(f"best (paper): {word}") for note in tables_mnist.claims(judged, answers))
+
+
+def test_a_forecast_asks_every_sweep(tmp_path, capsys):
+    data = DataConfig(dataset="mnist5k", raw_dir=None, data_dir=tmp_path)
+    small = TeacherConfig(widths=(16,), epochs=1)
+    config = TableConfig(
+        data=data, where=WhereConfig(devices=1), out=tmp_path / "runs", dry_run=True, teacher=small, only=("widths",)
+    )
+    mnist_table.main(config)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(mnist_table.questions(config, 4_000)) and all("would train" in line for line in printed)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_was_trained_for_one_part_serves_another(whole):
+    folders = json.loads((folder_of(whole) / "config.json").read_text())["details"]["answers"]
+
+    roles = [question.role for question in asked(only=("small", "distilled", "shifted"), teachers=1)]
+    assert len(roles) == len(set(roles))
+    assert len({answer["run"] for answer in folders}) == len(folders)
+
+
+def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
+    raw = commands.write_idx(tmp_path / "fashion_mnist")  # its files are named as those of MNIST
+    options = [
+        "--dataset",
+        "fashion_mnist",
+        "--raw-dir",
+        str(raw),
+        "--only",
+        "small",
+        "--teachers",
+        "1",
+        "--seeds",
+        "1",
+    ]
+    code, said = call(tmp_path, *options)
+    assert code == 0, said
+    text = (folder_of(tmp_path) / "summary.md").read_text()
+    assert "Fashion" in text and "reproduced" not in text.replace("Reproduced:", "")
