@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import models
+from kdjax import layers, models
 from kdjax.config import BadInput, TrainConfig
 
 SHAPE = (4, 4, 1)
@@ -40,7 +40,7 @@ def test_logits_equal_the_network_written_by_hand():
 @pytest.mark.parametrize("rate", [0.2, 0.5])
 def test_dropout_keeps_the_mean_and_drops_at_the_rate(rate):
     units = jnp.ones((400, 101))
-    kept = np.asarray(models.dropout(jax.random.key(0), units, rate))
+    kept = np.asarray(layers.dropout(jax.random.key(0), units, rate))
     rounded = round(rate * 256) / 256
     assert abs((kept == 0).mean() - rounded) < 0.01
     np.testing.assert_allclose(kept[kept > 0], 1 / (1 - rounded), rtol=1e-6)
@@ -48,15 +48,15 @@ def test_dropout_keeps_the_mean_and_drops_at_the_rate(rate):
 
 
 def test_dropout_masks_are_independent_between_units_and_examples():
-    kept = np.asarray(models.dropout(jax.random.key(0), jnp.ones((2000, 64)), 0.5)) > 0
+    kept = np.asarray(layers.dropout(jax.random.key(0), jnp.ones((2000, 64)), 0.5)) > 0
     correlations = np.corrcoef(kept.T)[np.triu_indices(64, 1)]
     assert np.abs(correlations).max() < 0.12  # 4.6 standard errors of 1/√2000, over 2,016 pairs
 
 
 def test_dropout_is_drawn_per_global_example():
     units = jnp.ones((32, 10))
-    whole = models.dropout(jax.random.key(2), units, 0.5)
-    divided = jax.pmap(lambda part: models.dropout(jax.random.key(2), part, 0.5, "batch"), axis_name="batch")(
+    whole = layers.dropout(jax.random.key(2), units, 0.5)
+    divided = jax.pmap(lambda part: layers.dropout(jax.random.key(2), part, 0.5, "batch"), axis_name="batch")(
         units.reshape(4, 8, 10)
     )
     np.testing.assert_array_equal(np.asarray(divided).reshape(32, 10), whole)
@@ -107,7 +107,7 @@ def test_bfloat16_products_sum_rounded_operands_in_float32(axis):
         for key, shape in zip(keys, ((6, 400), (400, 5) if axis == 0 else (5, 400), (6, 5)), strict=True)
     )
     product, pullback = jax.vjp(
-        lambda *both: models.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
+        lambda *both: layers.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
     )
     exact_units, exact_kernel, exact_upstream = (
         np.asarray(array.astype(jnp.bfloat16), np.float64) for array in (units, kernel, upstream)
@@ -158,7 +158,7 @@ def test_convolution_pooling_and_their_gradients_are_those_of_the_libraries():
         kernel = jax.random.normal(keys[1], (3, 3, channels, 8))
 
         def ours(images, kernel):
-            return models.max_pool(models.convolve(images, kernel))
+            return layers.max_pool(layers.convolve(images, kernel))
 
         def theirs(images, kernel):
             layer = nn.Conv(8, (3, 3), use_bias=False, precision="highest")
@@ -217,7 +217,7 @@ def test_batch_statistics_move_by_a_hundredth_in_training_and_not_in_evaluation(
     params, state = model.init(jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (50, 8, 8, 3))
     _, after = model.apply(params, state, images, True, jax.random.key(2))
-    first = models.convolve(images, params["kernel_0"]) + params["bias_0"][None, None, None]
+    first = layers.convolve(images, params["kernel_0"]) + params["bias_0"][None, None, None]
     kept = after["batch_stats"]["norm_0"]
     np.testing.assert_allclose(kept["mean"], 0.01 * first.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(kept["var"], 0.99 + 0.01 * first.var((0, 1, 2)), rtol=1e-5)
@@ -282,12 +282,12 @@ def test_a_rounded_convolution_sums_rounded_operands_in_float32():
         for key, shape in zip(keys, ((4, 6, 5, 8), (3, 3, 8, 7), (4, 6, 5, 7)), strict=True)
     )
     rounded = [array.astype(jnp.bfloat16).astype(jnp.float32) for array in (images, kernel, upstream)]
-    found, pull_back = jax.vjp(lambda *both: models.convolve(*both, rounded=True), images, kernel)
-    expected, exact_pull_back = jax.vjp(models.convolve, *rounded[:2])
+    found, pull_back = jax.vjp(lambda *both: layers.convolve(*both, rounded=True), images, kernel)
+    expected, exact_pull_back = jax.vjp(layers.convolve, *rounded[:2])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
     for mine, wanted in zip(pull_back(upstream), exact_pull_back(rounded[2]), strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-4)
-    assert np.abs(found - models.convolve(images, kernel)).max() > 1e-3
+    assert np.abs(found - layers.convolve(images, kernel)).max() > 1e-3
 
 
 def test_networks_that_cannot_be_built_are_refused():
