@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy
 
+from analysis import plot_temperature_sweep, tables
 from kdjax import records, students, sweeps, targets, teachers, transforms
 from kdjax.config import BadInput
 from tests.test_sweeps import config
@@ -139,5 +140,8 @@ def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
         assert both[measure]["soft"] == pytest.approx(true[measure]["soft"], rel=1e-4)
         assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["soft"], rel=1e-4)
         assert both[measure]["double_softmax"] != pytest.approx(both[measure]["soft"], rel=3e-4)
+    folder = sweeps.prepare(asked).folder
+    assert plot_temperature_sweep.draw(folder)
+    assert "4 (double softmax)" in tables.write_summary(folder)
     with pytest.raises(BadInput, match="double-softmax with --targets uniform is not allowed"):
         config(tmp_path, double_softmax=True, targets="uniform")
