@@ -81,7 +81,7 @@ def draw_widths(answers: "Answers") -> Any:
     figure = style.figure(5.4, 1.6 + 1.9 * len(judged))
     panels = figure.subplots(len(judged), 1, sharex=True, squeeze=False)[:, 0]
     for index, (axes, one) in enumerate(zip(panels, judged, strict=True)):
-        intervals = [stats.interval(column) for column in one.errors.T]
+        intervals = [stats.interval_over(column) for column in np.moveaxis(one.errors, -1, 0)]
         values = [[getattr(found, name) for found in intervals] for name in ("mean", "low", "high")]
         teachers = f"{one.teachers} teacher{'s' * (one.teachers > 1)}"
         style.curve(axes, axis, list(one.temperatures), *values, index=index)
@@ -98,14 +98,15 @@ def draw_widths(answers: "Answers") -> Any:
             label="excluded as best (95 %)" if index == 0 else None,
             zorder=3,
         )
-        if len(one.hard):
-            found = stats.interval(one.hard)
+        hard = one.hard[~np.isnan(one.hard)]
+        if len(hard):
+            found = stats.interval(hard)
             style.band(axes, found.mean, found.low, found.high, label="hard labels")
         axes.set_ylabel("test errors")
-        axes.set_title(f"{one.width} units per layer ({len(one.errors)} seeds, {teachers})", loc="left")
+        axes.set_title(f"{one.width} units per layer ({one.seeds} seeds, {teachers})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
     style.legend(figure)
-    style.title(figure, "Test errors with soft targets; bars: 95 % intervals over seeds", _where(answers))
+    style.title(figure, "Test errors with soft targets; bars: 95 % intervals", _where(answers))
     return figure
 
 
@@ -151,7 +152,8 @@ def draw_shifted(answers: "Answers") -> Any:
     try:
         table = pd.read_csv(path)
         means = table.groupby(["network", "pixels"], sort=False)["errors"].mean().unstack("pixels")
-    except (ValueError, KeyError) as error:
+        n = table[~table["network"].str.startswith("teacher")].groupby("network")["run"].nunique().max()
+    except (ValueError, KeyError, AttributeError) as error:
         raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
     figure = style.figure(5.4, 4.0)
     axes = figure.subplots()
@@ -162,7 +164,6 @@ def draw_shifted(answers: "Answers") -> Any:
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
     axes.set_ylabel("test errors (images)")
     style.legend(figure)
-    n = table[table["network"] != "teacher"].groupby("network")["run"].nunique().max()
     style.title(figure, f"Errors on shifted digits; means of {n} seeds", _where(answers))
     return figure
 

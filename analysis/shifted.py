@@ -32,6 +32,12 @@ STUDENTS = {
     "jittered": "distilled, transfer set jittered by ±2 px",
 }
 """Roles, in the order of the table, in words."""
+COMPARED = (
+    ("distilled", "hard labels"),
+    ("distilled", "distilled, teacher without jitter"),
+    ("distilled, transfer set jittered by ±2 px", "hard labels, jittered by ±2 px"),
+)
+"""Does a knowledge of shifts cross through soft targets? The first two: through those of unshifted images."""
 Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.ndarray, "networks images classes"]]
 
 
@@ -63,10 +69,21 @@ def write(folder: Path, dataset: Dataset) -> None:
         intervals = [stats.interval(column) for column in one.errors.T]
         ranges = [f"{each.mean:.0f} {tables_mnist.in_brackets(each.low, each.high)}".rstrip() for each in intervals]
         cells.append([one.name, *ranges, str(len(one.errors))])
-    notes = ["Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images."]
-    write_whole(
-        folder / "shifted.md", "## Shifted test images\n\n" + tables_mnist.markdown(header, cells, notes) + "\n"
-    )
+    differences = []
+    by_name = {one.name: one.errors for one in found}
+    for first, second in COMPARED:
+        if {first, second} <= by_name.keys() and by_name[first].shape == by_name[second].shape:
+            pairs = zip(by_name[first].T, by_name[second].T, strict=True)
+            each = [stats.paired_difference(mine, other) for mine, other in pairs]
+            ranges = [f"{d.mean:+.0f} {tables_mnist.in_brackets(d.low, d.high, sign=True)}".rstrip() for d in each]
+            differences.append([f"{first} − {second}", *ranges, str(each[0].n)])
+    notes = [
+        "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
+        "nothing else is said.",
+        "Differences are paired by seed: one is called so where its interval excludes zero.",
+    ]
+    table = tables_mnist.markdown(header, cells + differences, notes)
+    write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table.replace("+-", "−") + "\n")
 
 
 def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
@@ -82,39 +99,48 @@ def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "ne
 
 
 def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
-    known = [teachers.load(answers.folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
-    stacked = [errors_on_shifted(lambda images, one=one: one.logits(images)[None], dataset) for one in known]  # type: ignore[misc]
-    yield Shifted("teacher", np.concatenate(stacked))
+    yield _of_teachers(
+        "teacher", [answers.folder.parent.parent / "teachers" / one["folder"] for one in answers.teachers], dataset
+    )
+    still = answers.of("of a still teacher")
+    if len(still):
+        (found,) = (answers.folder.parent.parent / "teachers").glob(f"{still['teacher'].iloc[0]}*[!k]")
+        yield _of_teachers("teacher without jitter", [found], dataset)
     for role, name in STUDENTS.items():
         runs = answers.of(role)
         if role == "distilled":
             runs = answers.of(role, soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
         if len(runs):
-            params, hidden = _stack(answers, runs)
-            yield Shifted(name, errors_on_shifted(_logits(params, hidden, dataset), dataset))
+            params, config = _stack(answers, runs)
+            yield Shifted(name, errors_on_shifted(_logits(params, config, dataset), dataset))
 
 
-def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, tuple[int, ...]]:
-    """The final parameters of some runs of one sweep, stacked."""
-    taken = []
+def _of_teachers(name: str, folders: list[Path], dataset: Dataset) -> Shifted:
+    known = [teachers.load(folder) for folder in folders]
+    scored = [errors_on_shifted(lambda images, one=one: one.logits(images)[None], dataset) for one in known]  # type: ignore[misc]
+    return Shifted(name, np.concatenate(scored))
+
+
+def _student(answers: Answers, width: int) -> TrainConfig:
+    return TrainConfig((width, width), 1, 1, precision=answers.identity["config"]["precision"])
+
+
+def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, TrainConfig]:
+    """The final parameters of some runs of one sweep, stacked in the order of their seeds."""
+    taken, config = [], _student(answers, int(runs["width"].iloc[0]))
+    shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
+    alone = jax.eval_shape(models.mlp(config, tuple(shape), classes).init, jax.random.key(0))[0]
     for _, row in runs.sort_values("seed").iterrows():
-        folder = answers.folder.parent.parent / "temperature_sweep" / row["run"] / "blocks"
-        (block,) = folder.glob(f"width{row['width']}-seed{row['seed']}-*")
-        rows = tables_mnist.read_rows(block)
-        keys = ("objective", "soft_weight")
-        place = next(index for index, one in enumerate(rows) if all(one[key] == row[key] for key in keys))
-        hidden = (int(row["width"]),) * 2
-        shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
-        model = models.mlp(TrainConfig(hidden, 1, 1), tuple(shape), classes)
-        like = jax.eval_shape(model.init, jax.random.key(0))[0]
-        like = jax.tree.map(lambda leaf, rows=rows: jax.ShapeDtypeStruct((len(rows), *leaf.shape), leaf.dtype), like)
+        block, place = tables_mnist.find_run(tables_mnist.sweep_folder(answers.folder, row["run"]), row)
+        count = len(tables_mnist.read_rows(block))
+        like = jax.tree.map(lambda leaf, n=count: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), alone)
         params = checkpoints.load(block / "parameters", like)
         taken.append(jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), params))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken), hidden
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken), config
 
 
-def _logits(params: Any, hidden: tuple[int, ...], dataset: Dataset) -> Logits:
-    model = models.mlp(TrainConfig(hidden, 1, 1), dataset.train.images.shape[1:], dataset.num_classes)
+def _logits(params: Any, config: TrainConfig, dataset: Dataset) -> Logits:
+    model = models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)
     evaluate = jax.jit(lambda params, images: blocks.evaluate(model, params, {}, images))
     return lambda images: np.asarray(evaluate(params, jnp.asarray(images)))
 
@@ -126,8 +152,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     """
     answers = tables_mnist.load(folder)
     known = [teachers.load(folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
-    width = answers.identity["config"]["width"]
-    student = TrainConfig((width, width), 1, 1)
+    student = _student(answers, answers.identity["config"]["width"])
     named = {"teacher": (known[0].config, 1), "student": (student, 1)}
     if len(known) > 1:
         named = {f"ensemble of {len(known)} teachers": (known[0].config, len(known)), **named}

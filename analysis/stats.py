@@ -16,7 +16,8 @@ from kdjax.config import require
 
 Runs = Real[np.ndarray, "runs"]
 Grid = Real[np.ndarray, "teachers seeds"]
-Table = Real[np.ndarray, "runs temperatures"]
+Table = Real[np.ndarray, "*runs temperatures"]
+"""`[runs, temperatures]`, or where teachers are crossed with seeds `[teachers, seeds, temperatures]`."""
 
 
 class Interval(NamedTuple):
@@ -82,6 +83,8 @@ class Equivalence(NamedTuple):
     alike: Bool[np.ndarray, "comparisons"]
     all_alike: bool
     """All differences at once are smaller than the margin."""
+    reach: float
+    """How far from 0 the intervals reach that decide `all_alike`; nan where nothing is known about spread."""
     n: int
 
 
@@ -131,6 +134,11 @@ def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
     return _t_interval(_mean(values), math.sqrt(total / n), df, n, confidence)
 
 
+def interval_over(values: Runs | Grid, confidence: float = 0.95) -> Interval:
+    """`interval` of `[runs]`, or `crossed_interval` of `[teachers, seeds]`."""
+    return interval(values, confidence) if values.ndim == 1 else crossed_interval(values, confidence)
+
+
 def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
     """The mean of `a − b` over runs that share a seed (and a teacher), with its interval.
 
@@ -140,7 +148,7 @@ def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: fl
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
     differences = np.asarray(a, np.float64) - b
     one_axis = differences.ndim == 1
-    found = interval(differences, confidence) if one_axis else crossed_interval(differences, confidence)
+    found = interval_over(differences, confidence)
     p = math.nan
     if found.standard_error > 0:
         p = float(2 * scipy.stats.t.sf(abs(found.mean) / found.standard_error, found.df))
@@ -162,8 +170,27 @@ def sign_flip_p(differences: Runs, seed: int = 0) -> float:
     return float(found.pvalue)
 
 
-def prediction_interval(values: Runs, confidence: float = 0.95) -> Interval:
-    """Where one more run may lie: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of the one more run."""
+def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interval:
+    """Where one more run may lie: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of the one more run.
+
+    `[teachers, seeds]`: one more run of another teacher and another seed. Its variance, `σ_t² + σ_s² + σ_r²`, is
+    estimated by the mean squares, `MS_t/seeds + MS_s/teachers + MS_r (1 − 1/seeds − 1/teachers)`; that of the mean is
+    `crossed_interval`'s; degrees of freedom by Satterthwaite.
+    """
+    if values.ndim == 2 and min(values.shape) > 1 and np.ptp(values) > 0:
+        wide = np.asarray(values, np.float64)
+        teachers, seeds = wide.shape
+        by_teacher, by_seed = wide.mean(axis=1, keepdims=True), wide.mean(axis=0, keepdims=True)
+        rest = wide - by_teacher - by_seed + wide.mean()
+        free = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
+        squares = np.array([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), 0.0])
+        squares[2] = np.sum(rest**2) / free[2]
+        shares = np.array([1 / seeds + 1 / wide.size, 1 / teachers + 1 / wide.size, 1 - 1 / seeds - 1 / teachers])
+        parts = shares * squares
+        total = float(parts.sum())
+        df = total**2 / float((parts**2 / free).sum())
+        return _t_interval(_mean(wide), math.sqrt(total), df, wide.size, confidence)
+    values = values.ravel()
     found = interval(values, confidence)
     return _t_interval(found.mean, found.standard_error * math.sqrt(found.n + 1), found.df, found.n, confidence)
 
@@ -182,43 +209,50 @@ def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
 
 
 def equivalent(differences: Table, margin: float | int, alpha: float = 0.05) -> Equivalence:
-    """Two one-sided paired t tests (Schuirmann 1987) for each column of differences, each run a row.
+    """Two one-sided paired t tests (Schuirmann 1987) for each comparison, the last axis, over runs or over teachers
+    crossed with seeds.
 
     `alike` holds simultaneously, with Bonferroni: a column's `1 − 2α/m` interval lies inside ±margin. `all_alike` is
     one claim about all columns, an intersection-union test (Berger 1982), and needs no adjustment: every `1 − 2α`
     interval lies inside.
     """
     require(margin > 0 and 0 < alpha < 0.5, f"margin {margin:g} and alpha {alpha:g}: margin > 0, 0 < alpha < 0.5")
-    m = differences.shape[1]
-    together = [interval(column, 1 - 2 * alpha / m) for column in differences.T]
-    alone = [interval(column, 1 - 2 * alpha) for column in differences.T]
+    m = differences.shape[-1]
+    columns = np.moveaxis(differences, -1, 0)
+    together = [interval_over(column, 1 - 2 * alpha / m) for column in columns]
+    alone = [interval_over(column, 1 - 2 * alpha) for column in columns]
     means, low, high = (np.array([getattr(found, name) for found in together]) for name in ("mean", "low", "high"))
     all_alike = all(-margin < found.low and found.high < margin for found in alone)
-    return Equivalence(means, low, high, (low > -margin) & (high < margin), all_alike, len(differences))
+    reach = float(np.max([[abs(found.low), abs(found.high)] for found in alone]))
+    n = differences[..., 0].size
+    return Equivalence(means, low, high, (low > -margin) & (high < margin), all_alike, reach, n)
 
 
-def all_pairs(table: Table) -> Real[np.ndarray, "runs pairs"]:
+def all_pairs(table: Table) -> Real[np.ndarray, "*runs pairs"]:
     """First minus second of every two columns, in the order of `np.triu_indices`: "all alike" is about these."""
-    first, second = np.triu_indices(table.shape[1], k=1)
-    pairs: np.ndarray = np.asarray(table, np.float64)[:, first] - table[:, second]
+    first, second = np.triu_indices(table.shape[-1], k=1)
+    pairs: np.ndarray = np.asarray(table, np.float64)[..., first] - table[..., second]
     return pairs
 
 
 def candidates_for_best(table: Table, alpha: float = 0.05) -> Bool[np.ndarray, "temperatures"]:
     """The temperatures not excluded as best (fewest errors); with probability ≥ 1 − α the best is among them.
 
-    Hsu's (1984) comparison with the best, for paired runs: a column is excluded where some other beats it in a
-    one-sided paired t test at level `α/(k − 1)`. Bonferroni in place of Dunnett's constant, because paired
-    differences need not share one variance; the price is a set that is at times a little larger. More than one left:
-    no winner.
+    Hsu's (1984) comparison with the best, for paired runs (or teachers crossed with seeds): a column is excluded where
+    some other beats it in a one-sided paired t test at level `α/(k − 1)`. Bonferroni in place of Dunnett's constant,
+    because paired differences need not share one variance; the price is a set that is at times a little larger. More
+    than one left: no winner.
     """
-    k = table.shape[1]
+    k = table.shape[-1]
     if k == 1:
         return np.ones(1, bool)
     confidence = 1 - 2 * alpha / (k - 1)  # its lower bound is the one-sided test
     wide = np.asarray(table, np.float64)
     return np.array(
-        [not any(interval(wide[:, i] - wide[:, j], confidence).low > 0 for j in range(k) if j != i) for i in range(k)]
+        [
+            not any(interval_over(wide[..., i] - wide[..., j], confidence).low > 0 for j in range(k) if j != i)
+            for i in range(k)
+        ]
     )
 
 
@@ -275,10 +309,13 @@ def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Table, confide
     return Vertex(at, low, high, found.n, inside)
 
 
-def reproduced(ours: Runs, paper: float | int, confidence: float = 0.95) -> str:
-    """Whether the paper's single run of `paper` errors could be one of ours: does it lie in our prediction interval?"""
+def reproduced(ours: Runs | Grid, paper: float | int, confidence: float = 0.95) -> str:
+    """Whether the paper's single run of `paper` errors could be one of ours: does it lie in our prediction interval?
+
+    Not judged below three runs: at two the interval holds nearly everything.
+    """
     found = prediction_interval(ours, confidence)
-    if math.isnan(found.low):
+    if math.isnan(found.low) or found.n < 3:
         return f"not judged at n = {found.n}"
     if found.low <= paper <= found.high:
         return "reproduced"

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis import stats, tables
 from kdjax import metrics, records
-from kdjax.config import require
-from kdjax.files import write_whole
+from kdjax.config import BadInput, require
+from kdjax.files import check_manifest, write_whole
 
 PAPER = {"teacher": 67, "small": 146, "distilled": 74}
 """Hinton et al. 2015, Section 3: test errors of single runs."""
@@ -21,6 +21,8 @@ MARGIN = 7
 """Test errors of 10,000: differences below it count as alike; a tenth of what distillation gains in the paper."""
 HIGH = 8.0
 """Temperatures from here on are those that the paper calls alike for 300 units and more."""
+WIDE = 300
+"""Units, from which on it calls them so."""
 NARROW, BEST = 30, (2.5, 4.0)
 """Units, and the temperatures that the paper calls best for them."""
 BETTER = {
@@ -50,6 +52,23 @@ class Answers(NamedTuple):
             rows = rows[rows[column] == value]
         return rows
 
+    def failed(self, role: str) -> int:
+        """How many runs of a role are left out because their loss stopped being finite."""
+        rows = self.results[self.results["role"] == role]
+        return int((rows["failed_at"] >= 0).sum())
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the rows are of the paper's setting: all of MNIST, 800 units, T = 20, a teacher of 1200 units."""
+        config, data = self.identity["config"], self.identity["data"]
+        nets = (config["width"], float(config["temperature"]), list(config["teacher"]["widths"]))
+        return self.on_mnist and nets == (800, 20.0, [1200, 1200]) and bool(data["train_images"] == 60_000)
+
+    @property
+    def on_mnist(self) -> bool:
+        """Whether the images are those of the paper."""
+        return bool(self.identity["data"]["name"] == "mnist")
+
     @property
     def soft_weight(self) -> float:
         """That of the table's row."""
@@ -69,20 +88,38 @@ def load(folder: Path) -> Answers:
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = records.read_json(folder / "config.json")
-    identity, details = config.get("identity", {}), config.get("details", {})
+    broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
+    require(isinstance(config, dict), broken)
+    identity, details = config.get("identity") or {}, config.get("details") or {}
     require(
-        identity.get("experiment") == "mnist_table" and "answers" in details,
+        isinstance(identity, dict) and identity.get("experiment") == "mnist_table" and "answers" in details,
         f"{folder} is no finished run of mnist_table: give the experiment's command again",
     )
+    columns = ["part", "role", "run", "teacher_errors", *tables.SETTING, *tables.RUN, "test_errors", "failed_at"]
     parts = []
-    for answer in details["answers"]:
-        of_sweep = folder.parent.parent / "temperature_sweep" / answer["run"]
-        known = records.read_json(of_sweep / "config.json")["details"]["teachers"]
-        errors = {str(teacher["name"]): teacher["test_errors"] for teacher in known}
-        rows = tables.read(of_sweep)
-        parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))
-    results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["role", "part", "failed_at"])
+    try:
+        for answer in details["answers"]:
+            of_sweep = sweep_folder(folder, answer["run"])
+            known = records.read_json(of_sweep / "config.json")["details"]["teachers"]
+            errors = {str(teacher["name"]): teacher["test_errors"] for teacher in known}
+            rows = tables.read(of_sweep)
+            parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))
+        needed: list[tuple[Any, tuple[str, ...]]] = [
+            (teacher, ("name", "folder", "test")) for teacher in details["teachers"]
+        ]
+        needed += [(identity["data"], ("name", "description", "train_images", "test_images"))]
+        needed += [(identity["config"], ("soft_weights", "temperature", "width", "precision", "teacher"))]
+        lacking = [name for holder, names in needed for name in names if name not in holder]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{broken} ({error!r} in it, or in a sweep's)") from None
+    require(not lacking, f"{broken} (it lacks {', '.join(lacking)})")
+    results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return Answers(folder, identity, details["teachers"], results, details.get("hint"))
+
+
+def sweep_folder(folder: Path, run: str) -> Path:
+    """The run directory of a sweep that a table asked for."""
+    return folder.parent.parent / "temperature_sweep" / run
 
 
 def write_summary(folder: Path) -> str:
@@ -118,98 +155,105 @@ class Row(NamedTuple):
 
 def rows_of_table(answers: Answers) -> list[Row]:
     """Teacher, small net, distilled; then the distilled net's sensitivity to the soft weight, and what is better."""
-    errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers])
-    rows = [_plain("teacher", PAPER["teacher"], errors, answers)]
+    errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers], float)
+    rows = [_plain("teacher", "teacher", errors, answers)]
     small = answers.of("small").set_index("seed")["test_errors"]
     if len(small):
-        rows.append(_plain("small net alone", PAPER["small"], small.to_numpy(), answers))
+        rows.append(_plain(_named("small net alone", "small", answers), "small", small.to_numpy(float), answers))
     temperature = f"T = {answers.identity['config']['temperature']:g}"
-    first = answers.soft_weight
+    first, several = answers.soft_weight, len(answers.teachers) > 1
     for weight in answers.identity["config"]["soft_weights"]:
         runs = answers.of("distilled", soft_weight=weight)
         if len(runs):
             name = f"small net distilled, {temperature}, soft weight {weight:g}"
-            rows.append(_distilled(name, runs, small, answers, weight == first))
-    members = len(answers.teachers)
-    plain = answers.of("distilled", soft_weight=1.0, teacher=str(answers.teachers[0]["name"])).set_index("seed")
+            name += ", first teacher" if several and runs["teacher"].nunique() == 1 else ""
+            row = _distilled(_named(name, "distilled", answers) if weight == first else name, runs, small)
+            if weight == first and answers.of_paper:
+                row = row._replace(paper=PAPER["distilled"], verdict=judged_as(grid(runs), PAPER["distilled"]))
+            rows.append(row)
+    plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"])).set_index("seed")
     for role, said in BETTER.items():
         runs = answers.of(role)
         if not len(runs):
             continue
-        row = _distilled(said.format(members=members), runs, small, answers, False)
+        row = _distilled(_named(said.format(members=len(answers.teachers)), role, answers), runs, small)
         shared = runs.set_index("seed").index.intersection(plain.index)
         if len(shared):
-            found = stats.paired_difference(
-                runs.set_index("seed")["test_errors"][shared].to_numpy(float),
-                plain["test_errors"][shared].to_numpy(float),
-            )
-            said = (
-                f"{stats.difference_in_words(found)} than plain at soft weight 1: {_within_brackets(found, sign=True)}"
-            )
-            row = row._replace(verdict=said)
+            mine, other = (rows["test_errors"][shared].to_numpy(float) for rows in (runs.set_index("seed"), plain))
+            found = stats.paired_difference(mine, other)
+            against = f"against the first teacher's plain targets at soft weight {first:g}"
+            row = row._replace(verdict=f"{against}: {_with_range(found)} errors, {stats.difference_in_words(found)}")
         rows.append(row)
         if role == "ensemble":
-            own = float(runs["teacher_errors"].iloc[0])
-            unknown = math.nan
-            rows.append(
-                Row(f"that ensemble of {members}", unknown, own, unknown, unknown, 1, unknown, unknown, unknown, "")
-            )
+            own, unknown = float(runs["teacher_errors"].iloc[0]), math.nan
+            name = f"that ensemble of {len(answers.teachers)}"
+            rows.append(Row(name, unknown, own, unknown, unknown, 1, unknown, unknown, unknown, ""))
     return rows
 
 
-def _plain(name: str, paper: float, errors: np.ndarray, answers: Answers) -> Row:
-    found = stats.interval(errors.astype(float))
-    verdict = stats.reproduced(errors.astype(float), paper) if _is_mnist(answers) else ""
-    return Row(name, paper, *found[:3], found.n, math.nan, math.nan, math.nan, verdict)
+def grid(runs: pd.DataFrame) -> np.ndarray:
+    """Test errors `[teachers, seeds]` where every teacher has every seed; else, and with one of either, `[runs]`."""
+    table = runs.pivot_table(index="teacher", columns="seed", values="test_errors", aggfunc="mean")
+    whole = not table.isna().any(axis=None) and min(table.shape) > 1
+    return np.asarray(table if whole else runs["test_errors"], np.float64)
 
 
-def _distilled(name: str, runs: pd.DataFrame, small: pd.Series, answers: Answers, of_paper: bool) -> Row:
-    found = tables.mean_over_runs(runs.set_index(tables.RUN)["test_errors"])
-    gap = stats.Ratio(math.nan, math.nan, math.nan, 0)
+def judged_as(errors: np.ndarray, paper: float) -> str:
+    """Whether the paper's single run could be one of ours, with the interval that says so."""
+    found = stats.prediction_interval(errors)
+    word = stats.reproduced(errors, paper)
+    return word if word.startswith("not judged") else f"{word}: one more run in {in_brackets(found.low, found.high)}"
+
+
+def _named(name: str, role: str, answers: Answers) -> str:
+    failed = answers.failed(role)
+    return name + (f" ({failed} failed runs left out)" if failed else "")
+
+
+def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
+    found, unknown = stats.interval(errors), math.nan
+    paper = PAPER[role] if answers.of_paper else unknown
+    verdict = judged_as(errors, paper) if answers.of_paper else ""
+    return Row(name, paper, *found[:3], found.n, unknown, unknown, unknown, verdict)
+
+
+def _distilled(name: str, runs: pd.DataFrame, small: pd.Series) -> Row:
+    unknown = math.nan
+    found = stats.interval_over(grid(runs))
+    gap = stats.Ratio(unknown, unknown, unknown, 0)
     by_seed = runs.groupby("seed")[["test_errors", "teacher_errors"]].mean()  # about these teachers
     shared = by_seed.index.intersection(small.index)
     if len(shared):
-        mine = by_seed.loc[shared].to_numpy(float)
-        gap = stats.gap_closed(small[shared].to_numpy(float), mine[:, 0], mine[:, 1])
-    paper = PAPER["distilled"] if of_paper else math.nan
-    verdict = ""
-    if of_paper and _is_mnist(answers):
-        verdict = stats.reproduced(runs["test_errors"].to_numpy(float), paper)
-    return Row(name, paper, *found[:3], found.n, gap.ratio, gap.low, gap.high, verdict)
-
-
-def _is_mnist(answers: Answers) -> bool:
-    return bool(answers.identity["data"]["name"] == "mnist")
+        mine, alone = by_seed.loc[shared].to_numpy(float), small[shared].to_numpy(float)
+        if alone.mean() > mine[:, 1].mean():  # no gap, no share of it
+            gap = stats.gap_closed(alone, mine[:, 0], mine[:, 1])
+    return Row(name, unknown, *found[:3], found.n, gap.ratio, gap.low, gap.high, "")
 
 
 def _table(rows: list[Row], answers: Answers) -> str:
     header = ["", "paper", "test errors", "95 % interval", "n", "gap closed", "95 % interval", ""]
     cells = []
     for row in rows:
-        paper = "" if math.isnan(row.paper) or not _is_mnist(answers) else f"{row.paper:g}"
+        paper = "" if math.isnan(row.paper) else f"{row.paper:g}"
         gap = "" if math.isnan(row.gap) else f"{row.gap:.2f}"
         bounds = "" if math.isnan(row.gap_low) else f"[{row.gap_low:.2f}, {row.gap_high:.2f}]"
-        cells.append(
-            [row.name, paper, f"{row.mean:.1f}", in_brackets(row.low, row.high), str(row.n), gap, bounds, row.verdict]
-        )
+        errors = [f"{row.mean:.1f}", in_brackets(row.low, row.high), str(row.n)]
+        cells.append([row.name, paper, *errors, gap, bounds, row.verdict])
     notes = [
-        "Last epoch; n: runs (teachers × seeds). Intervals over seeds are about the teachers named; with several "
-        "teachers they are over both.",
-        f"Gap closed: (small − distilled)/(small − teacher), paired by seed; the paper's is {PAPER_GAP:.2f}.",
-        "Reproduced: the paper's single run lies in our 95 % prediction interval for one more run.",
+        "Last epoch; n: runs. With one teacher the intervals are over seeds, about this teacher; with several crossed "
+        "with seeds they are over both.",
+        "Gap closed: (small − distilled)/(small − teacher), paired by seed, the teachers taken as they are"
+        + (f"; the paper's is {PAPER_GAP:.2f}." if answers.of_paper else "."),
         "Teachers: " + ", ".join(f"{one['name']} ({one['test']['errors']} errors)" for one in answers.teachers) + ".",
     ]
-    plain = answers.of("distilled", soft_weight=1.0)
+    if answers.of_paper:
+        notes.append("Reproduced: the paper's single run lies where 95 % of single runs of ours are expected.")
+    plain = answers.of("distilled", soft_weight=answers.soft_weight)
     if len(plain):
         far, near = (plain[f"{split}_logit_rmse"].mean() for split in ("test", "transfer"))
         notes.append(
-            f"Root mean square of centred logits, student less teacher (soft weight 1): {far:.2f} on test images, "
-            f"{near:.2f} on the transfer set: "
-            + (
-                "the fit to the transfer set is not what limits the student."
-                if far > 1.5 * near
-                else "more epochs can still help."
-            )
+            f"Root mean square of centred logits, student less teacher: {far:.2f} on test images, {near:.2f} on the "
+            "transfer set (the further apart the two, the less more epochs can help)."
         )
     return markdown(header, cells, notes)
 
@@ -220,41 +264,65 @@ class Judged(NamedTuple):
     width: int
     temperatures: np.ndarray
     errors: np.ndarray
-    """[seeds, temperatures]: means over teachers."""
+    """[teachers, seeds, temperatures], or [seeds, temperatures] under one teacher."""
     hard: np.ndarray
-    """[seeds]; empty where there is no baseline."""
+    """[seeds]; nan where there is no baseline."""
     teachers: int
     candidates: np.ndarray
     """The temperatures that are not excluded as best."""
     vertex: stats.Vertex | None
+    """Over seeds, each a mean over teachers."""
     alike: stats.Equivalence | None
     """Of every two temperatures from HIGH on."""
+    left_out: tuple[float, ...]
+    """Temperatures at which some run is missing or failed."""
+
+    @property
+    def seeds(self) -> int:
+        """Seeds under each teacher."""
+        return int(self.errors.shape[-2])
+
+    def from_hard(self) -> list[stats.Difference]:
+        """At each temperature, the paired difference from hard labels, over the seeds that have both."""
+        both = ~np.isnan(self.hard)
+        if not both.any():
+            return []
+        mine, base = self.errors[..., both, :], self.hard[both]
+        columns = np.moveaxis(mine, -1, 0)
+        return [stats.paired_difference(column, np.broadcast_to(base, column.shape)) for column in columns]
 
 
 def judge_widths(answers: Answers) -> list[Judged]:
-    """The claims about temperature, a width at a time; over seeds, about the teachers at hand."""
+    """The claims about temperature, a width at a time: over teachers crossed with seeds, or seeds under one teacher."""
     judged = []
-    soft = answers.of("widths", objective="soft")
-    for width, runs in soft.groupby("width"):
-        whole = runs.pivot_table(index=["seed"], columns="temperature", values="test_errors", aggfunc="mean")
-        counts = runs.pivot_table(index=["seed"], columns="temperature", values="test_errors", aggfunc="count")
-        complete = whole[(counts == runs["teacher"].nunique()).all(axis=1)]
-        if not len(complete):
+    everything = answers.results[(answers.results["role"] == "widths") & (answers.results["objective"] == "soft")]
+    margin = MARGIN * answers.test_images / 10_000
+    for width, rows in everything.groupby("width"):
+        runs = tables.finished(rows)
+        names, seeds = sorted(rows["teacher"].unique()), sorted(rows["seed"].unique())
+        table = runs.pivot_table(index=["teacher", "seed"], columns="temperature", values="test_errors", aggfunc="mean")
+        table = table.reindex(pd.MultiIndex.from_product([names, seeds]))
+        asked = sorted(rows["temperature"].unique())
+        kept = [float(t) for t in asked if t in table and not table[t].isna().any()]
+        if not kept:
             continue
-        temperatures, errors = complete.columns.to_numpy(float), complete.to_numpy(float)
+        temperatures = np.array(kept)
+        errors = table[kept].to_numpy(float).reshape(len(names), len(seeds), len(kept))
+        errors = errors[0] if len(names) == 1 else errors
         hard = answers.of("widths", objective="hard", width=width).set_index("seed")["test_errors"]
-        high = errors[:, temperatures >= HIGH]
-        margin = MARGIN * answers.test_images / 10_000
+        high = errors[..., temperatures >= HIGH]
+        over_seeds = errors if errors.ndim == 2 else errors.mean(axis=0)
         judged.append(
             Judged(
                 int(str(width)),
                 temperatures,
                 errors,
-                hard.reindex(complete.index).dropna().to_numpy(float),
-                int(runs["teacher"].nunique()),
+                hard.reindex(seeds).to_numpy(float),
+                len(names),
                 temperatures[stats.candidates_for_best(errors)],
-                stats.vertex(temperatures, errors) if np.isfinite(temperatures).sum() >= 3 else None,
-                stats.equivalent(stats.all_pairs(high), margin) if high.shape[1] > 1 else None,
+                stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
+                stats.equivalent(stats.all_pairs(high), margin) if high.shape[-1] > 1 else None,
+                tuple(float(t) for t in asked if t not in kept),
             )
         )
     return judged
@@ -262,66 +330,96 @@ def judge_widths(answers: Answers) -> list[Judged]:
 
 def _widths(answers: Answers) -> str:
     judged = judge_widths(answers)
+    asked = answers.results[answers.results["role"] == "widths"]["width"].unique()
+    lost = [
+        f"{width} units: some run failed at every temperature."
+        for width in asked
+        if width not in {j.width for j in judged}
+    ]
     if not judged:
-        return ""
+        return "\n".join(lost)
     header = ["units", "T", "test errors", "95 % interval", "from hard labels", "95 % interval", "p (Holm)", "best?"]
     cells = []
     for one in judged:
-        paired = len(one.hard) == len(one.errors)
-        if paired:
-            found = stats.interval(one.hard)
-            cells.append(
-                [str(one.width), "hard labels", f"{found.mean:.1f}", in_brackets(found.low, found.high), *[""] * 4]
-            )
-        differences = [stats.paired_difference(column, one.hard) for column in one.errors.T] if paired else []
+        hard = one.hard[~np.isnan(one.hard)]
+        if len(hard):
+            found = stats.interval(hard)
+            bounds = in_brackets(found.low, found.high)
+            cells.append([str(one.width), "hard labels", f"{found.mean:.1f}", bounds, *[""] * 4])
+        differences = one.from_hard()
         p = stats.holm(np.array([difference.p for difference in differences]))
         for index, temperature in enumerate(one.temperatures):
-            found = stats.interval(one.errors[:, index])
+            found = stats.interval_over(one.errors[..., index])
             cell = [str(one.width), tables.number(temperature), f"{found.mean:.1f}", in_brackets(found.low, found.high)]
-            if paired:
+            if differences:
                 d = differences[index]
-                cell += [
-                    _signed(d.mean),
-                    in_brackets(d.low, d.high, sign=True),
-                    tables.p_value(p[index]),
-                ]
+                cell += [_signed(d.mean), in_brackets(d.low, d.high, sign=True), tables.p_value(p[index])]
             else:
                 cell += [""] * 3
             cells.append([*cell, "possible" if temperature in one.candidates else ""])
-    return "## Errors against temperature\n\n" + markdown(header, cells, claims(judged, answers))
+    return "## Errors against temperature\n\n" + markdown(header, cells, lost + claims(judged, answers))
 
 
 def claims(judged: Sequence[Judged], answers: Answers) -> list[str]:
-    """What the temperatures' errors say of the paper's two claims, and of the optimum of each width."""
+    """What the temperatures' errors say of the paper's two claims, and of the optimum of each width.
+
+    "Reproduced" is said on MNIST alone, for the paper's widths, and under three teachers or more: with fewer, a claim
+    is about these teachers.
+    """
+    each = [(one.width, _count(one.seeds, "seed"), _count(one.teachers, "teacher")) for one in judged]
+    counts = "; ".join(f"{width} units: {seeds}, {teachers}" for width, seeds, teachers in each)
     notes = [
-        "Over seeds, each a mean over the teachers at hand ("
-        + ", ".join(f"{one.width} units: {len(one.errors)} seeds, {_count(one.teachers)}" for one in judged)
-        + "). best?: not excluded as best by the comparison with the best (95 %, paired)."
+        f"{counts}. Several teachers are crossed with the seeds, and the intervals are over both. best?: not "
+        "excluded as best by the comparison with the best (95 %, paired)."
     ]
-    margin = MARGIN * answers.test_images / 10_000
     for one in judged:
-        said = f"{one.width} units: best may be T = {', '.join(map(tables.number, one.candidates))}"
-        said += "" if len(one.candidates) == 1 else ": no winner"
-        if one.vertex is not None and not math.isnan(one.vertex.temperature):
-            said += f"; lowest point of a parabola in log T: {one.vertex.temperature:.1f}"
-            said += f" [{tables.number(round(one.vertex.low, 2))}, {tables.number(round(one.vertex.high, 2))}]"
-            said += "" if one.vertex.inside else " (beyond the temperatures tried)"
-        notes.append(said + ".")
-        if one.alike is not None and one.width > NARROW:
-            widest = float(np.nanmax(np.abs([one.alike.low, one.alike.high])))
-            verdict = "alike: reproduced" if one.alike.all_alike else "not shown to be alike"
-            notes.append(
-                f"{one.width} units, every two temperatures from {HIGH:g} on: {verdict} (margin ±{margin:g} errors; "
-                f"the simultaneous intervals reach {widest:.1f})."
-            )
-        if one.width <= NARROW:
-            inside = (one.candidates >= BEST[0]) & (one.candidates <= BEST[1])
-            word = "reproduced" if inside.all() else "possible, and so are others" if inside.any() else "not reproduced"
-            notes.append(f"{one.width} units, T in {BEST[0]:g} to {BEST[1]:g} best (paper): {word}.")
-    for a, b in itertools.combinations(judged, 2):
-        apart = not set(a.candidates) & set(b.candidates)
-        word = "differ (no temperature may be best for both)" if apart else "are not told apart"
-        notes.append(f"The optima of {a.width} and {b.width} units {word}.")
+        notes += _claims_of(one, answers)
+    pairs = list(itertools.combinations(judged, 2))
+    for a, b in pairs:
+        shared = sorted(set(a.temperatures) & set(b.temperatures))
+        if len(shared) < 2:
+            continue
+        sets = []
+        for one in (a, b):
+            places = [list(one.temperatures).index(t) for t in shared]
+            possible = stats.candidates_for_best(one.errors[..., places], 0.05 / 2 / len(pairs))
+            sets.append({t for t, may in zip(shared, possible, strict=True) if may})
+        word = "are not told apart" if sets[0] & sets[1] else "differ (none may be best for both)"
+        among = ", ".join(map(tables.number, shared))
+        notes.append(f"Among T = {among} the optima of {a.width} and {b.width} units {word}.")
+    return notes
+
+
+def _claims_of(one: Judged, answers: Answers) -> list[str]:
+    about = "" if one.teachers >= 3 else " (about this teacher)" if one.teachers == 1 else " (about these teachers)"
+    of_paper = answers.on_mnist and one.teachers >= 3
+    notes = []
+    if one.left_out:
+        missing = ", ".join(map(tables.number, one.left_out))
+        notes.append(f"{one.width} units: T = {missing} left out, where some run failed.")
+    if one.seeds * one.teachers == 1:
+        return [*notes, f"{one.width} units: one run, nothing is judged."]
+    said = f"{one.width} units: best may be T = {', '.join(map(tables.number, one.candidates))}"
+    said += "" if len(one.candidates) == 1 else ": no winner"
+    if one.vertex is not None and not math.isnan(one.vertex.low):
+        said += f"; lowest point of a parabola in log T, over seeds: {one.vertex.temperature:.1f}"
+        said += f" [{tables.number(round(one.vertex.low, 2))}, {tables.number(round(one.vertex.high, 2))}]"
+        said += "" if one.vertex.inside else " (not inside the temperatures tried)"
+    notes.append(f"{said}{about}.")
+    if one.alike is not None and not math.isnan(one.alike.reach) and one.width > NARROW:
+        margin = f"alike within ±{MARGIN * answers.test_images / 10_000:g} errors"
+        verdict = margin if one.alike.all_alike else f"not shown to be {margin}"
+        if one.alike.all_alike and of_paper and one.width >= WIDE:
+            verdict += ", as the paper says: reproduced"
+        reach = f"the 90 % intervals of the differences reach {one.alike.reach:.1f}"
+        notes.append(f"{one.width} units, every two temperatures from {HIGH:g} on: {verdict} ({reach}){about}.")
+    if one.width == NARROW and answers.on_mnist:
+        inside = (one.candidates >= BEST[0]) & (one.candidates <= BEST[1])
+        word = "only these may be best" if inside.all() else "possible, and so are others"
+        word = word if inside.any() else "excluded"
+        if of_paper:
+            word += ": reproduced" if inside.all() else "" if inside.any() else ": not reproduced"
+        notes.append(f"{one.width} units, T in {BEST[0]:g} to {BEST[1]:g} best (paper): {word}{about}.")
     return notes
 
 
@@ -363,9 +461,7 @@ def transfer_pairs(answers: Answers) -> dict[int, tuple[np.ndarray, np.ndarray]]
     """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed."""
     pairs = {}
     for run, rows in answers.of("transfer").groupby("run"):
-        identity = records.read_json(answers.folder.parent.parent / "temperature_sweep" / str(run) / "config.json")[
-            "identity"
-        ]
+        identity = records.read_json(sweep_folder(answers.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
         soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
         shared = soft.index.intersection(hard.index)
@@ -378,7 +474,8 @@ def _controls(answers: Answers) -> str:
     if not len(held):
         return ""
     hard = held[held["objective"] == "hard"]
-    smooth = tables.tuned(answers.of("label smoothing"), by=["width"])
+    everything = answers.results[answers.results["role"] == "label smoothing"]  # a failed run counts against a setting
+    smooth = tables.tuned(everything, by=["width"])
     named = {
         "hard labels": hard,
         "distilled": held[held["objective"] == "soft"],
@@ -406,9 +503,7 @@ def _controls(answers: Answers) -> str:
                     str(found.n),
                 ]
             )
-    notes = [
-        "A sixth of the training images is held out from teachers and students alike. NLL in nats; ECE of 15 bins."
-    ]
+    notes = ["Training images are held out from teachers and students alike. NLL in nats; ECE of 15 bins."]
     return "## Controls\n\n" + markdown(header, cells, notes)
 
 
@@ -418,9 +513,8 @@ def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for _, row in hard.iterrows():
-        folder = answers.folder.parent.parent / "temperature_sweep" / row["run"]
-        block = next(path for path in sorted((folder / "blocks").glob(f"width{row['width']}-seed{row['seed']}-*")))
-        place = next(index for index, one in enumerate(read_rows(block)) if one["objective"] == "hard")
+        folder = sweep_folder(answers.folder, row["run"])
+        block, place = find_run(folder, row)
         with np.load(block / "logits.npz") as arrays, np.load(folder / "test.npz") as test:
             held, tested = arrays["holdout"][place], arrays["test"][place]
             known, labels = test["holdout_labels"], test["labels"]
@@ -432,6 +526,18 @@ def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
         judged = metrics.judge(tested / np.exp(fitted.x), labels)
         rows.append({**row, **{f"test_{name}": value for name, value in judged.items()}})
     return pd.DataFrame(rows)
+
+
+def find_run(folder: Path, row: pd.Series) -> tuple[Path, int]:
+    """The block of a sweep that holds the run of a row, checked, and the run's place in it."""
+    keys = ["soft_weight", "learning_rate"] + ["temperature"] * (row["objective"] != "hard")
+    for block in sorted((folder / "blocks").glob(f"width{row['width']}-seed{row['seed']}-*")):
+        for place, one in enumerate(read_rows(block)):
+            same = [math.isclose(float(one[key]), row[key], rel_tol=1e-8) for key in keys if one[key] is not None]
+            if one["objective"] == row["objective"] and all(same):
+                check_manifest(block)
+                return block, place
+    raise BadInput(f"{folder} holds no block of a run of its results.csv: give the experiment's command again")
 
 
 def read_rows(block: Path) -> list[dict[str, Any]]:
@@ -454,8 +560,8 @@ def markdown(header: list[str], cells: list[list[str]], notes: Sequence[str]) ->
     return "\n".join([*lines, "", *(f"* {note}" for note in notes)])
 
 
-def _count(teachers: int) -> str:
-    return f"{teachers} teacher{'' if teachers == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _signed(value: float) -> str:
@@ -468,5 +574,5 @@ def in_brackets(low: float, high: float, sign: bool = False) -> str:
     return "" if math.isnan(low) else f"[{show(low)}, {show(high)}]"
 
 
-def _within_brackets(found: stats.Difference, sign: bool = False) -> str:
-    return f"{_signed(found.mean)} {in_brackets(found.low, found.high, sign)}".rstrip()
+def _with_range(found: stats.Difference) -> str:
+    return f"{_signed(found.mean)} {in_brackets(found.low, found.high, sign=True)}".rstrip()

@@ -67,7 +67,8 @@ class TableConfig:
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
     controls: label smoothing, self-distillation, temperature scaling."""
     teachers: int = 3
-    """Number of teachers, each from a seed of its own. All teach the rows and the widths; the first the rest."""
+    """Number of teachers, each from a seed of its own. All teach the rows and the widths, and are an ensemble; the
+    first teaches the rest."""
     seeds: int = 5
     """Number of students of each kind, but for widths."""
     width: int = 800
@@ -75,7 +76,8 @@ class TableConfig:
     temperature: float = 20.0
     """Temperature T of the soft targets (no unit) where it is not what is asked about."""
     soft_weights: tuple[float, ...] = (0.9, 0.5, 0.99, 1.0)
-    """Weights w of the soft term: the first makes the row, the others (under the first teacher) its sensitivity."""
+    """Weights w of the soft term: the first makes the row, and holds wherever nothing else is said; the others, under
+    the first teacher, are its sensitivity."""
     epochs: int = 40
     """Passes of a student over the training images."""
     batch_size: int = 128
@@ -99,6 +101,8 @@ class TableConfig:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
     it."""
+    fresh: bool = False
+    """Start the table's run directory anew. Sweeps and teachers are kept: what is trained is found again."""
     dry_run: bool = False
     """Only say what would run, part by part: runs, minutes, memory, disk."""
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
@@ -127,7 +131,32 @@ class TableConfig:
             "--holdout is not for this table: its controls cut one of their own, and its recipes were chosen before",
         )
         require_name(self.name)
+        self.sweep()
         questions(self, 60_000)  # what the sweep refuses is refused here
+
+    def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:
+        """What every sweep of the table has in common, under the teacher of that number; and what is its own."""
+        common: dict[str, Any] = {
+            "temperatures": (self.temperature,),
+            "soft_weights": self.soft_weights[:1],
+            "learning_rates": (self.learning_rate,),
+            "hard_labels": False,
+            "widths": (self.width,),
+            "seeds": self.seeds,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "out": self.out,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "data": self.data,
+            "where": self.where,
+            "teacher": dataclasses.replace(self.teacher, seed=self.teacher.seed + by),
+        }
+        return SweepConfig(**{**common, **changes})
+
+    def teachers_needed(self) -> int:
+        """Some parts ask one teacher, whatever their number."""
+        return self.teachers if {"teacher", "distilled", "widths", "better"} & set(self.parts()) else 1
 
     def parts(self) -> tuple[Part, ...]:
         """The parts to make, in order."""
@@ -157,33 +186,14 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
         here = [part for part in wanted if part in parts]
         if not here:
             return
-        common: dict[str, Any] = {
-            "temperatures": (config.temperature,),
-            "soft_weights": (1.0,),
-            "learning_rates": (config.learning_rate,),
-            "hard_labels": False,
-            "widths": (config.width,),
-            "seeds": config.seeds,
-            "epochs": config.epochs,
-            "batch_size": config.batch_size,
-            "precision": config.precision,
-            "out": config.out,
-            "checkpoint_seconds": config.checkpoint_seconds,
-            "data": config.data,
-            "where": config.where,
-            "teacher": dataclasses.replace(config.teacher, seed=config.teacher.seed + by),
-        }
-        asked.append(Question(here[0], role, SweepConfig(**{**common, **changes})))
+        asked.append(Question(here[0], role, config.sweep(by, **changes)))
 
     hard = {"hard_labels": True, "soft_targets": False}
-    ask({"small", "distilled", "shifted"}, "small", **hard)
+    ask({"small", "distilled", "shifted", "better"}, "small", **hard)
     for t in range(config.teachers):
-        ask(
-            {"distilled", "shifted"},
-            "distilled",
-            t,
-            soft_weights=config.soft_weights if t == 0 else config.soft_weights[:1],
-        )
+        weights = config.soft_weights if t == 0 else config.soft_weights[:1]
+        if t == 0 or "distilled" in wanted:
+            ask({"distilled", "shifted", "better"}, "distilled", t, soft_weights=weights)
     for width in config.widths:
         narrow = width <= NARROW
         for t in range(config.teachers):
@@ -197,16 +207,10 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
                 epochs=config.width_epochs,
                 hard_labels=t == 0,  # a student of hard labels has no teacher: once is enough
             )
-    for share in config.fractions:
-        shown = max(round(share * images), config.batch_size)
-        steps = config.width_epochs * (images // config.batch_size)
-        ask(
-            {"transfer"},
-            "transfer",
-            hard_labels=True,
-            transfer_images=shown,
-            epochs=-(-steps // (shown // config.batch_size)),
-        )
+    steps = config.width_epochs * (images // config.batch_size)
+    for shown in dict.fromkeys(max(round(share * images), config.batch_size) for share in config.fractions):
+        epochs = max(1, round(steps / (shown // config.batch_size)))
+        ask({"transfer"}, "transfer", hard_labels=True, transfer_images=shown, epochs=epochs)
     ask({"shifted"}, "hard jittered", jitter=JITTER, **hard)
     still = dataclasses.replace(config.teacher, jitter=0)
     ask({"shifted"}, "of a still teacher", teacher=still)
@@ -215,7 +219,7 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     if len(folders) > 1:
         ask({"better"}, "ensemble", teacher_from=folders)
         ask({"better"}, "ensemble, jittered", teacher_from=folders, jitter=JITTER)
-    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))
+    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
     ask({"controls"}, "held out", hard_labels=True, data=data)
     ask({"controls"}, "label smoothing", targets="uniform", temperatures=(1.0,), soft_weights=SMOOTHINGS, data=data)
     alone = TeacherConfig(
@@ -262,7 +266,7 @@ class Table(NamedTuple):
 
 def prepare(config: TableConfig) -> Table:
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, workers
+    from kdjax import datasets, sweeps, workers
     from kdjax.progress import say
 
     workers.check(config.where)
@@ -272,13 +276,16 @@ def prepare(config: TableConfig) -> Table:
     for name, size in (("batch-size", config.batch_size), ("teacher.batch-size", config.teacher.batch_size)):
         left = count - count // 6 if "controls" in config.parts() else count
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
-    elsewhere = {"preset", "out", "name", "checkpoint_seconds", "dry_run", "data", "where"}
+    for t in range(config.teachers_needed()):
+        teacher = config.sweep(t).teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
+    workers.check_devices("teacher.devices", teacher.devices)
+    elsewhere = {"preset", "only", "out", "name", "checkpoint_seconds", "fresh", "dry_run", "data", "where"}
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
     identity = {
         "experiment": "mnist_table",
-        "config": asked,
+        "config": {**asked, "parts": config.parts()},
         "data": {
             "name": dataset.name,
             "description": dataset.description,
@@ -306,11 +313,11 @@ def run(table: Table) -> Path:
     records.make_folder(table.folder)
     with lock(table.folder / ".lock"):
         record = records.RunDirectory(table.folder)
-        record.open(table.identity)
+        record.open(table.identity, config.fresh)
         say(f"run directory: {table.folder}")
         found = []
         recipe = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
-        for t in range(config.teachers):
+        for t in range(config.teachers_needed()):
             seed, rate = config.teacher.seed + t, config.teacher.learning_rate
             found.append(teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds))
         asked = questions(config, len(dataset.train.images), tuple(teacher.folder for teacher in found))
@@ -330,16 +337,37 @@ def run(table: Table) -> Path:
     return table.folder
 
 
+def forecast(table: Table) -> str:
+    """What would run and cost, a line a sweep; a teacher that several sweeps share is counted once."""
+    from kdjax import students, sweeps
+    from kdjax.progress import clock
+
+    config = table.config
+    lines, known = [], set[str]()
+    for t in range(config.teachers_needed()):
+        sweep = sweeps.prepare(config.sweep(t))
+        known.add(sweep.identity["teachers"][0])
+        there = (config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
+        operations = students.block_flops(students.Block("", 0, sweep.teacher_config, 0, (), 1), table.dataset)
+        minutes = clock(operations / (0.65 * sweeps.product_rate()))
+        lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {minutes}"))
+    for question in questions(config, len(table.dataset.train.images)):
+        sweep = sweeps.prepare(question.config)
+        counted = sweep.identity["teachers"][0] in known
+        known.add(sweep.identity["teachers"][0])
+        lines.append(f"{question.part}, {question.role}: {sweeps.forecast(sweep, teacher=not counted)}")
+    if "better" in config.parts() and config.teachers > 1:
+        lines.append("better, ensemble: two sweeps more, as long as the jittered one")
+    return "\n".join(lines)
+
+
 def main(config: TableConfig) -> None:
     """Makes the table (or goes on with it), draws the figures and prints it."""
     from kdjax.progress import say
 
     table = prepare(config)
     if config.dry_run:
-        from kdjax import sweeps
-
-        for question in questions(config, len(table.dataset.train.images)):
-            print(f"{question.part}, {question.role}: {sweeps.forecast(sweeps.prepare(question.config))}")
+        print(forecast(table))
         return
     folder = run(table)
 

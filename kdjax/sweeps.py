@@ -196,13 +196,21 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{rate:.6g}") for rate in below + above)
 
 
-def forecast(sweep: Sweep) -> str:
-    """What the sweep would run and cost: blocks, runs, minutes, memory, disk."""
+def forecast(sweep: Sweep, teacher: bool = True) -> str:
+    """What the sweep would run and cost: blocks, runs, minutes, memory, disk.
+
+    Args:
+        sweep: as prepared.
+        teacher: False: its teacher is counted elsewhere.
+    """
     dataset = sweep.dataset
     operations = sum(block_flops(block, dataset, sweep.config.transfer_images) for block in sweep.blocks)
-    teacher = Block("", 0, sweep.teacher_config, 0, (), 1)
-    found = bool(sweep.given) or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
-    operations += 0 if found else block_flops(teacher, dataset)
+    found = (
+        not teacher
+        or bool(sweep.given)
+        or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
+    )
+    operations += 0 if found else block_flops(Block("", 0, sweep.teacher_config, 0, (), 1), dataset)
     rate = product_rate()
     parameters = max(
         block.size
@@ -214,7 +222,7 @@ def forecast(sweep: Sweep) -> str:
     )
     memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
     runs = sum(len(block.runs) for block in sweep.blocks)
-    first = "no teacher (it is there)" if found else "a teacher"
+    first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
     return (
         f"would train {first} and {runs} students in {len(sweep.blocks)} blocks in {sweep.folder}: "
         f"about {clock(operations / (0.65 * rate))} on this device, "
