@@ -296,7 +296,7 @@ def main(config: TableConfig) -> None:
         from kdjax import sweeps
 
         for role, asked in questions(config):
-            print(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked))}")
+            print(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked), teacher=role == 'teacher')}")
         return
     folder = run(table)
 
