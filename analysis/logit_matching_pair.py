@@ -79,6 +79,7 @@ def load(folder: Path, out: Path) -> Pair:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
+    require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
 
     plain = (sweep.targets, sweep.jitter, sweep.transfer_images, sweep.soft_targets) == ("teacher", 0, None, True)
     require(

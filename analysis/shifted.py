@@ -169,7 +169,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
             evaluate(params, images).block_until_ready()
         milliseconds = 1000 * (time.perf_counter() - begin) / 5 / len(images)
         parameters = count * models.parameter_count(model)
-        operations = count * models.forward_flops(model, config.hidden)
+        operations = count * models.forward_flops(model)
         cells.append([name, f"{parameters:,}", f"{operations / 1e6:.2f}", f"{milliseconds:.4f}"])
     header = ["", "parameters", "million operations an image", "milliseconds an image"]
     notes = ["Forward pass, in batches of 1,000, on this device."]

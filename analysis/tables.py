@@ -16,8 +16,9 @@ from kdjax.files import write_whole
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
-NORMS = {"matched": "norm matched", "placebo": "placebo"}
-"""Objectives of `--match-gradient-norm`, in words: T with the gradient norm of T_REF, and T_REF with that of T."""
+NORMS = {"matched": "norm matched", "placebo": "placebo", "double_softmax": "double softmax"}
+"""Further objectives, in words. Of `--match-gradient-norm`: T with the gradient norm of T_REF, and T_REF with that of
+T; of `--double-softmax`: the known bug."""
 
 
 class Summary(NamedTuple):

@@ -14,13 +14,15 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from kdjax import cli
-from kdjax.config import Precision, TeacherConfig, TrainConfig, canonical_json, require, require_name
+from kdjax.config import Network, Precision, TeacherConfig, TrainConfig, canonical_json, require, require_name
 
 PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16
+CONVOLUTIONAL = {"small": 256, "big": 512}
+"""Units of the hidden dense layer at full width, beside the channels that go with it."""
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
 """Whole trainings that `--scaling` times."""
 
@@ -30,7 +32,8 @@ class ThroughputConfig:
     """Measures training speed, beside a bare matrix product in the same process."""
 
     cases: tuple[str, ...] = ("teacher", "1x800", "8x800", "8x300", "32x30")
-    """What to measure: teacher, or KxW for a block of K students with two hidden layers of W units."""
+    """What to measure: teacher; KxW for a block of K students with two hidden layers of W units; small or big, one
+    convolutional network at full width, 128 images a step."""
     precisions: tuple[Precision, ...] = ("float32",)
     """Operands of the students' products; the bare product is float32 in any case."""
     against: Literal["torch"] | None = None
@@ -52,14 +55,15 @@ class ThroughputConfig:
     """Name of that folder (default: a hash of the config)."""
 
     def __post_init__(self) -> None:
-        require(self.cases, "--cases is empty: give teacher, or KxW such as 8x800")
+        require(self.cases, "--cases is empty: give teacher, small, big, or KxW such as 8x800")
         for case in self.cases:
             require(
-                case == "teacher" or (re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case)),
-                f"--cases {case} is unknown: give teacher, or KxW such as 8x800",
+                case in ("teacher", *CONVOLUTIONAL) or (re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case)),
+                f"--cases {case} is unknown: give teacher, small, big, or KxW such as 8x800",
             )
         require(self.precisions, "--precisions is empty: give float32, bfloat16 or both")
         batch = max(self.batch_size, TeacherConfig().batch_size if "teacher" in self.cases else 1)
+        batch = max(batch, 128 if set(CONVOLUTIONAL) & set(self.cases) else 1)
         require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is 1 image or more")
         require(batch <= self.images <= 1_000_000, f"--images {self.images} is not allowed: {batch} to 1,000,000 here")
         require(
@@ -129,13 +133,14 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     import jax.numpy as jnp
     import numpy as np
 
-    from kdjax import blocks, models
+    from kdjax import blocks, layers, models
     from kdjax.train import Setting
 
     recipe, settings = _recipe(case, precision, config)
-    transfer_set = _random_images(config.images)
+    shape = (32, 32, 3) if case in CONVOLUTIONAL else (28, 28, 1)
+    transfer_set = _random_images(config.images, shape)
     setting = Setting(*(jnp.full(settings, value) for value in (4.0, 0.0 if case == "teacher" else 1.0, 1e-3)))
-    program = blocks.program_for(recipe, (28, 28, 1), 10, config.images, settings)
+    program = blocks.program_for(recipe, shape, 10, config.images, settings)
     order = blocks.epoch_order(0, 0, config.images)
     state, sums, _ = blocks.start(program, 0, 1)
     lowered = program.advance.lower(state, sums, transfer_set, setting, 0, order, 1)  # type: ignore[attr-defined]
@@ -155,11 +160,11 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     @jax.jit
     def products(count: Any) -> Any:
         # Each product needs the one before it, and no time goes into calling them.
-        return jax.lax.fori_loop(0, count, lambda _, left: jnp.matmul(left, right, precision=models.FLOAT32), left)
+        return jax.lax.fori_loop(0, count, lambda _, left: jnp.matmul(left, right, precision=layers.FLOAT32), left)
 
     jax.block_until_ready((steps(1), products(1)))
-    model = models.mlp(recipe, (28, 28, 1), 10)
-    operations = settings * models.step_flops(model, recipe.hidden, recipe.batch_size)
+    model = models.network(recipe, shape, 10)
+    operations = settings * models.step_flops(model, recipe.batch_size)
     bare_operations = 2.0 * 256 * width * width
     steps_per_epoch = config.images // recipe.batch_size
     timings, ratios = [], []
@@ -168,7 +173,7 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
         step = _seconds_each(steps, config.seconds)
         after = _seconds_each(products, config.seconds / 4)
         timings.append((step, (operations / step) / (bare_operations / ((before + after) / 2))))
-        if peers and case != "teacher":
+        if peers and "x" in case:
             own = step * steps_per_epoch / settings
             theirs = [peer(width, recipe.batch_size, transfer_set, config.seconds) for peer in peers.values()]
             ratios.append([seconds * steps_per_epoch / own for seconds in theirs])
@@ -242,7 +247,7 @@ def _peers() -> dict[str, Callable[..., float]]:
     return {"idiomatic": torch_styles.idiomatic, "tuned": torch_styles.tuned}
 
 
-def _random_images(images: int) -> Any:
+def _random_images(images: int, shape: tuple[int, ...] = (28, 28, 1)) -> Any:
     import jax.numpy as jnp
     import numpy as np
 
@@ -250,7 +255,7 @@ def _random_images(images: int) -> Any:
 
     random = np.random.default_rng(0)
     return blocks.TransferSet(
-        jnp.asarray(random.integers(0, 256, (images, 28, 28, 1)).astype(np.uint8)),
+        jnp.asarray(random.integers(0, 256, (images, *shape)).astype(np.uint8)),
         jnp.asarray(random.integers(0, 10, images).astype(np.int32)),
         jnp.asarray(random.normal(0, 5, (images, 10)).astype(np.float32)),
     )
@@ -259,6 +264,9 @@ def _random_images(images: int) -> Any:
 def _recipe(case: str, precision: Precision, config: ThroughputConfig) -> tuple[TrainConfig, int]:
     if case == "teacher":
         return TeacherConfig().train_config(default_epochs=1), 1
+    if case in CONVOLUTIONAL:
+        hidden, network = (CONVOLUTIONAL[case],), cast("Network", case)
+        return TrainConfig(hidden, 1, 128, network=network, precision=precision), 1
     settings, width = map(int, case.split("x"))
     student = TrainConfig(hidden=(width, width), epochs=1, batch_size=config.batch_size, precision=precision)
     return student, settings

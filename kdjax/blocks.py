@@ -24,7 +24,8 @@ from kdjax.train import (
     State,
     hinton,
     make_optimizer,
-    make_step,
+    make_update,
+    make_view,
     run_key,
 )
 
@@ -41,11 +42,12 @@ class TransferSet(NamedTuple):
     labels: Int[Array, "images"]
     teacher_logits: Float[Array, "images classes"]
     teachers: Any = ()
-    """Parameters of the teachers, for a program that asks them at each step."""
+    """(parameters, model_state) of each teacher, for a program that asks them at each step."""
 
 
 class Program(NamedTuple):
-    """A block's compiled functions. K settings share the seed, hence initial weights, batches, masks and jitter."""
+    """A block's compiled functions. K settings share the seed, hence initial weights, batches, masks, jitter and
+    augmentation."""
 
     init: Callable[[int], State]
     """seed → the state of K runs with the same initial weights."""
@@ -89,10 +91,19 @@ def make_program(
     """
     steps_per_epoch = images // config.batch_size
     axis_name = "batch" if config.devices > 1 else None
-    step = make_step(model, config, steps_per_epoch, objective, axis_name, ask)
-    # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
-    state_axes = State(0, 0, 0, None, 0, 0)  # type: ignore[arg-type]
-    block_step = jax.vmap(step, in_axes=(state_axes, None, 0), out_axes=(state_axes, 0))
+    view = make_view(config, axis_name, ask)
+    update = make_update(model, config, steps_per_epoch, objective, axis_name)
+
+    def block_step(state: State, batch: Batch, setting: Setting) -> tuple[State, Metrics]:
+        seen = view(batch)  # once for all K: shifts, and the pass of the teachers
+
+        def one(own: State, setting: Setting) -> tuple[State, Metrics]:
+            own, metrics = update(own._replace(step=state.step), seen, setting)
+            return own._replace(step=None), metrics  # type: ignore[arg-type]
+
+        # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
+        own, metrics = for_each(model, one)(state._replace(step=None), setting)  # type: ignore[arg-type]
+        return own._replace(step=state.step + 1), metrics
 
     @jax.jit
     def init(seed: Int[Array, ""]) -> State:
@@ -152,6 +163,11 @@ def make_program(
     return Program(init, compiled, logits, steps_per_epoch, settings)
 
 
+def for_each(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of one network, for a stack of K along the leading axes: side by side, or one after another."""
+    return jax.vmap(function) if model.side_by_side else lambda *stack: jax.lax.map(lambda one: function(*one), stack)
+
+
 def evaluate(
     model: Model, params: Params, model_state: ModelState, images: UInt8[Array, "images height width channels"]
 ) -> Float[Array, "settings images classes"]:
@@ -164,7 +180,7 @@ def evaluate(
         def one(params: Params, model_state: ModelState) -> Float[Array, "batch classes"]:
             return model.apply(params, model_state, transforms.to_float(batch), False)[0]
 
-        return jax.vmap(one)(params, model_state)
+        return for_each(model, one)(params, model_state)
 
     scored = jax.lax.map(some, padded.reshape(-1, size, *images.shape[1:]))
     return jnp.moveaxis(scored, 0, 1).reshape(scored.shape[1], -1, scored.shape[-1])[:, :count]
@@ -269,19 +285,25 @@ def program_for(
     asked: tuple[TrainConfig, ...] = (),
     kind: Targets = "teacher",
 ) -> Program:
-    """The block program of an MLP: equal arguments share one program, and so one trace.
+    """The block program of the network that the recipe names: equal arguments share one program, and so one trace.
 
     With `asked`, these teachers are asked at each step, and the mean of their logits is altered as `kind` says.
     """
-    teachers = [models.mlp(teacher, input_shape, num_classes) for teacher in asked]
+    ask = asker(input_shape, num_classes, asked, kind) if asked else None
+    model = models.network(config, input_shape, num_classes)
+    return make_program(model, config, images, settings, objective, ask)
 
-    def ask(parameters: Any, seen: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
-        pairs = zip(teachers, parameters, strict=True)
-        logits = [teacher.apply(params, {}, seen, False)[0] for teacher, params in pairs]
+
+def asker(input_shape: tuple[int, ...], num_classes: int, asked: tuple[TrainConfig, ...], kind: Targets) -> Ask:
+    """Asks these teachers, in evaluation mode; the mean of their logits, altered as `kind` says."""
+    teachers = [models.network(teacher, input_shape, num_classes) for teacher in asked]
+
+    def ask(kept: Any, seen: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+        pairs = zip(teachers, kept, strict=True)
+        logits = [teacher.apply(*variables, seen, False)[0] for teacher, variables in pairs]
         return targets.alter(kind, jnp.mean(jnp.stack(logits), axis=0))
 
-    model = models.mlp(config, input_shape, num_classes)
-    return make_program(model, config, images, settings, objective, ask if asked else None)
+    return ask
 
 
 def fit_with_checkpoints(

@@ -20,6 +20,14 @@ NUMERICS = 1
 
 Precision = Literal["float32", "bfloat16"]
 
+Network = Literal["mlp", "small", "big"]
+"""A multi-layer perceptron, or one of two convolutional networks: `kdjax.models` says what each is."""
+
+Augment = Literal["none", "flip_shift", "full"]
+"""Random maps of the images at each step: `kdjax.transforms` says what each is."""
+
+Schedule = Literal["cosine", "constant"]
+
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
@@ -159,14 +167,15 @@ class TrainConfig:
     """How one network is built and trained: everything a compiled program closes over, so equal configs share one."""
 
     hidden: tuple[int, ...]
-    """Units of each hidden layer."""
+    """Units of each hidden layer. The convolutional networks have one, of 256 (small) or 512 (big) at full width; their
+    channels are in proportion."""
     epochs: int
     """Passes over the training images."""
     batch_size: int
     """Images a step; the incomplete last batch of an epoch is left out (of training, never of evaluation)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """cosine: one epoch of linear warm-up, then a half cosine to 0; or constant."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel."""
@@ -178,12 +187,22 @@ class TrainConfig:
     """Each image is shifted, at each step, by up to so many pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none."""
+    network: Network = "mlp"
+    """mlp; or small or big, convolutional, which have batch norm and dropout of their own."""
+    augment: Augment = "none"
+    """Random flips, shifts and more of each image at each step."""
     precision: Precision = "float32"
     """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
     devices: int = 1
     """Each batch is divided over so many devices (pmap), for one big network; sums are then taken in another order."""
 
     def __post_init__(self) -> None:
+        require(
+            self.network == "mlp"
+            or (len(self.hidden) == 1 and not (self.input_dropout or self.hidden_dropout or self.max_norm)),
+            f"the {self.network} network has one hidden dense layer, and dropout of its own: give one width, and no "
+            "dropout or max-norm",
+        )
         for width in self.hidden:
             require(0 < width <= 100_000, f"--widths {width} is not allowed: a layer has 1 unit or more, up to 100,000")
         require(
@@ -234,19 +253,31 @@ class TeacherConfig:
     devices: int = 1
     """Divide each batch over so many devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = 0
-    """Fixes initial weights, batch order, masks and jitter."""
+    """Fixes initial weights, batch order, masks, jitter and augmentation."""
+    network: Network = "mlp"
+    """mlp; or small or big, convolutional, with one width (at full width 256 and 512, channels in proportion), batch
+    norm and a dropout of their own: the dropouts and max-norm above are the mlp's."""
+    augment: Augment = "none"
+    """Random maps of each image at each step: flip_shift (mirrored, shifted by up to 10 %), or full (also sheared,
+    zoomed and rotated)."""
+    schedule: Schedule = "cosine"
+    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
 
     def train_config(self, default_epochs: int) -> TrainConfig:
         """The teacher as a network to train."""
         require_positive("teacher.learning-rate", self.learning_rate)
         require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
+        mlp = self.network == "mlp"
         return TrainConfig(
             hidden=self.widths,
             epochs=default_epochs if self.epochs is None else self.epochs,
             batch_size=self.batch_size,
-            input_dropout=self.input_dropout,
-            hidden_dropout=self.hidden_dropout,
-            max_norm=self.max_norm,
+            schedule=self.schedule,
+            input_dropout=self.input_dropout if mlp else 0.0,
+            hidden_dropout=self.hidden_dropout if mlp else 0.0,
+            max_norm=self.max_norm if mlp else 0.0,
+            network=self.network,
+            augment=self.augment,
             jitter=self.jitter,
             average=self.average,
             devices=self.devices,
@@ -276,10 +307,21 @@ class SweepConfig:
     jitter: int = 0
     """Students' images are shifted, at each step, by up to so many pixels in each direction; the teacher is then asked
     about the shifted image (but for shift_averaged, shuffled and uniform targets, which go with the image)."""
+    augment: Augment = "none"
+    """Random maps of students' images at each step, about which the teacher is asked as with --jitter: flip_shift
+    (mirrored, shifted by up to 10 %), or full (also sheared, zoomed and rotated)."""
+    double_softmax: bool = False
+    """Beside each student on soft targets, also train one on a known bug: the teacher's probabilities taken for logits
+    (as --targets double_softmax, but in the same block)."""
     transfer_images: int | None = None
     """Students are shown only the first so many of the training images; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
-    """Units in each of the student's two hidden layers; several widths are several sweeps."""
+    """Units in each of the student's two hidden layers; several widths are several sweeps. (Convolutional networks have
+    one such layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
+    network: Network = "mlp"
+    """The student: mlp; or small or big, convolutional, with batch norm and dropout."""
+    schedule: Schedule = "cosine"
+    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights and batch order, the same at every temperature."""
     epochs: int | None = None
@@ -341,6 +383,10 @@ class SweepConfig:
             self.hard_labels or self.soft_targets,
             "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train",
         )
+        require(
+            not self.double_softmax or self.targets in ("teacher", "shift_averaged"),
+            f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits",
+        )
         require_distinct("widths", self.widths)
         folders = [folder.resolve() for folder in self.teacher_from]
         require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
@@ -361,11 +407,14 @@ class SweepConfig:
     def student(self, width: int, default_epochs: int) -> TrainConfig:
         """The student of this width as a network to train."""
         return TrainConfig(
-            hidden=(width, width),
+            hidden=(width, width) if self.network == "mlp" else (width,),
             epochs=default_epochs if self.epochs is None else self.epochs,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
+            schedule=self.schedule,
             jitter=self.jitter,
+            network=self.network,
+            augment=self.augment,
             precision=self.precision,
         )
 

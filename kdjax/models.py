@@ -1,21 +1,18 @@
 """Networks behind `init` and `apply`; the only room that knows flax."""
 
-import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from kdjax.config import TrainConfig
-
-FLOAT32 = jax.lax.Precision.HIGHEST
-"""Products of float32 operands as such: by default, GPUs and TPUs round them to 10 bits and fewer."""
+from kdjax.config import TrainConfig, require
+from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
 
 Params = Any
 ModelState = Any
@@ -34,6 +31,33 @@ class Model(NamedTuple):
     """(height, width, channels) of an image."""
     num_classes: int
     """Logits an image."""
+    products: tuple[int, ...]
+    """Multiplications of each layer's product for one image, forward, the first layer first."""
+    side_by_side: bool
+    """Whether K such networks are trained as one stack (`jax.vmap`), or one after another: K kernels on K stacks of
+    units are a grouped convolution, for which XLA has no fast program."""
+
+
+class Stages(NamedTuple):
+    """A convolutional network at full width."""
+
+    channels: tuple[tuple[int, ...], ...]
+    """Of each convolution; a stage ends with pooling and dropout."""
+    units: int
+    """Of the hidden dense layer."""
+
+
+STAGES: Mapping[str, Stages] = MappingProxyType(
+    {
+        "small": Stages(((32,), (64,), (128, 128)), 256),
+        "big": Stages(((64, 64), (128, 128), (256, 256, 256)), 512),
+    }
+)
+"""770,378 and 3,844,938 parameters, batch statistics counted, for 32×32 images of 3 channels and 10 classes."""
+CNN_DROPOUT = 0.3
+"""After each pooling."""
+LEAK = 0.1
+"""Slope of LeakyReLU below 0."""
 
 
 class InputDense(nn.Module):
@@ -96,68 +120,57 @@ class Mlp(nn.Module):
         return units
 
 
-def bfloat16_product(
-    units: Float[Array, "batch inputs"], kernel: Float[Array, "rows columns"], dimension_numbers: Any, **_: Any
-) -> Float[Array, "batch outputs"]:
-    """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
+class Cnn(nn.Module):
+    """Stages of 3×3 convolutions, each ended by 2×2 max pooling and dropout; then a hidden dense layer, then logits.
 
-    The products of its gradient are of such operands too.
+    Every convolution and the hidden layer is followed by batch norm (momentum 0.99, eps 1e-3: Keras's defaults) and
+    LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras.
     """
-    (_, (axis,)), _ = dimension_numbers
-    return _rounded_product(units, kernel, axis)
+
+    channels: tuple[tuple[int, ...], ...]
+    units: int
+    num_classes: int
+    rounded: bool = False
+    """Operands of all products in bfloat16."""
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
+    ) -> Float[Array, "batch classes"]:
+        """Logits. In training with the statistics of the batch, over all of `axis_name`, and dropout if there is a
+        key; else with the statistics collected."""
+        product = bfloat16_product if self.rounded else jax.lax.dot_general
+        init = nn.initializers.glorot_uniform()
+
+        def normalised(units: Array, name: str) -> Array:
+            axis = None if self.is_initializing() else axis_name
+            norm = nn.BatchNorm(not train, momentum=0.99, epsilon=1e-3, axis_name=axis, name=f"norm_{name}")
+            return nn.leaky_relu(norm(units), LEAK)
+
+        def dense(units: Array, width: int, name: str) -> Array:
+            return nn.Dense(width, precision=FLOAT32, kernel_init=init, dot_general=product, name=name)(units)
+
+        units, layer = images, 0
+        for stage, widths in enumerate(self.channels):
+            for width in widths:
+                kernel = self.param(f"kernel_{layer}", init, (3, 3, units.shape[-1], width))
+                bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
+                units = normalised(convolve(units, kernel, self.rounded) + bias[None, None, None], f"{layer}")
+                layer += 1
+            units = max_pool(units)
+            if key is not None and train:
+                units = dropout(jax.random.fold_in(key, stage), units, CNN_DROPOUT, axis_name)
+        units = normalised(dense(units.reshape(len(units), -1), self.units, "hidden"), "hidden")
+        return dense(units, self.num_classes, "logits")
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _rounded_product(units: Array, kernel: Array, axis: int) -> Array:
-    return _rounded_product_forward(units, kernel, axis)[0]
-
-
-def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Array, tuple[Array, Array]]:
-    rounded = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return _float32_sums(*rounded, 1, axis), rounded
-
-
-def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    units, kernel = rounded
-    gradient = gradient.astype(jnp.bfloat16)
-    of_kernel = _float32_sums(_turned(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
-    return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
-
-
-_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
-
-
-def _turned(units: Array) -> Array:
-    if jax.default_backend() != "cpu":
-        return units.T
-    # XLA's CPU library has no bfloat16 product that sums over the rows of both; it would go back to float32 unless the
-    # rows are really turned into columns.
-    return with_layout_constraint(units.T, Layout((0, 1)))
-
-
-def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    return jax.lax.dot_general(
-        left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32
-    )
-
-
-def dropout(
-    key: PRNGKeyArray, units: Float[Array, "batch units"], rate: float, axis_name: str | None = None
-) -> Float[Array, "batch units"]:
-    """Zeroes each unit with probability `rate` and divides the rest by the probability of being kept.
-
-    The mask takes one random byte a unit (four from each 32-bit draw: threefry is dear on a CPU), so the rate is
-    rounded to a multiple of 1/256, and the division uses the rounded rate. With `axis_name`, the mask is drawn per
-    global example (see `transforms.per_example`).
-    """
-    dropped = round(rate * 256)
-    batch, width = units.shape
-    rows = batch if axis_name is None else batch * jax.lax.axis_size(axis_name)
-    words = jax.random.bits(key, (rows, -(-width // 4)), jnp.uint32)
-    if axis_name is not None:
-        words = jax.lax.dynamic_slice_in_dim(words, jax.lax.axis_index(axis_name) * batch, batch)
-    random_bytes = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(batch, -1)[:, :width]
-    return jnp.where(random_bytes >= dropped, units * (256 / (256 - dropped)), 0.0)
+def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """The network that `config.network` names: `mlp` or `cnn`."""
+    return (mlp if config.network == "mlp" else cnn)(config, input_shape, num_classes)
 
 
 def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
@@ -194,7 +207,82 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
             bounded[f"dense_{layer}"] = {**params[f"dense_{layer}"], "kernel": kernel * factor}
         return bounded
 
-    return Model(init, apply, bound_norms, input_shape, num_classes)
+    sizes = (int(np.prod(input_shape)), *config.hidden, num_classes)
+    products = tuple(before * after for before, after in itertools.pairwise(sizes))
+    return Model(init, apply, bound_norms, input_shape, num_classes, products, side_by_side=True)
+
+
+def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """The convolutional network of `STAGES` that `config.network` names, `Cnn`.
+
+    Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
+    at full width. `model_state` holds the running mean and variance of every batch norm.
+
+    Args:
+        config: network, width and precision.
+        input_shape: (height, width, channels) of an image.
+        num_classes: number of logits.
+
+    Raises:
+        BadInput: images that three poolings leave nothing of; a width that leaves a layer without channels.
+    """
+    full, (units,) = STAGES[config.network], config.hidden
+    require(
+        min(input_shape[:2]) >= 8,
+        f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {config.network} network: its three "
+        "poolings need 8×8 or more",
+    )
+    channels = tuple(tuple(round(width * units / full.units) for width in stage) for stage in full.channels)
+    fewest = full.units // full.channels[0][0] // 2 + 1
+    require(
+        channels[0][0] > 0,
+        f"{units} hidden units are too few for the {config.network} network: no channel would be left in its first "
+        f"layer, which has {full.channels[0][0]} at {full.units} units; give {fewest} units or more",
+    )
+    module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
+
+    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
+        variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
+        return variables.pop("params"), variables
+
+    def apply(
+        params: Params,
+        model_state: ModelState,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch classes"], ModelState]:
+        variables = {"params": params, **model_state}
+        if not train:
+            logits: Any = module.apply(variables, images, False)
+            return logits, model_state
+        found: Any = module.apply(variables, images, True, key, axis_name, mutable=["batch_stats"])
+        return found[0], dict(found[1])
+
+    def bound_norms(params: Params, bound: float) -> Params:
+        raise NotImplementedError("TrainConfig refuses max_norm for it")
+
+    products, (height, width, before) = [], input_shape
+    for stage in channels:
+        for after in stage:
+            # Of the nine neighbours of a pixel only those inside the image: 3n − 2 along n pixels.
+            products.append((3 * height - 2) * (3 * width - 2) * before * after)
+            before = after
+        height, width = height // 2, width // 2
+    products += [height * width * before * units, units * num_classes]
+    return Model(init, apply, bound_norms, input_shape, num_classes, tuple(products), side_by_side=False)
+
+
+def variables(params: Params, model_state: ModelState) -> Any:
+    """What is kept of a network, as one tree: its parameters; with `model_state` beside them where it has any."""
+    return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params
+
+
+def taken(model: Model, kept: Any) -> tuple[Params, ModelState]:
+    """(params, model_state) of what `variables` made."""
+    stateless = not jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[1])
+    return (kept, {}) if stateless else (kept["params"], kept["model_state"])
 
 
 def parameter_count(model: Model) -> int:
@@ -203,18 +291,16 @@ def parameter_count(model: Model) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
-def forward_flops(model: Model, hidden: tuple[int, ...]) -> float:
-    """Floating-point operations of an MLP's forward pass on one image: `2·Σ in·out`."""
-    sizes = (int(np.prod(model.input_shape)), *hidden, model.num_classes)
-    return 2.0 * sum(before * after for before, after in itertools.pairwise(sizes))
+def forward_flops(model: Model) -> float:
+    """Floating-point operations of a forward pass on one image: `2·Σ m`, the products of its layers (`step_flops`)."""
+    return 2.0 * sum(model.products)
 
 
-def step_flops(model: Model, hidden: tuple[int, ...], images: int) -> float:
-    """Floating-point operations of one training step of an MLP on so many images: its matrix products only.
+def step_flops(model: Model, images: int) -> float:
+    """Floating-point operations of one training step on so many images: the products of its layers only.
 
-    Each layer costs `2·in·out` an image forward, as much for the weights' gradient, and as much for the units'
-    gradient, except that nobody needs the gradient of the input: `2·images·(3·Σ in·out − in₀·out₀)`.
+    A layer of `m` multiplications costs `2·m` an image forward, as much for its kernel's gradient, and as much for its
+    input's, except that nobody needs the gradient of the images: `2·images·(3·Σ m − m₀)`. A dense layer has `m =
+    in·out`, a 3×3 convolution `m = (3·height − 2)(3·width − 2)·in·out` (zeros around the image are not counted).
     """
-    sizes = (int(np.prod(model.input_shape)), *hidden, model.num_classes)
-    products = [before * after for before, after in itertools.pairwise(sizes)]
-    return 2.0 * images * (3 * sum(products) - products[0])
+    return 2.0 * images * (3 * sum(model.products) - model.products[0])

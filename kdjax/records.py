@@ -28,7 +28,8 @@ from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
 """The canonical order of the rows, and the columns that name a run. `objective` is `hard`, `soft`, or with
-`--match-gradient-norm` also `matched` and `placebo`; the temperature of a hard row is empty."""
+`--match-gradient-norm` also `matched` and `placebo`, with `--double-softmax` also `double_softmax`; the temperature of
+a hard row is empty."""
 
 CONTENT = ("blocks", "checkpoints", "figures", "results.csv", "history.jsonl", "timing.json", "test.npz", "summary.md")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""

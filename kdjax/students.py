@@ -26,7 +26,7 @@ class Run(NamedTuple):
     """One setting of a grid, as its row names it."""
 
     objective: str
-    """`hard` (labels alone), `soft`, or `matched` or `placebo` (`train.matched`)."""
+    """`hard` (labels alone), `soft`, `double_softmax` (`targets`), or `matched` or `placebo` (`train.matched`)."""
     temperature: float
     """nan for a hard run: it has none."""
     soft_weight: float
@@ -46,7 +46,8 @@ class Block(NamedTuple):
     reference: float | None = None
     """Temperature whose gradient norm is matched, in blocks of matched runs or their placebos."""
     targets: Targets = "teacher"
-    """Of the transfer set on which it is trained: with jitter, whether the teacher is asked at each step."""
+    """Of the transfer set on which it is trained: where images are changed at each step, whether the teacher is asked
+    about them."""
 
 
 class Lesson(NamedTuple):
@@ -72,7 +73,7 @@ class Outcome(NamedTuple):
     logits: dict[str, Float[np.ndarray, "runs images classes"]]
     """Of the test images, and of the hold-out where there is one."""
     params: Any
-    """Final parameters of all settings, numpy."""
+    """Final parameters of all settings, numpy, as `models.variables`: with batch statistics beside them if any."""
     seconds: float
     """That the training and judging took, since it was last gone on with."""
 
@@ -141,13 +142,15 @@ def setting(block: Block) -> Setting:
     # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
     temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
     columns = (temperatures, [run.soft_weight for run in runs], [run.learning_rate for run in runs])
-    return Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+    bugged = [float(run.objective == "double_softmax") for run in runs]
+    found = Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
+    return found._replace(double_softmax=jnp.asarray(bugged, jnp.float32)) if any(bugged) else found
 
 
 def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
     """The teachers that a block asks at each step, because its images are not those of the table; and for what."""
     if (
-        not block.config.jitter
+        not (block.config.jitter or block.config.augment != "none")
         or block.targets not in targets.ASKED
         or all(run.objective == "hard" for run in block.runs)
     ):
@@ -158,7 +161,10 @@ def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Target
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
-    known = tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), teacher.params) for teacher in taught.teachers)
+    known = tuple(
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (teacher.params, teacher.model_state))
+        for teacher in taught.teachers
+    )
     return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits), known)
 
 
@@ -215,15 +221,16 @@ def train_block(
                 for measure, value in metrics.judge(logits[key][index], split.labels, table).items()
             }
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
-        row["soft_target_entropy"] = (
-            None if run.objective == "hard" else metrics.entropy(taught.train_logits, run.temperature)
-        )
+        table = taught.train_logits
+        if run.objective == "double_softmax":
+            table = np.asarray(targets.alter("double_softmax", jnp.asarray(table)))
+        row["soft_target_entropy"] = None if run.objective == "hard" else metrics.entropy(table, run.temperature)
         row["failed_at"] = int(failed_at[index])
         row["last_good_errors"] = _last_good(trained.history, index, row["failed_at"], program.steps_per_epoch)
         rows.append(row)
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
     kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
-    params = jax.tree.map(np.asarray, trained.state.params)
+    params = jax.tree.map(np.asarray, models.variables(trained.state.params, trained.state.model_state))
     return Outcome(rows, history, kept_logits, params, time.perf_counter() - begin)
 
 
@@ -249,6 +256,6 @@ def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_ep
 
 def block_flops(block: Block, dataset: Dataset, images: int | None = None) -> float:
     """Floating-point operations of a block's training on so many images (None: all): its matrix products."""
-    model = models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+    model = models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
     images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
-    return block.size * block.config.epochs * models.step_flops(model, block.config.hidden, images)
+    return block.size * block.config.epochs * models.step_flops(model, images)

@@ -31,12 +31,15 @@ MOST_EXTENSIONS = 3
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
     """The settings of a sweep at one learning rate, in groups that share an objective.
 
-    Hard labels and each temperature; then, with `match_gradient_norm`, each temperature matched, and its placebos.
+    Hard labels and each temperature (and each with double softmax, if asked for); then, with `match_gradient_norm`,
+    each temperature matched, and its placebos.
     """
     soft = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
     soft = soft if config.soft_targets else []
+    bugged = soft if config.double_softmax else []
     first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
-    groups = [first + [Run("soft", *setting, rate) for setting in soft]]
+    kinds = [("soft", setting) for setting in soft] + [("double_softmax", setting) for setting in bugged]
+    groups = [first + [Run(kind, *setting, rate) for kind, setting in kinds]]
     if config.match_gradient_norm is not None:
         groups += [[Run(objective, *setting, rate) for setting in soft] for objective in ("matched", "placebo")]
     return groups
@@ -112,6 +115,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
     later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0, "transfer_images": None}
+    later |= {"network": "mlp", "augment": "none", "schedule": "cosine", "double_softmax": False}
     for field, default in later.items():  # fields that came later: runs begun before them go on
         if asked[field] == default:
             del asked[field]
@@ -210,7 +214,7 @@ def forecast(sweep: Sweep, teacher: bool = True) -> str:
     rate = product_rate()
     parameters = max(
         block.size
-        * models.parameter_count(models.mlp(block.config, dataset.train.images.shape[1:], dataset.num_classes))
+        * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
         for block in sweep.blocks
     )
     disk = sum(

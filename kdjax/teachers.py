@@ -30,6 +30,9 @@ class Teacher:
     info: dict[str, Any]
     """`teacher.json`: fingerprint, dataset, input_shape, num_classes, config, test (its measures), surroundings."""
     params: Any
+    """With a leading axis of 1."""
+    model_state: Any = dataclasses.field(default_factory=dict)
+    """Batch statistics, with a leading axis of 1; empty where the network has none."""
 
     @property
     def name(self) -> str:
@@ -38,7 +41,7 @@ class Teacher:
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits in evaluation mode."""
-        return np.asarray(_logits(self.config, self.info["num_classes"])(self.params, images))[0]
+        return np.asarray(_logits(self.config, self.info["num_classes"])(self.params, self.model_state, images))[0]
 
 
 def ensemble_logits(
@@ -52,7 +55,7 @@ def ensemble_logits(
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
     """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, `NUMERICS`."""
     # Fields that came later enter only where they are used: teachers trained before them are found still.
-    later = {"precision": "float32", "devices": 1}
+    later = {"precision": "float32", "devices": 1, "network": "mlp", "augment": "none"}
     recipe = {name: value for name, value in dataclasses.asdict(config).items() if later.get(name) != value}
     facts = {
         "config": recipe,
@@ -118,24 +121,27 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
         raise BadInput(f"{folder} is the teacher of another version of this program ({error}): train it anew") from None
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
-    model = models.mlp(config, tuple(info["input_shape"]), info["num_classes"])
-    like = jax.eval_shape(model.init, jax.random.key(0))[0]
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), like)
-    return Teacher(folder, config, info, checkpoints.load(folder / "parameters", like))
+    model = models.network(config, tuple(info["input_shape"]), info["num_classes"])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
+        models.variables(*jax.eval_shape(model.init, jax.random.key(0))),
+    )
+    return Teacher(folder, config, info, *models.taken(model, checkpoints.load(folder / "parameters", like)))
 
 
-def save(folder: Path, params: Any, info: dict[str, Any]) -> None:
-    """Keeps a teacher: its parameters (with a leading axis of 1) and `teacher.json`, under a manifest, whole."""
+def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = None) -> None:
+    """Keeps a teacher under a manifest, whole: `teacher.json`, and parameters and model state as in a `Teacher`."""
     with whole_folder(folder) as temporary:
         records.write_json(temporary / "teacher.json", info)
-        checkpoints.save(temporary / "parameters", params)
+        checkpoints.save(temporary / "parameters", models.variables(params, model_state))
 
 
 def untrained(teacher: Teacher, seed: int) -> Teacher:
     """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains."""
-    model = models.mlp(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
-    params, _ = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
-    return dataclasses.replace(teacher, params=jax.tree.map(lambda leaf: leaf[None], params))
+    model = models.network(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
+    fresh = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
+    params, model_state = jax.tree.map(lambda leaf: leaf[None], fresh)
+    return dataclasses.replace(teacher, params=params, model_state=model_state)
 
 
 def _find_or_train(
@@ -183,11 +189,13 @@ def _find_or_train(
         "seed": seed,
         "numerics": NUMERICS,
         "test": metrics.judge(test_logits, dataset.test.labels),
-        "parameters": models.parameter_count(models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)),
+        "parameters": models.parameter_count(
+            models.network(config, dataset.train.images.shape[1:], dataset.num_classes)
+        ),
         "surroundings": surroundings(),
         "seconds": round(time.perf_counter() - begin, 1),
     }
-    save(folder, params, info)
+    save(folder, params, info, trained.state.model_state)
     kept.clear()
     teacher = load(folder, dataset)
     errors = teacher.info["test"]["errors"]
@@ -198,9 +206,9 @@ def _find_or_train(
 @functools.cache
 def _logits(config: TrainConfig, num_classes: int) -> Any:
     @jax.jit
-    def logits(params: Any, images: jax.Array) -> jax.Array:
-        model = models.mlp(config, images.shape[1:], num_classes)
-        return blocks.evaluate(model, params, {}, images)
+    def logits(params: Any, model_state: Any, images: jax.Array) -> jax.Array:
+        model = models.network(config, images.shape[1:], num_classes)
+        return blocks.evaluate(model, params, model_state, images)
 
     return logits
 

@@ -25,6 +25,8 @@ class Setting(NamedTuple):
     """Weight of the soft term; the hard-label term has 1 − soft_weight. 0 is hard labels alone."""
     learning_rate: Float[Array, "*settings"]
     """Peak learning rate of the schedule."""
+    double_softmax: Float[Array, "*settings"] | None = None
+    """1 where softmax(v) stands for the teacher's logits v, a known bug (`targets.alter`), and 0 elsewhere; None: 0."""
 
 
 class State(NamedTuple):
@@ -45,13 +47,14 @@ class State(NamedTuple):
 class Batch(NamedTuple):
     """What all settings of a block share at one step."""
 
-    images: UInt8[Array, "batch height width channels"]
+    images: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
+    """Bytes as they are kept; floats once they are `make_view`'s."""
     labels: Int[Array, "batch"]
     teacher_logits: Float[Array, "batch classes"]
     key: PRNGKeyArray
-    """The step's own key, for masks and jitter."""
+    """The step's own key, for masks, jitter and augmentation."""
     teachers: Any = ()
-    """Parameters of the teachers, where they are asked in the step about the images as they are there."""
+    """(parameters, model_state) of each teacher, where they are asked about the images as they are in the step."""
 
 
 class Metrics(NamedTuple):
@@ -72,14 +75,15 @@ class Purpose(enum.IntEnum):
 Objective = Callable[[Float[Array, "batch classes"], Batch, Setting], Float[Array, "batch"]]
 Step = Callable[[State, Batch, Setting], tuple[State, Metrics]]
 Ask = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch classes"]]
-"""(the teachers' parameters, images) → the logits that a student is taught for them."""
+"""(the teachers' parameters and model states, images) → the logits that a student is taught for them."""
 
 
 def hinton(logits: Float[Array, "batch classes"], batch: Batch, setting: Setting) -> Float[Array, "batch"]:
     """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))`."""
-    return losses.distillation_loss(
-        logits, batch.teacher_logits, batch.labels, setting.temperature, setting.soft_weight
-    )
+    taught = batch.teacher_logits
+    if setting.double_softmax is not None:
+        taught = jnp.where(setting.double_softmax > 0, jax.nn.softmax(taught), taught)
+    return losses.distillation_loss(logits, taught, batch.labels, setting.temperature, setting.soft_weight)
 
 
 @functools.cache  # the same function for the same reference: it names a compiled program
@@ -138,6 +142,24 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(1 / (warmup + 1), 1.0, warmup, total)
 
 
+def make_view(config: TrainConfig, axis_name: str | None = None, ask: Ask | None = None) -> Callable[[Batch], Batch]:
+    """A batch → the batch as networks see it at this step: floats, jittered, augmented, taught as they then are.
+
+    Settings of a block share it, and so one pass of the teachers. Arguments as those of `make_step`.
+    """
+
+    def view(batch: Batch) -> Batch:
+        jitter_key, mask_key = jax.random.split(batch.key)
+        images = transforms.jitter(jitter_key, transforms.to_float(batch.images), config.jitter, axis_name)
+        images = transforms.augment(jax.random.fold_in(jitter_key, 1), images, config.augment, axis_name)
+        batch = batch._replace(images=images, key=mask_key)
+        if ask is not None:
+            batch = batch._replace(teacher_logits=jax.lax.stop_gradient(ask(batch.teachers, images)))
+        return batch
+
+    return view
+
+
 def make_step(
     model: Model,
     config: TrainConfig,
@@ -150,13 +172,25 @@ def make_step(
 
     Args:
         model: the network.
-        config: optimizer, schedule, max-norm, jitter, averaging.
+        config: optimizer, schedule, max-norm, jitter, augmentation, averaging.
         steps_per_epoch: steps in one pass, for the schedule.
         objective: one loss per example; the step takes their mean, once.
-        axis_name: the mapped axis over which the batch is divided, if it is. Gradients are averaged over it, masks
-            and jitter are drawn per global example.
-        ask: asks the teachers about the images of the batch after jitter; None: the batch's own `teacher_logits`.
+        axis_name: the mapped axis over which the batch is divided, if it is. Gradients and batch statistics are
+            averaged over it, masks, jitter and augmentation are drawn per global example.
+        ask: asks the teachers about the images as they are in the step; None: the batch's own `teacher_logits`.
     """
+    view, update = make_view(config, axis_name, ask), make_update(model, config, steps_per_epoch, objective, axis_name)
+    return lambda state, batch, setting: update(state, view(batch), setting)
+
+
+def make_update(
+    model: Model,
+    config: TrainConfig,
+    steps_per_epoch: int,
+    objective: Objective = hinton,
+    axis_name: str | None = None,
+) -> Step:
+    """`make_step` for a batch that is `make_view`'s already; arguments as there."""
     optimizer = make_optimizer(config)
     schedule = make_schedule(config, steps_per_epoch)
 
@@ -164,13 +198,8 @@ def make_step(
         return value if axis_name is None else jax.lax.pmean(value, axis_name)
 
     def step(state: State, batch: Batch, setting: Setting) -> tuple[State, Metrics]:
-        jitter_key, mask_key = jax.random.split(batch.key)
-        images = transforms.jitter(jitter_key, transforms.to_float(batch.images), config.jitter, axis_name)
-        if ask is not None:  # settings share images and teachers: one pass for all of a block
-            batch = batch._replace(teacher_logits=jax.lax.stop_gradient(ask(batch.teachers, images)))
-
         def loss_of(params: Params) -> tuple[Array, tuple[Array, ModelState]]:
-            logits, model_state = model.apply(params, state.model_state, images, True, mask_key, axis_name)
+            logits, model_state = model.apply(params, state.model_state, batch.images, True, batch.key, axis_name)
             return jnp.mean(objective(logits, batch, setting)), (logits, model_state)
 
         (loss, (logits, model_state)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

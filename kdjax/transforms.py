@@ -1,9 +1,16 @@
-"""What happens to images on the device, inside the step: uint8 to float, and jitter."""
+"""What happens to images on the device, inside the step: uint8 to float, jitter, augmentation."""
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+from kdjax.config import Augment
+
+SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
+"""Largest shift, as a share of height and width; largest angle; largest change of scale; largest angle of shear."""
 
 
 def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
@@ -45,6 +52,94 @@ def shift(
     edge = max(abs(down), abs(right))
     padded = np.pad(images, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     return padded[:, edge - down : edge - down + height, edge - right : edge - right + width]
+
+
+def augment(
+    key: PRNGKeyArray, images: Float[Array, "batch height width channels"], kind: Augment, axis_name: str | None = None
+) -> Float[Array, "batch height width channels"]:
+    """A random map of each image; beyond its edge the image goes on as its nearest pixel.
+
+        none         the images as they are
+        flip_shift   mirrored left to right with probability 1/2, then shifted by whole pixels, uniform up to 10 % of
+                     height and width
+        full         mirrored, sheared by up to 10°, zoomed by 0.8 to 1.2 along each axis, rotated by up to 20°, shifted
+                     by up to 10 %, all uniform; one affine map, bilinear between pixels (`affine_maps`)
+
+    Args:
+        key: the step's key; the same key gives the same maps.
+        images: `[batch, height, width, channels]`.
+        kind: which of these.
+        axis_name: the mapped axis over which the batch is divided, if it is: maps are drawn per global example.
+
+    Returns:
+        Images of the same shape.
+    """
+    if kind == "none":
+        return images
+    batch, height, width, _ = images.shape
+    drawn = per_example(jax.random.uniform, key, (batch, 7), axis_name, minval=-1.0, maxval=1.0)
+    if kind == "full":
+        return resample(images, affine_maps(drawn, height, width))
+    most = jnp.array([int(SHIFT * height), int(SHIFT * width)])[None]
+    shifts = jnp.floor((drawn[:, :2] + 1) / 2 * (2 * most + 1)).astype(jnp.int32)
+    rows, columns = (
+        jnp.clip(jnp.arange(size)[None] + (shifts[:, axis] - most[:, axis])[:, None], 0, size - 1)
+        for axis, size in enumerate((height, width))
+    )
+    columns = jnp.where(drawn[:, 2:3] < 0, columns, width - 1 - columns)
+    return jax.vmap(lambda image, rows, columns: image[rows][:, columns])(images, rows, columns)
+
+
+def affine_maps(
+    drawn: Float[Array, "batch 7"], height: int, width: int
+) -> tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]:
+    """From a pixel of the new image to the place in the old one that it is taken from: `A·(row, column) + b`.
+
+    About the image's centre `A = R·S·Z·F`: rotation by φ, shear by ψ, zoom, mirror;
+
+        R = [[cos φ, −sin φ], [sin φ, cos φ]],  S = [[1, −sin ψ], [0, cos ψ]],
+        Z = diag(z_row, z_column),  F = diag(1, ±1)
+
+    Args:
+        drawn: numbers in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its
+            largest value.
+        height: in pixels.
+        width: in pixels.
+    """
+    mirror, angle, shear = jnp.sign(drawn[:, 2]), ROTATION * drawn[:, 3], SHEAR * drawn[:, 6]
+    tall, wide = 1 + ZOOM * drawn[:, 4], 1 + ZOOM * drawn[:, 5]
+    one, cos, sin = jnp.ones_like(angle), jnp.cos(angle), jnp.sin(angle)
+
+    def matrix(a: Array, b: Array, c: Array, d: Array) -> Array:
+        return jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], -2)
+
+    rotated = matrix(cos, -sin, sin, cos)
+    others = matrix(tall, -jnp.sin(shear) * wide * mirror, 0 * one, jnp.cos(shear) * wide * mirror)
+    linear = jnp.einsum("bij,bjk->bik", rotated, others, precision="highest")
+    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
+    shift = drawn[:, :2] * SHIFT * jnp.array([height, width])[None]
+    return linear, centre[None] + shift - jnp.einsum("bij,j->bi", linear, centre, precision="highest")
+
+
+def resample(
+    images: Float[Array, "batch height width channels"],
+    maps: tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]],
+) -> Float[Array, "batch height width channels"]:
+    """Each pixel p of the new image is what the old one holds at `A·p + b`, bilinear; the nearest pixel beyond it."""
+    _, height, width, channels = images.shape
+    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
+
+    def one(image: Array, linear: Array, offset: Array) -> Array:
+        places = jnp.einsum("ij,hwj->hwi", linear, grid, precision="highest") + offset[None, None]
+        row, column = (jnp.clip(places[..., axis], 0, size - 1) for axis, size in enumerate((height, width)))
+        top, left = jnp.minimum(row.astype(jnp.int32), height - 2), jnp.minimum(column.astype(jnp.int32), width - 2)
+        down, right = (row - top)[..., None], (column - left)[..., None]
+        flat, corner = image.reshape(-1, channels), top * width + left
+        upper = flat[corner] * (1 - right) + flat[corner + 1] * right
+        lower = flat[corner + width] * (1 - right) + flat[corner + width + 1] * right
+        return upper * (1 - down) + lower * down
+
+    return jax.vmap(one)(images, *maps)
 
 
 def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ BELOW = {"config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
 ALLOWED = {
     "config": set(),
+    "layers": BELOW,
     "files": {"config"},
     "progress": set(),
     "compiled": BELOW,
@@ -24,6 +25,7 @@ ALLOWED = {
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
     "omission": BELOW | {"datasets", "records", "students", "workers"},
     **{leaf: BELOW for leaf in LEAVES},
+    "models": BELOW | {"layers"},
 }
 
 

@@ -185,3 +185,82 @@ def test_one_big_network_over_several_devices():
     assert np.linalg.norm(flat - other) <= 1e-5 * np.linalg.norm(flat)
     assert np.abs(flat - np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(alone.init(3).params)])).max() > 1e-3
     np.testing.assert_allclose(several.history.loss, single.history.loss, rtol=1e-5)
+
+
+CNN = {"network": "small", "hidden": (16,), "batch_size": 16}
+IMAGES = (8, 8, 3)
+
+
+def cnn(settings, **options):
+    return blocks.program_for(small.config(**{**CNN, **options}), IMAGES, small.CLASSES, small.IMAGES, settings)
+
+
+def pictures(seed=0):
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (small.IMAGES, *IMAGES)).astype(np.uint8)
+    return small.transfer_set()._replace(images=jnp.asarray(images))
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def test_one_convolutional_network_over_several_devices():
+    # SGD, since Adam amplifies the rounding of gradients that are truly zero, as those of biases before batch norm are.
+    options = {"optimizer": "sgd", "augment": "full", "epochs": 3}
+    alone, divided = (cnn(1, **options, devices=devices) for devices in (1, 4))
+    one = small.settings((4.0,), soft_weights=(0.5,), learning_rates=(0.02,))
+    single, several = (small.train(program, one, 3, 3, pictures()) for program in (alone, divided))
+    assert int(several.state.step) == int(single.state.step) == 12
+    for part in ("params", "model_state"):
+        mine, other = (flat(getattr(fit.state, part)) for fit in (single, several))
+        begun = flat(getattr(alone.init(3), part))
+        assert np.linalg.norm(mine - other) <= 1e-5 * np.linalg.norm(mine)
+        assert np.linalg.norm(mine - begun) > 1e-2 * np.linalg.norm(mine)
+
+
+def test_a_block_of_convolutional_networks_equals_its_settings_trained_one_at_a_time():
+    setting = small.settings((1.0, 20.0), soft_weights=(0.5, 1.0))
+    together = small.train(cnn(2, augment="flip_shift"), setting, 0, 2, pictures())
+    for index in range(2):
+        one = train.Setting(*(column[index : index + 1] for column in setting))
+        single = small.train(cnn(1, augment="flip_shift"), one, 0, 2, pictures())
+        for part in ("params", "model_state"):
+            mine, other = flat(row(getattr(together.state, part), index)), flat(getattr(single.state, part))
+            assert np.linalg.norm(mine - other) <= 1e-6 * np.linalg.norm(other)
+    assert np.linalg.norm(flat(row(together.state.params, 0)) - flat(row(together.state.params, 1))) > 1e-2
+
+
+def test_convolutional_networks_go_on_from_a_checkpoint_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "CHUNK_SECONDS", 0.0)
+    program, kept = cnn(2, augment="full"), checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
+    arguments = (program, pictures(), small.settings((1.0, 4.0)), 5, 2, kept, lambda step, note: None)
+    whole = blocks.fit_with_checkpoints(*arguments)
+    (folder, last) = sorted((tmp_path / "block").iterdir())
+    (last / "MANIFEST.json").write_text("{}")
+    steps: list[int] = []
+    same(blocks.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
+    assert steps[0] > int(folder.name) > 0
+
+
+def test_evaluation_uses_the_batch_statistics_that_were_collected():
+    program = cnn(2)
+    trained = small.train(program, small.settings((1.0, 4.0)), 0, 2, pictures())
+    images = pictures().images
+    logits = program.logits(trained.state, images)
+    model = models.network(small.config(**CNN), IMAGES, small.CLASSES)
+    for index in range(2):
+        params, state = (row(tree, index) for tree in (trained.state.params, trained.state.model_state))
+        expected = model.apply(params, state, images / 255, False)[0]
+        np.testing.assert_allclose(logits[index], expected, rtol=1e-4, atol=1e-5)
+    fresh = trained.state._replace(model_state=program.init(0).model_state)
+    assert np.abs(program.logits(fresh, images) - logits).max() > 1e-2
+
+
+def test_the_averaged_parameters_are_evaluated():
+    program = cnn(1, average=0.9)
+    state = small.train(program, small.settings((4.0,)), 0, 2, pictures()).state
+    images = pictures().images
+    logits = program.logits(state, images)
+    same(program.logits(state._replace(params=state.averaged), images), logits)
+    assert np.abs(program.logits(state._replace(averaged=state.params), images) - logits).max() > 1e-3

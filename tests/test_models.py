@@ -1,12 +1,14 @@
 """The MLP: sizes, dropout, norms; and against the same network written by hand."""
 
+import flax.linen as nn
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import models
-from kdjax.config import TrainConfig
+from kdjax import layers, models
+from kdjax.config import BadInput, TrainConfig
 
 SHAPE = (4, 4, 1)
 
@@ -38,7 +40,7 @@ def test_logits_equal_the_network_written_by_hand():
 @pytest.mark.parametrize("rate", [0.2, 0.5])
 def test_dropout_keeps_the_mean_and_drops_at_the_rate(rate):
     units = jnp.ones((400, 101))
-    kept = np.asarray(models.dropout(jax.random.key(0), units, rate))
+    kept = np.asarray(layers.dropout(jax.random.key(0), units, rate))
     rounded = round(rate * 256) / 256
     assert abs((kept == 0).mean() - rounded) < 0.01
     np.testing.assert_allclose(kept[kept > 0], 1 / (1 - rounded), rtol=1e-6)
@@ -46,15 +48,15 @@ def test_dropout_keeps_the_mean_and_drops_at_the_rate(rate):
 
 
 def test_dropout_masks_are_independent_between_units_and_examples():
-    kept = np.asarray(models.dropout(jax.random.key(0), jnp.ones((2000, 64)), 0.5)) > 0
+    kept = np.asarray(layers.dropout(jax.random.key(0), jnp.ones((2000, 64)), 0.5)) > 0
     correlations = np.corrcoef(kept.T)[np.triu_indices(64, 1)]
     assert np.abs(correlations).max() < 0.12  # 4.6 standard errors of 1/√2000, over 2,016 pairs
 
 
 def test_dropout_is_drawn_per_global_example():
     units = jnp.ones((32, 10))
-    whole = models.dropout(jax.random.key(2), units, 0.5)
-    divided = jax.pmap(lambda part: models.dropout(jax.random.key(2), part, 0.5, "batch"), axis_name="batch")(
+    whole = layers.dropout(jax.random.key(2), units, 0.5)
+    divided = jax.pmap(lambda part: layers.dropout(jax.random.key(2), part, 0.5, "batch"), axis_name="batch")(
         units.reshape(4, 8, 10)
     )
     np.testing.assert_array_equal(np.asarray(divided).reshape(32, 10), whole)
@@ -94,7 +96,7 @@ def test_operations_of_a_step_match_the_compilers_count():
 
     images = jnp.zeros((128, 28, 28, 1))
     counted = jax.jit(jax.grad(loss)).lower(params, images).compile().cost_analysis()["flops"]
-    assert models.step_flops(model, config.hidden, 128) == pytest.approx(counted, rel=0.02)
+    assert models.step_flops(model, 128) == pytest.approx(counted, rel=0.02)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -105,7 +107,7 @@ def test_bfloat16_products_sum_rounded_operands_in_float32(axis):
         for key, shape in zip(keys, ((6, 400), (400, 5) if axis == 0 else (5, 400), (6, 5)), strict=True)
     )
     product, pullback = jax.vjp(
-        lambda *both: models.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
+        lambda *both: layers.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
     )
     exact_units, exact_kernel, exact_upstream = (
         np.asarray(array.astype(jnp.bfloat16), np.float64) for array in (units, kernel, upstream)
@@ -131,3 +133,170 @@ def test_a_network_of_bfloat16_products_keeps_float32_weights():
     logits = [model.apply(params, {}, images, False)[0] for model in (exact, rounded)]
     assert logits[1].dtype == jnp.float32
     assert 0 < np.abs(logits[0] - logits[1]).max() < 0.1
+
+
+def cnn(network="small", width=16, shape=(8, 8, 3), **options):
+    recipe = TrainConfig(hidden=(width,), epochs=1, batch_size=4, network=network, **options)
+    return models.network(recipe, shape, 10)
+
+
+@pytest.mark.parametrize(
+    "name, units, count, trainable", [("small", 256, 770_378, 769_162), ("big", 512, 3_844_938, 3_841_610)]
+)
+def test_parameter_counts_of_the_seeds_networks(name, units, count, trainable):
+    model = cnn(name, units, (32, 32, 3))
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+    assert models.parameter_count(model) == count
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == trainable
+    assert sum(leaf.size for leaf in jax.tree.leaves(model_state)) == count - trainable
+
+
+def test_convolution_pooling_and_their_gradients_are_those_of_the_libraries():
+    keys = jax.random.split(jax.random.key(0), 2)
+    for channels in (3, 5):
+        images = jax.random.normal(keys[0], (4, 7, 6, channels))
+        kernel = jax.random.normal(keys[1], (3, 3, channels, 8))
+
+        def ours(images, kernel):
+            return layers.max_pool(layers.convolve(images, kernel))
+
+        def theirs(images, kernel):
+            layer = nn.Conv(8, (3, 3), use_bias=False, precision="highest")
+            return nn.max_pool(layer.apply({"params": {"kernel": kernel}}, images), (2, 2), (2, 2))
+
+        found, expected = (jax.vjp(function, images, kernel) for function in (ours, theirs))
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
+        upstream = jax.random.normal(jax.random.key(3), found[0].shape)
+        for mine, wanted in zip(found[1](upstream), expected[1](upstream), strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-4)
+
+
+def by_hand(params, state, images):
+    """The small network in evaluation, in numpy and the library's own convolution."""
+    params, state = jax.tree.map(np.asarray, (params, state))
+
+    def normalised(units, name):
+        norm, kept = params[f"norm_{name}"], state["batch_stats"][f"norm_{name}"]
+        units = (units - kept["mean"]) / np.sqrt(kept["var"] + 1e-3) * norm["scale"] + norm["bias"]
+        return np.where(units > 0, units, 0.1 * units)
+
+    units = np.asarray(images)
+    for layer, pooled in enumerate((True, True, False, True)):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        kernel = params[f"kernel_{layer}"]
+        units = jax.lax.conv_general_dilated(units, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
+        units = normalised(np.asarray(units) + params[f"bias_{layer}"], layer)
+        if pooled:
+            batch, height, width, channels = units.shape
+            units = units.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    dense, logits = params["hidden"], params["logits"]
+    units = normalised(units.reshape(len(units), -1) @ dense["kernel"] + dense["bias"], "hidden")
+    return units @ logits["kernel"] + logits["bias"]
+
+
+def moved(tree, seed):
+    """Every leaf away from where it starts; what is positive stays so."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: leaf * random.uniform(0.5, 1.5, leaf.shape) + random.uniform(0, 0.2, leaf.shape), tree
+    )
+
+
+def test_logits_of_the_small_network_equal_those_by_hand():
+    model = cnn()
+    params, state = model.init(jax.random.key(0))
+    params, state = moved(params, 0), moved(state, 1)
+    images = jax.random.uniform(jax.random.key(1), (5, 8, 8, 3))
+    logits, after = model.apply(params, state, images, False)
+    np.testing.assert_allclose(logits, by_hand(params, state, images), rtol=1e-4, atol=1e-4)
+    assert after is state
+
+
+def test_batch_statistics_move_by_a_hundredth_in_training_and_not_in_evaluation():
+    model = cnn()
+    params, state = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (50, 8, 8, 3))
+    _, after = model.apply(params, state, images, True, jax.random.key(2))
+    first = layers.convolve(images, params["kernel_0"]) + params["bias_0"][None, None, None]
+    kept = after["batch_stats"]["norm_0"]
+    np.testing.assert_allclose(kept["mean"], 0.01 * first.mean((0, 1, 2)), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(kept["var"], 0.99 + 0.01 * first.var((0, 1, 2)), rtol=1e-5)
+    assert model.apply(params, after, images, False)[1] is after
+    # In training the batch's own statistics are used: those kept do not matter.
+    same = [model.apply(params, kept, images, True, None)[0] for kept in (state, after)]
+    np.testing.assert_array_equal(*same)
+
+
+def test_dropout_of_the_convolutional_network_is_for_training_only():
+    model = cnn()
+    params, state = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (6, 8, 8, 3))
+    noisy = [model.apply(params, state, images, True, jax.random.key(seed))[0] for seed in (1, 2)]
+    quiet = [model.apply(params, state, images, False, jax.random.key(seed))[0] for seed in (1, 2)]
+    assert not np.allclose(*noisy)
+    np.testing.assert_array_equal(*quiet)
+
+
+@pytest.mark.parametrize("name, units", [("small", 256), ("big", 128)])
+def test_operations_of_a_convolutional_step_match_the_compilers_count(name, units):
+    # The compiler counts batch norm, LeakyReLU, pooling and the loss too.
+    model = cnn(name, units, (32, 32, 3))
+    params, state = model.init(jax.random.key(0))
+
+    def loss(params, images):
+        return jnp.sum(model.apply(params, state, images, True, None)[0] ** 2)
+
+    lowered = jax.jit(jax.grad(loss)).lower(params, jnp.zeros((16, 32, 32, 3)))
+    counted = lowered.compile().cost_analysis()["flops"]
+    assert models.step_flops(model, 16) == pytest.approx(counted, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["small", "big"])
+def test_convolutional_networks_in_bfloat16(name):
+    exact, rounded = cnn(name, 64), cnn(name, 64, precision="bfloat16")
+    params, state = rounded.init(jax.random.key(0))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((params, state)))
+    images = jax.random.uniform(jax.random.key(1), (16, 8, 8, 3))
+
+    def outcome(model):
+        def loss(params):
+            logits, after = model.apply(params, state, images, True, jax.random.key(2))
+            return jnp.mean(logits**2), (logits, after)
+
+        gradients, (logits, after) = jax.grad(loss, has_aux=True)(params)
+        return gradients, logits, after
+
+    (gradients, logits, after), (rough, rough_logits, rough_after) = outcome(exact), outcome(rounded)
+    assert rough_logits.dtype == jnp.float32 and 0 < np.abs(logits - rough_logits).max() < 0.1
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((rough, rough_after)))
+    flat, rough_flat = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (gradients, rough))
+    cosine = jnp.vdot(flat, rough_flat) / jnp.linalg.norm(flat) / jnp.linalg.norm(rough_flat)
+    assert 0.98 < float(cosine) < 1 - 1e-7
+    assert after.keys() == rough_after.keys()
+
+
+def test_a_rounded_convolution_sums_rounded_operands_in_float32():
+    keys = jax.random.split(jax.random.key(0), 3)
+    images, kernel, upstream = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(keys, ((4, 6, 5, 8), (3, 3, 8, 7), (4, 6, 5, 7)), strict=True)
+    )
+    rounded = [array.astype(jnp.bfloat16).astype(jnp.float32) for array in (images, kernel, upstream)]
+    found, pull_back = jax.vjp(lambda *both: layers.convolve(*both, rounded=True), images, kernel)
+    expected, exact_pull_back = jax.vjp(layers.convolve, *rounded[:2])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    for mine, wanted in zip(pull_back(upstream), exact_pull_back(rounded[2]), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-4)
+    assert np.abs(found - layers.convolve(images, kernel)).max() > 1e-3
+
+
+def test_networks_that_cannot_be_built_are_refused():
+    with pytest.raises(BadInput, match=r"3 hidden units are too few for the small network.*give 5 units or more"):
+        cnn("small", 3)
+    assert jax.tree.leaves(cnn("small", 5).init(jax.random.key(0)))
+    with pytest.raises(BadInput, match="4×4 pixels are too small"):
+        cnn("big", 64, (4, 4, 3))
+    with pytest.raises(BadInput, match="one hidden dense layer"):
+        TrainConfig(hidden=(64, 64), epochs=1, batch_size=4, network="small")
+    with pytest.raises(BadInput, match="dropout of its own"):
+        TrainConfig(hidden=(64,), epochs=1, batch_size=4, network="small", max_norm=3.0)

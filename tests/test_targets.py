@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy
 
+from analysis import plot_temperature_sweep, tables
 from kdjax import records, students, sweeps, targets, teachers, transforms
 from kdjax.config import BadInput
 from tests.test_sweeps import config
@@ -123,3 +124,24 @@ def test_the_baseline_alone(tmp_path):
     assert records.read_results(sweeps.run(sweeps.prepare(asked)))["objective"].tolist() == ["hard"]
     with pytest.raises(BadInput, match="nothing is left"):
         config(tmp_path, soft_targets=False, hard_labels=False)
+
+
+def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
+    asked = config(
+        tmp_path, seeds=1, temperatures=(4.0,), jitter=1, double_softmax=True, learning_rates=(0.01,), epochs=6
+    )
+    alone = dataclasses.replace(asked, double_softmax=False)
+    both, true, bug = (
+        records.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")
+        for each in (asked, alone, dataclasses.replace(alone, targets="double_softmax"))
+    )
+    assert both.index.tolist() == ["double_softmax", "hard", "soft"]
+    for measure in ("test_nll", "test_brier", "soft_target_entropy"):
+        assert both[measure]["soft"] == pytest.approx(true[measure]["soft"], rel=1e-4)
+        assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["soft"], rel=1e-4)
+        assert both[measure]["double_softmax"] != pytest.approx(both[measure]["soft"], rel=3e-4)
+    folder = sweeps.prepare(asked).folder
+    assert plot_temperature_sweep.draw(folder)
+    assert "4 (double softmax)" in tables.write_summary(folder)
+    with pytest.raises(BadInput, match="double-softmax with --targets uniform is not allowed"):
+        config(tmp_path, double_softmax=True, targets="uniform")

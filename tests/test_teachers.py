@@ -3,12 +3,13 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kdjax import datasets, teachers
-from kdjax.config import BadInput, DataConfig, TeacherConfig
+from kdjax import blocks, datasets, students, teachers, train, transforms
+from kdjax.config import BadInput, DataConfig, TeacherConfig, TrainConfig
 
 RECIPE = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 RATE = 1e-3
@@ -101,3 +102,47 @@ def test_a_damaged_teacher_is_refused_by_name_and_trained_again_when_found(digit
 def test_a_teacher_that_diverges_is_a_clear_error(digits, tmp_path):
     with pytest.raises(BadInput, match=r"not finite at step \d+"):
         teachers.find_or_train(RECIPE.train_config(30), 1e30, 0, digits, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def convolutional(digits, tmp_path_factory):
+    recipe = TrainConfig(hidden=(16,), epochs=2, batch_size=50, network="small", augment="flip_shift")
+    return teachers.find_or_train(recipe, 1e-2, 0, digits, tmp_path_factory.mktemp("runs"))
+
+
+def test_a_convolutional_teacher_keeps_its_batch_statistics(digits, convolutional):
+    again = teachers.load(convolutional.folder, digits)
+    logits = convolutional.logits(digits.test.images)
+    np.testing.assert_array_equal(again.logits(digits.test.images), logits)
+    assert int((logits.argmax(1) != digits.test.labels).sum()) == convolutional.info["test"]["errors"]
+    fresh = teachers.untrained(convolutional, 0)
+    other = dataclasses.replace(convolutional, model_state=fresh.model_state)
+    assert np.abs(other.logits(digits.test.images) - logits).max() > 1e-2
+    assert np.abs(fresh.logits(digits.test.images) - logits).max() > 1e-2
+
+
+def test_a_convolutional_teacher_is_asked_in_evaluation_mode_about_the_images_as_they_are_seen(digits, convolutional):
+    taught = students.lesson(digits, [convolutional])
+    shown = students.on_device(taught)
+    block = students.Block("one", 16, convolutional.config, 0, (students.Run("soft", 4.0, 1.0, 1e-3),), 1)
+    asked = students.asked(block, taught)
+    assert asked == ((convolutional.config,), "teacher")
+    ask = blocks.asker(digits.train.images.shape[1:], digits.num_classes, *asked)
+    seen = transforms.to_float(shown.images[:20])
+    np.testing.assert_allclose(ask(shown.teachers, seen), taught.train_logits[:20], rtol=1e-4, atol=1e-4)
+    view = train.make_view(block.config, None, ask)
+    batch = train.Batch(*(array[:20] for array in shown[:3]), jax.random.key(1), shown.teachers)
+    viewed = view(batch)
+    np.testing.assert_allclose(viewed.teacher_logits, ask(shown.teachers, viewed.images), rtol=1e-5, atol=1e-5)
+    assert np.abs(viewed.teacher_logits - taught.train_logits[:20]).max() > 1e-2
+    plain = dataclasses.replace(block.config, augment="none")
+    assert students.asked(block._replace(config=plain), taught) == ((), "teacher")
+    assert students.asked(block._replace(targets="shuffled"), taught) == ((), "teacher")
+
+
+def test_fingerprints_of_teachers_trained_before_there_were_other_networks_stay(digits):
+    config, known = RECIPE.train_config(30), dataclasses.replace(digits, fingerprint="known")
+    assert teachers.fingerprint(config, RATE, 0, known)[:16] == "47e5d129fc86dcf6"
+    for field, value in (("augment", "full"), ("average", 0.5)):
+        other = dataclasses.replace(config, **{field: value})
+        assert teachers.fingerprint(other, RATE, 0, known)[:16] != "47e5d129fc86dcf6"

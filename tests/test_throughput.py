@@ -38,6 +38,19 @@ def test_measures_each_case(tmp_path, capsys):
     assert "share_of_a_bare_product.png" in capsys.readouterr().out
 
 
+def test_a_convolutional_network(tmp_path, capsys):
+    found, _, _ = run(tmp_path, capsys, cases=("small",), images=256, rounds=1)
+    (case,) = found["cases"]
+    assert case["gflops"] * case["step_ms"] == pytest.approx(128 * 2 * SMALL / 1e6, rel=1e-3)
+    assert 0.9 < case["compiler_count"] < 1.2  # masks, batch norm, pooling and Adam count too
+    assert case["images_runs_per_second"] == pytest.approx(128e3 / case["step_ms"], rel=1e-3)
+
+
+# Multiplications an image, forward and backward, of the small network: nine neighbours inside the image of each pixel.
+LAYERS = (94**2 * 3 * 32, 46**2 * 32 * 64, 22**2 * 64 * 128, 22**2 * 128 * 128, 2048 * 256, 2560)
+SMALL = 3 * sum(LAYERS) - LAYERS[0]
+
+
 def test_whole_trainings(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(throughput, "BLOCKS", (1, 2))
     monkeypatch.setattr(throughput, "IMAGES", (500, 1000))
@@ -76,7 +89,7 @@ def test_without_pytorch_it_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--cases", "big"], "--cases big is unknown"),
+        (["--cases", "huge"], "--cases huge is unknown"),
         (["--cases", "0x8"], "--cases 0x8 is unknown"),
         (["--batch-size", "0"], "--batch-size 0 is not allowed"),
         (["--batch-size", "5000", "--scaling"], "--batch-size 5000 is not allowed with --scaling"),

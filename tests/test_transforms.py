@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy
 
 from kdjax import transforms
 
@@ -52,3 +54,65 @@ def test_a_divided_batch_gets_the_same_shifts():
         floats.reshape(4, 16, *floats.shape[1:])
     )
     np.testing.assert_array_equal(np.asarray(divided).reshape(whole.shape), whole)
+
+
+def test_flip_and_shift_give_every_mirrored_whole_pixel_shift_and_no_other_image():
+    original = np.asarray(transforms.to_float(images(2000, 20)[:1]))
+    many = np.asarray(
+        transforms.augment(jax.random.key(0), jnp.repeat(jnp.asarray(original), 3000, axis=0), "flip_shift")
+    )
+    wanted = set()
+    for image in (original[0], original[0, :, ::-1]):
+        padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
+        wanted |= {padded[y : y + 20, x : x + 20].tobytes() for y in range(5) for x in range(5)}
+    found = [image.tobytes() for image in many]
+    assert set(found) == wanted and len(wanted) == 50
+    counts = np.unique(found, return_counts=True)[1]
+    assert abs(counts - 60).max() < 5 * np.sqrt(60)
+
+
+@pytest.mark.parametrize("height, width", [(12, 12), (9, 14)])
+def test_affine_maps_are_those_of_scipy(height, width):
+    original = jax.random.uniform(jax.random.key(0), (20, height, width, 3))
+    drawn = jax.random.uniform(jax.random.key(1), (20, 7), minval=-1.0, maxval=1.0)
+    maps = transforms.affine_maps(drawn, height, width)
+    found = transforms.resample(original, maps)
+    for index in range(20):
+        for channel in range(3):
+            image = np.asarray(original[index, ..., channel])
+            matrix, offset = (np.asarray(part[index]) for part in maps)
+            expected = scipy.ndimage.affine_transform(image, matrix, offset, order=1, mode="nearest")
+            np.testing.assert_allclose(found[index, ..., channel], expected, atol=2e-5)
+
+
+def test_each_number_drawn_does_what_it_says():
+    def seen(index, value):
+        drawn = jnp.zeros((1, 7)).at[0, 2].set(1.0).at[0, index].set(value)
+        return transforms.resample(shown, transforms.affine_maps(drawn, 20, 20))[0, ..., 0]
+
+    shown = transforms.to_float(images(2000, 20)[:1])
+    image = np.asarray(shown[0, ..., 0])
+    np.testing.assert_allclose(seen(0, 0.0), image, atol=1e-5)
+    np.testing.assert_allclose(seen(0, 1.0)[:-2], image[2:], atol=1e-5)  # 10 % of 20 pixels
+    np.testing.assert_allclose(seen(1, -0.5)[:, 1:], image[:, :-1], atol=1e-5)
+    np.testing.assert_allclose(seen(2, -1.0), image[:, ::-1], atol=1e-5)
+    degrees = scipy.ndimage.rotate(image, -20, reshape=False, order=1, mode="nearest")
+    np.testing.assert_allclose(seen(3, 1.0), degrees, atol=1e-4)
+    for index in (4, 5):
+        linear, _ = transforms.affine_maps(jnp.zeros((1, 7)).at[0, 2].set(1.0).at[0, index].set(-1.0), 20, 20)
+        np.testing.assert_allclose(np.diag(linear[0]), [0.8, 1.0] if index == 4 else [1.0, 0.8], rtol=1e-6)
+    linear, _ = transforms.affine_maps(jnp.zeros((1, 7)).at[0, 2].set(1.0).at[0, 6].set(1.0), 20, 20)
+    np.testing.assert_allclose(linear[0], [[1, -np.sin(np.pi / 18)], [0, np.cos(np.pi / 18)]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["flip_shift", "full"])
+def test_augmentation_is_fixed_by_its_key_and_drawn_per_global_example(kind):
+    floats = transforms.to_float(images(64, 12))
+    whole = transforms.augment(jax.random.key(3), floats, kind)
+    np.testing.assert_array_equal(whole, transforms.augment(jax.random.key(3), floats, kind))
+    assert not np.array_equal(whole, transforms.augment(jax.random.key(4), floats, kind))
+    divided = jax.pmap(lambda part: transforms.augment(jax.random.key(3), part, kind, "batch"), axis_name="batch")(
+        floats.reshape(4, 16, *floats.shape[1:])
+    )
+    np.testing.assert_allclose(np.asarray(divided).reshape(whole.shape), whole, atol=1e-5)
+    assert transforms.augment(jax.random.key(3), floats, "none") is floats

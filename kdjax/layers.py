@@ -1,0 +1,151 @@
+"""What networks are built of, as pure functions: products, convolution, pooling, dropout."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+from jaxtyping import Array, Float, PRNGKeyArray
+
+FLOAT32 = jax.lax.Precision.HIGHEST
+"""Products of float32 operands as such: by default, GPUs and TPUs round them to 10 bits and fewer."""
+
+
+def bfloat16_product(
+    units: Float[Array, "batch inputs"], kernel: Float[Array, "rows columns"], dimension_numbers: Any, **_: Any
+) -> Float[Array, "batch outputs"]:
+    """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
+
+    The products of its gradient are of such operands too.
+    """
+    (_, (axis,)), _ = dimension_numbers
+    return _rounded_product(units, kernel, axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rounded_product(units: Array, kernel: Array, axis: int) -> Array:
+    return _rounded_product_forward(units, kernel, axis)[0]
+
+
+def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Array, tuple[Array, Array]]:
+    rounded = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return _float32_sums(*rounded, 1, axis), rounded
+
+
+def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    units, kernel = rounded
+    gradient = gradient.astype(jnp.bfloat16)
+    of_kernel = _float32_sums(_turned(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
+    return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
+
+
+_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+def _turned(units: Array) -> Array:
+    if jax.default_backend() != "cpu":
+        return units.T
+    # XLA's CPU library has no bfloat16 product that sums over the rows of both; it would go back to float32 unless the
+    # rows are really turned into columns.
+    return with_layout_constraint(units.T, Layout((0, 1)))
+
+
+def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
+    return jax.lax.dot_general(
+        left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32
+    )
+
+
+def dropout(
+    key: PRNGKeyArray, units: Float[Array, "batch *units"], rate: float, axis_name: str | None = None
+) -> Float[Array, "batch *units"]:
+    """Zeroes each unit with probability `rate` and divides the rest by the probability of being kept.
+
+    The mask takes one random byte a unit (four from each 32-bit draw: threefry is dear on a CPU), so the rate is
+    rounded to a multiple of 1/256, and the division uses the rounded rate. With `axis_name`, the mask is drawn per
+    global example (see `transforms.per_example`).
+    """
+    dropped = round(rate * 256)
+    batch, width = len(units), units[0].size
+    rows = batch if axis_name is None else batch * jax.lax.axis_size(axis_name)
+    words = jax.random.bits(key, (rows, -(-width // 4)), jnp.uint32)
+    if axis_name is not None:
+        words = jax.lax.dynamic_slice_in_dim(words, jax.lax.axis_index(axis_name) * batch, batch)
+    random_bytes = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(batch, -1)[:, :width]
+    return jnp.where(random_bytes.reshape(units.shape) >= dropped, units * (256 / (256 - dropped)), 0.0)
+
+
+def max_pool(units: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+    """The largest of each 2×2 square; an odd last row or column is left out. Ties share the gradient."""
+    # As three elementwise maxima: the gradient of a windowed reduction is a scatter, ten times slower on a CPU.
+    height, width = (size // 2 * 2 for size in units.shape[1:3])
+    rows = jnp.maximum(units[:, 0:height:2], units[:, 1:height:2])
+    return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+
+
+def convolve(
+    units: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], rounded: bool = False
+) -> Float[Array, "batch height width outputs"]:
+    """Convolution of 3×3 kernels, zeros around the image: as many pixels come out as go in.
+
+    Args:
+        units: images, channels last.
+        kernel: `[row, column, in, out]`.
+        rounded: operands rounded to bfloat16, sums in float32; so are those of the gradient.
+    """
+    *_, height, width, inputs = units.shape
+    if inputs > 4:
+        return _convolution(units, kernel, rounded)
+    # Few channels: one product over all nine neighbours of a pixel is several times as fast as a convolution.
+    patches = jnp.concatenate([part for row in _neighbours(units) for part in row], axis=-1).reshape(-1, 9 * inputs)
+    product = bfloat16_product if rounded else functools.partial(jax.lax.dot_general, precision=FLOAT32)
+    outputs = product(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
+    return outputs.reshape(-1, height, width, kernel.shape[-1])
+
+
+def _neighbours(units: Array) -> list[list[Array]]:
+    _, height, width, _ = units.shape
+    padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return [[padded[:, row : row + height, column : column + width] for column in range(3)] for row in range(3)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolution(units: Array, kernel: Array, rounded: bool) -> Array:
+    return _convolution_forward(units, kernel, rounded)[0]
+
+
+def _convolution_forward(units: Array, kernel: Array, rounded: bool) -> tuple[Array, tuple[Array, Array]]:
+    if rounded:
+        units, kernel = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return _float32_convolution(units, kernel), (units, kernel)
+
+
+def _convolution_backward(rounded: bool, operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    units, kernel = operands
+    if rounded:
+        gradient = gradient.astype(jnp.bfloat16)
+    of_units = _float32_convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    # The kernel's gradient is a convolution too, of channels with channels: batch and channels change places.
+    if jax.default_backend() == "cpu":
+        # Its axes are really turned first: in a loop XLA's CPU compiler has no fast program for other orders of them.
+        turned = jax.lax.optimization_barrier(
+            (jnp.transpose(units, (3, 1, 2, 0)), jnp.transpose(gradient, (1, 2, 0, 3)))
+        )
+        return of_units, jnp.transpose(_float32_convolution(*turned), (1, 2, 0, 3))
+    return of_units, _float32_convolution(units, gradient, ("CHWN", "IHWO", "HWNC"))
+
+
+_convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+def _float32_convolution(units: Array, kernel: Array, axes: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC")) -> Array:
+    return jax.lax.conv_general_dilated(
+        units,
+        kernel,
+        (1, 1),
+        ((1, 1), (1, 1)),
+        dimension_numbers=axes,
+        precision=FLOAT32,
+        preferred_element_type=jnp.float32,
+    )

@@ -1,0 +1,217 @@
+"""The CIFAR-10 table: what is asked of the sweep, what is refused, the whole of it on few images, and a smoke run."""
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from analysis import plot_cifar10_table, tables_cifar10
+from experiments import cifar10_table
+from experiments.cifar10_table import PRESETS, PROG, TableConfig
+from kdjax import cli, records, teachers
+from tests import commands
+from tests.test_datasets_raw import write_cifar
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+TINY = [
+    *("--width-multiplier", "0.125", "--epochs", "2", "--teacher-epochs", "2", "--seeds", "2", "--teachers", "2"),
+    *("--batch-size", "16", "--holdout", "20", "--devices", "1", "--name", "run", "--temperatures", "1", "inf"),
+    *("--controls", "double_softmax", "shuffled", "random", "uniform"),
+]
+
+
+def call(root, *arguments):
+    places = ("--out", str(root / "runs"), "--data-dir", str(root / "data"), "--raw-dir", str(root / "raw"))
+    return commands.call(cifar10_table.main, TableConfig, [*arguments, *places], PROG)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    write_cifar(root / "raw")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(pictures):
+    code, said = call(pictures, *TINY)
+    assert code == 0, said
+    return pictures
+
+
+def folder_of(root):
+    return root / "runs" / "cifar10_table" / "run"
+
+
+def test_presets_are_whole_settings_that_options_change():
+    assert list(PRESETS) == ["cpu", "fast", "seed"]
+    assert all(config.preset == name for name, config in PRESETS.items())
+    assert cli.parse(TableConfig, PROG, [], PRESETS) == TableConfig()
+    seed = cli.parse(TableConfig, PROG, ["--preset", "seed", "--epochs", "3"], PRESETS)
+    assert seed == dataclasses.replace(PRESETS["seed"], epochs=3)
+    asked = cifar10_table.questions(PRESETS["seed"])[0].config
+    student, teacher = asked.student(256, 1), asked.teacher.train_config(1)
+    for recipe, network, hidden in ((student, "small", (256,)), (teacher, "big", (512,))):
+        assert (recipe.network, recipe.hidden, recipe.epochs, recipe.batch_size) == (network, hidden, 300, 128)
+        assert (recipe.schedule, recipe.augment, recipe.jitter) == ("constant", "full", 0)
+    assert asked.rates() == (3e-3,) and asked.teacher.learning_rate == 3e-3
+    assert asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.double_softmax
+    assert PRESETS["fast"].epochs * 10 <= PRESETS["seed"].epochs
+    assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
+
+
+def test_double_softmax_shares_the_blocks_of_the_teachers_students_and_other_controls_have_their_own():
+    config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
+    first, second = cifar10_table.questions(config)
+    assert first.config.temperatures == (10.0, 1.0, math.inf) and first.config.hard_labels
+    assert (second.role, second.config.targets, second.config.temperatures) == ("shuffled", "shuffled", (10.0,))
+    assert not second.config.hard_labels and not second.config.double_softmax
+
+
+REFUSED = {
+    "--dataset mnist": "--dataset mnist is grey-scale: this table is of networks for colour images",
+    "--dataset auto": "--dataset auto is grey-scale",
+    "--width-multiplier 0.01": "--width-multiplier 0.01 is not allowed: 3 hidden units are too few for the small",
+    "--width-multiplier 0": "--width-multiplier 0 is not allowed",
+    "--controls shuffled shuffled": "--controls names one twice",
+    "--temperature 0": "--temperature 0 is not allowed",
+    "--temperatures -1": "--temperatures -1 is not allowed",
+    "--soft-weight 0": "--soft-weight 0 is not allowed",
+    "--teachers 0": "--teachers 0 is not allowed",
+    "--epochs 0": "--epochs 0 is not allowed",
+    "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
+    "--holdout 100": "--holdout 100 is not allowed",
+    "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
+    "--holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_bad_input_is_one_line(pictures, line):
+    before = sorted((pictures / "runs").rglob("*"))
+    code, said = call(pictures, *line.split())
+    told = [text for text in said.splitlines() if text.startswith("error: ")]
+    assert code == 2 and len(told) == 1 and "Traceback" not in said, said
+    assert REFUSED[line] in told[0]
+    assert sorted((pictures / "runs").rglob("*")) == before
+
+
+def test_an_unknown_preset_is_one_line():
+    said = commands.finish(commands.start(["--preset", "slow"], "experiments.cifar10_table"))
+    assert said == (2, "error: --preset slow is unknown: there are cpu, fast, seed\n")
+
+
+def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
+    (known, _) = sorted((whole / "runs" / "teachers").glob("*/teacher.json"))
+    teacher = teachers.load(known.parent)
+    grey = {**teacher.info, "input_shape": [28, 28, 1]}
+    teachers.save(tmp_path / "grey", teacher.params, grey, teacher.model_state)
+    code, said = call(whole, "--holdout", "20", "--batch-size", "16", "--teacher-from", str(tmp_path / "grey"))
+    assert code == 2 and "is a teacher for images of shape (28, 28, 1), and cifar10 has (32, 32, 3)" in said
+
+
+def test_every_row_is_there_with_its_runs(whole):
+    answers = load(whole)
+    rows = {(row.role, row.temperature): row for row in tables_cifar10.rows_of_table(answers)}
+    soft = {("distilled", t) for t in (1.0, 10.0, math.inf)} | {("double_softmax", t) for t in (1.0, 10.0, math.inf)}
+    others = {(kind, 10.0) for kind in ("shuffled", "random", "uniform")}
+    assert {key for key in rows if not math.isnan(key[1])} == soft | others
+    assert [role for role, t in rows if math.isnan(t)] == ["small", "big"]
+    assert all(found.n == 2 for row in rows.values() for found in row.measures.values())
+    assert all(row.from_small["test_errors"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
+    raw = records.read_results(answers.runs["teacher"])
+    hard = raw[raw["objective"] == "hard"]
+    small = next(row for row in rows.values() if row.role == "small")
+    assert small.measures["holdout_errors"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
+    assert small.measures["test_nll"].mean == pytest.approx(hard["test_nll"].mean())
+    at = raw[(raw["objective"] == "double_softmax") & (raw["temperature"] == 10.0)].set_index("seed")["test_nll"]
+    paired = rows["double_softmax", 10.0].from_small["test_nll"]
+    assert paired.mean == pytest.approx((at - hard.set_index("seed")["test_nll"]).mean())
+
+
+def load(root):
+    return tables_cifar10.load(folder_of(root))
+
+
+def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
+    text = (folder_of(whole) / "summary.md").read_text()
+    assert "(first 80 training images, last 20 held out, first 10 test images)" in text.splitlines()[0]
+    assert "20 training images are held out" in text and "test accuracy is that on 10 images" in text
+    assert "small: 12,754 parameters" in text and "asked at each step" in text
+    assert "| big, hard labels (the teacher) | – |" in text and "90 %" in text
+    assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf"}
+
+
+def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
+    raw = records.read_results(load(whole).runs["teacher"])
+    for temperature in (1.0, 10.0):
+        at = raw[raw["temperature"] == temperature].groupby("objective")["soft_target_entropy"].mean()
+        assert at["soft"] < at["double_softmax"] <= math.log(10)
+
+
+def test_the_same_command_again_trains_nothing(whole):
+    before = (folder_of(whole) / "table.csv").read_bytes()
+    code, said = call(whole, *TINY)
+    assert code == 0 and "2 of 2 blocks are there already" in said
+    assert (folder_of(whole) / "table.csv").read_bytes() == before
+
+
+def test_its_figure_again(whole):
+    arguments = [str(folder_of(whole))]
+    assert commands.call(
+        plot_cifar10_table.main, plot_cifar10_table.PlotConfig, arguments, plot_cifar10_table.PROG
+    ) == (0, "")
+    code, said = commands.call(
+        plot_cifar10_table.main, plot_cifar10_table.PlotConfig, ["--out", str(whole)], plot_cifar10_table.PROG
+    )
+    assert code == 2 and "holds no finished table" in said
+
+
+def test_class_similarity_is_the_mean_soft_target_of_each_class():
+    logits = np.random.default_rng(0).normal(0, 3, (40, 4))
+    labels = np.arange(40) % 3  # none of the last class
+    found = plot_cifar10_table.class_similarity(logits, labels, 5.0)
+    np.testing.assert_allclose(found[1], softmax(logits[labels == 1] / 5, axis=1).mean(axis=0))
+    np.testing.assert_allclose(found[:3].sum(axis=1), 1)
+    assert np.isnan(found[3]).all()
+
+
+def test_the_classes_most_alike():
+    similarity = np.full((4, 4), 0.05) + np.eye(4)
+    similarity[1, 3], similarity[3, 1], similarity[0, 2] = 0.2, 0.1, 0.24
+    assert plot_cifar10_table.most_alike(similarity) == (1, 3)
+
+
+def spent_by_children():
+    found = os.times()
+    return found.children_user + found.children_system
+
+
+@pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="../shared/data/cifar10 is absent")
+def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path):
+    # Of processor time, which on idle cores is no shorter than what a user waits; others may be using these.
+    begin = spent_by_children()
+    arguments = [
+        *("--width-multiplier", "0.25", "--train-images", "2000", "--epochs", "2", "--seeds", "1", "--name", "run"),
+        *("--raw-dir", str(SHARED), "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
+    ]
+    code, said = commands.finish(commands.start(arguments, "experiments.cifar10_table"))
+    assert code == 0, said
+    assert spent_by_children() - begin < 90
+    text = (folder_of(tmp_path) / "summary.md").read_text()
+    assert "CIFAR-10 (first 2,000 training images, last 5,000 held out, first 1,000 test images)" in text
+    (run,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    rows = records.read_results(run)
+    assert rows["objective"].tolist() == ["double_softmax", "hard", "soft"]
+    history = pd.read_json(run / "history.jsonl", lines=True)
+    hard = history[history["objective"] == "hard"].set_index("epoch")["loss"]
+    assert hard[2] < 0.9 * hard[1]  # it learns
+    entropy = rows.set_index("objective")["soft_target_entropy"]
+    assert entropy["double_softmax"] > 0.9997 * math.log(10)
+    assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["parameters"][1] == 49_370
