@@ -50,7 +50,7 @@ def test_a_block_equals_its_settings_trained_one_at_a_time(options):
     first = jax.tree.map(jnp.copy, start.params)
     state, _ = together.advance(start, blocks.start(together, 0, 1).sums, data, setting, 0, order, 1)
     for index in range(4):
-        one = train.Setting(*(column[index : index + 1] for column in setting))
+        one = jax.tree.map(lambda column, index=index: column[index : index + 1], setting)
         single, _ = alone.advance(alone.init(0), blocks.start(alone, 0, 1).sums, data, one, 0, order, 1)
         difference = jax.tree.map(lambda a, b: a[0] - b, single.params, row(state.params, index))
         moved = jax.tree.map(jnp.subtract, row(state.params, index), row(first, index))
@@ -223,7 +223,7 @@ def test_a_block_of_convolutional_networks_equals_its_settings_trained_one_at_a_
     setting = small.settings((1.0, 20.0), soft_weights=(0.5, 1.0))
     together = small.train(cnn(2, augment="flip_shift"), setting, 0, 2, pictures())
     for index in range(2):
-        one = train.Setting(*(column[index : index + 1] for column in setting))
+        one = jax.tree.map(lambda column, index=index: column[index : index + 1], setting)
         single = small.train(cnn(1, augment="flip_shift"), one, 0, 2, pictures())
         for part in ("params", "model_state"):
             mine, other = flat(row(getattr(together.state, part), index)), flat(getattr(single.state, part))

@@ -110,7 +110,7 @@ def test_a_block_of_matched_settings_is_each_setting_alone():
     program = blocks.make_program(model, config, small.IMAGES, 4, train.matched(REFERENCE))
     together = small.train(program, setting, epochs=1).state.params
     alone = blocks.make_program(model, config, small.IMAGES, 1, train.matched(REFERENCE))
-    first = small.train(alone, train.Setting(*(values[:1] for values in setting)), epochs=1).state.params
+    first = small.train(alone, jax.tree.map(lambda values: values[:1], setting), epochs=1).state.params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-5), together, first)
     at_reference = small.train(small.program(optimizer="sgd"), setting, epochs=1).state.params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b[1], rtol=1e-3, atol=1e-5), together, at_reference)
