@@ -92,7 +92,8 @@ def label_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..
     student, teacher = _as_float(student_logits, teacher_logits)
     largest = jnp.max(teacher, axis=-1, keepdims=True)
     # The compiler may compute the logits twice, rounded differently, and none would equal the largest.
-    first = jnp.argmax(teacher, axis=-1, keepdims=True) == jnp.arange(teacher.shape[-1])
+    classes = jax.lax.broadcasted_iota(jnp.int32, teacher.shape, teacher.ndim - 1)
+    first = jnp.argmax(teacher, axis=-1, keepdims=True) == classes
     top = (teacher == largest) | first
     return jnp.max(student, axis=-1) - jnp.mean(student, axis=-1, where=top)
 
