@@ -47,7 +47,7 @@ class _Tensors:
         return len(self.transfer_set.images)
 
     def load(self) -> tuple[Any, Any, Any]:
-        images, labels, logits = map(np.asarray, self.transfer_set)
+        images, labels, logits = map(np.asarray, self.transfer_set[:3])
         flat = images.reshape(len(images), -1).astype(np.float32) / 255
         return torch.from_numpy(flat), torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(logits.copy())
 
