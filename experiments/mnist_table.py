@@ -188,7 +188,11 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
             return
         asked.append(Question(here[0], role, config.sweep(by, **changes)))
 
-    hard = {"hard_labels": True, "soft_targets": False, "soft_weights": (1.0,)}  # which matters to nobody here
+    hard: dict[str, Any] = {
+        "hard_labels": True,
+        "soft_targets": False,
+        "soft_weights": (1.0,),
+    }  # which matters to nobody here
     ask({"small", "distilled", "shifted", "better"}, "small", **hard)
     for t in range(config.teachers):
         weights = config.soft_weights if t == 0 else config.soft_weights[:1]
