@@ -10,5 +10,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_forgotten():
+    """Every compiled program maps some pieces of memory, and Linux lets a process have 65,530: then XLA aborts."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > 30_000:
+        jax.clear_caches()
