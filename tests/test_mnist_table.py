@@ -180,8 +180,8 @@ def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
     assert len(swept) == 3
     for path in swept:  # as in the run that nobody disturbed
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
-    table, undisturbed = (pd.read_csv(folder_of(root) / "table.csv") for root in (tmp_path, whole))
-    pd.testing.assert_frame_equal(table, undisturbed[: len(table)])
+    table, undisturbed = ((folder_of(root) / "table.csv").read_text().splitlines() for root in (tmp_path, whole))
+    assert len(table) == 5 and table == undisturbed[:5]
 
 
 def answers_of(rows, width=800, teachers=1, drop=()):
