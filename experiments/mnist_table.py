@@ -3,8 +3,8 @@
 Hinton et al. 2015, Section 3: a large net with dropout and jitter (67 test errors), a small net alone (146), the small
 net distilled at T = 20 (74), and what temperature does to students of different widths. Nothing is trained here: the
 sweep is asked, and what it has trained before is found again. On two cores with full MNIST the three rows from one
-teacher (`--only teacher small distilled --teachers 1`) take up to 40 minutes, everything several hours; on the bundled
-digits `--preset quick` takes about 2 minutes.
+teacher (`--only teacher small distilled --teachers 1`) take up to 45 minutes, everything several hours; on the bundled
+digits `--preset quick` takes a few minutes.
 """
 
 import dataclasses
@@ -59,8 +59,8 @@ class TableConfig:
 
     preset: Literal["tuned", "paper", "quick"] = "tuned"
     """Whole settings to start from (full MNIST, two cores, the three rows from one teacher). tuned: a teacher without
-    input dropout and max-norm; about 75, 140 and 93 errors in up to 40 minutes. paper: dropout of inputs too, and
-    max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: 2 minutes on the bundled
+    input dropout and max-norm; about 74, 134 and 96 errors in up to 45 minutes. paper: dropout of inputs too, and
+    max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: minutes on the bundled
     digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
