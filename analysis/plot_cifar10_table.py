@@ -13,8 +13,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float, Int
 
-from kdjax import cli
-from kdjax.config import BadInput
+from kdjax import cli, records
 
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -34,15 +33,7 @@ def main(config: PlotConfig) -> None:
     """Draws, and says where."""
     from analysis import tables_cifar10
 
-    folder = config.folder
-    if folder is None:
-        found = sorted((config.out / "cifar10_table").glob("*/table.csv"), key=lambda path: path.stat().st_mtime)
-        if not found:
-            raise BadInput(
-                f"{config.out / 'cifar10_table'} holds no finished table: run `python -m experiments.cifar10_table` "
-                "first, or name a folder"
-            )
-        folder = found[-1].parent
+    folder = config.folder or records.latest_run(config.out, "cifar10_table", "table", "table.csv")
     tables_cifar10.write_summary(folder)
     for path in draw(folder):
         if path.suffix == ".png":

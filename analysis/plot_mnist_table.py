@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from kdjax import cli
+from kdjax import cli, records
 from kdjax.config import BadInput
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ def main(config: PlotConfig) -> None:
     """Draws, and says where."""
     from analysis import tables_mnist
 
-    folder = config.folder
-    if folder is None:
-        found = sorted((config.out / "mnist_table").glob("*/table.csv"), key=lambda path: path.stat().st_mtime)
-        if not found:
-            raise BadInput(
-                f"{config.out / 'mnist_table'} holds no finished table: run `python -m experiments.mnist_table` first, "
-                "or name a folder"
-            )
-        folder = found[-1].parent
+    folder = config.folder or records.latest_run(config.out, "mnist_table", "table", "table.csv")
     tables_mnist.write_summary(folder)
     for path in draw(folder):
         if path.suffix == ".png":

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from analysis import stats, tables_mnist
+from analysis import stats, tables, tables_mnist
 from analysis.tables_mnist import Answers
 from kdjax import blocks, checkpoints, metrics, models, teachers, transforms
 from kdjax.config import TrainConfig
@@ -67,7 +67,7 @@ def write(folder: Path, dataset: Dataset) -> None:
     cells = []
     for one in found:
         intervals = [stats.interval(column) for column in one.errors.T]
-        ranges = [f"{each.mean:.0f} {tables_mnist.in_brackets(each.low, each.high)}".rstrip() for each in intervals]
+        ranges = [f"{each.mean:.0f} {tables.in_brackets(each.low, each.high)}".rstrip() for each in intervals]
         cells.append([one.name, *ranges, str(len(one.errors))])
     differences = []
     by_name = {one.name: one.errors for one in found}
@@ -75,14 +75,14 @@ def write(folder: Path, dataset: Dataset) -> None:
         if {first, second} <= by_name.keys() and by_name[first].shape == by_name[second].shape:
             pairs = zip(by_name[first].T, by_name[second].T, strict=True)
             each = [stats.paired_difference(mine, other) for mine, other in pairs]
-            ranges = [f"{d.mean:+.0f} {tables_mnist.in_brackets(d.low, d.high, sign=True)}".rstrip() for d in each]
+            ranges = [f"{d.mean:+.0f} {tables.in_brackets(d.low, d.high, sign=True)}".rstrip() for d in each]
             differences.append([f"{first} − {second}", *ranges, str(each[0].n)])
     notes = [
         "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
         "nothing else is said.",
         "Differences are paired by seed: one is called so where its interval excludes zero.",
     ]
-    table = tables_mnist.markdown(header, cells + differences, notes)
+    table = tables.markdown(header, cells + differences, notes, left=1)
     write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table.replace("+-", "−") + "\n")
 
 
@@ -131,7 +131,7 @@ def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, TrainConfig]:
     shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
     alone = jax.eval_shape(models.mlp(config, tuple(shape), classes).init, jax.random.key(0))[0]
     for _, row in runs.sort_values("seed").iterrows():
-        block, place = tables_mnist.find_run(tables_mnist.sweep_folder(answers.folder, row["run"]), row)
+        block, place = tables_mnist.find_run(tables.sweep_folder(answers.folder, row["run"]), row)
         count = len(tables_mnist.read_rows(block))
         like = jax.tree.map(lambda leaf, n=count: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), alone)
         params = checkpoints.load(block / "parameters", like)
@@ -173,4 +173,4 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         cells.append([name, f"{parameters:,}", f"{operations / 1e6:.2f}", f"{milliseconds:.4f}"])
     header = ["", "parameters", "million operations an image", "milliseconds an image"]
     notes = ["Forward pass, in batches of 1,000, on this device."]
-    write_whole(folder / "cost.md", "## Cost\n\n" + tables_mnist.markdown(header, cells, notes) + "\n")
+    write_whole(folder / "cost.md", "## Cost\n\n" + tables.markdown(header, cells, notes, left=1) + "\n")

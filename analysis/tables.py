@@ -169,7 +169,7 @@ def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
             pairs = {"steps of T_REF's size, against T_REF": (at["matched"], own)}
             pairs["steps of T's size, against the placebo"] = (at["soft"], at["placebo"])
             found = {name: from_hard(mine, other) for name, (mine, other) in pairs.items() if len(mine) and len(other)}
-            said = "; ".join(f"{name}: {_with_range(*d[:3], sign=True)}" for name, d in found.items() if d)
+            said = "; ".join(f"{name}: {with_range(*d[:3], sign=True)}" for name, d in found.items() if d)
             notes += (
                 [f"{number(where[0])} units, T = {number(t)}, T_REF = {number(reference)}: {said} errors."]
                 if said
@@ -192,9 +192,19 @@ def to_text(summary: Summary) -> str:
 
 def to_markdown(summary: Summary) -> str:
     """The table in Markdown."""
-    header, cells = _cells(summary.rows)
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---:"] * len(header), *cells]]
-    return "\n".join([*lines, "", *(f"* {note}" for note in summary.notes)]) + "\n"
+    return markdown(*_cells(summary.rows), summary.notes) + "\n"
+
+
+def markdown(header: Sequence[str], cells: Sequence[Sequence[str]], notes: Sequence[str], left: int = 0) -> str:
+    """A table in Markdown, with notes below it; its first `left` columns are not numbers."""
+    rule = ["---"] * left + ["---:"] * (len(header) - left)
+    lines = ["| " + " | ".join(row) + " |" for row in [header, rule, *cells]]
+    return "\n".join([*lines, "", *(f"* {note}" for note in notes)])
+
+
+def sweep_folder(folder: Path, run: str) -> Path:
+    """The run directory of a sweep that the table in `folder` asked for."""
+    return folder.parent.parent / "temperature_sweep" / run
 
 
 def name_setting(setting: pd.Series, *also: str) -> str:
@@ -247,14 +257,14 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         hard = row["objective"] == "hard"
         cell = [number(row["width"]), "hard labels" if hard else _temperature(row)]
         cell += ["–" if hard and column == "soft_weight" else number(row[column]) for column in varying]
-        cell += [_fixed(row["mean"]) if row["n"] else "failed", _range(row["low"], row["high"]), str(row["n"])]
+        cell += [fixed(row["mean"]) if row["n"] else "failed", in_brackets(row["low"], row["high"]), str(row["n"])]
         cell += [str(row["failed"])] * failed
         if paired and pd.isna(row["difference"]):
             cell += [""] * 5
         elif paired:
             difference = (
-                _fixed(row["difference"], sign=True),
-                _range(row["difference_low"], row["difference_high"], sign=True),
+                fixed(row["difference"], sign=True),
+                in_brackets(row["difference_low"], row["difference_high"], sign=True),
             )
             cell += [*difference, str(int(row["difference_n"])), p_value(row["p_holm"])]
             cell += [("fewer" if row["difference"] < 0 else "more") if row["differs"] else ""]
@@ -264,7 +274,7 @@ def _cells(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def _notes(results: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
     teachers, seeds = results["teacher"].nunique(), results["seed"].nunique()
-    over = f"{_count(seeds, 'seed')}, {_count(teachers, 'teacher')}"
+    over = f"{count_of(seeds, 'seed')}, {count_of(teachers, 'teacher')}"
     if seeds * teachers == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
     elif teachers == 1:
@@ -291,14 +301,14 @@ def _holdout_notes(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         mine = _row(test, setting)
         best = test.loc[test["mean"].idxmin()]
         note = f"{number(width)} units: the hold-out chooses {name_setting(setting, *varying)} "
-        note += f"({_fixed(runs['holdout_errors'].mean())} hold-out errors), which scores "
-        note += f"{_with_range(mine['mean'], mine['low'], mine['high'])} on the test set"
+        note += f"({fixed(runs['holdout_errors'].mean())} hold-out errors), which scores "
+        note += f"{with_range(mine['mean'], mine['low'], mine['high'])} on the test set"
         hard = tuned(results[(results["objective"] == "hard") & (results["width"] == width)], by=["width"])
         paired = from_hard(runs, hard.set_index(RUN)) if len(hard) else None
         if paired:
-            note += f", {_with_range(*paired[:3], sign=True)} from hard labels"
+            note += f", {with_range(*paired[:3], sign=True)} from hard labels"
         if best["mean"] < mine["mean"]:
-            note += f"; fewest on the test set itself: {name_setting(best, *varying)}, {_fixed(best['mean'])}"
+            note += f"; fewest on the test set itself: {name_setting(best, *varying)}, {fixed(best['mean'])}"
         notes.append(note + ".")
     return notes
 
@@ -310,22 +320,25 @@ def _row(rows: pd.DataFrame, setting: pd.Series) -> pd.Series:
     return rows[same].iloc[0]
 
 
-def _count(number_of: int, noun: str) -> str:
+def count_of(number_of: int, noun: str) -> str:
+    """So many of a noun: `1 seed`, `3 seeds`."""
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
-def _fixed(value: float, sign: bool = False) -> str:
+def fixed(value: float, sign: bool = False) -> str:
     """One decimal; a true minus sign."""
     text = f"{value:+.1f}" if sign else f"{value:.1f}"
     return "–" if math.isnan(value) else text.replace("-", "−")
 
 
-def _with_range(mean: float, low: float, high: float, sign: bool = False) -> str:
-    return f"{_fixed(mean, sign)} {_range(low, high, sign)}".rstrip()
+def with_range(mean: float, low: float, high: float, sign: bool = False) -> str:
+    """A mean and its interval, one decimal."""
+    return f"{fixed(mean, sign)} {in_brackets(low, high, sign)}".rstrip()
 
 
-def _range(low: float, high: float, sign: bool = False) -> str:
-    return "" if math.isnan(low) else f"[{_fixed(low, sign)}, {_fixed(high, sign)}]"
+def in_brackets(low: float, high: float, sign: bool = False) -> str:
+    """An interval; nothing where there is none."""
+    return "" if math.isnan(low) else f"[{fixed(low, sign)}, {fixed(high, sign)}]"
 
 
 def p_value(value: float) -> str:

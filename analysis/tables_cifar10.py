@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import stats, tables
-from analysis.tables_mnist import markdown
 from kdjax import records
 from kdjax.config import require
 from kdjax.files import write_whole
@@ -72,7 +71,7 @@ def load(folder: Path) -> Answers:
         identity.get("experiment") == "cifar10_table" and "answers" in details,
         f"{folder} is no finished run of cifar10_table: give the experiment's command again",
     )
-    runs = {answer["role"]: folder.parent.parent / "temperature_sweep" / answer["run"] for answer in details["answers"]}
+    runs = {answer["role"]: tables.sweep_folder(folder, answer["run"]) for answer in details["answers"]}
     parts = []
     for role, of_sweep in runs.items():
         rows = tables.read(of_sweep)
@@ -177,7 +176,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
         "Seed post: single networks at full width after 300 epochs of a constant rate, the checkpoint chosen on all "
         "10,000 test images, and its distilled one taught by double softmax.",
     ]
-    return markdown(header, cells, notes)
+    return tables.markdown(header, cells, notes, left=1)
 
 
 def _differences(rows: list[Row]) -> str:
@@ -192,7 +191,7 @@ def _differences(rows: list[Row]) -> str:
         n = str(row.from_small[columns[0]].n)
         cells.append([row.name, tables.number(row.temperature), *numbers, n])
     notes = ["Points of per cent in accuracy. A difference is called one only where its interval excludes zero."]
-    return "## Differences\n\n" + markdown(header, cells, notes)
+    return "## Differences\n\n" + tables.markdown(header, cells, notes, left=1)
 
 
 def _signature(answers: Answers) -> str:

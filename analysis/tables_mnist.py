@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats, tables
+from analysis.tables import count_of, fixed, in_brackets, markdown, sweep_folder, with_range
 from kdjax import metrics, records
 from kdjax.config import BadInput, require
 from kdjax.files import check_manifest, write_whole
@@ -117,11 +118,6 @@ def load(folder: Path) -> Answers:
     return Answers(folder, identity, details["teachers"], results, details.get("hint"))
 
 
-def sweep_folder(folder: Path, run: str) -> Path:
-    """The run directory of a sweep that a table asked for."""
-    return folder.parent.parent / "temperature_sweep" / run
-
-
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
     answers = load(folder)
@@ -182,7 +178,9 @@ def rows_of_table(answers: Answers) -> list[Row]:
             mine, other = (rows["test_errors"][shared].to_numpy(float) for rows in (runs.set_index("seed"), plain))
             found = stats.paired_difference(mine, other)
             against = f"against the first teacher's plain targets at soft weight {first:g}"
-            row = row._replace(verdict=f"{against}: {_with_range(found)} errors, {stats.difference_in_words(found)}")
+            row = row._replace(
+                verdict=f"{against}: {with_range(*found[:3], sign=True)} errors, {stats.difference_in_words(found)}"
+            )
         rows.append(row)
         if role == "ensemble":
             own, unknown = float(runs["teacher_errors"].iloc[0]), math.nan
@@ -255,7 +253,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
             f"Root mean square of centred logits, student less teacher: {far:.2f} on test images, {near:.2f} on the "
             "transfer set (the further apart the two, the less more epochs can help)."
         )
-    return markdown(header, cells, notes)
+    return markdown(header, cells, notes, left=1)
 
 
 class Judged(NamedTuple):
@@ -350,14 +348,23 @@ def _widths(answers: Answers) -> str:
         p = stats.holm(np.array([difference.p for difference in differences]))
         for index, temperature in enumerate(one.temperatures):
             found = stats.interval_over(one.errors[..., index])
-            cell = [str(one.width), tables.number(temperature), f"{found.mean:.1f}", in_brackets(found.low, found.high)]
+            cell = [
+                str(one.width),
+                tables.number(temperature),
+                f"{found.mean:.1f}",
+                in_brackets(found.low, found.high),
+            ]
             if differences:
                 d = differences[index]
-                cell += [_signed(d.mean), in_brackets(d.low, d.high, sign=True), tables.p_value(p[index])]
+                cell += [
+                    fixed(d.mean, sign=True),
+                    in_brackets(d.low, d.high, sign=True),
+                    tables.p_value(p[index]),
+                ]
             else:
                 cell += [""] * 3
             cells.append([*cell, "possible" if temperature in one.candidates else ""])
-    return "## Errors against temperature\n\n" + markdown(header, cells, lost + claims(judged, answers))
+    return "## Errors against temperature\n\n" + markdown(header, cells, lost + claims(judged, answers), left=1)
 
 
 def claims(judged: Sequence[Judged], answers: Answers) -> list[str]:
@@ -366,7 +373,7 @@ def claims(judged: Sequence[Judged], answers: Answers) -> list[str]:
     "Reproduced" is said on MNIST alone, for the paper's widths, and under three teachers or more: with fewer, a claim
     is about these teachers.
     """
-    each = [(one.width, _count(one.seeds, "seed"), _count(one.teachers, "teacher")) for one in judged]
+    each = [(one.width, count_of(one.seeds, "seed"), count_of(one.teachers, "teacher")) for one in judged]
     counts = "; ".join(f"{width} units: {seeds}, {teachers}" for width, seeds, teachers in each)
     notes = [
         f"{counts}. Several teachers are crossed with the seeds, and the intervals are over both. best?: not "
@@ -448,13 +455,13 @@ def _transfer(answers: Answers) -> str:
                 in_brackets(base.low, base.high),
                 f"{found.mean:.1f}",
                 in_brackets(found.low, found.high),
-                _signed(difference.mean),
+                fixed(difference.mean, sign=True),
                 in_brackets(difference.low, difference.high, sign=True),
                 str(difference.n),
             ]
         )
     notes = ["As many steps on every transfer set; the teacher learnt from all images. Paired by seed."]
-    return "## Fewer images in the transfer set\n\n" + markdown(header, cells, notes)
+    return "## Fewer images in the transfer set\n\n" + markdown(header, cells, notes, left=1)
 
 
 def transfer_pairs(answers: Answers) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -504,7 +511,7 @@ def _controls(answers: Answers) -> str:
                 ]
             )
     notes = ["Training images are held out from teachers and students alike. NLL in nats; ECE of 15 bins."]
-    return "## Controls\n\n" + markdown(header, cells, notes)
+    return "## Controls\n\n" + markdown(header, cells, notes, left=1)
 
 
 def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
@@ -551,28 +558,3 @@ def _files(folder: Path) -> str:
     return "\n\n".join(
         path.read_text().strip() for name in ("shifted.md", "cost.md") if (path := folder / name).exists()
     )
-
-
-def markdown(header: list[str], cells: list[list[str]], notes: Sequence[str]) -> str:
-    """A table in Markdown, with notes below it."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in [header, rule, *cells]]
-    return "\n".join([*lines, "", *(f"* {note}" for note in notes)])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
-
-
-def in_brackets(low: float, high: float, sign: bool = False) -> str:
-    """An interval, one decimal; nothing where there is none."""
-    show = _signed if sign else "{:.1f}".format
-    return "" if math.isnan(low) else f"[{show(low)}, {show(high)}]"
-
-
-def _with_range(found: stats.Difference) -> str:
-    return f"{_signed(found.mean)} {in_brackets(found.low, found.high, sign=True)}".rstrip()

@@ -222,10 +222,7 @@ def _over(results: pd.DataFrame) -> str:
 
 
 def _with_range(found: stats.Interval | stats.Difference, sign: bool = False) -> str:
-    def number(value: float) -> str:
-        return (f"{value:+.1f}" if sign else f"{value:.1f}").replace("-", "−")
-
-    return number(found.mean) + ("" if math.isnan(found.low) else f" [{number(found.low)}, {number(found.high)}]")
+    return tables.with_range(*found[:3], sign=sign)
 
 
 def _percent(found: stats.Interval) -> stats.Interval:

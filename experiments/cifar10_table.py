@@ -11,7 +11,6 @@ asked, at each step, about the image as the student sees it; with `--augment non
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -29,7 +28,6 @@ from kdjax.config import (
     SweepConfig,
     TeacherConfig,
     WhereConfig,
-    canonical_json,
     require,
     require_name,
     require_positive,
@@ -204,7 +202,7 @@ class Table(NamedTuple):
 
 def prepare(config: TableConfig) -> Table:
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, models, sweeps
+    from kdjax import datasets, models, records, sweeps
 
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
@@ -247,8 +245,7 @@ def prepare(config: TableConfig) -> Table:
         ],
         "numerics": NUMERICS,
     }
-    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
-    return Table(config, dataset, identity, config.out / "cifar10_table" / name)
+    return Table(config, dataset, identity, records.run_folder(config.out, "cifar10_table", config.name, identity))
 
 
 def run(table: Table) -> Path:

@@ -8,7 +8,6 @@ digits `--preset quick` takes a few minutes.
 """
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
@@ -24,7 +23,6 @@ from kdjax.config import (
     SweepConfig,
     TeacherConfig,
     WhereConfig,
-    canonical_json,
     require,
     require_distinct,
     require_name,
@@ -271,7 +269,7 @@ class Table(NamedTuple):
 
 def prepare(config: TableConfig) -> Table:
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, sweeps, workers
+    from kdjax import datasets, records, sweeps, workers
     from kdjax.progress import say
 
     workers.check(config.where)
@@ -303,8 +301,7 @@ def prepare(config: TableConfig) -> Table:
         },
         "numerics": NUMERICS,
     }
-    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
-    return Table(config, dataset, identity, config.out / "mnist_table" / name)
+    return Table(config, dataset, identity, records.run_folder(config.out, "mnist_table", config.name, identity))
 
 
 def run(table: Table) -> Path:

@@ -10,7 +10,6 @@ The pool (`--holdout`) is cut from the training set before anything else: neithe
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
@@ -24,7 +23,6 @@ from kdjax.config import (
     TeacherConfig,
     TrainConfig,
     WhereConfig,
-    canonical_json,
     require,
     require_distinct,
     require_name,
@@ -197,7 +195,7 @@ class Plan(NamedTuple):
 
 def prepare(config: OmitConfig) -> Plan:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    from kdjax import datasets, omission, students, sweeps, teachers, workers
+    from kdjax import datasets, omission, records, students, sweeps, teachers, workers
     from kdjax.progress import say
 
     workers.check(config.where)
@@ -259,8 +257,8 @@ def prepare(config: OmitConfig) -> Plan:
         "teachers": known,
         "numerics": NUMERICS,
     }
-    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
-    return Plan(config, dataset, teacher_config, given, studies, identity, config.out / "omit_digit" / name)
+    folder = records.run_folder(config.out, "omit_digit", config.name, identity)
+    return Plan(config, dataset, teacher_config, given, studies, identity, folder)
 
 
 def run(plan: Plan) -> Path:

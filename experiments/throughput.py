@@ -8,7 +8,6 @@ them in the same process, since a shared machine's speed drifts: what counts is 
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import re
 import time
@@ -107,8 +106,7 @@ def main(config: ThroughputConfig) -> None:
     from kdjax.surroundings import surroundings
 
     peers = _peers() if config.against else {}
-    name = config.name or hashlib.sha256(canonical_json(config).encode()).hexdigest()[:10]
-    folder = config.out / "throughput" / name
+    folder = records.run_folder(config.out, "throughput", config.name, config)
     records.make_folder(folder)
     speeds = []
     print(plot_throughput.header(), flush=True)

@@ -12,6 +12,7 @@ summary.md      the table
 MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
+import hashlib
 import io
 import json
 import os
@@ -195,16 +196,22 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (0, 0) if value is None else (1, value) if isinstance(value, (int, float)) else (2, value)
 
 
-def latest_run(out: Path, experiment: str) -> Path:
-    """The run directory of `experiment` with the newest results.
+def run_folder(out: Path, experiment: str, name: str | None, identity: Any) -> Path:
+    """Where a run is kept: under its name, or by default under a hash of what fixes its results."""
+    return out / experiment / (name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10])
+
+
+def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
+    """The run directory of `experiment` with the newest results, or with the newest file `written` last.
 
     Raises:
         BadInput: there is none.
     """
-    runs = sorted((out / experiment).glob("*/results.csv"), key=lambda path: path.stat().st_mtime)
+    runs = sorted((out / experiment).glob(f"*/{written}"), key=lambda path: path.stat().st_mtime)
     require(
         runs,
-        f"{out / experiment} holds no finished run: run `python -m experiments.{experiment}` first, or name a folder",
+        f"{out / experiment} holds no finished {noun}: run `python -m experiments.{experiment}` first, or name a "
+        "folder",
     )
     return runs[-1].parent
 

@@ -1,7 +1,6 @@
 """A grid of settings → blocks → a run directory: what is trained, in which block, and at what cost."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import datasets, metrics, models, records, teachers, workers
-from kdjax.config import NUMERICS, SweepConfig, TrainConfig, canonical_json, require
+from kdjax.config import NUMERICS, SweepConfig, TrainConfig, require
 from kdjax.datasets import Dataset
 from kdjax.files import lock
 from kdjax.progress import clock, say
@@ -136,8 +135,8 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         "teachers": known,
         "numerics": NUMERICS,
     }
-    name = config.name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10]
-    return Sweep(config, dataset, teacher_config, given, planned, identity, config.out / experiment / name)
+    folder = records.run_folder(config.out, experiment, config.name, identity)
+    return Sweep(config, dataset, teacher_config, given, planned, identity, folder)
 
 
 def run(sweep: Sweep) -> Path:

@@ -51,11 +51,6 @@ class Job(NamedTuple):
         return self.block.config.epochs * (self.images // self.block.config.batch_size)
 
 
-def everything(taught: Lesson) -> Lesson:
-    """Students that are shown the whole lesson."""
-    return taught
-
-
 def check(where: WhereConfig) -> None:
     """Raises `BadInput` unless there are the devices that are asked for, or the cluster answers."""
     if where.local_workers():  # beside which this process takes only the memory that it needs

@@ -164,7 +164,7 @@ def test_a_place_keeps_the_transfer_set_of_equal_jobs(monkeypatch):
 
 
 def test_a_worker_that_differs_is_refused():
-    facts, job = workers.what_fixes_digits(), workers.Job(BLOCK, 100, workers.everything)
+    facts, job = workers.what_fixes_digits(), workers.Job(BLOCK, 100, students.Shown())
     for name in ("sources", "versions", "device", "cpus"):
         with pytest.raises(BadInput, match=f"has other {name} than the first one"):
             workers.train_on_worker(job, lesson_of(None), {**facts, name: "other"})
