@@ -31,6 +31,7 @@ BETTER = {
     "jittered": "transfer set jittered by ±2 px",
     "ensemble": "taught by an ensemble of {members} teachers",
     "ensemble, jittered": "the same, transfer set jittered by ±2 px",
+    "elastic": "teacher and transfer set distorted anew at each step",
 }
 """Roles of the part `better`, in words."""
 
@@ -169,7 +170,7 @@ def rows_of_table(answers: Answers) -> list[Row]:
             rows.append(row)
     plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"])).set_index("seed")
     for role, said in BETTER.items():
-        runs = answers.of(role)
+        runs = answers.of(role, objective="soft")
         if not len(runs):
             continue
         row = _distilled(_named(said.format(members=len(answers.teachers)), role, answers), runs, small)
@@ -182,10 +183,12 @@ def rows_of_table(answers: Answers) -> list[Row]:
                 verdict=f"{against}: {with_range(*found[:3], sign=True)} errors, {stats.difference_in_words(found)}"
             )
         rows.append(row)
-        if role == "ensemble":
-            own, unknown = float(runs["teacher_errors"].iloc[0]), math.nan
-            name = f"that ensemble of {len(answers.teachers)}"
-            rows.append(Row(name, unknown, own, unknown, unknown, 1, unknown, unknown, unknown, ""))
+        if role in ("ensemble", "elastic"):
+            name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
+            rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
+        alone = answers.of(role, objective="hard")
+        if len(alone):
+            rows.append(_beside("hard labels on those images", alone["test_errors"].to_numpy(float)))
     return rows
 
 
@@ -209,10 +212,13 @@ def _named(name: str, role: str, answers: Answers) -> str:
 
 
 def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
+    row = _beside(name, errors)
+    return row._replace(paper=PAPER[role], verdict=judged_as(errors, PAPER[role])) if answers.of_paper else row
+
+
+def _beside(name: str, errors: np.ndarray) -> Row:
     found, unknown = stats.interval(errors), math.nan
-    paper = PAPER[role] if answers.of_paper else unknown
-    verdict = judged_as(errors, paper) if answers.of_paper else ""
-    return Row(name, paper, *found[:3], found.n, unknown, unknown, unknown, verdict)
+    return Row(name, unknown, *found[:3], found.n, unknown, unknown, unknown, "")
 
 
 def _distilled(name: str, runs: pd.DataFrame, small: pd.Series) -> Row:

@@ -78,6 +78,8 @@ class TableConfig:
     under the first teacher, are its sensitivity."""
     epochs: int = 40
     """Passes of a student over the training images."""
+    elastic_epochs: int = 80
+    """The same for students of better, and their teacher, whose images are distorted anew at each step."""
     batch_size: int = 128
     """Images a step (of 256 and 128 the hold-out prefers 128, for hard labels and soft targets alike)."""
     learning_rate: float = 1e-3
@@ -219,6 +221,16 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     ask({"shifted"}, "of a still teacher", teacher=still)
     ask({"better"}, "shift-averaged", targets="shift_averaged")
     ask({"better", "shifted"}, "jittered", jitter=JITTER)
+    distorted = dataclasses.replace(config.teacher, jitter=0, augment="elastic")
+    # The baseline of the same images in the same blocks: how much is the images', how much the teacher's?
+    ask(
+        {"better"},
+        "elastic",
+        teacher=distorted,
+        augment="elastic",
+        epochs=config.elastic_epochs,
+        hard_labels=True,
+    )
     if len(folders) > 1:
         ask({"better"}, "ensemble", teacher_from=folders)
         ask({"better"}, "ensemble, jittered", teacher_from=folders, jitter=JITTER)

@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16"]
 Network = Literal["mlp", "small", "big"]
 """A multi-layer perceptron, or one of two convolutional networks: `kdjax.models` says what each is."""
 
-Augment = Literal["none", "flip_shift", "full"]
+Augment = Literal["none", "flip_shift", "full", "elastic"]
 """Random maps of the images at each step: `kdjax.transforms` says what each is."""
 
 Schedule = Literal["cosine", "constant"]
@@ -258,10 +258,12 @@ class TeacherConfig:
     """mlp; or small or big, convolutional, with one width (at full width 256 and 512, channels in proportion), batch
     norm and a dropout of their own: the dropouts and max-norm above are the mlp's."""
     augment: Augment = "none"
-    """Random maps of each image at each step: flip_shift (mirrored, shifted by up to 10 %), or full (also sheared,
-    zoomed and rotated)."""
+    """Random maps of each image at each step: flip_shift (mirrored, shifted by up to 10 %), full (also sheared, zoomed
+    and rotated), or elastic (distorted as handwriting is; for digits)."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    precision: Precision = "float32"
+    """Operands of the teacher's matrix products: float32, or bfloat16, as for students."""
 
     def train_config(self, default_epochs: int) -> TrainConfig:
         """The teacher as a network to train."""
@@ -281,6 +283,7 @@ class TeacherConfig:
             jitter=self.jitter,
             average=self.average,
             devices=self.devices,
+            precision=self.precision,
         )
 
 
@@ -309,7 +312,8 @@ class SweepConfig:
     about the shifted image (but for shift_averaged, shuffled and uniform targets, which go with the image)."""
     augment: Augment = "none"
     """Random maps of students' images at each step, about which the teacher is asked as with --jitter: flip_shift
-    (mirrored, shifted by up to 10 %), or full (also sheared, zoomed and rotated)."""
+    (mirrored, shifted by up to 10 %), full (also sheared, zoomed and rotated), or elastic (distorted as handwriting is;
+    for digits)."""
     double_softmax: bool = False
     """Beside each student on soft targets, also train one on a known bug: the teacher's probabilities taken for logits
     (as --targets double_softmax, but in the same block)."""
@@ -332,7 +336,7 @@ class SweepConfig:
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
     precision: Precision = "float32"
     """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
-    the processor has such products). Sums, parameters, optimizer and losses, and the teacher, stay float32."""
+    the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its own."""
     match_gradient_norm: float | None = None
     """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
     norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""

@@ -11,6 +11,8 @@ from kdjax.config import Augment
 
 SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
 """Largest shift, as a share of height and width; largest angle; largest change of scale; largest angle of shear."""
+NODES, ELASTIC = 5, 0.1
+"""Nodes of an elastic field along each axis; their largest move, as a share of height and width."""
 
 
 def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
@@ -64,6 +66,8 @@ def augment(
                      height and width
         full         mirrored, sheared by up to 10°, zoomed by 0.8 to 1.2 along each axis, rotated by up to 20°, shifted
                      by up to 10 %, all uniform; one affine map, bilinear between pixels (`affine_maps`)
+        elastic      as full, but never mirrored, and with half the shear, zoom and rotation; then each place is moved
+                     by a smooth field (`elastic_fields`, after Simard et al. 2003)
 
     Args:
         key: the step's key; the same key gives the same maps.
@@ -80,6 +84,11 @@ def augment(
     drawn = per_example(jax.random.uniform, key, (batch, 7), axis_name, minval=-1.0, maxval=1.0)
     if kind == "full":
         return resample(images, affine_maps(drawn, height, width))
+    if kind == "elastic":
+        nodes_key, shape = jax.random.fold_in(key, 1), (batch, NODES, NODES, 2)
+        nodes = per_example(jax.random.uniform, nodes_key, shape, axis_name, minval=-1.0, maxval=1.0)
+        drawn = drawn.at[:, 2].set(1.0).at[:, 3:].multiply(0.5)
+        return resample(images, affine_maps(drawn, height, width), elastic_fields(nodes, height, width))
     most = jnp.array([int(SHIFT * height), int(SHIFT * width)])[None]
     shifts = jnp.floor((drawn[:, :2] + 1) / 2 * (2 * most + 1)).astype(jnp.int32)
     rows, columns = (
@@ -121,16 +130,39 @@ def affine_maps(
     return linear, centre[None] + shift - jnp.einsum("bij,j->bi", linear, centre, precision="highest")
 
 
+def elastic_fields(
+    nodes: Float[Array, "batch nodes nodes 2"], height: int, width: int
+) -> Float[Array, "batch height width 2"]:
+    """By how many pixels (down, right) each place is moved: random at the nodes of a coarse grid, bilinear between.
+
+    Args:
+        nodes: numbers in [−1, 1], a share of `ELASTIC` of the image's height and width.
+        height: in pixels.
+        width: in pixels.
+    """
+    count = nodes.shape[1]
+
+    def tents(size: int) -> Array:  # each pixel's share of each node
+        places = jnp.linspace(0, count - 1, size)[:, None]
+        return jnp.maximum(1 - jnp.abs(places - jnp.arange(count)[None]), 0)
+
+    moved = jnp.einsum("hi,bijc,wj->bhwc", tents(height), nodes, tents(width), precision="highest")
+    return moved * ELASTIC * jnp.array([height, width])[None, None, None]
+
+
 def resample(
     images: Float[Array, "batch height width channels"],
     maps: tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]],
+    fields: Float[Array, "batch height width 2"] | None = None,
 ) -> Float[Array, "batch height width channels"]:
-    """Each pixel p of the new image is what the old one holds at `A·p + b`, bilinear; the nearest pixel beyond it."""
+    """Each pixel p of the new image is what the old one holds at `A·p + b` (plus the field's own move at p), bilinear;
+    the nearest pixel beyond it."""
     _, height, width, channels = images.shape
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
 
-    def one(image: Array, linear: Array, offset: Array) -> Array:
+    def one(image: Array, linear: Array, offset: Array, field: Array | None = None) -> Array:
         places = jnp.einsum("ij,hwj->hwi", linear, grid, precision="highest") + offset[None, None]
+        places = places if field is None else places + field
         row, column = (jnp.clip(places[..., axis], 0, size - 1) for axis, size in enumerate((height, width)))
         top, left = jnp.minimum(row.astype(jnp.int32), height - 2), jnp.minimum(column.astype(jnp.int32), width - 2)
         down, right = (row - top)[..., None], (column - left)[..., None]
@@ -139,7 +171,7 @@ def resample(
         lower = flat[corner + width] * (1 - right) + flat[corner + width + 1] * right
         return upper * (1 - down) + lower * down
 
-    return jax.vmap(one)(images, *maps)
+    return jax.vmap(one)(images, *maps) if fields is None else jax.vmap(one)(images, *maps, fields)
 
 
 def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-untyped-def]

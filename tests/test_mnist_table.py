@@ -21,6 +21,7 @@ from tests import commands
 TINY = [
     *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
     *("--width", "12", "--epochs", "2", "--widths", "12", "--width-seeds", "2", "--width-epochs", "2"),
+    *("--elastic-epochs", "2"),
     *("--batch-size", "50", "--fractions", "0.25", "1", "--soft-weights", "0.9", "1", "--learning-rate", "0.003"),
     *("--teacher.widths", "16", "--teacher.epochs", "2", "--teacher.batch-size", "50", "--name", "run"),
 ]
@@ -143,6 +144,18 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
         assert still["errors"].tolist() == answers.of(role).sort_values("seed")["test_errors"].tolist()
     teacher = table[(table["network"] == "teacher") & (table["pixels"] == 0)]
     assert teacher["errors"].tolist() == [one["test"]["errors"] for one in answers.teachers]
+
+
+def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
+    answers = tables_mnist.load(folder_of(whole))
+    found = answers.of("elastic")
+    assert sorted(found["objective"].unique()) == ["hard", "soft"]
+    assert set(found["teacher"]).isdisjoint(answers.of("jittered")["teacher"])
+    names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
+    for name, objective in ((tables_mnist.BETTER["elastic"], "soft"), ("hard labels on those images", "hard")):
+        mine = found[found["objective"] == objective]["test_errors"]
+        assert (names["mean"][name], names["n"][name]) == (pytest.approx(mine.mean(), rel=1e-5), len(mine))
+    assert names["mean"]["that teacher"] == found["teacher_errors"].iloc[0]
 
 
 def test_fewer_images_really_were_shown(whole):

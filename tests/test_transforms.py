@@ -105,7 +105,24 @@ def test_each_number_drawn_does_what_it_says():
     np.testing.assert_allclose(linear[0], [[1, -np.sin(np.pi / 18)], [0, np.cos(np.pi / 18)]], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["flip_shift", "full"])
+def test_an_elastic_field_moves_each_place_as_scipy_does():
+    height, width = 12, 17
+    original = jax.random.uniform(jax.random.key(0), (5, height, width, 1))
+    nodes = jax.random.uniform(jax.random.key(1), (5, 5, 5, 2), minval=-1.0, maxval=1.0)
+    fields = transforms.elastic_fields(nodes, height, width)
+    size = transforms.ELASTIC * np.array([height, width])
+    np.testing.assert_allclose(fields[:, 0, 0], np.asarray(nodes[:, 0, 0]) * size, rtol=1e-5)  # a node in the corner
+    np.testing.assert_allclose(fields[:, -1, 8], np.asarray(nodes[:, -1, 2]) * size, rtol=1e-5)  # and in the middle of an edge
+    still = transforms.affine_maps(jnp.zeros((5, 7)).at[:, 2].set(1.0), height, width)
+    found = transforms.resample(original, still, fields)
+    grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
+    for index in range(5):
+        places = grid + np.moveaxis(np.asarray(fields[index]), -1, 0)
+        expected = scipy.ndimage.map_coordinates(original[index, ..., 0], places, order=1, mode="nearest")
+        np.testing.assert_allclose(found[index, ..., 0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["flip_shift", "full", "elastic"])
 def test_augmentation_is_fixed_by_its_key_and_drawn_per_global_example(kind):
     floats = transforms.to_float(images(64, 12))
     whole = transforms.augment(jax.random.key(3), floats, kind)
