@@ -186,7 +186,8 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
         operations / float(seconds) / 1e9,
         float(share),
         float(seconds) * steps_per_epoch / settings,
-        float(compiled.cost_analysis()["flops"]) / operations,
+        # Its loop over groups of settings is counted once.
+        float(compiled.cost_analysis()["flops"]) * program.settings / program.together / operations,
         (peak - memory.alias_size_in_bytes) / 2**20,
         compile_seconds,
         *(map(float, np.median(np.array(ratios), axis=0)) if ratios else ()),

@@ -31,6 +31,8 @@ from kdjax.train import (
 
 EVALUATION_BATCH = 1000
 """Images scored at a time: bounds the memory of an evaluation."""
+CACHE = 32 * 2**20
+"""Bytes of parameters and moments that are trained side by side on a CPU."""
 CHUNK_SECONDS = 1.5
 """Time between two looks at a block: signals, progress and checkpoints wait no longer than about that."""
 
@@ -61,6 +63,8 @@ class Program(NamedTuple):
     """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
     steps_per_epoch: int
     settings: int
+    together: int
+    """How many settings are trained side by side; groups of so many take turns, a call of `advance` each."""
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -91,6 +95,9 @@ def make_program(
     """
     steps_per_epoch = images // config.batch_size
     axis_name = "batch" if config.devices > 1 else None
+    shared = bool(config.jitter) or config.augment != "none" or ask is not None or axis_name is not None
+    # A view that is dear to make is made once for all.
+    together = settings if shared or not model.side_by_side else _together(model, settings)
     view = make_view(config, axis_name, ask)
     update = make_update(model, config, steps_per_epoch, objective, axis_name)
 
@@ -124,9 +131,9 @@ def make_program(
         steps: Int[Array, ""],
     ) -> tuple[State, Metrics]:
         noise = run_key(seed, Purpose.NOISE)
-        last = state.step + steps
+        first, last = state.step, state.step + steps
 
-        def body(carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        def body(setting: Setting, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
             state, sums = carry
             epoch, step = state.step // steps_per_epoch, state.step % steps_per_epoch
             share = config.batch_size // config.devices
@@ -137,8 +144,21 @@ def make_program(
             state, metrics = block_step(state, Batch(images, labels, table, key, transfer_set.teachers), setting)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
-        # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
-        return jax.lax.while_loop(lambda carry: carry[0].step < last, body, (state, sums))
+        def group(stack: tuple[State, Metrics, Setting]) -> tuple[State, Metrics]:
+            own, sums, setting = stack
+            begun = own._replace(step=first), sums
+            # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
+            own, sums = jax.lax.while_loop(lambda carry: carry[0].step < last, functools.partial(body, setting), begun)
+            return own._replace(step=None), sums  # type: ignore[arg-type]
+
+        stack = (state._replace(step=None), sums, setting)  # type: ignore[arg-type]
+        if together == settings:
+            own, sums = group(stack)
+        else:
+            groups = jax.tree.map(lambda leaf: leaf.reshape(-1, together, *leaf.shape[1:]), stack)
+            done = jax.lax.map(group, groups)
+            own, sums = jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), done)
+        return own._replace(step=last), sums
 
     @jax.jit
     def logits(
@@ -160,7 +180,18 @@ def make_program(
             devices=jax.local_devices()[: config.devices],
         )
         compiled = functools.partial(mapped, jnp.arange(config.devices))
-    return Program(init, compiled, logits, steps_per_epoch, settings)
+    return Program(init, compiled, logits, steps_per_epoch, settings, together)
+
+
+def _together(model: Model, settings: int) -> int:
+    """How many of so many settings to train side by side: on a CPU, as many as its caches hold.
+
+    A step reads and writes all parameters and both of Adam's moments. Beyond the caches, that waits for the memory.
+    """
+    if jax.default_backend() != "cpu":
+        return settings
+    fit = max(1, CACHE // (12 * models.parameter_count(model)))
+    return max(divisor for divisor in range(1, settings + 1) if settings % divisor == 0 and divisor <= fit)
 
 
 def for_each(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -58,6 +58,20 @@ def test_a_block_equals_its_settings_trained_one_at_a_time(options):
         assert optax.tree.norm(moved) > 1e-3
 
 
+def test_groups_that_take_turns_equal_one_block(monkeypatch):
+    model = models.network(small.config(), small.SHAPE, small.CLASSES)
+    whole = small.program(hidden=(16, 12), epochs=2)
+    monkeypatch.setattr(blocks, "CACHE", 2 * 12 * models.parameter_count(model))
+    parted = blocks.make_program(model, small.config(), small.IMAGES, len(small.TEMPERATURES))
+    assert (whole.together, parted.together) == (4, 2)
+    fits = [small.train(program, small.settings(), chunk_seconds=1e-9) for program in (whole, parted)]
+    for a, b in zip(*map(jax.tree.leaves, (fits[0].state, fits[1].state)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fits[0].history.loss, fits[1].history.loss, rtol=1e-5)
+    jittered = blocks.make_program(model, small.config(jitter=1), small.IMAGES, len(small.TEMPERATURES))
+    assert jittered.together == 4  # they share the shifted images
+
+
 def test_all_settings_start_from_the_same_weights_and_seeds_do_not():
     params = small.program().init(0).params
     same(row(params, 0), row(params, 3))

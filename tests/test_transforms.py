@@ -111,8 +111,9 @@ def test_an_elastic_field_moves_each_place_as_scipy_does():
     nodes = jax.random.uniform(jax.random.key(1), (5, 5, 5, 2), minval=-1.0, maxval=1.0)
     fields = transforms.elastic_fields(nodes, height, width)
     size = transforms.ELASTIC * np.array([height, width])
-    np.testing.assert_allclose(fields[:, 0, 0], np.asarray(nodes[:, 0, 0]) * size, rtol=1e-5)  # a node in the corner
-    np.testing.assert_allclose(fields[:, -1, 8], np.asarray(nodes[:, -1, 2]) * size, rtol=1e-5)  # and in the middle of an edge
+    # A node in the corner, and one in the middle of an edge:
+    np.testing.assert_allclose(fields[:, 0, 0], np.asarray(nodes[:, 0, 0]) * size, rtol=1e-5)
+    np.testing.assert_allclose(fields[:, -1, 8], np.asarray(nodes[:, -1, 2]) * size, rtol=1e-5)
     still = transforms.affine_maps(jnp.zeros((5, 7)).at[:, 2].set(1.0), height, width)
     found = transforms.resample(original, still, fields)
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
