@@ -226,6 +226,10 @@ class History(NamedTuple):
     """Share of wrong answers on the epoch's batches, in training mode; nan where not reached."""
     monitor_errors: Float[np.ndarray, "epochs settings"]
     """Errors on the monitored images after the epoch; nan where not counted."""
+    monitor_changed: Float[np.ndarray, "epochs settings"]
+    """Monitored images answered otherwise than after the epoch before; nan where one of the two was not counted."""
+    answers: Int[np.ndarray, "settings monitored"]
+    """To the monitored images, when they were last counted."""
 
 
 class Fit(NamedTuple):
@@ -246,10 +250,14 @@ class Monitor(NamedTuple):
     """Epochs between counts; the last epoch is always counted."""
 
 
-def start(program: Program, seed: int, epochs: int) -> Fit:
-    """A block before its first step."""
-    shape = (epochs, program.settings)
-    history = History(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan))
+def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
+    """A block before its first step, to be watched on so many images."""
+
+    def blank() -> np.ndarray:
+        return np.full((epochs, program.settings), np.nan)
+
+    answers = np.full((program.settings, max(monitored, 1)), -1, np.int32)  # orbax keeps no empty arrays
+    history = History(blank(), blank(), blank(), blank(), answers)
     return Fit(program.init(seed), _no_sums(program), history)
 
 
@@ -297,6 +305,9 @@ def fit(
             if monitor is not None and ((epoch + 1) % monitor.every == 0 or epoch + 1 == epochs):
                 answers = np.asarray(program.logits(state, monitor.images)).argmax(-1)
                 history.monitor_errors[epoch] = (answers != monitor.labels[None]).sum(axis=1)
+                if epoch and not np.isnan(history.monitor_errors[epoch - 1]).any():
+                    history.monitor_changed[epoch] = (answers != history.answers).sum(axis=1)
+                history.answers[:] = answers
         after_chunk(Fit(state, sums, history), step)
     return Fit(state, sums, history)
 
@@ -353,7 +364,7 @@ def fit_with_checkpoints(
         kept: None: no checkpoints.
         report: called with (step, note on the errors so far) after every chunk.
     """
-    begun = start(program, seed, epochs)
+    begun = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
     found = None if kept is None else kept.latest(begun, say)
     if found is not None:
         begun = found._replace(history=History(*map(np.array, found.history)))

@@ -340,6 +340,9 @@ class SweepConfig:
     match_gradient_norm: float | None = None
     """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
     norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
+    monitor_every: int | None = None
+    """Epochs between two counts of the errors on the hold-out (without one: the test set) for the learning curves
+    (default: 12 counts in all). With 1, history.jsonl also tells how many answers change from epoch to epoch."""
     block_size: int = 8
     """Settings trained together as one program; bounds the memory of a block."""
     teacher_from: tuple[Path, ...] = ()
@@ -395,6 +398,10 @@ class SweepConfig:
         folders = [folder.resolve() for folder in self.teacher_from]
         require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
         require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
+        require(
+            self.monitor_every is None or self.monitor_every > 0,
+            f"--monitor-every {self.monitor_every} is not allowed: it is a number of epochs, 1 or more",
+        )
         require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
         require(
             self.checkpoint_seconds >= 0,

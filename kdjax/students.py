@@ -48,6 +48,8 @@ class Block(NamedTuple):
     targets: Targets = "teacher"
     """Of the transfer set on which it is trained: where images are changed at each step, whether the teacher is asked
     about them."""
+    monitor_every: int | None = None
+    """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all."""
 
 
 class Lesson(NamedTuple):
@@ -197,7 +199,8 @@ def train_block(
         *asked(block, taught),
     )
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
-    monitor = Monitor(jnp.asarray(watched.images), watched.labels, -(-block.config.epochs // CURVE_POINTS))
+    every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
+    monitor = Monitor(jnp.asarray(watched.images), watched.labels, every)
     trained = blocks.fit_with_checkpoints(
         program, transfer_set, setting(block), block.seed, block.config.epochs, kept, report, monitor
     )
@@ -241,10 +244,11 @@ def _named(run: Run) -> dict[str, Any]:
 
 def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
     for epoch in range(len(history.loss)):
-        measures = (history.loss, history.error_rate, history.monitor_errors)
+        measures = (history.loss, history.error_rate, history.monitor_errors, history.monitor_changed)
         values = [float(measure[epoch, index]) for measure in measures]
-        loss, rate, monitored = (float(f"{value:.9g}") if np.isfinite(value) else None for value in values)
-        yield {"epoch": epoch + 1, "loss": loss, "transfer_error_rate": rate, "monitor_errors": monitored}
+        loss, rate, wrong, changed = (float(f"{value:.9g}") if np.isfinite(value) else None for value in values)
+        line = {"epoch": epoch + 1, "loss": loss, "transfer_error_rate": rate, "monitor_errors": wrong}
+        yield line if changed is None else {**line, "monitor_changed": changed}
 
 
 def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:

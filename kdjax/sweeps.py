@@ -62,7 +62,19 @@ def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[
                     name = f"width{width}-seed{seed}-rate{rate:.9g}-{index}"
                     student, kind = config.student(width, epochs), runs[-1].objective
                     reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
-                    planned.append(Block(name, width, student, seed, tuple(runs), size, reference, config.targets))
+                    planned.append(
+                        Block(
+                            name,
+                            width,
+                            student,
+                            seed,
+                            tuple(runs),
+                            size,
+                            reference,
+                            config.targets,
+                            config.monitor_every,
+                        )
+                    )
     return planned
 
 
@@ -114,7 +126,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
     later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0, "transfer_images": None}
-    later |= {"network": "mlp", "augment": "none", "schedule": "cosine", "double_softmax": False}
+    later |= {"network": "mlp", "augment": "none", "schedule": "cosine", "double_softmax": False, "monitor_every": None}
     for field, default in later.items():  # fields that came later: runs begun before them go on
         if asked[field] == default:
             del asked[field]

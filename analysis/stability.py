@@ -1,0 +1,141 @@
+"""How much a network's answers fluctuate from epoch to epoch: `python -m analysis.stability [RUN]`
+
+Of a sweep of `--schedule constant --monitor-every 1` (a falling rate would calm everything down). Over the second half
+of the epochs, on the hold-out (without one, on the test images):
+
+    fluctuation   standard deviation of a_{e+1} − a_e, where a_e is the accuracy after epoch e (points of per cent)
+    churn         mean share of images answered otherwise than after the epoch before (per cent)
+
+Students of soft targets are compared with those of hard labels by ln(soft/hard), paired by seed: its mean and 95 % t
+interval, given as ratios. Is a distilled network steadier? A ratio below 1 says so.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from analysis import stats, tables
+from kdjax import cli, records
+from kdjax.config import require
+from kdjax.files import write_whole
+
+MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StabilityConfig:
+    """Compares how answers fluctuate between epochs, on soft targets and on hard labels."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run directory of a sweep (default: the newest in runs/temperature_sweep)."""
+    out: Path = Path("runs")
+    """Folder in which the newest run is sought."""
+
+
+def measure(folder: Path) -> pd.DataFrame:
+    """Fluctuation and churn of every finished run of a sweep, in per cent of the monitored images.
+
+    Raises:
+        BadInput: its learning rate was not constant, or its answers were not counted after every epoch.
+    """
+    identity = records.read_json(folder / "config.json")["identity"]
+    again = "give its command again with --schedule constant --monitor-every 1"
+    require(
+        identity["config"].get("schedule") == "constant",
+        f"{folder} was trained at a falling learning rate, which calms every network down: {again}",
+    )
+    history = pd.read_json(folder / "history.jsonl", lines=True, dtype=False).astype({"teacher": str})
+    require("monitor_changed" in history, f"{folder} does not tell how many answers changed: {again}")
+    epochs = int(history["epoch"].max())
+    require(epochs >= 6, f"{folder} has {epochs} epochs: a standard deviation over half of them needs 6 or more")
+    results = tables.finished(tables.read(folder))
+    data = identity["data"]
+    images = data["holdout"] or len(np.load(folder / "test.npz")["labels"])
+    late = history[history["epoch"] > epochs // 2]
+    keys = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
+    for name in ("temperature", "soft_weight", "learning_rate"):  # to the nine digits that results.csv has
+        late = late.assign(**{name: [float(f"{float(value):.9g}") for value in late[name].fillna(math.nan)]})
+    rows = []
+    for key, lines in late.groupby(keys, dropna=False):
+        accuracy = 100 - 100 * lines.sort_values("epoch")["monitor_errors"].to_numpy(float) / images
+        changed = 100 * lines["monitor_changed"].to_numpy(float) / images
+        rows.append(
+            {
+                **dict(zip(keys, key, strict=True)),
+                "fluctuation": float(np.std(np.diff(accuracy), ddof=1)),
+                "churn": float(changed.mean()),
+            }
+        )
+    return pd.DataFrame(rows).merge(results[keys], on=keys)
+
+
+def against_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Difference | None:
+    """ln(soft/hard) of a measure, paired by seed, in ratios; None where no seed has both, or one of them is 0."""
+    mine, base = (rows.groupby("seed")[column].mean() for rows in (runs, hard))
+    shared = mine.index.intersection(base.index)
+    both = mine[shared].to_numpy(float), base[shared].to_numpy(float)
+    if not len(shared) or not all((values > 0).all() for values in both):
+        return None
+    found = stats.paired_difference(*map(np.log, both))
+    return found._replace(mean=math.exp(found.mean), low=math.exp(found.low), high=math.exp(found.high))
+
+
+def write(folder: Path) -> str:
+    """Writes `stability.csv` and `stability.md` into a run directory; returns the latter."""
+    measured = measure(folder)
+    header = ["units", "", "T", *MEASURES.values(), "n", *(f"{name}: ratio to hard labels" for name in MEASURES)]
+    cells = []
+    for width, of_width in measured.groupby("width"):
+        hard = of_width[of_width["objective"] == "hard"]
+        groups = of_width.groupby(["objective", "soft_weight", "temperature"], dropna=False)
+        for (objective, weight, temperature), runs in groups:
+            each = [stats.interval(runs[column].to_numpy(float)) for column in MEASURES]
+            cell = [str(width), _name(objective, weight), "–" if objective == "hard" else tables.number(temperature)]
+            cell += [_range(found) for found in each] + [str(each[0].n)]
+            for column in MEASURES:
+                found = None if objective == "hard" else against_hard(runs, hard, column)
+                cell.append("" if found is None else _range(found))
+            cells.append(cell)
+    data = records.read_json(folder / "config.json")["identity"]["data"]
+    watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
+    notes = [
+        f"At a constant learning rate, over the second half of {_epochs(folder)} epochs, on {watched}. Fluctuation: "
+        "standard deviation of the change of accuracy from one epoch to the next. Churn: images answered otherwise "
+        "than an epoch before.",
+        "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed, and a difference is seen "
+        "where the interval excludes 1.",
+    ]
+    title = f"# Fluctuation from epoch to epoch, {data['description']}"
+    text = f"{title}\n\n{tables.markdown(header, cells, notes, left=2)}\n"
+    write_whole(folder / "stability.csv", measured.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    write_whole(folder / "stability.md", text)
+    return text
+
+
+def _epochs(folder: Path) -> int:
+    return int(records.read_json(folder / "config.json")["identity"]["config"]["epochs"])
+
+
+def _name(objective: str, weight: float) -> str:
+    named = {"hard": "hard labels", "soft": "distilled", "double_softmax": "double softmax"}
+    said = named.get(objective, objective)
+    return said if objective == "hard" else f"{said}, soft weight {weight:g}"
+
+
+def _range(found: Any) -> str:
+    bounds = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.mean:.2f}{bounds}"
+
+
+def main(config: StabilityConfig) -> None:
+    """Prints the table."""
+    print(write(config.run or records.latest_run(config.out, "temperature_sweep")))
+
+
+if __name__ == "__main__":
+    cli.run(main, StabilityConfig, "python -m analysis.stability")

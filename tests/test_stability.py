@@ -1,0 +1,76 @@
+"""Fluctuation and churn: their definitions on made-up curves, and the whole of it after a real sweep."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import stability
+from kdjax.config import BadInput
+from tests import commands
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    root = tmp_path_factory.mktemp("stability")
+    more = ("--schedule", "constant", "--monitor-every", "1", "--epochs", str(EPOCHS), "--double-softmax")
+    code, said = commands.call_sweep(root, *more, "--name", "run")
+    assert code == 0, said
+    return root / "runs" / "temperature_sweep" / "run"
+
+
+def lines_of(folder):
+    return pd.DataFrame(map(json.loads, (folder / "history.jsonl").read_text().splitlines()))
+
+
+def test_every_epoch_but_the_first_tells_what_changed(swept):
+    lines = lines_of(swept)
+    first = lines["epoch"] == 1
+    assert lines["monitor_errors"].notna().all() and lines["monitor_changed"].notna().eq(~first).all()
+    # Errors cannot change by more than answers do.
+    for _, run in lines.groupby(["seed", "objective", "temperature"], dropna=False):
+        steps = np.abs(np.diff(run.sort_values("epoch")["monitor_errors"]))
+        assert (steps <= run.sort_values("epoch")["monitor_changed"].iloc[1:].to_numpy()).all()
+    assert lines["monitor_changed"].max() > 0
+
+
+def test_the_measures_are_those_of_the_second_half(swept):
+    measured, lines = stability.measure(swept), lines_of(swept)
+    images = len(np.load(swept / "test.npz")["labels"])
+    row = measured[(measured["objective"] == "hard") & (measured["seed"] == 1)].iloc[0]
+    mine = lines[(lines["objective"] == "hard") & (lines["seed"] == 1) & (lines["epoch"] > EPOCHS // 2)]
+    accuracy = 100 * (1 - mine["monitor_errors"].to_numpy() / images)
+    changes = accuracy[1:] - accuracy[:-1]
+    assert row["fluctuation"] == pytest.approx(math.sqrt(((changes - changes.mean()) ** 2).sum() / (len(changes) - 1)))
+    assert row["churn"] == pytest.approx(100 * mine["monitor_changed"].mean() / images)
+
+
+def test_ratios_are_geometric_and_paired_by_seed():
+    hard = pd.DataFrame({"seed": [0, 1, 2], "churn": [1.0, 2.0, 4.0]})
+    soft = hard.assign(churn=[0.5, 1.0, 2.0])
+    found = stability.against_hard(soft, hard.iloc[::-1], "churn")
+    assert found.mean == pytest.approx(0.5) and found.n == 3
+    assert stability.against_hard(soft.assign(churn=0.0), hard, "churn") is None
+    assert stability.against_hard(soft.assign(seed=soft["seed"] + 5), hard, "churn") is None
+
+
+def test_the_command_writes_its_table(swept):
+    code, said = commands.call(stability.main, stability.StabilityConfig, [str(swept)], "python -m analysis.stability")
+    assert code == 0, said
+    text = (swept / "stability.md").read_text()
+    assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
+
+
+def test_other_runs_are_refused_in_one_line(tmp_path):
+    assert commands.call_sweep(tmp_path, "--name", "cosine")[0] == 0
+    with pytest.raises(BadInput, match="--schedule constant --monitor-every 1"):
+        stability.measure(tmp_path / "runs" / "temperature_sweep" / "cosine")
+    assert commands.call_sweep(tmp_path, "--name", "curve", "--schedule", "constant", "--epochs", "26")[0] == 0
+    with pytest.raises(BadInput, match="how many answers changed"):
+        stability.measure(tmp_path / "runs" / "temperature_sweep" / "curve")
+    code, said = commands.call_sweep(tmp_path, "--monitor-every", "0")
+    assert code == 2 and "--monitor-every 0 is not allowed" in said
