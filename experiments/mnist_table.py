@@ -47,8 +47,11 @@ JITTER = 2
 
 PAPER = TeacherConfig(epochs=100, learning_rate=1.5e-3, input_dropout=0.2, max_norm=3.0)
 """Dropout of inputs and units, max-norm and jitter, all of the paper's means."""
-TUNED = TeacherConfig(epochs=100, batch_size=128, learning_rate=1e-3, max_norm=0.0)
-"""Without input dropout and max-norm: of equal errors on the hold-out, and simpler."""
+TUNED = TeacherConfig(
+    epochs=200, batch_size=128, learning_rate=1e-3, max_norm=0.0, average=0.9995, precision="bfloat16"
+)
+"""Without input dropout and max-norm, which change nothing on the hold-out (77 errors of 10,000 with and without, after
+100 epochs); longer, and averaged: 69."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +85,9 @@ class TableConfig:
     """The same for students of better, and their teacher, whose images are distorted anew at each step."""
     batch_size: int = 128
     """Images a step (of 256 and 128 the hold-out prefers 128, for hard labels and soft targets alike)."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of Adam."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of Adam (distilled, the hold-out has 122, 108, 105 and 106 errors of 10,000 at 0.0005, 0.001,
+    0.002 and 0.004; the higher, the nearer the student is to its teacher on the transfer set)."""
     widths: tuple[int, ...] = (30, 300, 800)
     """Units in each hidden layer of the students whose errors against T are compared."""
     width_seeds: int | None = None
@@ -92,8 +96,8 @@ class TableConfig:
     """Their passes over the training images; students of fewer images make as many steps."""
     fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
     """Shares of the training images that are the transfer set, each in (0, 1]."""
-    precision: Precision = "float32"
-    """Operands of the students' matrix products."""
+    precision: Precision = "bfloat16"
+    """Operands of the students' matrix products; bfloat16 costs no errors that ten paired seeds can tell."""
     out: Path = Path("runs")
     """Folder that holds run directories and teachers."""
     name: str | None = None
@@ -265,7 +269,7 @@ PRESETS = {
         width_seeds=3,
         width_epochs=30,
         fractions=(0.1, 1.0),
-        teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=40),
+        teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=40, average=0.0),
     ),
 }
 
