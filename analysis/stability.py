@@ -24,6 +24,8 @@ from kdjax import cli, records
 from kdjax.config import require
 from kdjax.files import write_whole
 
+FEWEST = 6
+"""Epochs of which half have a standard deviation of differences."""
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
 
 
@@ -52,7 +54,9 @@ def measure(folder: Path) -> pd.DataFrame:
     history = pd.read_json(folder / "history.jsonl", lines=True, dtype=False).astype({"teacher": str})
     require("monitor_changed" in history, f"{folder} does not tell how many answers changed: {again}")
     epochs = int(history["epoch"].max())
-    require(epochs >= 6, f"{folder} has {epochs} epochs: a standard deviation over half of them needs 6 or more")
+    require(
+        epochs >= FEWEST, f"{folder} has {epochs} epochs: a standard deviation over half of them needs {FEWEST} or more"
+    )
     results = tables.finished(tables.read(folder))
     data = identity["data"]
     images = data["holdout"] or len(np.load(folder / "test.npz")["labels"])

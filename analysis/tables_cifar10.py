@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import stats, tables
+from analysis import stability, stats, tables
 from kdjax import records
 from kdjax.config import require
 from kdjax.files import write_whole
@@ -38,7 +38,7 @@ class Answers(NamedTuple):
     teachers: list[dict[str, Any]]
     """name, test and (with a hold-out) holdout measures of each big network."""
     runs: dict[str, Path]
-    """Role → run directory of its sweep."""
+    """Role → run directory of its sweep; `stability` is not in `results`."""
     results: pd.DataFrame
     """The small networks: `results.csv` of all sweeps with a column role (`small`, `distilled` or a control), and
     accuracies in per cent in place of errors."""
@@ -74,6 +74,8 @@ def load(folder: Path) -> Answers:
     runs = {answer["role"]: tables.sweep_folder(folder, answer["run"]) for answer in details["answers"]}
     parts = []
     for role, of_sweep in runs.items():
+        if role == "stability":
+            continue
         rows = tables.read(of_sweep)
         named = {"hard": "small", "soft": "distilled" if role == "teacher" else role}
         parts.append(rows.assign(role=rows["objective"].replace(named)))
@@ -129,7 +131,10 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
     answers = load(folder)
     rows = rows_of_table(answers)
-    text = "\n\n".join([f"# {title(answers)}", _table(rows, answers), _differences(rows), _signature(answers)])
+    sections = [f"# {title(answers)}", _table(rows, answers), _differences(rows), _signature(answers)]
+    if "stability" in answers.runs:
+        sections.append("#" + stability.write(answers.runs["stability"]))
+    text = "\n\n".join(filter(None, sections))
     write_whole(folder / "summary.md", text.rstrip() + "\n")
     lines = [
         {"role": row.role, "temperature": row.temperature, "measure": column}

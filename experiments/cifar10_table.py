@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from kdjax.datasets import Dataset
 
 PROG = "python -m experiments.cifar10_table"
+FEWEST = 6
+"""Epochs of which a stability can be told."""
 
 Control = Literal["double_softmax", "shuffled", "random", "uniform"]
 UNITS = {"small": 256, "big": 512}
@@ -70,6 +72,8 @@ class TableConfig:
     controls: tuple[Control, ...] = ("double_softmax",)
     """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), shuffled (those
     of another image), random (an untrained teacher's), uniform (all alike)."""
+    stability: bool = False
+    """Also train small networks at a constant rate, and compare how their answers fluctuate from epoch to epoch."""
     teachers: int = 1
     """Number of big networks, each from a seed of its own; the first teaches."""
     seeds: int = 5
@@ -126,6 +130,10 @@ class TableConfig:
             self.teacher_epochs is None or self.teacher_epochs > 0,
             f"--teacher-epochs {self.teacher_epochs} is not allowed: it is 1 epoch or more",
         )
+        require(
+            not self.stability or self.epochs >= FEWEST,
+            f"--stability needs --epochs {FEWEST} or more: it is a standard deviation over half of them",
+        )
         require_name(self.name)
         questions(self)  # what the sweep refuses is refused here
 
@@ -151,7 +159,7 @@ class Question(NamedTuple):
     """One sweep that is asked for."""
 
     role: str
-    """What its soft students learn from: `teacher`, or a control."""
+    """What its soft students learn from: `teacher`, or a control; or `stability`."""
     config: SweepConfig
 
 
@@ -181,6 +189,9 @@ def questions(config: TableConfig) -> list[Question]:
         if kind != "double_softmax":
             alone: dict[str, Any] = {"targets": kind, "hard_labels": False, "temperatures": (config.temperature,)}
             asked.append(Question(kind, dataclasses.replace(common, **alone)))
+    if config.stability:
+        steady: dict[str, Any] = {"schedule": "constant", "monitor_every": 1, "temperatures": (config.temperature,)}
+        asked.append(Question("stability", dataclasses.replace(asked[0].config, **steady)))
     return asked
 
 
@@ -268,7 +279,7 @@ def run(table: Table) -> Path:
         ]
         answers = []
         for role, asked in questions(config):
-            say(f"students of {role}")
+            say("students at a constant rate" if role == "stability" else f"students of {role}")
             folder = sweeps.run(sweeps.prepare(asked))
             answers.append({"role": role, "run": folder.name})
         big = [

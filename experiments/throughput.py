@@ -36,7 +36,7 @@ class ThroughputConfig:
     precisions: tuple[Precision, ...] = ("float32",)
     """Operands of the students' products; the bare product is float32 in any case."""
     against: Literal["torch"] | None = None
-    """Also train single students of the same widths in PyTorch, one after another, written as tutorials do and tuned
+    """Also train single students of the same kinds in PyTorch, one after another, written as tutorials do and tuned
     (needs the extra `bench`)."""
     scaling: bool = False
     """Also time whole trainings of 8x300 for 1 to 16 blocks, and for 4,000 to 60,000 images."""
@@ -171,9 +171,9 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
         step = _seconds_each(steps, config.seconds)
         after = _seconds_each(products, config.seconds / 4)
         timings.append((step, (operations / step) / (bare_operations / ((before + after) / 2))))
-        if peers and "x" in case:
-            own = step * steps_per_epoch / settings
-            theirs = [peer(width, recipe.batch_size, transfer_set, config.seconds) for peer in peers.values()]
+        if peers and case != "teacher":
+            own, student = step * steps_per_epoch / settings, case if case in CONVOLUTIONAL else width
+            theirs = [peer(student, recipe.batch_size, transfer_set, config.seconds) for peer in peers.values()]
             ratios.append([seconds * steps_per_epoch / own for seconds in theirs])
     seconds, share = np.median(np.array(timings), axis=0)
     memory = compiled.memory_analysis()

@@ -85,6 +85,7 @@ REFUSED = {
     "--soft-weight 0": "--soft-weight 0 is not allowed",
     "--teachers 0": "--teachers 0 is not allowed",
     "--epochs 0": "--epochs 0 is not allowed",
+    "--stability --epochs 5": "--stability needs --epochs 6 or more",
     "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
     "--holdout 100": "--holdout 100 is not allowed",
     "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
@@ -133,6 +134,18 @@ def test_every_row_is_there_with_its_runs(whole):
     at = raw[(raw["objective"] == "double_softmax") & (raw["temperature"] == 10.0)].set_index("seed")["test_nll"]
     paired = rows["double_softmax", 10.0].from_small["test_nll"]
     assert paired.mean == pytest.approx((at - hard.set_index("seed")["test_nll"]).mean())
+
+
+def test_stability_is_measured_beside_the_table_and_changes_no_row(whole):
+    code, said = call(whole, *TINY, "--stability", "--epochs", "6", "--name", "steady", "--temperatures", "10")
+    assert code == 0, said
+    folder = whole / "runs" / "cifar10_table" / "steady"
+    text = (folder / "summary.md").read_text()
+    assert "\n## Fluctuation from epoch to epoch" in text and "constant learning rate" in text
+    answers = tables_cifar10.load(folder)
+    assert (answers.results["role"] == "distilled").sum() == 2
+    (steady,) = (path for role, path in answers.runs.items() if role == "stability")
+    assert records.read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
 
 
 def load(root):

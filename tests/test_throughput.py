@@ -78,6 +78,16 @@ def test_pytorch_beside_it(tmp_path):
     assert case["torch_idiomatic"] > 1 and case["torch_tuned"] > 0
 
 
+def test_the_networks_of_pytorch_are_these():
+    torch = pytest.importorskip("torch", reason="needs the extra bench")
+    from experiments import torch_styles
+
+    for kind, parameters in (("small", 770_378), ("big", 3_844_938)):
+        network = torch_styles._network(kind, torch.zeros(1, 3, 32, 32))
+        counted = sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
+        assert counted == parameters
+
+
 def test_without_pytorch_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "experiments.torch_styles", None)
     arguments = ["--against", "torch", "--out", str(tmp_path)]
