@@ -16,7 +16,7 @@ from kdjax import cli, records
 from kdjax.config import BadInput
 
 if TYPE_CHECKING:
-    from analysis.tables_mnist import Answers
+    from analysis.answers_mnist import Answers
 
 PROG = "python -m analysis.plot_mnist_table"
 
@@ -48,9 +48,9 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
-    from analysis import style, tables_mnist
+    from analysis import answers_mnist, style
 
-    answers = tables_mnist.load(folder)
+    answers = answers_mnist.load(folder)
     with style.applied():
         figures = {
             "errors_against_temperature": draw_widths(answers),
@@ -64,9 +64,9 @@ def draw(folder: Path) -> list[Path]:
 
 def draw_widths(answers: "Answers") -> Any:
     """Test errors against T, a panel a width; filled signs may be best. None where the part was not made."""
-    from analysis import stats, style, tables_mnist
+    from analysis import claims_mnist, stats, style
 
-    judged = tables_mnist.judge_widths(answers)
+    judged = claims_mnist.judge_widths(answers)
     if not judged:
         return None
     axis = style.TemperatureAxis([t for one in judged for t in one.temperatures])

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from analysis import stats, tables, tables_mnist
-from analysis.tables_mnist import Answers
+from analysis import answers_mnist, stats, tables
+from analysis.answers_mnist import Answers
 from kdjax import blocks, checkpoints, metrics, models, teachers, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
@@ -51,7 +51,7 @@ class Shifted(NamedTuple):
 
 def write(folder: Path, dataset: Dataset) -> None:
     """Writes `shifted.csv` and `shifted.md` of a table's run directory, where it asked for the part."""
-    answers = tables_mnist.load(folder)
+    answers = answers_mnist.load(folder)
     if not len(answers.of("hard jittered")):
         return
     found = list(_every(answers, dataset))
@@ -131,8 +131,8 @@ def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, TrainConfig]:
     shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
     alone = jax.eval_shape(models.mlp(config, tuple(shape), classes).init, jax.random.key(0))[0]
     for _, row in runs.sort_values("seed").iterrows():
-        block, place = tables_mnist.find_run(tables.sweep_folder(answers.folder, row["run"]), row)
-        count = len(tables_mnist.read_rows(block))
+        block, place = answers_mnist.find_run(tables.sweep_folder(answers.folder, row["run"]), row)
+        count = len(answers_mnist.read_rows(block))
         like = jax.tree.map(lambda leaf, n=count: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), alone)
         params = checkpoints.load(block / "parameters", like)
         taken.append(jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), params))
@@ -150,7 +150,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
 
     Operations of a forward pass: `2·Σ in·out`. The only times in a table's run directory: they differ from run to run.
     """
-    answers = tables_mnist.load(folder)
+    answers = answers_mnist.load(folder)
     known = [teachers.load(folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
     student = _student(answers, answers.identity["config"]["width"])
     named = {"teacher": (known[0].config, 1), "student": (student, 1)}

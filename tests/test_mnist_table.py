@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plot_mnist_table, shifted, tables_mnist
+from analysis import answers_mnist, claims_mnist, plot_mnist_table, shifted, tables_mnist
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax.config import BadInput, DataConfig, TeacherConfig, WhereConfig
@@ -116,7 +116,7 @@ def test_the_whole_table(whole):
     table = pd.read_csv(folder_of(whole) / "table.csv")
     assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
     assert table["n"].tolist()[:3] == [2, 2, 4]
-    answers = tables_mnist.load(folder_of(whole))
+    answers = answers_mnist.load(folder_of(whole))
     mine = answers.of("distilled", soft_weight=0.9)["test_errors"]
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
     assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
@@ -138,7 +138,7 @@ def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
     table = pd.read_csv(folder_of(whole) / "shifted.csv")
-    answers = tables_mnist.load(folder_of(whole))
+    answers = answers_mnist.load(folder_of(whole))
     for role in ("small", "hard jittered", "jittered"):
         still = table[(table["network"] == shifted.STUDENTS[role]) & (table["pixels"] == 0)]
         assert still["errors"].tolist() == answers.of(role).sort_values("seed")["test_errors"].tolist()
@@ -147,7 +147,7 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
 
 
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
-    answers = tables_mnist.load(folder_of(whole))
+    answers = answers_mnist.load(folder_of(whole))
     found = answers.of("elastic")
     assert sorted(found["objective"].unique()) == ["hard", "soft"]
     assert set(found["teacher"]).isdisjoint(answers.of("jittered")["teacher"])
@@ -159,12 +159,12 @@ def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
 
 
 def test_fewer_images_really_were_shown(whole):
-    pairs = tables_mnist.transfer_pairs(tables_mnist.load(folder_of(whole)))
+    pairs = tables_mnist.transfer_pairs(answers_mnist.load(folder_of(whole)))
     assert list(pairs) == [100, 400]
 
 
 def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
-    answers = tables_mnist.load(folder_of(whole))
+    answers = answers_mnist.load(folder_of(whole))
     hard = answers.of("held out", objective="hard")
     scaled = tables_mnist.temperature_scaled(answers, hard)
     assert scaled["test_errors"].tolist() == hard["test_errors"].tolist()
@@ -219,7 +219,7 @@ def answers_of(rows, width=800, teachers=1, drop=()):
                     | {"failed_at": 3 if failed else -1}
                 )
     identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
-    return tables_mnist.Answers(None, identity, [], pd.DataFrame(table), None)
+    return answers_mnist.Answers(None, identity, [], pd.DataFrame(table), None)
 
 
 def test_claims_name_no_winner_inside_the_noise():
@@ -227,15 +227,15 @@ def test_claims_name_no_winner_inside_the_noise():
     seeds = rng.normal(0, 5, 10)
     near = {t: 80 + seeds + rng.normal(0, 3, 10) for t in (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)}
     alike = answers_of({float("nan"): 140 + seeds, **near})
-    (one,) = tables_mnist.judge_widths(alike)
+    (one,) = claims_mnist.judge_widths(alike)
     assert len(one.candidates) > 1 and one.alike.all_alike
-    said = " ".join(tables_mnist.claims([one], alike))
+    said = " ".join(claims_mnist.claims([one], alike))
     assert "no winner" in said and "alike within ±7 errors (" in said and "about this teacher" in said
     assert "reproduced" not in said  # one teacher is not enough for that
     apart = answers_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
-    (one,) = tables_mnist.judge_widths(apart)
+    (one,) = claims_mnist.judge_widths(apart)
     assert one.candidates.tolist() == [2.0] and not one.alike.all_alike
-    assert "not shown to be alike" in " ".join(tables_mnist.claims([one], apart))
+    assert "not shown to be alike" in " ".join(claims_mnist.claims([one], apart))
 
 
 def test_narrow_students_optimum_is_judged_against_the_papers():
@@ -243,9 +243,9 @@ def test_narrow_students_optimum_is_judged_against_the_papers():
     for best, word in ((3.0, "only these may be best: reproduced."), (16.0, "excluded: not reproduced.")):
         rows = {t: 400 + (0 if t == best else 60) + rng.normal(0, 4, (3, 20)) for t in (1.0, 2.0, 3.0, 8.0, 16.0)}
         answers = answers_of(rows, width=30, teachers=3)
-        judged = tables_mnist.judge_widths(answers)
+        judged = claims_mnist.judge_widths(answers)
         assert judged[0].errors.shape == (3, 20, 5)
-        assert any(note.endswith(f"best (paper): {word}") for note in tables_mnist.claims(judged, answers))
+        assert any(note.endswith(f"best (paper): {word}") for note in claims_mnist.claims(judged, answers))
 
 
 def test_teachers_are_draws_too():
@@ -254,7 +254,7 @@ def test_teachers_are_draws_too():
     for _ in range(60):
         seeds = rng.normal(0, 4, 10)
         rows = {t: 80 + rng.normal(0, 4, (3, 1)) + seeds + rng.normal(0, 2, (3, 10)) for t in (1.0, 2.0, 4.0, 8.0)}
-        (one,) = tables_mnist.judge_widths(answers_of(rows, teachers=3))
+        (one,) = claims_mnist.judge_widths(answers_of(rows, teachers=3))
         wrong += 8.0 not in one.candidates
     assert wrong <= 9  # 5 % of 60 is 3; over seeds alone it is about half of them
 
@@ -267,21 +267,21 @@ def test_optima_differ_only_among_temperatures_that_both_were_trained_at():
 
     fine, coarse = answers_of(curve((1.0, 2.0, 3.0, 4.0, 8.0)), width=30), answers_of(curve((1.0, 2.0, 4.0, 8.0)), 300)
     answers = fine._replace(results=pd.concat([fine.results, coarse.results]))
-    judged = tables_mnist.judge_widths(answers)
+    judged = claims_mnist.judge_widths(answers)
     assert not set(judged[0].candidates) & set(judged[1].candidates)
-    assert "the optima of 30 and 300 units are not told apart" in " ".join(tables_mnist.claims(judged, answers))
+    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims_mnist.claims(judged, answers))
 
 
 def test_a_failed_run_costs_its_temperature_and_is_named():
     rng = np.random.default_rng(4)
     rows = {t: 100 + rng.normal(0, 3, (2, 5)) for t in (1.0, 2.0, 4.0)}
     answers = answers_of({float("nan"): 140 + rng.normal(0, 3, (1, 5)), **rows}, teachers=2, drop={(0, 3, 2.0)})
-    (one,) = tables_mnist.judge_widths(answers)
+    (one,) = claims_mnist.judge_widths(answers)
     assert one.temperatures.tolist() == [1.0, 4.0] and one.errors.shape == (2, 5, 2)
-    assert "T = 2 left out" in " ".join(tables_mnist.claims([one], answers))
+    assert "T = 2 left out" in " ".join(claims_mnist.claims([one], answers))
     assert len(one.from_hard()) == 2 and one.from_hard()[0].n == 10
     hard_failed = answers_of({float("nan"): 140 + rng.normal(0, 3, 5), 4.0: rows[4.0][0]}, drop={(0, 1, 4.0)})
-    assert tables_mnist.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
+    assert claims_mnist.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -1,0 +1,114 @@
+"""What the sweeps of an MNIST table answered: found again from its run directory, with the networks they kept."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis import tables
+from analysis.tables import sweep_folder
+from kdjax import records
+from kdjax.config import BadInput, require
+from kdjax.files import check_manifest
+
+
+class Answers(NamedTuple):
+    """What the sweeps of a table answered."""
+
+    folder: Path
+    identity: dict[str, Any]
+    teachers: list[dict[str, Any]]
+    """name, folder and test measures of each."""
+    results: pd.DataFrame
+    """The rows of all sweeps, with the columns part, role, run (its folder's name) and teacher_errors."""
+    hint: str | None
+
+    def of(self, role: str, **where: Any) -> pd.DataFrame:
+        """The finished runs of a role, with the given values in the given columns."""
+        rows = tables.finished(self.results[self.results["role"] == role])
+        for column, value in where.items():
+            rows = rows[rows[column] == value]
+        return rows
+
+    def failed(self, role: str) -> int:
+        """How many runs of a role are left out because their loss stopped being finite."""
+        rows = self.results[self.results["role"] == role]
+        return int((rows["failed_at"] >= 0).sum())
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the rows are of the paper's setting: all of MNIST, 800 units, T = 20, a teacher of 1200 units."""
+        config, data = self.identity["config"], self.identity["data"]
+        nets = (config["width"], float(config["temperature"]), list(config["teacher"]["widths"]))
+        return self.on_mnist and nets == (800, 20.0, [1200, 1200]) and bool(data["train_images"] == 60_000)
+
+    @property
+    def on_mnist(self) -> bool:
+        """Whether the images are those of the paper."""
+        return bool(self.identity["data"]["name"] == "mnist")
+
+    @property
+    def soft_weight(self) -> float:
+        """That of the table's row."""
+        return float(self.identity["config"]["soft_weights"][0])
+
+    @property
+    def test_images(self) -> int:
+        """Images of the test set."""
+        return int(self.identity["data"]["test_images"])
+
+
+def load(folder: Path) -> Answers:
+    """Reads a table's run directory and the sweeps that it names.
+
+    Raises:
+        BadInput: it is none, or one of its sweeps is not there, or damaged.
+    """
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
+    config = records.read_json(folder / "config.json")
+    broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
+    require(isinstance(config, dict), broken)
+    identity, details = config.get("identity") or {}, config.get("details") or {}
+    require(
+        isinstance(identity, dict) and identity.get("experiment") == "mnist_table" and "answers" in details,
+        f"{folder} is no finished run of mnist_table: give the experiment's command again",
+    )
+    columns = ["part", "role", "run", "teacher_errors", *tables.SETTING, *tables.RUN, "test_errors", "failed_at"]
+    parts = []
+    try:
+        for answer in details["answers"]:
+            of_sweep = sweep_folder(folder, answer["run"])
+            known = records.read_json(of_sweep / "config.json")["details"]["teachers"]
+            errors = {str(teacher["name"]): teacher["test_errors"] for teacher in known}
+            rows = tables.read(of_sweep)
+            parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))
+        needed: list[tuple[Any, tuple[str, ...]]] = [
+            (teacher, ("name", "folder", "test")) for teacher in details["teachers"]
+        ]
+        needed += [(identity["data"], ("name", "description", "train_images", "test_images"))]
+        needed += [(identity["config"], ("soft_weights", "temperature", "width", "precision", "teacher"))]
+        lacking = [name for holder, names in needed for name in names if name not in holder]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{broken} ({error!r} in it, or in a sweep's)") from None
+    require(not lacking, f"{broken} (it lacks {', '.join(lacking)})")
+    results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return Answers(folder, identity, details["teachers"], results, details.get("hint"))
+
+
+def find_run(folder: Path, row: pd.Series) -> tuple[Path, int]:
+    """The block of a sweep that holds the run of a row, checked, and the run's place in it."""
+    keys = ["soft_weight", "learning_rate"] + ["temperature"] * (row["objective"] != "hard")
+    for block in sorted((folder / "blocks").glob(f"width{row['width']}-seed{row['seed']}-*")):
+        for place, one in enumerate(read_rows(block)):
+            same = [math.isclose(float(one[key]), row[key], rel_tol=1e-8) for key in keys if one[key] is not None]
+            if one["objective"] == row["objective"] and all(same):
+                check_manifest(block)
+                return block, place
+    raise BadInput(f"{folder} holds no block of a run of its results.csv: give the experiment's command again")
+
+
+def read_rows(block: Path) -> list[dict[str, Any]]:
+    """The rows of a finished block, in the order in which its parameters are stacked."""
+    rows: list[dict[str, Any]] = records.read_json(block / "rows.json")
+    return rows
