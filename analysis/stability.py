@@ -21,7 +21,7 @@ import tyro
 
 from analysis import stats, tables
 from kdjax import cli, records
-from kdjax.config import require
+from kdjax.config import BadInput, require
 from kdjax.files import write_whole
 
 FEWEST = 6
@@ -45,23 +45,31 @@ def measure(folder: Path) -> pd.DataFrame:
     Raises:
         BadInput: its learning rate was not constant, or its answers were not counted after every epoch.
     """
+    results = tables.finished(tables.read(folder))
     identity = records.read_json(folder / "config.json")["identity"]
+    require(
+        identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
+    )
     again = "give its command again with --schedule constant --monitor-every 1"
     require(
         identity["config"].get("schedule") == "constant",
         f"{folder} was trained at a falling learning rate, which calms every network down: {again}",
     )
-    history = pd.read_json(folder / "history.jsonl", lines=True, dtype=False).astype({"teacher": str})
-    require("monitor_changed" in history, f"{folder} does not tell how many answers changed: {again}")
-    epochs = int(history["epoch"].max())
+    try:
+        history = pd.read_json(folder / "history.jsonl", lines=True, dtype=False).astype({"teacher": str})
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder / 'history.jsonl'} is damaged ({error}): give the sweep's command again") from None
+    epochs, data = int(identity["config"]["epochs"]), identity["data"]
+    late = history[history["epoch"] > epochs // 2]
+    require(
+        "monitor_changed" in late and late[["monitor_errors", "monitor_changed"]].notna().all(axis=None),
+        f"{folder} does not tell after every epoch how many answers changed: {again}",
+    )
     require(
         epochs >= FEWEST, f"{folder} has {epochs} epochs: a standard deviation over half of them needs {FEWEST} or more"
     )
-    results = tables.finished(tables.read(folder))
-    data = identity["data"]
     images = data["holdout"] or len(np.load(folder / "test.npz")["labels"])
-    late = history[history["epoch"] > epochs // 2]
-    keys = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
+    keys = [*tables.SETTING, *tables.RUN]
     for name in ("temperature", "soft_weight", "learning_rate"):  # to the nine digits that results.csv has
         late = late.assign(**{name: [float(f"{float(value):.9g}") for value in late[name].fillna(math.nan)]})
     rows = []
@@ -91,24 +99,25 @@ def against_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.D
 
 def write(folder: Path) -> str:
     """Writes `stability.csv` and `stability.md` into a run directory; returns the latter."""
-    measured = measure(folder)
-    header = ["units", "", "T", *MEASURES.values(), "n", *(f"{name}: ratio to hard labels" for name in MEASURES)]
+    measured, config = measure(folder), records.read_json(folder / "config.json")["identity"]["config"]
+    ratios = [f"{name}: ratio to hard labels" for name in MEASURES]
+    header = ["units", "", "T", "rate", *MEASURES.values(), "n", *ratios, "pairs"]
     cells = []
-    for width, of_width in measured.groupby("width"):
+    for (width, rate), of_width in measured.groupby(["width", "learning_rate"]):
         hard = of_width[of_width["objective"] == "hard"]
         groups = of_width.groupby(["objective", "soft_weight", "temperature"], dropna=False)
         for (objective, weight, temperature), runs in groups:
             each = [stats.interval(runs[column].to_numpy(float)) for column in MEASURES]
-            cell = [str(width), _name(objective, weight), "–" if objective == "hard" else tables.number(temperature)]
+            name = _name(objective, weight, config.get("targets", "teacher"))
+            cell = [str(width), name, "–" if objective == "hard" else tables.number(temperature), f"{rate:g}"]
             cell += [_range(found) for found in each] + [str(each[0].n)]
-            for column in MEASURES:
-                found = None if objective == "hard" else against_hard(runs, hard, column)
-                cell.append("" if found is None else _range(found))
-            cells.append(cell)
+            compared = [None if objective == "hard" else against_hard(runs, hard, column) for column in MEASURES]
+            cell += ["" if found is None else _range(found) for found in compared]
+            cells.append([*cell, next((str(found.n) for found in compared if found is not None), "")])
     data = records.read_json(folder / "config.json")["identity"]["data"]
     watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
     notes = [
-        f"At a constant learning rate, over the second half of {_epochs(folder)} epochs, on {watched}. Fluctuation: "
+        f"At a constant learning rate, over the second half of {config['epochs']} epochs, on {watched}. Fluctuation: "
         "standard deviation of the change of accuracy from one epoch to the next. Churn: images answered otherwise "
         "than an epoch before.",
         "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed, and a difference is seen "
@@ -121,14 +130,12 @@ def write(folder: Path) -> str:
     return text
 
 
-def _epochs(folder: Path) -> int:
-    return int(records.read_json(folder / "config.json")["identity"]["config"]["epochs"])
-
-
-def _name(objective: str, weight: float) -> str:
-    named = {"hard": "hard labels", "soft": "distilled", "double_softmax": "double softmax"}
-    said = named.get(objective, objective)
-    return said if objective == "hard" else f"{said}, soft weight {weight:g}"
+def _name(objective: str, weight: float, targets: str) -> str:
+    if objective == "hard":
+        return "hard labels"
+    soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
+    named = {"soft": soft, "double_softmax": "double softmax"}.get(objective, objective)
+    return f"{named}, soft weight {weight:g}"
 
 
 def _range(found: Any) -> str:

@@ -21,7 +21,7 @@ BETTER = {
     "jittered": "transfer set jittered by ±2 px",
     "ensemble": "taught by an ensemble of {members} teachers",
     "ensemble, jittered": "the same, transfer set jittered by ±2 px",
-    "elastic": "teacher and transfer set distorted anew at each step",
+    "elastic": "teacher and transfer set distorted anew at each step, {epochs} epochs",
 }
 """Roles of the part `better`, in words."""
 
@@ -81,25 +81,21 @@ def rows_of_table(answers: Answers) -> list[Row]:
             if weight == first and answers.of_paper:
                 row = row._replace(paper=PAPER["distilled"], verdict=judged_as(grid(runs), PAPER["distilled"]))
             rows.append(row)
-    plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"])).set_index("seed")
+    plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"]))
     for role, said in BETTER.items():
-        runs = answers.of(role, objective="soft")
+        runs, alone = (answers.of(role, objective=objective) for objective in ("soft", "hard"))
         if not len(runs):
             continue
-        row = _distilled(_named(said.format(members=len(answers.teachers)), role, answers), runs, small)
-        shared = runs.set_index("seed").index.intersection(plain.index)
-        if len(shared):
-            mine, other = (rows["test_errors"][shared].to_numpy(float) for rows in (runs.set_index("seed"), plain))
-            found = stats.paired_difference(mine, other)
-            against = f"against the first teacher's plain targets at soft weight {first:g}"
-            row = row._replace(
-                verdict=f"{against}: {with_range(*found[:3], sign=True)} errors, {stats.difference_in_words(found)}"
-            )
-        rows.append(row)
+        name = said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
+        row = _distilled(_named(name, role, answers), runs, small)
+        # Where the images are others too, only students of the same images tell what the targets do.
+        base, against = plain, f"the first teacher's plain targets at soft weight {first:g}"
+        if len(alone):
+            base, against = alone, "hard labels on those images"
+        rows.append(row._replace(verdict=_compared(runs, base, against)))
         if role in ("ensemble", "elastic"):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
             rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
-        alone = answers.of(role, objective="hard")
         if len(alone):
             rows.append(_beside("hard labels on those images", alone["test_errors"].to_numpy(float)))
     return rows
@@ -127,6 +123,15 @@ def _named(name: str, role: str, answers: Answers) -> str:
 def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
     row = _beside(name, errors)
     return row._replace(paper=PAPER[role], verdict=judged_as(errors, PAPER[role])) if answers.of_paper else row
+
+
+def _compared(runs: pd.DataFrame, base: pd.DataFrame, against: str) -> str:
+    mine, other = (rows.set_index("seed")["test_errors"] for rows in (runs, base))
+    shared = mine.index.intersection(other.index)
+    if not len(shared):
+        return ""
+    found = stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float))
+    return f"against {against}: {with_range(*found[:3], sign=True)} errors, {stats.difference_in_words(found)}"
 
 
 def _beside(name: str, errors: np.ndarray) -> Row:

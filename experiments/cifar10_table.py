@@ -92,9 +92,9 @@ class TableConfig:
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
     augment: Augment = "flip_shift"
     """Random maps of each image at each step: none, flip_shift (mirrored, shifted by up to 10 %), or full (also
-    sheared, zoomed and rotated)."""
+    sheared, zoomed and rotated); elastic is meant for digits."""
     precision: Precision = "float32"
-    """Operands of the small networks' products."""
+    """Operands of the products of both networks."""
     teacher_from: tuple[Path, ...] = ()
     """Folders of teachers to use instead of training big networks; several are an ensemble."""
     out: Path = Path("runs")
@@ -152,6 +152,7 @@ class TableConfig:
             network="big",
             augment=self.augment,
             schedule=self.schedule,
+            precision=self.precision,
         )
 
 

@@ -82,7 +82,7 @@ class TableConfig:
     epochs: int = 40
     """Passes of a student over the training images."""
     elastic_epochs: int = 80
-    """The same for students of better, and their teacher, whose images are distorted anew at each step."""
+    """The same for the students of better whose images are distorted anew at each step."""
     batch_size: int = 128
     """Images a step (of 256 and 128 the hold-out prefers 128, for hard labels and soft targets alike)."""
     learning_rate: float = 2e-3
@@ -125,6 +125,10 @@ class TableConfig:
         for value in self.fractions:
             require(0 < value <= 1, f"--fractions {value:g} is not allowed: it is a share of the images, in (0, 1]")
         require_positive("learning-rate", self.learning_rate)
+        require(
+            self.elastic_epochs > 0,
+            f"--elastic-epochs {self.elastic_epochs} is not allowed: it is a number of epochs, 1 or more",
+        )
         require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
         require(
             self.width_seeds is None or self.width_seeds > 0,
@@ -251,6 +255,7 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
         0.0,
         0,
         seed=1_000,
+        precision=config.precision,
     )
     ask({"controls"}, "self-distillation", teacher=alone, data=data)
     return asked

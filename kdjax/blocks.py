@@ -156,7 +156,13 @@ def make_program(
             own, sums = group(stack)
         else:
             groups = jax.tree.map(lambda leaf: leaf.reshape(-1, together, *leaf.shape[1:]), stack)
-            done = jax.lax.map(group, groups)
+
+            def in_turn(index: Array, kept: tuple[State, Metrics]) -> tuple[State, Metrics]:
+                done = group(jax.tree.map(lambda leaf: leaf[index], (*kept, groups[2])))
+                return jax.tree.map(lambda leaf, new: leaf.at[index].set(new), kept, done)
+
+            # Not `lax.map`, which would hold all parameters and moments twice.
+            done = jax.lax.fori_loop(0, settings // together, in_turn, groups[:2])
             own, sums = jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), done)
         return own._replace(step=last), sums
 
@@ -285,6 +291,8 @@ def fit(
         chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
     """
     state, sums, history = begun
+    if monitor is not None and history.answers.shape[1] != len(monitor.images):
+        history = history._replace(answers=np.full((program.settings, len(monitor.images)), -1, np.int32))
     epochs, per_epoch, images = len(history.loss), program.steps_per_epoch, len(transfer_set.images)
     step, chunk, order, ordered = int(state.step), 4, None, -1
     while step < epochs * per_epoch:

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-NUMERICS = 1
-"""Raised whenever the golden one-step test changes: the same config then no longer means the same numbers."""
+NUMERICS = 2
+"""Raised whenever the golden one-step test changes, or the order of a block's sums: the same config then no longer
+means the same numbers. 2: wide settings of a block take turns on a CPU, and averages forget the initial weights."""
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -186,7 +187,8 @@ class TrainConfig:
     jitter: int = 0
     """Each image is shifted, at each step, by up to so many pixels in each direction."""
     average: float = 0.0
-    """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none."""
+    """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none.
+    After t steps it is at most (1 + t)/(10 + t), so that the initial weights are soon forgotten."""
     network: Network = "mlp"
     """mlp; or small or big, convolutional, which have batch norm and dropout of their own."""
     augment: Augment = "none"
@@ -249,7 +251,7 @@ class TeacherConfig:
     jitter: int = 2
     """Shift of each image at each step, up to so many pixels in each direction."""
     average: float = 0.0
-    """Decay, per step, of a moving average of the parameters; 0: none."""
+    """Decay, per step, of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0: none."""
     devices: int = 1
     """Divide each batch over so many devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = 0

@@ -32,7 +32,18 @@ ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", 
 `--match-gradient-norm` also `matched` and `placebo`, with `--double-softmax` also `double_softmax`; the temperature of
 a hard row is empty."""
 
-CONTENT = ("blocks", "checkpoints", "figures", "results.csv", "history.jsonl", "timing.json", "test.npz", "summary.md")
+CONTENT = (
+    "blocks",
+    "checkpoints",
+    "figures",
+    "results.csv",
+    "history.jsonl",
+    "timing.json",
+    "test.npz",
+    "summary.md",
+    "stability.csv",
+    "stability.md",
+)
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 
 

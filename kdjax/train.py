@@ -211,7 +211,8 @@ def make_update(
             params = model.bound_norms(params, config.max_norm)
         averaged = state.averaged
         if averaged is not None:
-            averaged = optax.incremental_update(params, averaged, 1 - config.average)
+            decay = jnp.minimum(config.average, (1 + state.step) / (10 + state.step))
+            averaged = optax.incremental_update(params, averaged, 1 - decay)
         failed_at = jnp.where((state.failed_at < 0) & ~jnp.isfinite(loss), state.step, state.failed_at)
         # A failed run keeps its networks, whatever its gradients: its neighbours in the block must not notice. Its
         # optimizer's moments may turn to nan: nobody reads them again, and guarding them costs a tenth of the step.

@@ -273,7 +273,7 @@ def test_evaluation_uses_the_batch_statistics_that_were_collected():
 
 def test_the_averaged_parameters_are_evaluated():
     program = cnn(1, average=0.9)
-    state = small.train(program, small.settings((4.0,)), 0, 2, pictures()).state
+    state = small.train(program, small.settings((4.0,), learning_rates=(0.01,)), 0, 2, pictures()).state
     images = pictures().images
     logits = program.logits(state, images)
     same(program.logits(state._replace(params=state.averaged), images), logits)

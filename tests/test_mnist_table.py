@@ -99,6 +99,7 @@ def test_presets_are_whole_settings_and_bad_ones_are_one_line():
         ({"soft_weights": (1.5,)}, "soft-weights"),
         ({"temperature": -1.0}, "temperature"),
         ({"only": ("small", "small")}, "twice"),
+        ({"elastic_epochs": 0}, "elastic-epochs 0 is not allowed"),
         ({"teachers": 0}, "teachers"),
         ({"widths": ()}, "empty"),
         ({"data": DataConfig(dataset="mnist5k", holdout=10)}, "holdout"),
@@ -152,10 +153,15 @@ def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
     assert sorted(found["objective"].unique()) == ["hard", "soft"]
     assert set(found["teacher"]).isdisjoint(answers.of("jittered")["teacher"])
     names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
-    for name, objective in ((tables_mnist.BETTER["elastic"], "soft"), ("hard labels on those images", "hard")):
+    for name, objective in (
+        (tables_mnist.BETTER["elastic"].format(epochs=2), "soft"),
+        ("hard labels on those images", "hard"),
+    ):
         mine = found[found["objective"] == objective]["test_errors"]
         assert (names["mean"][name], names["n"][name]) == (pytest.approx(mine.mean(), rel=1e-5), len(mine))
     assert names["mean"]["that teacher"] == found["teacher_errors"].iloc[0]
+    verdict = names["verdict"][tables_mnist.BETTER["elastic"].format(epochs=2)]
+    assert verdict.startswith("against hard labels on those images")
 
 
 def test_fewer_images_really_were_shown(whole):

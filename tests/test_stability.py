@@ -65,12 +65,21 @@ def test_the_command_writes_its_table(swept):
     assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
 
 
+def test_rates_are_not_pooled(tmp_path):
+    more = ("--schedule", "constant", "--monitor-every", "1", "--epochs", "6", "--learning-rates", "0.001", "0.01")
+    assert commands.call_sweep(tmp_path, *more, "--name", "rates")[0] == 0
+    text = stability.write(tmp_path / "runs" / "temperature_sweep" / "rates")
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if "hard labels |" in line]
+    assert [(row[4], row[7]) for row in rows[1:]] == [("0.001", "2"), ("0.01", "2")]
+
+
 def test_other_runs_are_refused_in_one_line(tmp_path):
     assert commands.call_sweep(tmp_path, "--name", "cosine")[0] == 0
     with pytest.raises(BadInput, match="--schedule constant --monitor-every 1"):
         stability.measure(tmp_path / "runs" / "temperature_sweep" / "cosine")
-    assert commands.call_sweep(tmp_path, "--name", "curve", "--schedule", "constant", "--epochs", "26")[0] == 0
-    with pytest.raises(BadInput, match="how many answers changed"):
+    # Of 13 epochs every second is counted, and the last.
+    assert commands.call_sweep(tmp_path, "--name", "curve", "--schedule", "constant", "--epochs", "13")[0] == 0
+    with pytest.raises(BadInput, match="after every epoch how many answers changed"):
         stability.measure(tmp_path / "runs" / "temperature_sweep" / "curve")
     code, said = commands.call_sweep(tmp_path, "--monitor-every", "0")
     assert code == 2 and "--monitor-every 0 is not allowed" in said
