@@ -58,8 +58,13 @@ class _Tensors:
 
 
 @functools.cache
+def _loaded(tensors: _Tensors) -> tuple[Any, Any, Any]:
+    return tensors.load()
+
+
+@functools.cache
 def _kept(style: Callable[..., Iterator[None]], student: Student, batch: int, tensors: _Tensors) -> Step:
-    running = style(student, batch, *tensors.load())
+    running = style(student, batch, *_loaded(tensors))
     next(running)  # builds, and compiles
     return functools.partial(next, running)
 
