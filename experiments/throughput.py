@@ -89,7 +89,8 @@ class Speed(NamedTuple):
     epoch_seconds: float
     """Of one student, or of the teacher."""
     compiler_count: float
-    """What XLA's cost analysis counts in a step, over the formula."""
+    """What XLA's cost analysis counts in a step, over the formula. It counts a loop once, and so misses products of the
+    convolutional networks on a CPU, whose gradients go over a few images at a time."""
     peak_mib: float
     """Memory of the compiled step with its arguments, by XLA's own account."""
     compile_seconds: float

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 FLOAT32 = jax.lax.Precision.HIGHEST
 """Products of float32 operands as such: by default, GPUs and TPUs round them to 10 bits and fewer."""
+PATCHES = 8 * 2**20
+"""Bytes of the patches of images that are handled at a time on a CPU."""
 
 
 def bfloat16_product(
@@ -126,17 +128,35 @@ def _convolution_backward(rounded: bool, operands: tuple[Array, Array], gradient
     if rounded:
         gradient = gradient.astype(jnp.bfloat16)
     of_units = _float32_convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
-    # The kernel's gradient is a convolution too, of channels with channels: batch and channels change places.
     if jax.default_backend() == "cpu":
-        # Its axes are really turned first: in a loop XLA's CPU compiler has no fast program for other orders of them.
-        turned = jax.lax.optimization_barrier(
-            (jnp.transpose(units, (3, 1, 2, 0)), jnp.transpose(gradient, (1, 2, 0, 3)))
-        )
-        return of_units, jnp.transpose(_float32_convolution(*turned), (1, 2, 0, 3))
+        return of_units, _kernel_gradient(units, gradient)
+    # The kernel's gradient is a convolution too, of channels with channels: batch and channels change places.
     return of_units, _float32_convolution(units, gradient, ("CHWN", "IHWO", "HWNC"))
 
 
 _convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+def _kernel_gradient(units: Array, gradient: Array) -> Array:
+    """`Σ patches·gradientᵀ` as products over a few images at a time, whose patches the caches hold.
+
+    Two to three times as fast on a CPU as XLA's convolution of channels with channels.
+    """
+    batch, height, width, inputs = units.shape
+    outputs = gradient.shape[-1]
+    fit = max(1, PATCHES // (height * width * 9 * inputs * units.dtype.itemsize))
+    few = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
+
+    def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
+        patches = jnp.concatenate([part for row in _neighbours(some[0]) for part in row], axis=-1)
+        patches, slopes = jax.lax.optimization_barrier((patches.reshape(-1, 9 * inputs), some[1].reshape(-1, outputs)))
+        if patches.dtype == jnp.bfloat16:
+            return total + _float32_sums(_turned(slopes), patches, 1, 0), None
+        return total + jnp.matmul(slopes.T, patches, precision=FLOAT32), None
+
+    parts = (units.reshape(-1, few, *units.shape[1:]), gradient.reshape(-1, few, *gradient.shape[1:]))
+    total, _ = jax.lax.scan(add, jnp.zeros((outputs, 9 * inputs), jnp.float32), parts)
+    return total.T.reshape(3, 3, inputs, outputs)
 
 
 def _float32_convolution(units: Array, kernel: Array, axes: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC")) -> Array:

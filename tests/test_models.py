@@ -238,7 +238,10 @@ def test_dropout_of_the_convolutional_network_is_for_training_only():
 
 
 @pytest.mark.parametrize("name, units", [("small", 256), ("big", 128)])
-def test_operations_of_a_convolutional_step_match_the_compilers_count(name, units):
+def test_operations_of_a_convolutional_step_match_the_compilers_count(name, units, monkeypatch):
+    # As a convolution: of products over a few images at a time the compiler counts one, and zeros around them.
+    whole = ("CHWN", "IHWO", "HWNC")
+    monkeypatch.setattr(layers, "_kernel_gradient", lambda *both: layers._float32_convolution(*both, whole))
     # The compiler counts batch norm, LeakyReLU, pooling and the loss too.
     model = cnn(name, units, (32, 32, 3))
     params, state = model.init(jax.random.key(0))
@@ -273,6 +276,24 @@ def test_convolutional_networks_in_bfloat16(name):
     cosine = jnp.vdot(flat, rough_flat) / jnp.linalg.norm(flat) / jnp.linalg.norm(rough_flat)
     assert 0.98 < float(cosine) < 1 - 1e-7
     assert after.keys() == rough_after.keys()
+
+
+def test_a_kernels_gradient_does_not_depend_on_how_many_images_are_handled_at_a_time(monkeypatch):
+    images, kernel = (
+        jax.random.normal(jax.random.key(0), (12, 5, 6, 8)),
+        jax.random.normal(jax.random.key(1), (3, 3, 8, 4)),
+    )
+
+    def library(kernel):
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=axes, precision="highest")
+
+    expected = jax.grad(lambda kernel: jnp.sum(jnp.sin(library(kernel))))(kernel)
+    image = 5 * 6 * 9 * 8 * 4
+    for size in (1, image, 5 * image, 100 * image):  # 1, 1, 4 and 12 at a time
+        monkeypatch.setattr(layers, "PATCHES", size)
+        found = jax.grad(lambda kernel: jnp.sum(jnp.sin(layers.convolve(images, kernel))))(kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_rounded_convolution_sums_rounded_operands_in_float32():
