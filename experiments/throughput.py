@@ -22,8 +22,9 @@ PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16
 CONVOLUTIONAL = {"small": 256, "big": 512}
 """Units of the hidden dense layer at full width, beside the channels that go with it."""
+BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
-"""Whole trainings that `--scaling` times."""
+"""Whole trainings that `--scaling` times: so many blocks of so many images each, and one block of so many images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +200,8 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
     """Seconds of whole trainings (one epoch a block of 8x300, compiled before): by blocks, and by images.
 
     Returns:
-        `blocks` and `images`: lists of [number, seconds], the fastest of three; blocks at 8,000 images each, images in
-        one block of four epochs.
+        `blocks` and `images`: lists of [number, seconds], the fastest of three; blocks of `BLOCK_IMAGES` images each,
+        images in one block of four epochs.
     """
     import jax.numpy as jnp
     from rich.console import Console
@@ -227,7 +228,7 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"blocks": [], "images": []}
     with Console(stderr=True).status("whole trainings"):
         for count in BLOCKS:
-            found["blocks"].append([count, seconds(count, 8_000, 1)])
+            found["blocks"].append([count, seconds(count, BLOCK_IMAGES, 1)])
         for images in IMAGES:
             found["images"].append([images, seconds(1, images, 4)])
     return found

@@ -57,6 +57,7 @@ SMALL = 3 * sum(LAYERS) - LAYERS[0]
 def test_whole_trainings(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(throughput, "BLOCKS", (1, 2))
     monkeypatch.setattr(throughput, "IMAGES", (500, 1000))
+    monkeypatch.setattr(throughput, "BLOCK_IMAGES", 1000)
     found, path, _ = run(tmp_path, capsys, cases=("2x16",), scaling=True)
     for key, numbers in (("blocks", [1, 2]), ("images", [500, 1000])):
         assert [number for number, _ in found["scaling"][key]] == numbers
