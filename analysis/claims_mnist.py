@@ -93,6 +93,7 @@ def judge_widths(answers: Answers) -> list[Judged]:
 
 
 def section(answers: Answers) -> str:
+    """The part `widths` of the summary: errors at each temperature, then what they say; empty where it was not made."""
     judged = judge_widths(answers)
     asked = answers.results[answers.results["role"] == "widths"]["width"].unique()
     lost = [

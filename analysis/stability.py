@@ -13,19 +13,17 @@ interval, given as ratios. Is a distilled network steadier? A ratio below 1 says
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import tyro
 
-from analysis import stats, tables
+from analysis import stats, sweep_run, tables
 from kdjax import cli, records
-from kdjax.config import BadInput, require
+from kdjax.config import STABILITY_EPOCHS, require
 from kdjax.files import write_whole
 
-FEWEST = 6
-"""Epochs of which half have a standard deviation of differences."""
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
 
 
@@ -45,8 +43,7 @@ def measure(folder: Path) -> pd.DataFrame:
     Raises:
         BadInput: its learning rate was not constant, or its answers were not counted after every epoch.
     """
-    results = tables.finished(tables.read(folder))
-    identity = records.read_json(folder / "config.json")["identity"]
+    run, identity = sweep_run.load(folder), records.read_json(folder / "config.json")["identity"]
     require(
         identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
     )
@@ -55,23 +52,17 @@ def measure(folder: Path) -> pd.DataFrame:
         identity["config"].get("schedule") == "constant",
         f"{folder} was trained at a falling learning rate, which calms every network down: {again}",
     )
-    try:
-        history = pd.read_json(folder / "history.jsonl", lines=True, dtype=False).astype({"teacher": str})
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{folder / 'history.jsonl'} is damaged ({error}): give the sweep's command again") from None
-    epochs, data = int(identity["config"]["epochs"]), identity["data"]
-    late = history[history["epoch"] > epochs // 2]
+    epochs = int(identity["config"]["epochs"])
+    late = run.history[run.history["epoch"] > epochs // 2]
     require(
         "monitor_changed" in late and late[["monitor_errors", "monitor_changed"]].notna().all(axis=None),
         f"{folder} does not tell after every epoch how many answers changed: {again}",
     )
     require(
-        epochs >= FEWEST, f"{folder} has {epochs} epochs: a standard deviation over half of them needs {FEWEST} or more"
+        epochs >= STABILITY_EPOCHS,
+        f"{folder} has {epochs} epochs: a standard deviation over half of them needs {STABILITY_EPOCHS} or more",
     )
-    images = data["holdout"] or len(np.load(folder / "test.npz")["labels"])
-    keys = [*tables.SETTING, *tables.RUN]
-    for name in ("temperature", "soft_weight", "learning_rate"):  # to the nine digits that results.csv has
-        late = late.assign(**{name: [float(f"{float(value):.9g}") for value in late[name].fillna(math.nan)]})
+    images, keys = identity["data"]["holdout"] or len(run.labels), [*tables.SETTING, *tables.RUN]
     rows = []
     for key, lines in late.groupby(keys, dropna=False):
         accuracy = 100 - 100 * lines.sort_values("epoch")["monitor_errors"].to_numpy(float) / images
@@ -83,7 +74,7 @@ def measure(folder: Path) -> pd.DataFrame:
                 "churn": float(changed.mean()),
             }
         )
-    return pd.DataFrame(rows).merge(results[keys], on=keys)
+    return pd.DataFrame(rows)
 
 
 def against_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Difference | None:
@@ -110,9 +101,9 @@ def write(folder: Path) -> str:
             each = [stats.interval(runs[column].to_numpy(float)) for column in MEASURES]
             name = _name(objective, weight, config.get("targets", "teacher"))
             cell = [str(width), name, "–" if objective == "hard" else tables.number(temperature), f"{rate:g}"]
-            cell += [_range(found) for found in each] + [str(each[0].n)]
+            cell += [tables.estimate(found, 2) for found in each] + [str(each[0].n)]
             compared = [None if objective == "hard" else against_hard(runs, hard, column) for column in MEASURES]
-            cell += ["" if found is None else _range(found) for found in compared]
+            cell += ["" if found is None else tables.estimate(found, 2) for found in compared]
             cells.append([*cell, next((str(found.n) for found in compared if found is not None), "")])
     data = records.read_json(folder / "config.json")["identity"]["data"]
     watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
@@ -136,11 +127,6 @@ def _name(objective: str, weight: float, targets: str) -> str:
     soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
     named = {"soft": soft, "double_softmax": "double softmax"}.get(objective, objective)
     return f"{named}, soft weight {weight:g}"
-
-
-def _range(found: Any) -> str:
-    bounds = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.mean:.2f}{bounds}"
 
 
 def main(config: StabilityConfig) -> None:

@@ -341,6 +341,15 @@ def in_brackets(low: float, high: float, sign: bool = False) -> str:
     return "" if math.isnan(low) else f"[{fixed(low, sign)}, {fixed(high, sign)}]"
 
 
+def estimate(found: stats.Interval | stats.Difference, digits: int, sign: bool = False) -> str:
+    """A mean and its interval with so many decimals; true minus signs."""
+
+    def show(value: float) -> str:
+        return (f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}").replace("-", "−")
+
+    return show(found.mean) + ("" if math.isnan(found.low) else f" [{show(found.low)}, {show(found.high)}]")
+
+
 def p_value(value: float) -> str:
     """A p as it is printed."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -160,7 +160,10 @@ def _table(rows: list[Row], answers: Answers) -> str:
     header += ["failed"] * failed
     cells = []
     for row in rows:
-        numbers = [_range(row.measures[column], 3 if column.endswith(("nll", "ece")) else 2) for column in row.measures]
+        numbers = [
+            tables.estimate(row.measures[column], 3 if column.endswith(("nll", "ece")) else 2)
+            for column in row.measures
+        ]
         n = str(row.measures[columns[0]].n) if row.measures else "0"
         main = row.role != "distilled" or row.temperature == float(config["temperature"])
         cell = [row.name, "–" if math.isnan(row.temperature) else tables.number(row.temperature)]
@@ -192,7 +195,9 @@ def _differences(rows: list[Row]) -> str:
     header = ["less small on hard labels, paired", "T", *(MEASURES[column] for column in columns), "n"]
     cells = []
     for row in paired:
-        numbers = [_range(row.from_small[c], 3 if c.endswith(("nll", "ece")) else 2, sign=True) for c in columns]
+        numbers = [
+            tables.estimate(row.from_small[c], 3 if c.endswith(("nll", "ece")) else 2, sign=True) for c in columns
+        ]
         n = str(row.from_small[columns[0]].n)
         cells.append([row.name, tables.number(row.temperature), *numbers, n])
     notes = ["Points of per cent in accuracy. A difference is called one only where its interval excludes zero."]
@@ -213,14 +218,9 @@ def _signature(answers: Answers) -> str:
         verdict = "not judged at n = 1" if math.isnan(found.low) else "no difference seen"
         if found.differs:
             verdict = "as predicted" if found.mean > 0 else "against the prediction"
-        lines.append(f"* {MEASURES[column]}, double softmax less distilled: {_range(found, 3, sign=True)}: {verdict}.")
+        lines.append(
+            f"* {MEASURES[column]}, double softmax less distilled: {tables.estimate(found, 3, sign=True)}: {verdict}."
+        )
     share = bug["soft_target_entropy"].mean() / math.log(len(answers.identity["data"]["class_names"]))
     lines.append(f"* Entropy of its targets: {100 * share:.2f} % of that of the uniform distribution.")
     return "## Double softmax: over-smoothing is predicted\n\n" + "\n".join(lines)
-
-
-def _range(found: stats.Interval | stats.Difference, digits: int, sign: bool = False) -> str:
-    def show(value: float) -> str:
-        return (f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}").replace("-", "−")
-
-    return show(found.mean) + ("" if math.isnan(found.low) else f" [{show(found.low)}, {show(found.high)}]")

@@ -20,6 +20,7 @@ from kdjax import cli
 from kdjax.config import (
     CHECKPOINT_SECONDS,
     NUMERICS,
+    STABILITY_EPOCHS,
     Augment,
     BadInput,
     DataConfig,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from kdjax.datasets import Dataset
 
 PROG = "python -m experiments.cifar10_table"
-FEWEST = 6
-"""Epochs of which a stability can be told."""
 
 Control = Literal["double_softmax", "shuffled", "random", "uniform"]
 UNITS = {"small": 256, "big": 512}
@@ -131,8 +130,8 @@ class TableConfig:
             f"--teacher-epochs {self.teacher_epochs} is not allowed: it is 1 epoch or more",
         )
         require(
-            not self.stability or self.epochs >= FEWEST,
-            f"--stability needs --epochs {FEWEST} or more: it is a standard deviation over half of them",
+            not self.stability or self.epochs >= STABILITY_EPOCHS,
+            f"--stability needs --epochs {STABILITY_EPOCHS} or more: it is a standard deviation over half of them",
         )
         require_name(self.name)
         questions(self)  # what the sweep refuses is refused here

@@ -374,7 +374,7 @@ def forecast(table: Table) -> str:
         known.add(sweep.identity["teachers"][0])
         there = (config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
         operations = students.block_flops(students.Block("", 0, sweep.teacher_config, 0, (), 1), table.dataset)
-        minutes = clock(operations / (0.65 * sweeps.product_rate()))
+        minutes = clock(operations / sweeps.training_rate())
         lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {minutes}"))
     for question in questions(config, len(table.dataset.train.images)):
         sweep = sweeps.prepare(question.config)

@@ -304,7 +304,7 @@ def forecast(plan: Plan) -> str:
     trained = sum(len(study.block.runs) for study in plan.studies)
     return (
         f"would train {'no teacher (it is there)' if found else 'a teacher'} and {trained} students in "
-        f"{len(plan.studies)} blocks in {plan.folder}: about {clock(operations / (0.65 * sweeps.product_rate()))} on "
+        f"{len(plan.studies)} blocks in {plan.folder}: about {clock(operations / sweeps.training_rate())} on "
         "this device"
     )
 

@@ -50,16 +50,13 @@ class _Tensors:
     def __hash__(self) -> int:
         return len(self.transfer_set.images)
 
-    def load(self) -> tuple[Any, Any, Any]:
-        images, labels, logits = map(np.asarray, self.transfer_set[:3])
-        floats = torch.from_numpy(images.astype(np.float32) / 255)
-        floats = floats.flatten(1) if images.shape[-1] == 1 else floats.permute(0, 3, 1, 2)
-        return floats, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(logits.copy())
-
 
 @functools.cache
 def _loaded(tensors: _Tensors) -> tuple[Any, Any, Any]:
-    return tensors.load()
+    images, labels, logits = map(np.asarray, tensors.transfer_set[:3])
+    floats = torch.from_numpy(images.astype(np.float32) / 255)
+    floats = floats.flatten(1) if images.shape[-1] == 1 else floats.permute(0, 3, 1, 2)
+    return floats, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(logits.copy())
 
 
 @functools.cache

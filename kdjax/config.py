@@ -32,6 +32,9 @@ Schedule = Literal["cosine", "constant"]
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
+STABILITY_EPOCHS = 6
+"""Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
+
 CHECKPOINT_SECONDS = 30.0
 """Seconds between checkpoints: what a kill can cost."""
 

@@ -100,16 +100,18 @@ def convolve(
     if inputs > 4:
         return _convolution(units, kernel, rounded)
     # Few channels: one product over all nine neighbours of a pixel is several times as fast as a convolution.
-    patches = jnp.concatenate([part for row in _neighbours(units) for part in row], axis=-1).reshape(-1, 9 * inputs)
+    patches = _patches(units)
     product = bfloat16_product if rounded else functools.partial(jax.lax.dot_general, precision=FLOAT32)
     outputs = product(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
     return outputs.reshape(-1, height, width, kernel.shape[-1])
 
 
-def _neighbours(units: Array) -> list[list[Array]]:
-    _, height, width, _ = units.shape
+def _patches(units: Array) -> Array:
+    """The nine neighbours of each pixel, zeros around the image: `[images · pixels, 9 · channels]`."""
+    _, height, width, channels = units.shape
     padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return [[padded[:, row : row + height, column : column + width] for column in range(3)] for row in range(3)]
+    parts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    return jnp.concatenate(parts, axis=-1).reshape(-1, 9 * channels)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -148,8 +150,7 @@ def _kernel_gradient(units: Array, gradient: Array) -> Array:
     few = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
 
     def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
-        patches = jnp.concatenate([part for row in _neighbours(some[0]) for part in row], axis=-1)
-        patches, slopes = jax.lax.optimization_barrier((patches.reshape(-1, 9 * inputs), some[1].reshape(-1, outputs)))
+        patches, slopes = jax.lax.optimization_barrier((_patches(some[0]), some[1].reshape(-1, outputs)))
         if patches.dtype == jnp.bfloat16:
             return total + _float32_sums(_turned(slopes), patches, 1, 0), None
         return total + jnp.matmul(slopes.T, patches, precision=FLOAT32), None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import datasets, metrics, models, records, teachers, workers
-from kdjax.config import NUMERICS, SweepConfig, TrainConfig, require
+from kdjax.config import NUMERICS, Network, SweepConfig, TrainConfig, require
 from kdjax.datasets import Dataset
 from kdjax.files import lock
 from kdjax.progress import clock, say
@@ -62,19 +62,8 @@ def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[
                     name = f"width{width}-seed{seed}-rate{rate:.9g}-{index}"
                     student, kind = config.student(width, epochs), runs[-1].objective
                     reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
-                    planned.append(
-                        Block(
-                            name,
-                            width,
-                            student,
-                            seed,
-                            tuple(runs),
-                            size,
-                            reference,
-                            config.targets,
-                            config.monitor_every,
-                        )
-                    )
+                    same = (size, reference, config.targets, config.monitor_every)
+                    planned.append(Block(name, width, student, seed, tuple(runs), *same))
     return planned
 
 
@@ -222,8 +211,6 @@ def forecast(sweep: Sweep, teacher: bool = True) -> str:
         or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
     )
     operations += 0 if found else block_flops(Block("", 0, sweep.teacher_config, 0, (), 1), dataset)
-    # What training reaches of a bare product, on two cores: measured by experiments.throughput.
-    rate = product_rate() * (0.65 if sweep.config.network == "mlp" else 0.35)
     parameters = max(
         block.size
         * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
@@ -237,7 +224,7 @@ def forecast(sweep: Sweep, teacher: bool = True) -> str:
     first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
     return (
         f"would train {first} and {runs} students in {len(sweep.blocks)} blocks in {sweep.folder}: "
-        f"about {clock(operations / rate)} on this device, "
+        f"about {clock(operations / training_rate(sweep.config.network))} on this device, "
         f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
 
@@ -245,6 +232,11 @@ def forecast(sweep: Sweep, teacher: bool = True) -> str:
 def block_logits(sweep: Sweep) -> int:
     """Logits held when a block is judged: settings × images × classes."""
     return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
+
+
+def training_rate(network: Network = "mlp") -> float:
+    """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
+    return product_rate() * (0.65 if network == "mlp" else 0.35)
 
 
 def product_rate() -> float:
