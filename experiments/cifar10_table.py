@@ -79,7 +79,7 @@ class TableConfig:
     """Number of small networks of each kind."""
     width_multiplier: float = 0.5
     """Share of the channels and hidden units of both networks; 1 is full width."""
-    epochs: int = 18
+    epochs: int = 12
     """Passes of every network over the training images."""
     teacher_epochs: int | None = None
     """Passes of a big network, where it is to be another number (default: that of --epochs)."""
