@@ -17,8 +17,8 @@ import tyro
 
 NUMERICS = 3
 """Raised whenever the golden one-step test changes, or the order of a block's sums: the same config then no longer
-means the same numbers. 2: wide settings of a block take turns on a CPU, and averages forget the initial weights. 3: gradients of
-convolution kernels on a CPU sum over three neighbours at a time."""
+means the same numbers. 2: wide settings of a block take turns on a CPU, and averages forget the initial weights. 3: the
+gradients of convolution kernels on a CPU sum over three neighbours at a time."""
 
 Precision = Literal["float32", "bfloat16"]
 

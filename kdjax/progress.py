@@ -1,5 +1,6 @@
 """Progress of long work: a live line on a terminal, plain lines now and then in a log."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -12,8 +13,9 @@ class Progress:
     """Use as a context: `update` shows how far the work is."""
 
     def __init__(self, title: str, total: int):
-        self._title, self._total, self._started = title, total, time.monotonic()
-        self._shown, self._first, self._live = -PLAIN_SECONDS, 0, None
+        self._title, self._total, self._live = title, total, None
+        self._first: tuple[float, int] | None = None
+        self._shown = -math.inf
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -39,24 +41,24 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def start_at(self, done: int) -> None:
-        """Work that was found done: it does not count towards the speed."""
-        self._first = done
-        if self._live:
-            self._live.update(self._task, completed=done)
-
     def update(self, done: int, note: str) -> None:
-        """Shows that `done` of the total is done, with a note (current errors, say)."""
-        if self._live:
-            self._live.update(self._task, completed=done, note=note)
-            return
+        """Shows that `done` of the total is done, with a note (current errors, say).
+
+        The time that is left is told from the speed since the first update: what was done before may have been found,
+        and compiling took part of its time.
+        """
         now = time.monotonic()
-        if now - self._started - self._shown < PLAIN_SECONDS:
+        first = self._first is None
+        self._first = begun, found = self._first or (now, done)
+        if self._live:
+            (self._live.reset if first else self._live.update)(self._task, completed=done, note=note)
             return
-        self._shown = now - self._started
+        if now - self._shown < PLAIN_SECONDS:
+            return
+        self._shown = now
         left = ""
-        if done - self._first > self._total / 50:  # earlier, compilation is most of the time
-            left = f", {clock(self._shown * (self._total - done) / (done - self._first))} left"
+        if done - found > self._total / 100:
+            left = f", {clock((now - begun) * (self._total - done) / (done - found))} left"
         say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
 
 

@@ -115,7 +115,6 @@ class _Board:
     def __init__(self, progress: Progress, found: int):
         self._progress, self._found, self._steps = progress, found, dict[str, int]()
         self._lock = threading.Lock()
-        progress.start_at(found)
 
     def update(self, block: str, step: int, note: str) -> None:
         with self._lock:
