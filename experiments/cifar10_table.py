@@ -239,16 +239,7 @@ def prepare(config: TableConfig) -> Table:
             for field in dataclasses.fields(config)
             if field.name not in elsewhere
         },
-        "data": {
-            "name": dataset.name,
-            "description": dataset.description,
-            "fingerprint": dataset.fingerprint,
-            "holdout_fingerprint": datasets.fingerprint(dataset.holdout),
-            "test_fingerprint": datasets.fingerprint(dataset.test),
-            "class_names": dataset.class_names,
-            "holdout": len(dataset.holdout.images),
-            "test_images": len(dataset.test.images),
-        },
+        "data": dataset.identity(),
         "teachers": sweep.identity["teachers"],
         "parameters": [
             models.parameter_count(models.network(recipe, dataset.train.images.shape[1:], dataset.num_classes))
@@ -262,16 +253,11 @@ def prepare(config: TableConfig) -> Table:
 def run(table: Table) -> Path:
     """Finds or trains the big networks and asks every sweep; writes where each answer lies. Returns the folder."""
     from kdjax import metrics, records, sweeps, teachers
-    from kdjax.files import lock
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
 
     config, dataset = table.config, table.dataset
-    records.make_folder(table.folder)
-    with lock(table.folder / ".lock"):
-        record = records.RunDirectory(table.folder)
-        record.open(table.identity)
-        say(f"run directory: {table.folder}")
+    with records.opened(table.folder, table.identity) as record:
         recipe, rate = config.teacher().train_config(1), config.learning_rate
         found = [teachers.load(folder, dataset) for folder in config.teacher_from] or [
             teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds)

@@ -312,16 +312,7 @@ def prepare(config: TableConfig) -> Table:
     identity = {
         "experiment": "mnist_table",
         "config": {**asked, "parts": config.parts()},
-        "data": {
-            "name": dataset.name,
-            "description": dataset.description,
-            "fingerprint": dataset.fingerprint,
-            "test_fingerprint": datasets.fingerprint(dataset.test),
-            "train_images": count,
-            "test_images": len(dataset.test.images),
-            "input_shape": dataset.train.images.shape[1:],
-            "num_classes": dataset.num_classes,
-        },
+        "data": dataset.identity(),
         "numerics": NUMERICS,
     }
     return Table(config, dataset, identity, records.run_folder(config.out, "mnist_table", config.name, identity))
@@ -330,16 +321,11 @@ def prepare(config: TableConfig) -> Table:
 def run(table: Table) -> Path:
     """Finds or trains the teachers and asks every sweep; writes where each answer lies. Returns the folder."""
     from kdjax import records, sweeps, teachers
-    from kdjax.files import lock
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
 
     config, dataset = table.config, table.dataset
-    records.make_folder(table.folder)
-    with lock(table.folder / ".lock"):
-        record = records.RunDirectory(table.folder)
-        record.open(table.identity, config.fresh)
-        say(f"run directory: {table.folder}")
+    with records.opened(table.folder, table.identity, config.fresh) as record:
         found = []
         recipe = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
         for t in range(config.teachers_needed()):

@@ -243,17 +243,7 @@ def prepare(config: OmitConfig) -> Plan:
             "seeds": config.seeds,
             "epochs": {study.block.name: study.block.config.epochs for study in studies if study.block.seed == 0},
         },
-        "data": {
-            "name": dataset.name,
-            "description": dataset.description,
-            "fingerprint": dataset.fingerprint,
-            "pool_fingerprint": datasets.fingerprint(dataset.holdout),
-            "test_fingerprint": datasets.fingerprint(dataset.test),
-            "num_classes": dataset.num_classes,
-            "class_names": dataset.class_names,
-            "train_images": count,
-            "holdout": len(dataset.holdout.images),
-        },
+        "data": dataset.identity(),
         "teachers": known,
         "numerics": NUMERICS,
     }
@@ -265,16 +255,10 @@ def run(plan: Plan) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
     from analysis import corrections
     from kdjax import omission, records, students, teachers, workers
-    from kdjax.files import lock
-    from kdjax.progress import say
     from kdjax.surroundings import surroundings
 
     config, dataset = plan.config, plan.dataset
-    records.make_folder(plan.folder)
-    with lock(plan.folder / ".lock"):
-        record = records.RunDirectory(plan.folder)
-        record.open(plan.identity, config.fresh)
-        say(f"run directory: {plan.folder}")
+    with records.opened(plan.folder, plan.identity, config.fresh) as record:
         rate, seed = config.teacher.learning_rate, config.teacher.seed
         taught_by = plan.given or (
             teachers.find_or_train(plan.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),

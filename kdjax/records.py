@@ -12,19 +12,30 @@ summary.md      the table
 MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdjax.config import BadInput, canonical_json, require
-from kdjax.files import MANIFEST, Damaged, check_manifest, check_seal, clear_leftovers, seal, whole_folder, write_whole
+from kdjax.files import (
+    MANIFEST,
+    Damaged,
+    check_manifest,
+    check_seal,
+    clear_leftovers,
+    lock,
+    seal,
+    whole_folder,
+    write_whole,
+)
 from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
@@ -45,6 +56,22 @@ CONTENT = (
     "stability.md",
 )
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
+
+
+@contextlib.contextmanager
+def opened(folder: Path, identity: dict[str, Any], fresh: bool = False) -> Iterator["RunDirectory"]:
+    """A run directory, ready to be gone on with, under its lock; arguments and errors as those of `open`.
+
+    Raises:
+        BadInput: the folder cannot be written.
+        Busy: another process has it.
+    """
+    make_folder(folder)
+    with lock(folder / ".lock"):
+        record = RunDirectory(folder)
+        record.open(identity, fresh)
+        say(f"run directory: {folder}")
+        yield record
 
 
 class RunDirectory:

@@ -13,7 +13,6 @@ import numpy as np
 from kdjax import datasets, metrics, models, records, teachers, workers
 from kdjax.config import NUMERICS, Network, SweepConfig, TrainConfig, require
 from kdjax.datasets import Dataset
-from kdjax.files import lock
 from kdjax.progress import clock, say
 from kdjax.students import Block, Lesson, Run, Shown, block_flops, lesson
 from kdjax.surroundings import surroundings
@@ -114,25 +113,10 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
     }
-    later = {"precision": "float32", "soft_targets": True, "targets": "teacher", "jitter": 0, "transfer_images": None}
-    later |= {"network": "mlp", "augment": "none", "schedule": "cosine", "double_softmax": False, "monitor_every": None}
-    for field, default in later.items():  # fields that came later: runs begun before them go on
-        if asked[field] == default:
-            del asked[field]
     identity = {
         "experiment": experiment,
         "config": {**asked, "epochs": planned[0].config.epochs, "learning_rates": config.rates()},
-        "data": {
-            "name": dataset.name,
-            "description": dataset.description,
-            "fingerprint": dataset.fingerprint,
-            "holdout_fingerprint": datasets.fingerprint(dataset.holdout),
-            "test_fingerprint": datasets.fingerprint(dataset.test),
-            "num_classes": dataset.num_classes,
-            "class_names": dataset.class_names,
-            "train_images": count,
-            "holdout": len(dataset.holdout.images),
-        },
+        "data": dataset.identity(),
         "teachers": known,
         "numerics": NUMERICS,
     }
@@ -143,11 +127,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
 def run(sweep: Sweep) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
     config, dataset = sweep.config, sweep.dataset
-    records.make_folder(sweep.folder)
-    with lock(sweep.folder / ".lock"):
-        record = records.RunDirectory(sweep.folder)
-        record.open(sweep.identity, config.fresh)
-        say(f"run directory: {sweep.folder}")
+    with records.opened(sweep.folder, sweep.identity, config.fresh) as record:
         rate, seed = config.teacher.learning_rate, config.teacher.seed
         taught_by = sweep.given or (
             teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),

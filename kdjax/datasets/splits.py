@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -41,6 +41,22 @@ class Dataset:
     """Title and numbers of images, for people: "MNIST (60,000 training images, 10,000 test images)"."""
     hint: str | None = None
     """Where these are not the full set: the one-line command that gets it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of the images fixes the results of a run: names, numbers, fingerprints of all three parts."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "fingerprint": self.fingerprint,
+            "holdout_fingerprint": fingerprint(self.holdout),
+            "test_fingerprint": fingerprint(self.test),
+            "input_shape": self.train.images.shape[1:],
+            "num_classes": self.num_classes,
+            "class_names": self.class_names,
+            "train_images": len(self.train.images),
+            "holdout": len(self.holdout.images),
+            "test_images": len(self.test.images),
+        }
 
 
 def cut(train: Split, holdout: int, train_images: int | None) -> tuple[Split, Split]:
