@@ -151,13 +151,15 @@ def setting(block: Block) -> Setting:
 
 def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
     """The teachers that a block asks at each step, because its images are not those of the table; and for what."""
-    if (
-        not (block.config.jitter or block.config.augment != "none")
-        or block.targets not in targets.ASKED
-        or all(run.objective == "hard" for run in block.runs)
-    ):
+    if not asks(block):
         return (), "teacher"
     return tuple(teacher.config for teacher in taught.teachers), block.targets
+
+
+def asks(block: Block) -> bool:
+    """Whether a block asks its teachers at each step."""
+    changed = bool(block.config.jitter) or block.config.augment != "none"
+    return changed and block.targets in targets.ASKED and any(run.objective != "hard" for run in block.runs)
 
 
 def on_device(taught: Lesson) -> TransferSet:
@@ -258,8 +260,15 @@ def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_ep
     return float(counted[-1]) if len(counted) else None
 
 
-def block_flops(block: Block, dataset: Dataset, images: int | None = None) -> float:
-    """Floating-point operations of a block's training on so many images (None: all): its matrix products."""
-    model = models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+def block_flops(
+    block: Block, dataset: Dataset, images: int | None = None, taught_by: Sequence[TrainConfig] = ()
+) -> float:
+    """Floating-point operations of a block's training on so many images (None: all): its matrix products, and those
+    of its teachers where they are asked at each step."""
+    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
     images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
-    return block.size * block.config.epochs * models.step_flops(model, images)
+    of_an_epoch = block.size * models.step_flops(models.network(block.config, shape, classes), images)
+    if asks(block):
+        teachers = [models.network(teacher, shape, classes) for teacher in taught_by]
+        of_an_epoch += images * sum(models.forward_flops(teacher) for teacher in teachers)
+    return block.config.epochs * of_an_epoch

@@ -184,7 +184,9 @@ def forecast(sweep: Sweep, teacher: bool = True) -> str:
         teacher: False: its teacher is counted elsewhere.
     """
     dataset = sweep.dataset
-    operations = sum(block_flops(block, dataset, sweep.config.transfer_images) for block in sweep.blocks)
+    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config]
+    shown = sweep.config.transfer_images
+    operations = sum(block_flops(block, dataset, shown, taught_by) for block in sweep.blocks)
     found = (
         not teacher
         or bool(sweep.given)
@@ -216,7 +218,7 @@ def block_logits(sweep: Sweep) -> int:
 
 def training_rate(network: Network = "mlp") -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
-    return product_rate() * (0.65 if network == "mlp" else 0.35)
+    return product_rate() * (0.65 if network == "mlp" else 0.45)
 
 
 def product_rate() -> float:

@@ -1,6 +1,7 @@
 """Grids, blocks and rows: in-process, on a few of the bundled digits."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -207,3 +208,15 @@ def test_a_teacher_that_saw_the_holdout_is_refused(finished, tmp_path):
 def test_settings_that_cannot_be_told_apart_or_held_are_refused(tmp_path, options, message):
     with pytest.raises(BadInput, match=message):
         config(tmp_path, **options)
+
+
+def test_operations_count_the_teachers_where_they_are_asked_at_each_step(tmp_path):
+    for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0)):
+        sweep = sweeps.prepare(config(tmp_path, **changes))
+        block, images = sweep.blocks[0], len(sweep.dataset.train.images)
+        alone = students.block_flops(block, sweep.dataset)
+        taught = students.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
+        widths = (784, *sweep.teacher_config.hidden, 10)
+        forward = 2 * sum(before * after for before, after in itertools.pairwise(widths))
+        assert taught - alone == pytest.approx(share * 2 * forward * block.config.epochs * images)
+        assert alone > 0
