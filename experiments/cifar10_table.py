@@ -189,7 +189,10 @@ def questions(config: TableConfig) -> list[Question]:
         if kind != "double_softmax":
             alone: dict[str, Any] = {"targets": kind, "hard_labels": False, "temperatures": (config.temperature,)}
             asked.append(Question(kind, dataclasses.replace(common, **alone)))
-    if config.stability:
+    if config.stability and config.schedule == "constant":  # then the table's own students serve
+        asked[0] = Question("teacher", dataclasses.replace(asked[0].config, monitor_every=1))
+        asked.append(Question("stability", asked[0].config))
+    elif config.stability:
         steady: dict[str, Any] = {"schedule": "constant", "monitor_every": 1, "temperatures": (config.temperature,)}
         asked.append(Question("stability", dataclasses.replace(asked[0].config, **steady)))
     return asked
@@ -289,7 +292,7 @@ def main(config: TableConfig) -> None:
     if config.dry_run:
         from kdjax import sweeps
 
-        for role, asked in questions(config):
+        for role, asked in questions(config)[: -1 if config.stability and config.schedule == "constant" else None]:
             print(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked), teacher=role == 'teacher')}")
         return
     folder = run(table)

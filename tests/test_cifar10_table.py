@@ -229,3 +229,13 @@ def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path
     entropy = rows.set_index("objective")["soft_target_entropy"]
     assert entropy["double_softmax"] > 0.9997 * math.log(10)
     assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["parameters"][1] == 49_370
+
+
+def test_at_a_constant_rate_the_tables_own_students_show_their_stability():
+    cosine, constant = (
+        cifar10_table.questions(TableConfig(stability=True, schedule=schedule, temperatures=(1.0,)))
+        for schedule in ("cosine", "constant")
+    )
+    assert constant[0].config == constant[-1].config and constant[-1].role == "stability"
+    assert cosine[0].config != cosine[-1].config and cosine[-1].config.schedule == "constant"
+    assert cosine[0].config.monitor_every is None and constant[0].config.monitor_every == 1
