@@ -6,6 +6,7 @@ Figures go into FOLDER/figures, as PNG and PDF.
 """
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ import tyro
 from jaxtyping import Float, Int
 
 from kdjax import cli, records
+from kdjax.config import BadInput
+from kdjax.files import write_whole
 
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -75,26 +78,45 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
-    from analysis import style, sweep_run, tables_cifar10
+    import pandas as pd
+
+    from analysis import style, tables_cifar10
 
     answers = tables_cifar10.load(folder)
-    run = sweep_run.load(answers.runs["teacher"])
+    names = answers.identity["data"]["class_names"]
+    split = "holdout" if "holdout" in answers.teacher else "test"
+    try:
+        with np.load(folder / "teacher.npz") as arrays:
+            logits, labels = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{folder / 'teacher.npz'} is damaged ({error}): give the experiment's command again") from None
+    tables = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
+    lines = [
+        (temperature, true, soft, table[row, column])
+        for temperature, table in tables.items()
+        for row, true in enumerate(names)
+        for column, soft in enumerate(names)
+    ]
+    frame = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
+    write_whole(folder / "class_similarity.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     with style.applied():
         figure = style.figure(9.6, 9.0)
-        for axes, temperature in zip(figure.subplots(2, 2).ravel(), TEMPERATURES, strict=True):
-            table = class_similarity(run.teacher_logits, run.labels, temperature)
+        for axes, (temperature, table) in zip(figure.subplots(2, 2).ravel(), tables.items(), strict=True):
             shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)  # the right class would outshine the rest
-            image = axes.imshow(shown, cmap="viridis", vmin=0)
+            image = axes.imshow(shown, cmap="viridis")
             figure.colorbar(image, ax=axes, shrink=0.8)
-            first, second = (run.class_names[index] for index in most_alike(table))
+            first, second = (names[index] for index in most_alike(table))
             axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
-            ticks = range(len(run.class_names))
-            axes.set_xticks(ticks, run.class_names, rotation=90, fontsize=8)
-            axes.set_yticks(ticks, run.class_names, fontsize=8)
+            ticks = range(len(names))
+            axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+            axes.set_yticks(ticks, names, fontsize=8)
             axes.set(xlabel="class in the soft target", ylabel="true class")
             axes.grid(visible=False)
-        what = "Mean soft target of the big network's test logits, by true class (the right class left out)"
-        style.title(figure, what, run.where)
+        what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
+        many = len(answers.taught_by)
+        of = "one teacher" if many == 1 else f"an ensemble of {many} teachers"
+        images = f"{len(labels):,} {tables_cifar10.SPLITS[split]} images"
+        style.title(figure, what, f"{answers.identity['data']['description']}; {of}, n = {images}")
         return style.save(figure, folder / "figures", "class_similarity")
 
 

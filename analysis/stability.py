@@ -74,6 +74,7 @@ def measure(folder: Path) -> pd.DataFrame:
                 "churn": float(changed.mean()),
             }
         )
+    require(len(rows), f"{folder} holds no run that did not fail: nothing is to be measured")
     return pd.DataFrame(rows)
 
 

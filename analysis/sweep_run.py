@@ -81,7 +81,12 @@ def load(folder: Path) -> Run:
         listed = [metrics.judge(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
     return Run(
-        results, history, teachers, **test, class_names=names, where=_where(description, results, len(test["labels"]))
+        results,
+        history,
+        teachers,
+        **test,
+        class_names=names,
+        where=_where(description, results, len(test["labels"]), tables.what_is_other(config["identity"])),
     )
 
 
@@ -113,9 +118,9 @@ def curves(run: Run) -> list[Curve]:
     return [curve for curve in found if len(curve.runs)]
 
 
-def _where(description: str, results: Any, test_images: int) -> str:
+def _where(description: str, results: Any, test_images: int, other: list[str]) -> str:
     teachers, failed = results["teacher"].nunique(), int((results["failed_at"] >= 0).sum())
     seeds = results["seed"].nunique()
     parts = [description, *[f"{test_images:,} test images"] * ("test images" not in description)]
     parts += [f"{seeds} seed{'s' * (seeds > 1)}", f"{teachers} teacher{'s' * (teachers > 1)}"]
-    return ", ".join(parts + [f"{failed} failed runs left out"] * (failed > 0))
+    return ", ".join(parts + other + [f"{failed} failed runs left out"] * (failed > 0))

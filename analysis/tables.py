@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -146,8 +146,19 @@ def write_summary(folder: Path) -> str:
     if reference is not None:
         summary = summary._replace(notes=(*summary.notes, *norm_notes(read(folder), float(reference))))
     summary = summary._replace(notes=(*teachers, *summary.notes, *[f"For the full set: {hint}"] * bool(hint)))
-    write_whole(folder / "summary.md", f"# Temperature sweep on {data['description']}\n\n{to_markdown(summary)}")
-    return f"Temperature sweep on {data['description']}\n\n{to_text(summary)}"
+    title = ", ".join([f"Temperature sweep on {data['description']}", *what_is_other(config["identity"])])
+    write_whole(folder / "summary.md", f"# {title}\n\n{to_markdown(summary)}")
+    return f"{title}\n\n{to_text(summary)}"
+
+
+def what_is_other(identity: dict[str, Any]) -> list[str]:
+    """What a sweep does otherwise than most, in words that stand in every title: its targets, network, images."""
+    config = identity.get("config", {})
+    usual = {"targets": "teacher", "network": "mlp", "augment": "none", "jitter": 0, "transfer_images": None}
+    found = {name: config.get(name, value) for name, value in usual.items()}
+    words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in found.items()}
+    words["targets"] = f"targets: {config.get('targets', '').replace('_', ' ')}"
+    return [words[name] for name, value in found.items() if value != usual[name]]
 
 
 def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:

@@ -1,14 +1,16 @@
 """The CIFAR-10 table: small, big, distilled and the controls; paired differences; does double softmax over-smooth?"""
 
 import math
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis import stability, stats, tables
 from kdjax import records
-from kdjax.config import require
+from kdjax.config import BadInput, require
 from kdjax.files import write_whole
 
 SEED_POST = {"small": "85 %", "big": "90 %", "distilled": "85 %"}
@@ -20,14 +22,14 @@ CONTROLS = {
     "random": "an untrained teacher",
     "uniform": "all classes alike",
 }
-PERCENT = ("test_errors", "holdout_errors")
 MEASURES = {
-    "holdout_errors": "hold-out accuracy, %",
-    "test_errors": "test accuracy, %",
-    "test_nll": "test NLL",
-    "test_ece": "test ECE",
+    "accuracy": "accuracy, %",
+    "nll": "NLL",
+    "ece": "ECE",
+    "overconfidence": "confidence − accuracy, points",
 }
-"""Columns of `results.csv`, and what the table makes of them."""
+"""Of networks on a split of the images; the last is the mean probability of the class chosen, less the accuracy."""
+SPLITS = {"holdout": "hold-out", "test": "test"}
 
 
 class Answers(NamedTuple):
@@ -35,13 +37,19 @@ class Answers(NamedTuple):
 
     folder: Path
     identity: dict[str, Any]
-    teachers: list[dict[str, Any]]
-    """name, test and (with a hold-out) holdout measures of each big network."""
+    networks: list[dict[str, Any]]
+    """Each big network: name, network, epochs, parameters, and its measures on `test` and (with one) `holdout`."""
+    taught_by: list[dict[str, Any]]
+    """Those of them that teach: one, or the members of an ensemble."""
+    teacher: dict[str, Any]
+    """The measures of what teaches: of the one network, or of the ensemble."""
     runs: dict[str, Path]
     """Role → run directory of its sweep; `stability` is not in `results`."""
     results: pd.DataFrame
-    """The small networks: `results.csv` of all sweeps with a column role (`small`, `distilled` or a control), and
-    accuracies in per cent in place of errors."""
+    """The small networks: `results.csv` of all sweeps, with a column role (`small`, `distilled` or a control), and for
+    each split and measure a column such as `test_overconfidence`."""
+    columns: list[str]
+    """Those of them that the table shows: both accuracies, and the rest on the hold-out if there is one."""
 
 
 class Row(NamedTuple):
@@ -53,7 +61,7 @@ class Row(NamedTuple):
     """nan for hard labels."""
     failed: int
     measures: dict[str, stats.Interval]
-    """By the names of `MEASURES`; accuracies in per cent, NLL in nats, ECE in [0, 1]."""
+    """By the columns of `Answers`; accuracies and overconfidence in points of per cent, NLL in nats, ECE in [0, 1]."""
     from_small: dict[str, stats.Difference]
     """The same measures less those of the small network of the same seed; empty where there are no pairs."""
 
@@ -66,31 +74,51 @@ def load(folder: Path) -> Answers:
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = records.read_json(folder / "config.json")
-    identity, details = config.get("identity", {}), config.get("details", {})
-    require(
-        identity.get("experiment") == "cifar10_table" and "answers" in details,
-        f"{folder} is no finished run of cifar10_table: give the experiment's command again",
-    )
-    runs = {answer["role"]: tables.sweep_folder(folder, answer["run"]) for answer in details["answers"]}
+    try:
+        identity, details = config["identity"], config["details"]
+        require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
+        runs = {answer["role"]: tables.sweep_folder(folder, answer["run"]) for answer in details["answers"]}
+        networks, teacher = details["networks"], details["teacher"]
+        taught_by = networks[: int(details["taught_by"])]
+        images = {"test": int(identity["data"]["test_images"]), "holdout": int(identity["data"]["holdout"])}
+        for judged in (*networks, teacher):
+            for split in SPLITS.keys() & judged.keys():
+                judged[split] |= _in_points(judged[split], images[split])
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{folder} is no finished run of cifar10_table: give the experiment's command again") from None
     parts = []
     for role, of_sweep in runs.items():
-        if role == "stability":
-            continue
-        rows = tables.read(of_sweep)
-        named = {"hard": "small", "soft": "distilled" if role == "teacher" else role}
-        parts.append(rows.assign(role=rows["objective"].replace(named)))
+        if role != "stability":
+            rows = tables.read(of_sweep)
+            named = {"hard": "small", "soft": "distilled" if role in ("teacher", "temperatures") else role}
+            parts.append(rows.assign(role=rows["objective"].replace(named)))
     results = pd.concat(parts, ignore_index=True)
-    images = {"test_errors": identity["data"]["test_images"], "holdout_errors": identity["data"]["holdout"]}
-    for column in set(PERCENT) & set(results):
-        results[column] = 100 - 100 * results[column] / images[column]
-    return Answers(folder, identity, details["teachers"], runs, results)
+    for split in SPLITS:
+        if f"{split}_errors" in results:
+            of_split = {name: results[f"{split}_{name}"] for name in ("errors", "confidence")}
+            for name, values in _in_points(of_split, images[split]).items():
+                results[f"{split}_{name}"] = values
+    watched = "holdout" if images["holdout"] else "test"
+    columns = [f"{split}_accuracy" for split in SPLITS if images[split]]
+    columns += [f"{watched}_{measure}" for measure in MEASURES if measure != "accuracy"]
+    return Answers(folder, identity, networks, taught_by, teacher, runs, results, columns)
+
+
+def _in_points(judged: Any, images: int) -> dict[str, Any]:
+    accuracy = 100 - 100 * judged["errors"] / images
+    return {"accuracy": accuracy, "overconfidence": 100 * judged["confidence"] - accuracy}
+
+
+def column_name(column: str) -> str:
+    """A column of `Answers` in words: `hold-out NLL`."""
+    split, measure = column.split("_", 1)
+    return f"{SPLITS[split]} {MEASURES[measure]}"
 
 
 def rows_of_table(answers: Answers) -> list[Row]:
     """Small, big, distilled at each temperature, controls. Failed runs are counted, and left out of means."""
     results, rows = answers.results, list[Row]()
     small = tables.finished(results[results["role"] == "small"]).set_index("seed")
-    columns = [column for column in MEASURES if column in results]
     order = ["small", "distilled", *CONTROLS]
     for role in sorted(set(results["role"]), key=order.index):
         of_role = results[results["role"] == role]
@@ -100,48 +128,90 @@ def rows_of_table(answers: Answers) -> list[Row]:
             paired = {}
             shared = good.index.intersection(small.index)
             if role != "small" and len(shared):
-                for column in columns:
+                for column in answers.columns:
                     mine, other = good[column][shared].to_numpy(float), small[column][shared].to_numpy(float)
                     paired[column] = stats.paired_difference(mine, other)
-            found = {column: stats.interval(good[column].to_numpy(float)) for column in columns if len(good)}
+            found = {column: stats.interval(good[column].to_numpy(float)) for column in answers.columns if len(good)}
             rows.append(Row(_name(role), role, float(temperature), len(runs) - len(good), found, paired))
-    rows.insert(1 if rows and rows[0].role == "small" else 0, _big(answers, columns))
+    at = 1 if rows[0].role == "small" else 0
+    rows[at:at] = _teachers(answers)
     return rows
 
 
 def _name(role: str) -> str:
     if role == "small":
         return "small, hard labels"
-    return "small, distilled from big" if role == "distilled" else f"small, control: {CONTROLS[role]}"
+    return "small, distilled" if role == "distilled" else f"small, control: {CONTROLS[role]}"
 
 
-def _big(answers: Answers, columns: list[str]) -> Row:
-    images = {"test": answers.identity["data"]["test_images"], "holdout": answers.identity["data"]["holdout"]}
+def _teachers(answers: Answers) -> list[Row]:
+    """The big networks; below them, where several teach, the ensemble."""
+
+    def row(name: str, networks: list[dict[str, Any]]) -> Row:
+        found = {}
+        for column in answers.columns:
+            split, measure = column.split("_", 1)
+            found[column] = stats.interval(np.array([one[split][measure] for one in networks], float))
+        return Row(name, "big", math.nan, 0, found, {})
+
+    kind, several = answers.networks[0]["network"], len(answers.taught_by) > 1
+    role = "members of the ensemble that teaches" if several else "the teacher"
+    if len(answers.networks) > len(answers.taught_by):
+        role = "the first is the teacher"
+    rows = [row(f"{kind}, hard labels ({role})", answers.networks)]
+    if several:
+        rows.append(row("their ensemble (the teacher)", [answers.teacher])._replace(role="ensemble"))
+    return rows
+
+
+def big_less_small(answers: Answers) -> dict[str, stats.Interval]:
+    """What teaches, less the small networks of hard labels: points of accuracy by split, and their 95 % interval.
+
+    Over images: of each, whether the teacher is right less the share of small networks that are. It is about these
+    networks, and says nothing of other seeds.
+
+    Raises:
+        BadInput: the logits of a network are missing or damaged.
+    """
+    sweep, right = answers.runs["teacher"], dict[str, list[np.ndarray]]()
+    try:
+        with np.load(answers.folder / "teacher.npz") as arrays:
+            teacher = {name: arrays[name] for name in arrays.files}
+        for block in sorted((sweep / "blocks").iterdir()):
+            rows = records.read_json(block / "rows.json")
+            with np.load(block / "logits.npz") as arrays:
+                for split in arrays.files:
+                    for row, logits in zip(rows, arrays[split], strict=True):
+                        if row["objective"] == "hard" and row["failed_at"] < 0:
+                            right.setdefault(split, []).append(logits.argmax(1) == teacher[f"{split}_labels"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f"{answers.folder} or {sweep} is damaged ({error}): give the experiment's command again"
+        ) from None
     found = {}
-    for column in columns:
-        split, measure = column.split("_")
-        values = pd.Series([teacher[split][measure] for teacher in answers.teachers], dtype=float)
-        if measure == "errors":
-            values = 100 - 100 * values / images[split]
-        found[column] = stats.interval(values.to_numpy(float))
-    return Row("big, hard labels (the teacher)", "big", math.nan, 0, found, {})
+    for split in SPLITS.keys() & right.keys():
+        of_teacher = teacher[f"{split}_logits"].argmax(1) == teacher[f"{split}_labels"]
+        found[split] = stats.interval(100.0 * (of_teacher - np.mean(right[split], axis=0)))
+    return found
 
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
     answers = load(folder)
     rows = rows_of_table(answers)
-    sections = [f"# {title(answers)}", _table(rows, answers), _differences(rows), _signature(answers)]
+    sections = [f"# {title(answers)}", _table(rows, answers), _differences(rows, answers), _signature(answers)]
     if "stability" in answers.runs:
         sections.append("#" + stability.write(answers.runs["stability"]))
     text = "\n\n".join(filter(None, sections))
     write_whole(folder / "summary.md", text.rstrip() + "\n")
-    lines = [
-        {"role": row.role, "temperature": row.temperature, "measure": column}
-        | {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
-        for row in rows
-        for column, found in row.measures.items()
-    ]
+    lines = []
+    for row in rows:
+        for column, found in row.measures.items():
+            line = {"role": row.role, "temperature": row.temperature, "measure": column, "failed": row.failed}
+            line |= {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+            if less := row.from_small.get(column):
+                line |= {"from_small": less.mean, "from_small_low": less.low, "from_small_high": less.high}
+            lines.append(line)
     frame = pd.DataFrame(lines)
     write_whole(folder / "table.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return text
@@ -153,59 +223,76 @@ def title(answers: Answers) -> str:
 
 
 def _table(rows: list[Row], answers: Answers) -> str:
-    config = answers.identity["config"]
-    columns = list(rows[0].measures)
-    header = ["", "T", *(f"{MEASURES[column]}" for column in columns), "n", "seed post"]
+    config, data = answers.identity["config"], answers.identity["data"]
     failed = any(row.failed for row in rows)
-    header += ["failed"] * failed
+    header = ["", "T", *map(column_name, answers.columns), "n", "seed post", *["failed"] * failed]
     cells = []
     for row in rows:
-        numbers = [
-            tables.estimate(row.measures[column], 3 if column.endswith(("nll", "ece")) else 2)
-            for column in row.measures
-        ]
-        n = str(row.measures[columns[0]].n) if row.measures else "0"
+        numbers = [_estimate(column, row.measures[column]) for column in row.measures]
+        n = str(row.measures[answers.columns[0]].n) if row.measures else "0"
         main = row.role != "distilled" or row.temperature == float(config["temperature"])
-        cell = [row.name, "–" if math.isnan(row.temperature) else tables.number(row.temperature)]
-        cell += [*(numbers or ["failed"] * len(columns)), n, SEED_POST.get(row.role, "") if main else ""]
+        cell = [row.name, tables.number(row.temperature), *(numbers or ["failed"] * len(answers.columns)), n]
+        cell += [SEED_POST.get(row.role, "") if main else ""]
         cells.append(cell + [str(row.failed)] * failed)
-    big, small = answers.identity["parameters"]
-    big_epochs = config["teacher_epochs"] or config["epochs"]
-    asked = "looked up" if config["augment"] == "none" else "asked at each step about the image as the student sees it"
+    small, controls = answers.identity["parameters"], {row.role for row in rows}
+    each = "; ".join(
+        f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs"
+        for one in {(one["parameters"], one["epochs"]): one for one in answers.networks}.values()
+    )
     notes = [
-        f"small: {small:,} parameters, {config['epochs']} epochs; big: {big:,} parameters, {big_epochs} "
-        f"epochs (batch statistics counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate "
-        f"{config['learning_rate']:g}, schedule {config['schedule']}, batch {config['batch_size']}, augmentation "
-        f"{config['augment']}; the teacher's logits are {asked}. Soft weight {config['soft_weight']:g}.",
-        "Mean and 95 % t interval over seeds, about the one teacher; another teacher is another draw. The last epoch "
-        "is what is reported. NLL in nats, ECE with 15 bins.",
-        f"{answers.identity['data']['holdout']:,} training images are held out, and no network learns from them; the "
-        f"test accuracy is that on {answers.identity['data']['test_images']:,} images.",
-        "Seed post: single networks at full width after 300 epochs of a constant rate, the checkpoint chosen on all "
-        "10,000 test images, and its distilled one taught by double softmax.",
+        f"small: {small:,} parameters, {config['epochs']} epochs; {each} (batch statistics counted; width multiplier "
+        f"{config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, schedule {config['schedule']}, "
+        f"batch {config['batch_size']}, augmentation {config['augment']}, soft weight {config['soft_weight']:g}."
     ]
+    if config["augment"] != "none":
+        fixed = [CONTROLS[control] for control in ("shuffled", "uniform") if control in controls]
+        notes.append(
+            "The teacher is asked at each step about the image as the student sees it"
+            + (f"; not so for {' and '.join(fixed)}: one target an image." if fixed else ".")
+        )
+    notes += [
+        "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. The last epoch is what is "
+        "reported. NLL in nats, ECE with 15 bins, both at temperature 1.",
+        *["Failed runs, whose loss was no number, are left out of the means."] * failed,
+    ]
+    if data["holdout"]:
+        notes.append(f"No network learns from the {data['holdout']:,} training images that are held out.")
+    notes.append(
+        "Seed post: single networks at full width after 300 epochs of a constant rate, the checkpoint chosen on all "
+        "10,000 test images, and its distilled one taught by double softmax."
+    )
     return tables.markdown(header, cells, notes, left=1)
 
 
-def _differences(rows: list[Row]) -> str:
+def _estimate(column: str, found: stats.Interval | stats.Difference, sign: bool = False) -> str:
+    return tables.estimate(found, 3 if column.endswith(("nll", "ece")) else 2, sign=sign)
+
+
+def _differences(rows: list[Row], answers: Answers) -> str:
     paired = [row for row in rows if row.from_small]
     if not paired:
         return ""
-    columns = list(paired[0].from_small)
-    header = ["less small on hard labels, paired", "T", *(MEASURES[column] for column in columns), "n"]
+    header = ["less small on hard labels, paired by seed", "T", *map(column_name, answers.columns), "n"]
     cells = []
     for row in paired:
-        numbers = [
-            tables.estimate(row.from_small[c], 3 if c.endswith(("nll", "ece")) else 2, sign=True) for c in columns
-        ]
-        n = str(row.from_small[columns[0]].n)
+        numbers = [_estimate(column, row.from_small[column], sign=True) for column in answers.columns]
+        n = str(row.from_small[answers.columns[0]].n)
         cells.append([row.name, tables.number(row.temperature), *numbers, n])
-    notes = ["Points of per cent in accuracy. A difference is called one only where its interval excludes zero."]
+    notes = [
+        f"The teacher less the small networks on hard labels, {SPLITS[split]}: {tables.estimate(found, 2, sign=True)} "
+        f"points of accuracy; interval over the {found.n:,} images, about these networks."
+        for split, found in sorted(big_less_small(answers).items())
+    ]
+    notes.append(
+        "Accuracies in points of per cent. A difference is one only where its interval excludes zero; of twenty such "
+        "intervals one misses by chance, for which nothing is corrected here."
+    )
     return "## Differences\n\n" + tables.markdown(header, cells, notes, left=1)
 
 
 def _signature(answers: Answers) -> str:
-    """Whether double softmax over-smooths as it should: its targets are all but uniform, so NLL and ECE are large."""
+    """Whether double softmax over-smooths as it should: its targets are all but uniform, so that NLL and ECE are
+    larger, and confidence falls short of accuracy."""
     config, results = answers.identity["config"], tables.finished(answers.results)
     at = results[results["temperature"] == float(config["temperature"])].set_index("seed")
     bug, true = at[at["role"] == "double_softmax"], at[at["role"] == "distilled"]
@@ -213,14 +300,21 @@ def _signature(answers: Answers) -> str:
     if not len(shared):
         return ""
     lines = []
-    for column in ("test_nll", "test_ece"):
+    for column in answers.columns:
+        measure = column.split("_", 1)[1]
+        if measure == "accuracy":
+            continue
         found = stats.paired_difference(bug[column][shared].to_numpy(float), true[column][shared].to_numpy(float))
         verdict = "not judged at n = 1" if math.isnan(found.low) else "no difference seen"
         if found.differs:
-            verdict = "as predicted" if found.mean > 0 else "against the prediction"
-        lines.append(
-            f"* {MEASURES[column]}, double softmax less distilled: {tables.estimate(found, 3, sign=True)}: {verdict}."
-        )
-    share = bug["soft_target_entropy"].mean() / math.log(len(answers.identity["data"]["class_names"]))
-    lines.append(f"* Entropy of its targets: {100 * share:.2f} % of that of the uniform distribution.")
+            smaller = measure == "overconfidence"
+            verdict = "as predicted" if (found.mean < 0) == smaller else "against the prediction"
+        said = _estimate(column, found, sign=True)
+        lines.append(f"* {column_name(column)}, double softmax less distilled: {said}: {verdict}.")
+    uniform = math.log(answers.identity["data"]["num_classes"])
+    shares = [f"{100 * runs['soft_target_entropy'].mean() / uniform:.2f} %" for runs in (bug, true)]
+    lines.append(
+        f"* Entropy of its targets: {shares[0]} of that of the uniform distribution; of distilled ones: {shares[1]} "
+        "(of the training images as they are)."
+    )
     return "## Double softmax: over-smoothing is predicted\n\n" + "\n".join(lines)

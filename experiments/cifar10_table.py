@@ -100,6 +100,8 @@ class TableConfig:
     """Folder that holds run directories and teachers."""
     name: str | None = None
     """Name of the run directory in OUT/cifar10_table (default: a hash of the config)."""
+    fresh: bool = False
+    """Start the table's run directory anew. Sweeps and teachers are kept: what is trained is found again."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
     it."""
@@ -128,6 +130,14 @@ class TableConfig:
         require(
             self.teacher_epochs is None or self.teacher_epochs > 0,
             f"--teacher-epochs {self.teacher_epochs} is not allowed: it is 1 epoch or more",
+        )
+        require(
+            not self.teacher_from or self.teacher_epochs is None,
+            f"--teacher-epochs {self.teacher_epochs} with --teacher-from is not allowed: that teacher is trained",
+        )
+        require(
+            len(set(self.temperatures)) == len(self.temperatures),
+            "--temperatures names one twice: give each once",
         )
         require(
             not self.stability or self.epochs >= STABILITY_EPOCHS,
@@ -159,14 +169,14 @@ class Question(NamedTuple):
     """One sweep that is asked for."""
 
     role: str
-    """What its soft students learn from: `teacher`, or a control; or `stability`."""
+    """What its soft students learn from: `teacher` (`temperatures`: at other T), or a control; or `stability`."""
     config: SweepConfig
 
 
 def questions(config: TableConfig) -> list[Question]:
-    """The sweeps behind the table: the teacher's students, double softmax in their blocks; then other controls."""
+    """The sweeps behind the table: the teacher's students, double softmax in their blocks; other T; other controls."""
     common = SweepConfig(
-        temperatures=(config.temperature, *(value for value in config.temperatures if value != config.temperature)),
+        temperatures=(config.temperature,),
         soft_weights=(config.soft_weight,),
         learning_rates=(config.learning_rate,),
         widths=(config.units("small"),),
@@ -185,15 +195,16 @@ def questions(config: TableConfig) -> list[Question]:
         teacher=config.teacher(),
     )
     asked = [Question("teacher", dataclasses.replace(common, double_softmax="double_softmax" in config.controls))]
+    if others := tuple(value for value in config.temperatures if value != config.temperature):
+        asked.append(Question("temperatures", dataclasses.replace(common, hard_labels=False, temperatures=others)))
     for kind in config.controls:
         if kind != "double_softmax":
-            alone: dict[str, Any] = {"targets": kind, "hard_labels": False, "temperatures": (config.temperature,)}
-            asked.append(Question(kind, dataclasses.replace(common, **alone)))
+            asked.append(Question(kind, dataclasses.replace(common, hard_labels=False, targets=kind)))
     if config.stability and config.schedule == "constant":  # then the table's own students serve
         asked[0] = Question("teacher", dataclasses.replace(asked[0].config, monitor_every=1))
         asked.append(Question("stability", asked[0].config))
     elif config.stability:
-        steady: dict[str, Any] = {"schedule": "constant", "monitor_every": 1, "temperatures": (config.temperature,)}
+        steady: dict[str, Any] = {"schedule": "constant", "monitor_every": 1}
         asked.append(Question("stability", dataclasses.replace(asked[0].config, **steady)))
     return asked
 
@@ -234,7 +245,7 @@ def prepare(config: TableConfig) -> Table:
             raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
     sweep = sweeps.prepare(asked[0].config)
     dataset = sweep.dataset
-    elsewhere = {"preset", "out", "name", "checkpoint_seconds", "dry_run", "data", "where", "teacher_from"}
+    elsewhere = {"preset", "out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "where", "teacher_from"}
     identity = {
         "experiment": "cifar10_table",
         "config": {
@@ -244,10 +255,9 @@ def prepare(config: TableConfig) -> Table:
         },
         "data": dataset.identity(),
         "teachers": sweep.identity["teachers"],
-        "parameters": [
-            models.parameter_count(models.network(recipe, dataset.train.images.shape[1:], dataset.num_classes))
-            for recipe in recipes
-        ],
+        "parameters": models.parameter_count(
+            models.network(recipes[1], dataset.train.images.shape[1:], dataset.num_classes)
+        ),
         "numerics": NUMERICS,
     }
     return Table(config, dataset, identity, records.run_folder(config.out, "cifar10_table", config.name, identity))
@@ -260,9 +270,11 @@ def run(table: Table) -> Path:
     from kdjax.surroundings import surroundings
 
     config, dataset = table.config, table.dataset
-    with records.opened(table.folder, table.identity) as record:
+    splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
+    with records.opened(table.folder, table.identity, config.fresh) as record:
         recipe, rate = config.teacher().train_config(1), config.learning_rate
-        found = [teachers.load(folder, dataset) for folder in config.teacher_from] or [
+        given = [teachers.load(folder, dataset) for folder in config.teacher_from]
+        found = given or [
             teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds)
             for seed in range(config.teachers)
         ]
@@ -271,17 +283,43 @@ def run(table: Table) -> Path:
             say("students at a constant rate" if role == "stability" else f"students of {role}")
             folder = sweeps.run(sweeps.prepare(asked))
             answers.append({"role": role, "run": folder.name})
-        big = [
-            {"name": one.name, "test": one.info["test"]}
-            | (
-                {"holdout": metrics.judge(one.logits(dataset.holdout.images), dataset.holdout.labels)}
-                if len(dataset.holdout.images)
-                else {}
-            )
+        taught_by = given or found[:1]
+        arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
+        for name, split in splits.items():
+            arrays[f"{name}_logits"] = teachers.ensemble_logits(taught_by, split.images)
+        records.write_arrays(table.folder / "teacher.npz", **arrays)
+        networks = [
+            {
+                **{"name": one.name, "network": one.config.network, "epochs": one.config.epochs},
+                "parameters": one.info["parameters"],
+                **{name: metrics.judge(one.logits(split.images), split.labels) for name, split in splits.items()},
+            }
             for one in found
         ]
-        record.describe({**surroundings(), "config": config, "teachers": big, "answers": answers})
+        teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
+        details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
+        record.describe({**surroundings(), **details, "answers": answers})
     return table.folder
+
+
+def forecast(table: Table) -> str:
+    """What would run and cost, a line a sweep; students that serve twice are counted once."""
+    from kdjax import students, sweeps, teachers
+    from kdjax.progress import clock
+
+    config, lines, seen = table.config, list[str](), list[SweepConfig]()
+    for role, asked in questions(config):
+        if asked not in seen:
+            lines.append(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked), teacher=not seen)}")
+        seen.append(asked)
+    recipe = config.teacher().train_config(1)
+    names = [
+        teachers.fingerprint(recipe, config.learning_rate, seed, table.dataset) for seed in range(1, config.teachers)
+    ]
+    if missing := sum(not (config.out / "teachers" / name[:16]).exists() for name in names):
+        operations = missing * students.block_flops(students.Block("", 0, recipe, 0, (), 1), table.dataset)
+        lines.append(f"further big networks: {missing}, about {clock(operations / sweeps.training_rate('big'))}")
+    return "\n".join(lines)
 
 
 def main(config: TableConfig) -> None:
@@ -290,10 +328,7 @@ def main(config: TableConfig) -> None:
 
     table = prepare(config)
     if config.dry_run:
-        from kdjax import sweeps
-
-        for role, asked in questions(config)[: -1 if config.stability and config.schedule == "constant" else None]:
-            print(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked), teacher=role == 'teacher')}")
+        print(forecast(table))
         return
     folder = run(table)
 

@@ -320,7 +320,7 @@ def prepare(config: TableConfig) -> Table:
 
 def run(table: Table) -> Path:
     """Finds or trains the teachers and asks every sweep; writes where each answer lies. Returns the folder."""
-    from kdjax import records, sweeps, teachers
+    from kdjax import metrics, records, sweeps, teachers
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
 
@@ -337,7 +337,11 @@ def run(table: Table) -> Path:
             say(f"part {question.part}: {question.role} ({index + 1} of {len(asked)} sweeps)")
             folder = sweeps.run(sweeps.prepare(question.config))
             answers.append({"part": question.part, "role": question.role, "run": folder.name})
-        teachers_of = [{"name": one.name, "folder": one.folder.name, "test": one.info["test"]} for one in found]
+        test = dataset.test
+        teachers_of = [
+            {"name": one.name, "folder": one.folder.name, "test": metrics.judge(one.logits(test.images), test.labels)}
+            for one in found
+        ]
         details = {"config": config, "hint": dataset.hint, "teachers": teachers_of, "answers": answers}
         record.describe({**surroundings(), **details})
 

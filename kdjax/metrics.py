@@ -40,6 +40,11 @@ def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:
     return float(np.sum(np.abs(gap)) / len(labels))
 
 
+def confidence(logits: Logits) -> float:
+    """Mean probability, at T = 1, of the class chosen. Above the accuracy: over-confident; below: over-smoothed."""
+    return float(np.mean(softmax(_wide(logits), axis=1).max(axis=1)))
+
+
 def agreement(logits: Logits, teacher_logits: Logits) -> float:
     """Share of examples for which student and teacher choose the same class."""
     return float(np.mean(logits.argmax(axis=1) == teacher_logits.argmax(axis=1)))
@@ -79,6 +84,7 @@ def judge(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) 
         "nll": nll(logits, labels),
         "brier": brier(logits, labels),
         "ece": calibration_error(logits, labels),
+        "confidence": confidence(logits),
     }
     if teacher_logits is not None:
         teacher_wrong = _wrong(teacher_logits, labels)

@@ -54,6 +54,8 @@ STAGES: Mapping[str, Stages] = MappingProxyType(
     }
 )
 """770,378 and 3,844,938 parameters, batch statistics counted, for 32×32 images of 3 channels and 10 classes."""
+MOMENTUM = 0.99
+"""Of the running statistics of batch norm: the share that a batch leaves of them."""
 CNN_DROPOUT = 0.3
 """After each pooling."""
 LEAK = 0.1
@@ -148,7 +150,7 @@ class Cnn(nn.Module):
 
         def normalised(units: Array, name: str) -> Array:
             axis = None if self.is_initializing() else axis_name
-            norm = nn.BatchNorm(not train, momentum=0.99, epsilon=1e-3, axis_name=axis, name=f"norm_{name}")
+            norm = nn.BatchNorm(not train, momentum=MOMENTUM, epsilon=1e-3, axis_name=axis, name=f"norm_{name}")
             return nn.leaky_relu(norm(units), LEAK)
 
         def dense(units: Array, width: int, name: str) -> Array:

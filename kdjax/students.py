@@ -114,8 +114,9 @@ class Shown:
         if self.targets == "shuffled":
             return taught._replace(train_logits=targets.shuffle(taught.train_logits, 0))
         if self.targets == "random":
-            strangers = tuple(teachers.untrained(teacher, index) for index, teacher in enumerate(taught.teachers))
-            logits = teachers.ensemble_logits(strangers, taught.dataset.train.images)
+            images = taught.dataset.train.images
+            strangers = tuple(teachers.untrained(one, index, images) for index, one in enumerate(taught.teachers))
+            logits = teachers.ensemble_logits(strangers, images)
             return taught._replace(train_logits=logits, teachers=strangers)
         return taught._replace(train_logits=np.asarray(targets.alter(self.targets, jnp.asarray(taught.train_logits))))
 

@@ -99,7 +99,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
         require(
             not config.data.holdout or teacher.info.get("data") == dataset.fingerprint,
             f"{teacher.folder} was not trained on these training images less the hold-out: a choice on a hold-out "
-            "needs a teacher that never saw it; leave out --holdout or --teacher-from",
+            "needs a teacher that never saw it; give the --holdout of its own training, or leave out --teacher-from",
         )
         teachers.warn_of_differences(teacher)
     known = [teacher.info["fingerprint"] for teacher in given] or [
@@ -238,8 +238,9 @@ def _report(taught: Lesson, taught_by: Sequence[Teacher]) -> list[dict[str, Any]
     report = [{"name": taught.teacher, **_judged(taught)}]
     if len(taught_by) > 1:
         report += [
-            {"name": teacher.name, "test": teacher.info["test"], "test_errors": teacher.info["test"]["errors"]}
+            {"name": teacher.name, "test": judged, "test_errors": judged["errors"]}
             for teacher in taught_by
+            for judged in [metrics.judge(teacher.logits(taught.dataset.test.images), taught.dataset.test.labels)]
         ]
     return report
 

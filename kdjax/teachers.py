@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, metrics, models, records, train
+from kdjax import blocks, checkpoints, metrics, models, records, train, transforms
 from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, BadInput, TrainConfig, canonical_json, require
 from kdjax.datasets import Dataset
 from kdjax.files import Busy, check_manifest, clear_leftovers, lock, whole_folder
@@ -136,11 +136,17 @@ def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = Non
         checkpoints.save(temporary / "parameters", models.variables(params, model_state))
 
 
-def untrained(teacher: Teacher, seed: int) -> Teacher:
-    """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains."""
+def untrained(teacher: Teacher, seed: int, images: UInt8[np.ndarray, "images height width channels"]) -> Teacher:
+    """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains.
+
+    Its batch statistics are those of the first 256 of `images`. With the initial ones, which normalise nothing, its
+    logits would be all but the same for every image.
+    """
     model = models.network(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
-    fresh = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
-    params, model_state = jax.tree.map(lambda leaf: leaf[None], fresh)
+    params, before = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
+    _, after = model.apply(params, before, transforms.to_float(jnp.asarray(images[:256])), True)
+    of_images = jax.tree.map(lambda new, old: (new - models.MOMENTUM * old) / (1 - models.MOMENTUM), after, before)
+    params, model_state = jax.tree.map(lambda leaf: leaf[None], (params, of_images))
     return dataclasses.replace(teacher, params=params, model_state=model_state)
 
 
@@ -176,7 +182,7 @@ def _find_or_train(
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
     test_logits = np.asarray(program.logits(trained.state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(trained.state.failed_at[0])
-    require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower --teacher.learning-rate")
+    require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower its learning rate")
     info: dict[str, Any] = {
         "fingerprint": fingerprint(config, learning_rate, seed, dataset),
         "dataset": dataset.name,

@@ -68,10 +68,12 @@ def test_presets_are_whole_settings_that_options_change():
 
 def test_double_softmax_shares_the_blocks_of_the_teachers_students_and_other_controls_have_their_own():
     config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
-    first, second = cifar10_table.questions(config)
-    assert first.config.temperatures == (10.0, 1.0, math.inf) and first.config.hard_labels
-    assert (second.role, second.config.targets, second.config.temperatures) == ("shuffled", "shuffled", (10.0,))
-    assert not second.config.hard_labels and not second.config.double_softmax
+    first, others, control = cifar10_table.questions(config)
+    assert first.config.temperatures == (10.0,) and first.config.hard_labels and first.config.double_softmax
+    assert first == cifar10_table.questions(TableConfig())[0]  # so that temperatures can be added later
+    assert (others.role, others.config.temperatures) == ("temperatures", (1.0, math.inf))
+    assert (control.role, control.config.targets, control.config.temperatures) == ("shuffled", "shuffled", (10.0,))
+    assert not any(one.config.hard_labels or one.config.double_softmax for one in (others, control))
 
 
 REFUSED = {
@@ -86,6 +88,8 @@ REFUSED = {
     "--teachers 0": "--teachers 0 is not allowed",
     "--epochs 0": "--epochs 0 is not allowed",
     "--stability --epochs 5": "--stability needs --epochs 6 or more",
+    "--temperatures 1 1": "--temperatures names one twice",
+    "--holdout 20 --teacher-epochs 3 --teacher-from missing": "--teacher-epochs 3 with --teacher-from is not allowed",
     "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
     "--holdout 100": "--holdout 100 is not allowed",
     "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
@@ -120,20 +124,22 @@ def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
 def test_every_row_is_there_with_its_runs(whole):
     answers = load(whole)
     rows = {(row.role, row.temperature): row for row in tables_cifar10.rows_of_table(answers)}
-    soft = {("distilled", t) for t in (1.0, 10.0, math.inf)} | {("double_softmax", t) for t in (1.0, 10.0, math.inf)}
-    others = {(kind, 10.0) for kind in ("shuffled", "random", "uniform")}
+    soft = {("distilled", t) for t in (1.0, 10.0, math.inf)}
+    others = {(kind, 10.0) for kind in ("double_softmax", "shuffled", "random", "uniform")}
     assert {key for key in rows if not math.isnan(key[1])} == soft | others
     assert [role for role, t in rows if math.isnan(t)] == ["small", "big"]
     assert all(found.n == 2 for row in rows.values() for found in row.measures.values())
-    assert all(row.from_small["test_errors"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
+    assert all(row.from_small["test_accuracy"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
     raw = records.read_results(answers.runs["teacher"])
     hard = raw[raw["objective"] == "hard"]
     small = next(row for row in rows.values() if row.role == "small")
-    assert small.measures["holdout_errors"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
-    assert small.measures["test_nll"].mean == pytest.approx(hard["test_nll"].mean())
-    at = raw[(raw["objective"] == "double_softmax") & (raw["temperature"] == 10.0)].set_index("seed")["test_nll"]
-    paired = rows["double_softmax", 10.0].from_small["test_nll"]
-    assert paired.mean == pytest.approx((at - hard.set_index("seed")["test_nll"]).mean())
+    assert small.measures["holdout_accuracy"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
+    assert small.measures["holdout_nll"].mean == pytest.approx(hard["holdout_nll"].mean())
+    over = 100 * hard["holdout_confidence"].mean() - small.measures["holdout_accuracy"].mean
+    assert small.measures["holdout_overconfidence"].mean == pytest.approx(over)
+    at = raw[(raw["objective"] == "double_softmax") & (raw["temperature"] == 10.0)].set_index("seed")["holdout_nll"]
+    paired = rows["double_softmax", 10.0].from_small["holdout_nll"]
+    assert paired.mean == pytest.approx((at - hard.set_index("seed")["holdout_nll"]).mean())
 
 
 def test_stability_is_measured_beside_the_table_and_changes_no_row(whole):
@@ -156,17 +162,17 @@ def load(root):
 def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     assert "(first 80 training images, last 20 held out, first 10 test images)" in text.splitlines()[0]
-    assert "20 training images are held out" in text and "test accuracy is that on 10 images" in text
+    assert "20 training images that are held out" in text
+    assert "not so for logits of other images and all classes alike: one target an image" in text
     assert "small: 12,754 parameters" in text and "asked at each step" in text
-    assert "| big, hard labels (the teacher) | – |" in text and "90 %" in text
+    assert "| big, hard labels (the first is the teacher) | – |" in text and "90 %" in text
     assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf"}
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
     raw = records.read_results(load(whole).runs["teacher"])
-    for temperature in (1.0, 10.0):
-        at = raw[raw["temperature"] == temperature].groupby("objective")["soft_target_entropy"].mean()
-        assert at["soft"] < at["double_softmax"] <= math.log(10)
+    at = raw.groupby("objective")["soft_target_entropy"].mean()
+    assert at["soft"] < at["double_softmax"] <= math.log(10)
 
 
 def test_the_same_command_again_trains_nothing(whole):
@@ -185,6 +191,53 @@ def test_its_figure_again(whole):
         plot_cifar10_table.main, plot_cifar10_table.PlotConfig, ["--out", str(whole)], plot_cifar10_table.PROG
     )
     assert code == 2 and "holds no finished table" in said
+
+
+def elsewhere(root, out, *arguments):
+    """A tiny table of the same pictures, kept in another folder."""
+    few = ["--width-multiplier", "0.0625", "--epochs", "1", "--seeds", "1", "--batch-size", "16", "--holdout", "20"]
+    places = ["--out", str(out), "--data-dir", str(root / "data"), "--raw-dir", str(root / "raw"), "--devices", "1"]
+    return commands.call(cifar10_table.main, TableConfig, [*few, *places, *arguments], PROG)
+
+
+def test_big_less_small_is_over_images(whole):
+    answers = load(whole)
+    found = tables_cifar10.big_less_small(answers)
+    assert {split: interval.n for split, interval in found.items()} == {"test": 10, "holdout": 20}
+    hard = answers.results[answers.results["role"] == "small"]
+    for split, interval in found.items():
+        expected = answers.teacher[split]["accuracy"] - hard[f"{split}_accuracy"].mean()
+        assert interval.mean == pytest.approx(expected)
+
+
+def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_images(whole, tmp_path):
+    members, known = tables_cifar10.load(folder_of(whole)).networks, whole / "runs" / "teachers"
+    both = [str(next(known.glob(f"{one['name']}*/teacher.json")).parent) for one in members]
+    code, said = elsewhere(whole, tmp_path, "--name", "given", "--controls", "--teacher-from", *both)
+    assert code == 0, said
+    answers = tables_cifar10.load(tmp_path / "cifar10_table" / "given")
+    assert [one["test"] for one in answers.networks] == [one["test"] for one in members]
+    assert {one["epochs"] for one in answers.networks} == {2} and len(answers.taught_by) == 2
+    text = (answers.folder / "summary.md").read_text()
+    assert f"big: {members[0]['parameters']:,} parameters, 2 epochs" in text
+    assert "big, hard labels (members of the ensemble that teaches)" in text and "their ensemble (the teacher)" in text
+
+
+def test_a_table_whose_runs_all_failed_says_so(whole, tmp_path):
+    teacher = str(next((whole / "runs" / "teachers").glob("*/teacher.json")).parent)
+    code, said = elsewhere(whole, tmp_path, "--name", "broken", "--learning-rate", "1e38", "--teacher-from", teacher)
+    assert code == 0, said
+    text = (tmp_path / "cifar10_table" / "broken" / "summary.md").read_text()
+    assert "| small, hard labels | – | failed | failed |" in text and "are left out of the means" in text
+
+
+@pytest.mark.parametrize("damage", ["[1]", "{}", '{"identity": {"experiment": "cifar10_table"}, "details": {}}'])
+def test_a_damaged_record_is_one_line(tmp_path, damage):
+    (tmp_path / "config.json").write_text(damage)
+    code, said = commands.call(
+        plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(tmp_path)], plot_cifar10_table.PROG
+    )
+    assert code == 2 and "is no finished run of cifar10_table" in said and "Traceback" not in said
 
 
 def test_class_similarity_is_the_mean_soft_target_of_each_class():
@@ -228,7 +281,7 @@ def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path
     assert hard[2] < 0.9 * hard[1]  # it learns
     entropy = rows.set_index("objective")["soft_target_entropy"]
     assert entropy["double_softmax"] > 0.9997 * math.log(10)
-    assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["parameters"][1] == 49_370
+    assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["parameters"] == 49_370
 
 
 def test_at_a_constant_rate_the_tables_own_students_show_their_stability():

@@ -115,10 +115,13 @@ def test_a_convolutional_teacher_keeps_its_batch_statistics(digits, convolutiona
     logits = convolutional.logits(digits.test.images)
     np.testing.assert_array_equal(again.logits(digits.test.images), logits)
     assert int((logits.argmax(1) != digits.test.labels).sum()) == convolutional.info["test"]["errors"]
-    fresh = teachers.untrained(convolutional, 0)
+    fresh = teachers.untrained(convolutional, 0, digits.train.images)
     other = dataclasses.replace(convolutional, model_state=fresh.model_state)
     assert np.abs(other.logits(digits.test.images) - logits).max() > 1e-2
-    assert np.abs(fresh.logits(digits.test.images) - logits).max() > 1e-2
+    of_stranger = fresh.logits(digits.test.images)
+    assert np.abs(of_stranger - logits).max() > 1e-2
+    # It has learnt nothing, but it tells images apart: its targets are neither alike nor near to uniform.
+    assert of_stranger.std(axis=0).mean() > 0.1 and len(set(of_stranger.argmax(axis=1))) > 3
 
 
 def test_a_convolutional_teacher_is_asked_in_evaluation_mode_about_the_images_as_they_are_seen(digits, convolutional):
