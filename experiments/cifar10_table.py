@@ -30,6 +30,7 @@ from kdjax.config import (
     TeacherConfig,
     WhereConfig,
     require,
+    require_distinct,
     require_name,
     require_positive,
     require_temperature,
@@ -135,10 +136,8 @@ class TableConfig:
             not self.teacher_from or self.teacher_epochs is None,
             f"--teacher-epochs {self.teacher_epochs} with --teacher-from is not allowed: that teacher is trained",
         )
-        require(
-            len(set(self.temperatures)) == len(self.temperatures),
-            "--temperatures names one twice: give each once",
-        )
+        if self.temperatures:
+            require_distinct("temperatures", self.temperatures)
         require(
             not self.stability or self.epochs >= STABILITY_EPOCHS,
             f"--stability needs --epochs {STABILITY_EPOCHS} or more: it is a standard deviation over half of them",

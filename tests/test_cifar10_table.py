@@ -88,7 +88,7 @@ REFUSED = {
     "--teachers 0": "--teachers 0 is not allowed",
     "--epochs 0": "--epochs 0 is not allowed",
     "--stability --epochs 5": "--stability needs --epochs 6 or more",
-    "--temperatures 1 1": "--temperatures names one twice",
+    "--temperatures 1 1": "--temperatures repeats 1",
     "--holdout 20 --teacher-epochs 3 --teacher-from missing": "--teacher-epochs 3 with --teacher-from is not allowed",
     "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
     "--holdout 100": "--holdout 100 is not allowed",
