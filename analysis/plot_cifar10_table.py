@@ -1,4 +1,4 @@
-"""Draws what the teacher of a CIFAR-10 table knows: which classes it takes for alike, at several temperatures.
+"""Draws a CIFAR-10 table: what became of the small networks, and which classes the teacher takes for alike.
 
     python -m analysis.plot_cifar10_table [FOLDER]
 
@@ -6,9 +6,10 @@ Figures go into FOLDER/figures, as PNG and PDF.
 """
 
 import dataclasses
+import math
 import zipfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -18,13 +19,16 @@ from kdjax import cli, records
 from kdjax.config import BadInput
 from kdjax.files import write_whole
 
+if TYPE_CHECKING:
+    from analysis.tables_cifar10 import Answers
+
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class PlotConfig:
-    """Draws the class similarities of a CIFAR-10 table's teacher, and writes its summary again."""
+    """Draws the figures of a CIFAR-10 table, and writes its summary again."""
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
     """Run directory to draw (default: the one under --out with the newest table)."""
@@ -73,51 +77,100 @@ def most_alike(similarity: Float[np.ndarray, "classes classes"]) -> tuple[int, i
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draws the figure of a table's run directory into its folder `figures`; returns the files written.
+    """Draws the figures of a table's run directory into its folder `figures`; returns the files written.
 
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
+    from analysis import style, tables_cifar10
+
+    answers = tables_cifar10.load(folder)
+    with style.applied():
+        figures = {"students": draw_students(answers), "class_similarity": draw_class_similarity(answers)}
+        return [path for name, figure in figures.items() for path in style.save(figure, folder / "figures", name)]
+
+
+def draw_students(answers: "Answers") -> Any:
+    """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence less accuracy."""
+    from analysis import style, tables, tables_cifar10
+
+    rows = [
+        row for row in tables_cifar10.rows_of_table(answers) if row.measures and row.role not in ("big", "ensemble")
+    ]
+    split = answers.columns[0].split("_", 1)[0]
+    shown = [f"{split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
+    figure = style.figure(9.6, 1.6 + 0.36 * len(rows))
+    panels = figure.subplots(1, len(shown), sharey=True)
+    places = range(len(rows), 0, -1)
+    for axes, column in zip(panels, shown, strict=True):
+        for place, row in zip(places, rows, strict=True):
+            found = row.measures[column]
+            index = {"small": 6, "distilled": 0}.get(row.role, 1)
+            bars = [[found.mean - found.low], [found.high - found.mean]]
+            known = None if math.isnan(found.low) else bars
+            marker = style.MARKERS[index % len(style.MARKERS)]
+            axes.errorbar([found.mean], [place], xerr=known, fmt=marker, color=style.PALETTE[index], ms=6, capsize=3)
+        teacher = answers.teacher[split][column.split("_", 1)[1]]
+        axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
+        axes.set_xlabel(tables_cifar10.column_name(column).replace(" ", "\n", 1))
+        axes.set_ylim(0.4, len(rows) + 0.6)
+    names = [
+        row.name.removeprefix("small, ").removeprefix("control: ")
+        + ("" if math.isnan(row.temperature) else f", T = {tables.number(row.temperature)}")
+        for row in rows
+    ]
+    panels[0].set_yticks(places, names)
+    style.legend(figure)
+    seeds = answers.results["seed"].nunique()
+    where = f"{answers.identity['data']['description']}; n = {seeds} seeds, {_teachers(answers)}"
+    style.title(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
+    return figure
+
+
+def draw_class_similarity(answers: "Answers") -> Any:
+    """The teacher's mean soft targets by true class, a panel a temperature; their numbers go into a table beside."""
     import pandas as pd
 
     from analysis import style, tables_cifar10
 
-    answers = tables_cifar10.load(folder)
-    names = answers.identity["data"]["class_names"]
-    split = "holdout" if "holdout" in answers.teacher else "test"
+    names, path = answers.identity["data"]["class_names"], answers.folder / "teacher.npz"
+    split = answers.columns[0].split("_", 1)[0]
     try:
-        with np.load(folder / "teacher.npz") as arrays:
+        with np.load(path) as arrays:
             logits, labels = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{folder / 'teacher.npz'} is damaged ({error}): give the experiment's command again") from None
-    tables = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
+        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    found = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
     lines = [
         (temperature, true, soft, table[row, column])
-        for temperature, table in tables.items()
+        for temperature, table in found.items()
         for row, true in enumerate(names)
         for column, soft in enumerate(names)
     ]
     frame = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
-    write_whole(folder / "class_similarity.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    with style.applied():
-        figure = style.figure(9.6, 9.0)
-        for axes, (temperature, table) in zip(figure.subplots(2, 2).ravel(), tables.items(), strict=True):
-            shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)  # the right class would outshine the rest
-            image = axes.imshow(shown, cmap="viridis")
-            figure.colorbar(image, ax=axes, shrink=0.8)
-            first, second = (names[index] for index in most_alike(table))
-            axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
-            ticks = range(len(names))
-            axes.set_xticks(ticks, names, rotation=90, fontsize=8)
-            axes.set_yticks(ticks, names, fontsize=8)
-            axes.set(xlabel="class in the soft target", ylabel="true class")
-            axes.grid(visible=False)
-        what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
-        many = len(answers.taught_by)
-        of = "one teacher" if many == 1 else f"an ensemble of {many} teachers"
-        images = f"{len(labels):,} {tables_cifar10.SPLITS[split]} images"
-        style.title(figure, what, f"{answers.identity['data']['description']}; {of}, n = {images}")
-        return style.save(figure, folder / "figures", "class_similarity")
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_whole(answers.folder / "class_similarity.csv", text)
+    figure = style.figure(9.6, 9.0)
+    for axes, (temperature, table) in zip(figure.subplots(2, 2).ravel(), found.items(), strict=True):
+        shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)  # the right class would outshine the rest
+        image = axes.imshow(shown, cmap="viridis")
+        figure.colorbar(image, ax=axes, shrink=0.8)
+        first, second = (names[index] for index in most_alike(table))
+        axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
+        ticks = range(len(names))
+        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, names, fontsize=8)
+        axes.set(xlabel="class in the soft target", ylabel="true class")
+        axes.grid(visible=False)
+    what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
+    images = f"n = {len(labels):,} {tables_cifar10.SPLITS[split]} images"
+    style.title(figure, what, f"{answers.identity['data']['description']}; {_teachers(answers)}, {images}")
+    return figure
+
+
+def _teachers(answers: "Answers") -> str:
+    many = len(answers.taught_by)
+    return "one teacher" if many == 1 else f"an ensemble of {many} teachers"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ CONTROLS = {
 }
 MEASURES = {
     "accuracy": "accuracy, %",
-    "nll": "NLL",
+    "nll": "NLL, nats",
     "ece": "ECE",
     "overconfidence": "confidence − accuracy, points",
 }
@@ -252,7 +252,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
         )
     notes += [
         "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. The last epoch is what is "
-        "reported. NLL in nats, ECE with 15 bins, both at temperature 1.",
+        "reported. NLL, ECE (15 bins) and confidence at temperature 1.",
         *["Failed runs, whose loss was no number, are left out of the means."] * failed,
     ]
     if data["holdout"]:
