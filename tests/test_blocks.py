@@ -220,7 +220,6 @@ def flat(tree):
 
 
 def test_one_convolutional_network_over_several_devices():
-    # SGD, since Adam amplifies the rounding of gradients that are truly zero, as those of biases before batch norm are.
     options = {"optimizer": "sgd", "augment": "full", "epochs": 3}
     alone, divided = (cnn(1, **options, devices=devices) for devices in (1, 4))
     one = small.settings((4.0,), soft_weights=(0.5,), learning_rates=(0.02,))
