@@ -94,9 +94,8 @@ def draw_students(answers: "Answers") -> Any:
     """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence less accuracy."""
     from analysis import style, tables, tables_cifar10
 
-    rows = [
-        row for row in tables_cifar10.rows_of_table(answers) if row.measures and row.role not in ("big", "ensemble")
-    ]
+    everything = tables_cifar10.rows_of_table(answers)
+    rows = [row for row in everything if row.measures and row.role not in ("big", "ensemble")]
     split = answers.columns[0].split("_", 1)[0]
     shown = [f"{split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
     figure = style.figure(9.6, 1.6 + 0.36 * len(rows))
@@ -121,8 +120,9 @@ def draw_students(answers: "Answers") -> Any:
     ]
     panels[0].set_yticks(places, names)
     style.legend(figure)
-    seeds = answers.results["seed"].nunique()
-    where = f"{answers.identity['data']['description']}; n = {seeds} seeds, {_teachers(answers)}"
+    seeds, failed = answers.results["seed"].nunique(), sum(row.failed for row in everything)
+    where = f"{answers.identity['data']['description']}; n = {tables.count_of(seeds, 'seed')}, {_teachers(answers)}"
+    where += f", {tables.count_of(failed, 'failed run')} left out" * bool(failed)
     style.title(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
     return figure
 

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import stability, stats, tables
 from kdjax import records
 from kdjax.config import BadInput, require
-from kdjax.files import write_whole
+from kdjax.files import check_manifest, check_seal, write_whole
 
 SEED_POST = {"small": "85 %", "big": "90 %", "distilled": "85 %"}
 """What the experiment reported that this table does again (single networks at full width, 300 epochs, the checkpoint
@@ -74,6 +74,7 @@ def load(folder: Path) -> Answers:
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = records.read_json(folder / "config.json")
+    check_seal(folder)
     try:
         identity, details = config["identity"], config["details"]
         require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
@@ -94,7 +95,7 @@ def load(folder: Path) -> Answers:
             parts.append(rows.assign(role=rows["objective"].replace(named)))
     results = pd.concat(parts, ignore_index=True)
     for split in SPLITS:
-        if f"{split}_errors" in results:
+        if f"{split}_confidence" in results:
             of_split = {name: results[f"{split}_{name}"] for name in ("errors", "confidence")}
             for name, values in _in_points(of_split, images[split]).items():
                 results[f"{split}_{name}"] = values
@@ -177,7 +178,8 @@ def big_less_small(answers: Answers) -> dict[str, stats.Interval]:
     try:
         with np.load(answers.folder / "teacher.npz") as arrays:
             teacher = {name: arrays[name] for name in arrays.files}
-        for block in sorted((sweep / "blocks").iterdir()):
+        for block in sorted((sweep / "blocks").glob("[!.]*")):
+            check_manifest(block)
             rows = records.read_json(block / "rows.json")
             with np.load(block / "logits.npz") as arrays:
                 for split in arrays.files:
@@ -201,7 +203,10 @@ def write_summary(folder: Path) -> str:
     rows = rows_of_table(answers)
     sections = [f"# {title(answers)}", _table(rows, answers), _differences(rows, answers), _signature(answers)]
     if "stability" in answers.runs:
-        sections.append("#" + stability.write(answers.runs["stability"]))
+        try:
+            sections.append("#" + stability.write(answers.runs["stability"]))
+        except BadInput as error:  # such as that all of its runs failed: no reason to withhold the rest
+            sections.append(f"## Fluctuation from epoch to epoch\n\n{error}")
     text = "\n\n".join(filter(None, sections))
     write_whole(folder / "summary.md", text.rstrip() + "\n")
     lines = []
@@ -230,7 +235,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
     for row in rows:
         numbers = [_estimate(column, row.measures[column]) for column in row.measures]
         n = str(row.measures[answers.columns[0]].n) if row.measures else "0"
-        main = row.role != "distilled" or row.temperature == float(config["temperature"])
+        main = row.role != "distilled" or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
         cell = [row.name, tables.number(row.temperature), *(numbers or ["failed"] * len(answers.columns)), n]
         cell += [SEED_POST.get(row.role, "") if main else ""]
         cells.append(cell + [str(row.failed)] * failed)
@@ -294,7 +299,7 @@ def _signature(answers: Answers) -> str:
     """Whether double softmax over-smooths as it should: its targets are all but uniform, so that NLL and ECE are
     larger, and confidence falls short of accuracy."""
     config, results = answers.identity["config"], tables.finished(answers.results)
-    at = results[results["temperature"] == float(config["temperature"])].set_index("seed")
+    at = results[np.isclose(results["temperature"], float(config["temperature"]), rtol=1e-8)].set_index("seed")
     bug, true = at[at["role"] == "double_softmax"], at[at["role"] == "distilled"]
     shared = bug.index.intersection(true.index)
     if not len(shared):
@@ -305,7 +310,7 @@ def _signature(answers: Answers) -> str:
         if measure == "accuracy":
             continue
         found = stats.paired_difference(bug[column][shared].to_numpy(float), true[column][shared].to_numpy(float))
-        verdict = "not judged at n = 1" if math.isnan(found.low) else "no difference seen"
+        verdict = "not judged at n = 1" if found.n == 1 else "no difference seen"
         if found.differs:
             smaller = measure == "overconfidence"
             verdict = "as predicted" if (found.mean < 0) == smaller else "against the prediction"

@@ -66,7 +66,8 @@ class TableConfig:
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
-    """Temperatures T at which the small network is distilled too, each above 0; inf is the limit."""
+    """Temperatures T at which the small network is distilled too, each above 0; inf is the limit. They share a block,
+    and another set of them is trained anew."""
     soft_weight: float = 0.9
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
@@ -265,6 +266,7 @@ def prepare(config: TableConfig) -> Table:
 def run(table: Table) -> Path:
     """Finds or trains the big networks and asks every sweep; writes where each answer lies. Returns the folder."""
     from kdjax import metrics, records, sweeps, teachers
+    from kdjax.files import seal
     from kdjax.progress import say
     from kdjax.surroundings import surroundings
 
@@ -298,6 +300,7 @@ def run(table: Table) -> Path:
         teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
         record.describe({**surroundings(), **details, "answers": answers})
+        seal(table.folder, ["config.json", "teacher.npz"])
     return table.folder
 
 

@@ -99,7 +99,8 @@ def _max_pool_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Arra
     # In one pass over the images: the gradient of a windowed reduction is a scatter, ten times slower on a CPU.
     units, largest = kept
     batch, rows, columns, channels = largest.shape
-    share = gradient / sum((corner == largest).astype(gradient.dtype) for corner in _corners(units))
+    ties = sum((corner == largest).astype(gradient.dtype) for corner in _corners(units))
+    share = gradient / jnp.maximum(ties, 1)  # none where a compiler rounded the two otherwise
     spread = (batch, rows, 2, columns, 2, channels)
     larger, shares = (jnp.broadcast_to(each[:, :, None, :, None], spread) for each in (largest, share))
     whole = units[:, : 2 * rows, : 2 * columns]

@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, title: str, total: int):
         self._title, self._total, self._live = title, total, None
-        self._first: tuple[float, int] | None = None
+        self._begun, self._found = math.nan, 0
         self._shown = -math.inf
         if sys.stderr.isatty():
             from rich.console import Console
@@ -41,24 +41,32 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def found(self, more: int) -> None:
+        """So much more of the work was done before: it does not count towards the speed, which is told from now on."""
+        self._found += more
+        if math.isnan(self._begun):
+            self._begun = time.monotonic()
+        if self._live:  # which takes its speed from the last half minute
+            self._live.reset(self._task, completed=self._found)
+
     def update(self, done: int, note: str) -> None:
         """Shows that `done` of the total is done, with a note (current errors, say).
 
-        The time that is left is told from the speed since the first update: what was done before may have been found,
-        and compiling took part of its time.
+        The first call's is taken for found, where nothing was said of that: part of it may have been, and the rest was
+        slowed down by compiling.
         """
+        if math.isnan(self._begun):
+            self.found(done)
         now = time.monotonic()
-        first = self._first is None
-        self._first = begun, found = self._first or (now, done)
         if self._live:
-            (self._live.reset if first else self._live.update)(self._task, completed=done, note=note)
+            self._live.update(self._task, completed=done, note=note)
             return
         if now - self._shown < PLAIN_SECONDS:
             return
         self._shown = now
         left = ""
-        if done - found > self._total / 100:
-            left = f", {clock((now - begun) * (self._total - done) / (done - found))} left"
+        if done - self._found > self._total / 100:
+            left = f", {clock((now - self._begun) * (self._total - done) / (done - self._found))} left"
         say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
 
 

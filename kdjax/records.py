@@ -54,6 +54,12 @@ CONTENT = (
     "summary.md",
     "stability.csv",
     "stability.md",
+    "table.csv",
+    "teacher.npz",
+    "class_similarity.csv",
+    "shifted.csv",
+    "shifted.md",
+    "cost.md",
 )
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 

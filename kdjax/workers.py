@@ -115,9 +115,14 @@ class _Board:
     def __init__(self, progress: Progress, found: int):
         self._progress, self._found, self._steps = progress, found, dict[str, int]()
         self._lock = threading.Lock()
+        progress.found(found)
 
-    def update(self, block: str, step: int, note: str) -> None:
+    def update(self, block: str, step: int, note: str, whole: bool = False) -> None:
+        """A block is at a step. Where it went on from a checkpoint is not known: unless the `whole` of it was done
+        since the start, its first report is taken for what was found."""
         with self._lock:
+            if block not in self._steps and not whole:
+                self._progress.found(step)
             self._steps[block] = step
             self._progress.update(self._found + sum(self._steps.values()), note)
 
@@ -204,7 +209,8 @@ def _on_cluster(
                     except distributed.KilledWorker:
                         killed.append(job.block.name)
                     del waiting[job.block.name]
-                    board.update(job.block.name, job.steps, f"{len(jobs) - len(waiting)} of {len(jobs)} blocks")
+                    note = f"{len(jobs) - len(waiting)} of {len(jobs)} blocks"
+                    board.update(job.block.name, job.steps, note, whole=True)
             except distributed.client.FutureCancelledError:
                 losses += 1
                 require(

@@ -4,17 +4,20 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
+from scipy.stats import t as student_t
 
 from analysis import plot_cifar10_table, tables_cifar10
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, records, teachers
+from kdjax import cli, datasets, metrics, records, teachers
+from kdjax.config import DataConfig
 from tests import commands
 from tests.test_datasets_raw import write_cifar
 
@@ -208,6 +211,53 @@ def test_big_less_small_is_over_images(whole):
     for split, interval in found.items():
         expected = answers.teacher[split]["accuracy"] - hard[f"{split}_accuracy"].mean()
         assert interval.mean == pytest.approx(expected)
+    # Of each image of the hold-out by hand: is the teacher right, less the share of the two small networks that are?
+    with np.load(answers.folder / "teacher.npz") as teacher:
+        labels, right = teacher["holdout_labels"], [teacher["holdout_logits"].argmax(1) == teacher["holdout_labels"]]
+    for block in sorted((answers.runs["teacher"] / "blocks").iterdir()):
+        index = [row["objective"] for row in records.read_json(block / "rows.json")].index("hard")
+        with np.load(block / "logits.npz") as logits:
+            right.append(logits["holdout"][index].argmax(1) == labels)
+    by_image = 100.0 * (right[0] - (right[1] * 0.5 + right[2] * 0.5))
+    spread = student_t.ppf(0.975, 19) * by_image.std(ddof=1) / math.sqrt(20)
+    assert found["holdout"].high - found["holdout"].mean == pytest.approx(spread)
+
+
+def test_verdicts_on_double_softmax_follow_the_signs(whole):
+    answers = load(whole)
+    results = answers.results.copy()
+    bug, true = (results["role"] == role for role in ("double_softmax", "distilled"))
+    seed = results["seed"] * 1e-4  # a little spread
+    for column, of_true, of_bug in (("nll", 0.5, 0.9), ("ece", 0.2, 0.1), ("overconfidence", 3.0, -9.0)):
+        results.loc[true, f"holdout_{column}"] = of_true + seed
+        results.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
+    lines = tables_cifar10._signature(answers._replace(results=results)).splitlines()
+    said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "less distilled" in line}
+    assert said == {"NLL": "as predicted.", "ECE": "against the prediction.", "confidence": "as predicted."}
+
+
+def test_a_changed_byte_of_the_teachers_logits_is_one_line(whole, tmp_path):
+    folder = tmp_path / "cifar10_table" / "run"
+    shutil.copytree(folder_of(whole), folder)
+    path = folder / "teacher.npz"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    path.write_bytes(damaged)
+    code, said = commands.call(
+        plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(folder)], plot_cifar10_table.PROG
+    )
+    assert code == 2 and "teacher.npz is missing or differs from what was written" in said
+
+
+def test_a_forecast_counts_students_once_and_further_big_networks(pictures):
+    places = ["--out", str(pictures / "none"), "--data-dir", str(pictures / "data"), "--raw-dir", str(pictures / "raw")]
+    few = [*TINY, "--stability", "--epochs", "6", "--schedule", "constant", "--teachers", "3"]
+    lines = cifar10_table.forecast(cifar10_table.prepare(cli.parse(TableConfig, PROG, [*few, *places]))).splitlines()
+    assert not (pictures / "none").exists()
+    named = [line.split(":")[0] for line in lines]
+    asked = ["teacher", "temperatures", "shuffled", "random", "uniform"]
+    assert named == [*(f"students of {role}" for role in asked), "further big networks"]
+    assert "would train a teacher and 6 students in 2 blocks" in lines[0] and ": 2, about " in lines[-1]
 
 
 def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_images(whole, tmp_path):
@@ -218,6 +268,9 @@ def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_image
     answers = tables_cifar10.load(tmp_path / "cifar10_table" / "given")
     assert [one["test"] for one in answers.networks] == [one["test"] for one in members]
     assert {one["epochs"] for one in answers.networks} == {2} and len(answers.taught_by) == 2
+    images = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
+    mean = np.mean([teachers.load(Path(path)).logits(images.holdout.images) for path in both], axis=0)
+    assert answers.teacher["holdout"]["nll"] == pytest.approx(metrics.nll(mean, images.holdout.labels), rel=1e-5)
     text = (answers.folder / "summary.md").read_text()
     assert f"big: {members[0]['parameters']:,} parameters, 2 epochs" in text
     assert "big, hard labels (members of the ensemble that teaches)" in text and "their ensemble (the teacher)" in text
@@ -225,10 +278,12 @@ def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_image
 
 def test_a_table_whose_runs_all_failed_says_so(whole, tmp_path):
     teacher = str(next((whole / "runs" / "teachers").glob("*/teacher.json")).parent)
-    code, said = elsewhere(whole, tmp_path, "--name", "broken", "--learning-rate", "1e38", "--teacher-from", teacher)
+    some = ("--learning-rate", "1e38", "--teacher-from", teacher, "--stability", "--epochs", "6", "--controls")
+    code, said = elsewhere(whole, tmp_path, "--name", "broken", *some)
     assert code == 0, said
     text = (tmp_path / "cifar10_table" / "broken" / "summary.md").read_text()
     assert "| small, hard labels | – | failed | failed |" in text and "are left out of the means" in text
+    assert "holds no run that did not fail" in text
 
 
 @pytest.mark.parametrize("damage", ["[1]", "{}", '{"identity": {"experiment": "cifar10_table"}, "details": {}}'])

@@ -171,6 +171,12 @@ def test_convolution_pooling_and_their_gradients_are_those_of_the_libraries():
             np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_ties_in_pooling_share_the_gradient():
+    square = jnp.array([[3.0, 3.0], [1.0, 3.0]])[None, :, :, None]
+    gradient = jax.grad(lambda units: 6.0 * jnp.sum(layers.max_pool(units)))(square)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[2.0, 2.0], [0.0, 2.0]])
+
+
 def by_hand(params, state, images):
     """The small network in evaluation, in numpy and the library's own convolution."""
     params, state = jax.tree.map(np.asarray, (params, state))

@@ -180,3 +180,10 @@ def test_tuned_chooses_a_rate_for_each_temperature():
 def test_what_is_no_sweep_is_refused(results, said):
     with pytest.raises(BadInput, match=said):
         tables.summarise(results)
+
+
+def test_what_a_sweep_does_otherwise_than_most_stands_in_its_title():
+    assert tables.what_is_other({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
+    config = {"targets": "double_softmax", "network": "small", "augment": "flip_shift", "jitter": 2}
+    said = ["targets: double softmax", "network small", "augment flip shift", "jitter 2", "transfer images 600"]
+    assert tables.what_is_other({"config": {**config, "transfer_images": 600}}) == said
