@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import tables
 from analysis.tables import sweep_folder
 from kdjax import records
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 from kdjax.files import check_manifest
 
 

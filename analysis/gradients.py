@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import losses
-from kdjax.config import require
+from kdjax.checks import require
 
 Logits: TypeAlias = Float[np.ndarray, "cases classes"]
 Temperatures: TypeAlias = Float[np.ndarray, "temperatures"]

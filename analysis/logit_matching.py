@@ -16,7 +16,7 @@ import tyro
 
 from analysis.logit_matching_table import Numbers, Row
 from kdjax import cli
-from kdjax.config import require
+from kdjax.checks import require
 
 if TYPE_CHECKING:
     import numpy as np

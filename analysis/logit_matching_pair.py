@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from analysis.gradients import Curves, Temperatures
 from kdjax import blocks, checkpoints, datasets, losses, models, records, students, sweeps, teachers, transforms
-from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig, TrainConfig, require
+from kdjax.checks import BadInput, require
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig, TrainConfig
 from kdjax.files import check_manifest
 from kdjax.progress import say
 from kdjax.students import Lesson

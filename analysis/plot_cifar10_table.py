@@ -16,7 +16,7 @@ import tyro
 from jaxtyping import Float, Int
 
 from kdjax import cli, records
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from kdjax.files import write_whole
 
 if TYPE_CHECKING:

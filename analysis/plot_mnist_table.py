@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from kdjax import cli, records
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 
 if TYPE_CHECKING:
     from analysis.answers_mnist import Answers

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from kdjax import cli, records
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 
 
 @dataclasses.dataclass(frozen=True)

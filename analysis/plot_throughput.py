@@ -65,7 +65,7 @@ def read(folder: Path) -> dict[str, Any]:
         BadInput: the folder holds none, or a damaged one.
     """
     from kdjax import records
-    from kdjax.config import require
+    from kdjax.checks import require
 
     found = records.read_json(folder / "throughput.json")
     whole = isinstance(found, dict) and {"config", "surroundings", "cases", "scaling"} <= found.keys()
@@ -158,7 +158,7 @@ def _width(column: str) -> int:
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    from kdjax.config import require
+    from kdjax.checks import require
 
     found = sorted(config.out.glob("throughput/*/throughput.json"), key=lambda path: path.stat().st_mtime)
     missing = f"{config.out / 'throughput'} holds no measurement: run python -m experiments.throughput first"

@@ -21,7 +21,8 @@ import tyro
 
 from analysis import stats, sweep_run, tables
 from kdjax import cli, records
-from kdjax.config import STABILITY_EPOCHS, require
+from kdjax.checks import require
+from kdjax.config import STABILITY_EPOCHS
 from kdjax.files import write_whole
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}

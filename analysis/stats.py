@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # scipy.stats takes over a second to import: reached through `scipy.stats`, it is loaded at the first use
 from jaxtyping import Bool, Real
 
-from kdjax.config import require
+from kdjax.checks import require
 
 Runs = Real[np.ndarray, "runs"]
 Grid = Real[np.ndarray, "teachers seeds"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax import records
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 
 
 class Run(NamedTuple):

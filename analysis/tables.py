@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import stats
 from kdjax import records
-from kdjax.config import require
+from kdjax.checks import require
 from kdjax.files import write_whole
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import stability, stats, tables
 from kdjax import records
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 from kdjax.files import check_manifest, check_seal, write_whole
 
 SEED_POST = {"small": "85 %", "big": "90 %", "distilled": "85 %"}

@@ -17,23 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import tyro
 
 from kdjax import cli
+from kdjax.checks import BadInput, require, require_distinct, require_name, require_positive, require_temperature
 from kdjax.config import (
     CHECKPOINT_SECONDS,
     NUMERICS,
     STABILITY_EPOCHS,
     Augment,
-    BadInput,
     DataConfig,
     Precision,
     Schedule,
     SweepConfig,
     TeacherConfig,
     WhereConfig,
-    require,
-    require_distinct,
-    require_name,
-    require_positive,
-    require_temperature,
 )
 
 if TYPE_CHECKING:

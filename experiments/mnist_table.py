@@ -15,19 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import (
-    CHECKPOINT_SECONDS,
-    NUMERICS,
-    DataConfig,
-    Precision,
-    SweepConfig,
-    TeacherConfig,
-    WhereConfig,
-    require,
-    require_distinct,
-    require_name,
-    require_positive,
-)
+from kdjax.checks import require, require_distinct, require_name, require_positive
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, Precision, SweepConfig, TeacherConfig, WhereConfig
 
 if TYPE_CHECKING:
     from kdjax.datasets import Dataset

@@ -16,19 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import (
-    CHECKPOINT_SECONDS,
-    NUMERICS,
-    DataConfig,
-    TeacherConfig,
-    TrainConfig,
-    WhereConfig,
-    require,
-    require_distinct,
-    require_name,
-    require_positive,
-    require_temperature,
-)
+from kdjax.checks import require, require_distinct, require_name, require_positive, require_temperature
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, TeacherConfig, TrainConfig, WhereConfig
 
 if TYPE_CHECKING:
     from kdjax import omission

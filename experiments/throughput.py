@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from kdjax import cli
-from kdjax.config import Network, Precision, TeacherConfig, TrainConfig, canonical_json, require, require_name
+from kdjax.checks import require, require_name
+from kdjax.config import Network, Precision, TeacherConfig, TrainConfig, canonical_json
 
 PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 
 MANIFEST = "MANIFEST.json"
 

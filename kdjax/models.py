@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from kdjax.config import TrainConfig, require
+from kdjax.checks import require
+from kdjax.config import TrainConfig
 from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
 
 Params = Any

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kdjax import datasets, workers
-from kdjax.config import TrainConfig, require
+from kdjax.checks import require
+from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset, Split
 from kdjax.students import Block, Lesson, Run
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.config import BadInput, canonical_json, require
+from kdjax.checks import BadInput, require
+from kdjax.config import canonical_json
 from kdjax.files import (
     MANIFEST,
     Damaged,

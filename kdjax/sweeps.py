@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import datasets, metrics, models, records, teachers, workers
-from kdjax.config import NUMERICS, Network, SweepConfig, TrainConfig, require
+from kdjax.checks import require
+from kdjax.config import NUMERICS, Network, SweepConfig, TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, say
 from kdjax.students import Block, Lesson, Run, Shown, block_flops, lesson

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kdjax import blocks, checkpoints, metrics, models, records, train, transforms
-from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, BadInput, TrainConfig, canonical_json, require
+from kdjax.checks import BadInput, require
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, TrainConfig, canonical_json
 from kdjax.datasets import Dataset
 from kdjax.files import Busy, check_manifest, clear_leftovers, lock, whole_folder
 from kdjax.progress import Progress, clock, say

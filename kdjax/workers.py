@@ -23,7 +23,8 @@ import jax
 from kdjax import checkpoints, compiled, records, students
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
-from kdjax.config import CHECKPOINT_SECONDS, BadInput, WhereConfig, require
+from kdjax.checks import BadInput, require
+from kdjax.config import CHECKPOINT_SECONDS, WhereConfig
 from kdjax.progress import Progress, say
 from kdjax.students import Block, Lesson, Outcome
 from kdjax.surroundings import surroundings

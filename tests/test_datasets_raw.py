@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES
 from kdjax.datasets.cifar import parse_cifar
 from kdjax.datasets.idx import parse_idx, read_idx

@@ -14,7 +14,7 @@ import pytest
 from analysis import plot_temperature_sweep, tables
 from kdjax import blocks, records, students, sweeps
 from kdjax.checkpoints import Checkpoints
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from tests import commands
 
 FLIPS = int(os.environ.get("KDJAX_FLIPS", "20"))

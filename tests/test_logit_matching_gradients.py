@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis import gradients
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 
 
 def logits(classes, distance=None, scale=5.0):

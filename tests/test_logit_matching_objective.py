@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import blocks, losses, models, train
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from tests import small
 
 REFERENCE = 4.0

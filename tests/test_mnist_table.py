@@ -15,7 +15,8 @@ import pytest
 from analysis import answers_mnist, claims_mnist, plot_mnist_table, shifted, tables_mnist
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax.config import BadInput, DataConfig, TeacherConfig, WhereConfig
+from kdjax.checks import BadInput
+from kdjax.config import DataConfig, TeacherConfig, WhereConfig
 from tests import commands
 
 TINY = [

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kdjax import layers, models
-from kdjax.config import BadInput, TrainConfig
+from kdjax.checks import BadInput
+from kdjax.config import TrainConfig
 
 SHAPE = (4, 4, 1)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kdjax import omission
-from kdjax.config import BadInput, TrainConfig
+from kdjax.checks import BadInput
+from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset, Split
 from kdjax.students import Lesson, Run
 

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import figures_omit_digit, plot_omit_digit, style, tables_omit_digit
 from experiments import omit_digit
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from tests.small_omission import config
 
 

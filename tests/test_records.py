@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import records
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from kdjax.files import Damaged, lock
 
 IDENTITY = {"config": {"temperatures": [1.0, "inf"], "seeds": 3}, "numerics": 1}

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis import stability
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from tests import commands
 
 EPOCHS = 8

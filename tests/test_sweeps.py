@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from kdjax import metrics, records, students, sweeps
-from kdjax.config import BadInput, DataConfig, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.checks import BadInput
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 

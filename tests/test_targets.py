@@ -11,7 +11,7 @@ import scipy
 
 from analysis import plot_temperature_sweep, tables
 from kdjax import records, students, sweeps, targets, teachers, transforms
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from tests.test_sweeps import config
 
 KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]

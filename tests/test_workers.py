@@ -11,7 +11,8 @@ import jax
 import pytest
 
 from kdjax import omission, students, sweeps, workers
-from kdjax.config import BadInput, SweepConfig, TrainConfig, WhereConfig
+from kdjax.checks import BadInput
+from kdjax.config import SweepConfig, TrainConfig, WhereConfig
 from tests import commands
 
 

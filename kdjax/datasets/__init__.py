@@ -12,7 +12,8 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from kdjax.config import BadInput, DataConfig, default_data_dir, require
+from kdjax.checks import BadInput, require
+from kdjax.config import DataConfig, default_data_dir
 from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.raw import RawFile, check_raw_folder, digest, read_raw_folder

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 from kdjax.datasets.catalog import Spec
 from kdjax.datasets.cifar import parse_cifar
 from kdjax.datasets.idx import parse_idx

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 from kdjax.datasets.catalog import CIFAR_ARCHIVE, CIFAR_META, CIFAR_TEST, CIFAR_TRAIN, Spec
 from kdjax.datasets.raw import RawFile, checked_split, unzipped
 from kdjax.datasets.splits import Split

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kdjax.config import BadInput
+from kdjax.checks import BadInput
 
 logger = logging.getLogger("kdjax.datasets")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax.config import require
+from kdjax.checks import require
 from kdjax.datasets.catalog import IDX_FILES, Spec
 from kdjax.datasets.raw import RawFile, checked_split, unzipped
 from kdjax.datasets.splits import Split

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax.config import BadInput, require
+from kdjax.checks import BadInput, require
 from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_META, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES, Spec
 from kdjax.datasets.splits import Split
 

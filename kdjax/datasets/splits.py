@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from kdjax.config import require
+from kdjax.checks import require
 
 
 class Split(NamedTuple):
