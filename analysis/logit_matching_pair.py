@@ -12,7 +12,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from analysis.gradients import Curves, Temperatures
-from kdjax import blocks, checkpoints, datasets, losses, models, records, students, sweeps, teachers, transforms
+from kdjax import (
+    blocks,
+    checkpoints,
+    datasets,
+    fitting,
+    losses,
+    models,
+    records,
+    students,
+    sweeps,
+    teachers,
+    transforms,
+)
 from kdjax.checks import BadInput, require
 from kdjax.config import DataConfig, SweepConfig, TeacherConfig, TrainConfig
 from kdjax.files import check_manifest
@@ -194,8 +206,8 @@ def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[s
     half = max(1, block.config.epochs // 2)
     say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
-    begun = blocks.start(one, block.seed, half)
-    middle = blocks.fit(one, students.on_device(pair.lesson), setting, block.seed, begun).state.params
+    begun = fitting.start(one, block.seed, half)
+    middle = fitting.fit(one, students.on_device(pair.lesson), setting, block.seed, begun).state.params
     stacked = {"start": one.init(block.seed).params, "middle": middle}
     return {
         **{stage: jax.tree.map(lambda leaf: leaf[0], tree) for stage, tree in stacked.items()},

@@ -13,7 +13,7 @@ from analysis import stats
 from analysis.gradients import slope
 from analysis.logit_matching_pair import Pair
 from analysis.logit_matching_table import Claim, Numbers
-from kdjax import blocks, losses, metrics, students
+from kdjax import blocks, fitting, losses, metrics, students
 from kdjax.progress import Progress
 from kdjax.train import Batch, Setting
 
@@ -59,7 +59,7 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
             ends = []
             for seed in range(seeds):
                 done = one * (number * seeds + seed)
-                begun = blocks.start(soft, seed, config.epochs)
+                begun = fitting.start(soft, seed, config.epochs)
                 begun = begun._replace(state=begun.state._replace(params=_perturb_last(begun.state.params, seed)))
                 setting = _setting((*TEMPERATURES, math.inf), rate)
                 fit = _fit(soft, transfer_set, setting, seed, begun, progress, done)
@@ -68,7 +68,7 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
                     transfer_set,
                     _setting((math.inf,), rate),
                     seed,
-                    blocks.start(mse, seed, config.epochs),
+                    fitting.start(mse, seed, config.epochs),
                     progress,
                     done + one // 2,
                 )
@@ -184,14 +184,14 @@ def _fit(
     transfer_set: blocks.TransferSet,
     setting: Setting,
     seed: int,
-    begun: blocks.Fit,
+    begun: fitting.Fit,
     progress: Progress,
     done: int,
-) -> blocks.Fit:
-    def after_chunk(fit: blocks.Fit, step: int) -> None:
+) -> fitting.Fit:
+    def after_chunk(fit: fitting.Fit, step: int) -> None:
         progress.update(done + step, f"seed {seed}")
 
-    return blocks.fit(program, transfer_set, setting, seed, begun, after_chunk)
+    return fitting.fit(program, transfer_set, setting, seed, begun, after_chunk)
 
 
 def _interval(values: np.ndarray) -> str:

@@ -134,7 +134,7 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     import jax.numpy as jnp
     import numpy as np
 
-    from kdjax import blocks, layers, models
+    from kdjax import blocks, fitting, layers, models
     from kdjax.train import Setting
 
     recipe, settings = _recipe(case, precision, config)
@@ -143,7 +143,7 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     setting = Setting(*(jnp.full(settings, value) for value in (4.0, 0.0 if case == "teacher" else 1.0, 1e-3)))
     program = blocks.program_for(recipe, shape, 10, config.images, settings)
     order = blocks.epoch_order(0, 0, config.images)
-    state, sums, _ = blocks.start(program, 0, 1)
+    state, sums, _ = fitting.start(program, 0, 1)
     lowered = program.advance.lower(state, sums, transfer_set, setting, 0, order, 1)  # type: ignore[attr-defined]
     with _no_cache():  # what is asked is how long compiling takes
         begin = time.perf_counter()
@@ -207,7 +207,7 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
     import jax.numpy as jnp
     from rich.console import Console
 
-    from kdjax import blocks
+    from kdjax import blocks, fitting
     from kdjax.train import Setting
 
     recipe, settings = _recipe("8x300", "float32", config)
@@ -220,7 +220,7 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
         def train(blocks_to_train: int, epochs: int) -> float:
             begin = time.perf_counter()
             for seed in range(blocks_to_train):
-                blocks.fit(program, transfer_set, setting, seed, blocks.start(program, seed, epochs))
+                fitting.fit(program, transfer_set, setting, seed, fitting.start(program, seed, epochs))
             return time.perf_counter() - begin
 
         train(1, 1)

@@ -1,19 +1,16 @@
-"""A block: one seed × K settings of one architecture, trained as one program, in chunks, from any checkpoint."""
+"""A block: one seed × K settings of one architecture, as one program: its compiled functions."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from kdjax import checkpoints, models, targets, transforms
+from kdjax import models, targets, transforms
 from kdjax.config import Targets, TrainConfig
 from kdjax.models import Model, ModelState, Params
-from kdjax.progress import say
 from kdjax.train import (
     Ask,
     Batch,
@@ -35,8 +32,6 @@ CACHE = 32 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU."""
 ABREAST = 4
 """Convolutional networks of a block that are in one step of its program: more would need more memory."""
-CHUNK_SECONDS = 1.5
-"""Time between two looks at a block: signals, progress and checkpoints wait no longer than about that."""
 
 
 class TransferSet(NamedTuple):
@@ -250,107 +245,6 @@ def evaluate(
     return jnp.moveaxis(scored, 0, 1).reshape(scored.shape[1], -1, scored.shape[-1])[:, :count]
 
 
-class History(NamedTuple):
-    """Learning curves of a block, on the host."""
-
-    loss: Float[np.ndarray, "epochs settings"]
-    """Mean loss over the epoch's steps; nan where not reached."""
-    error_rate: Float[np.ndarray, "epochs settings"]
-    """Share of wrong answers on the epoch's batches, in training mode; nan where not reached."""
-    monitor_errors: Float[np.ndarray, "epochs settings"]
-    """Errors on the monitored images after the epoch; nan where not counted."""
-    monitor_changed: Float[np.ndarray, "epochs settings"]
-    """Monitored images answered otherwise than after the epoch before; nan where one of the two was not counted."""
-    answers: Int[np.ndarray, "settings monitored"]
-    """To the monitored images, when they were last counted."""
-
-
-class Fit(NamedTuple):
-    """A block on its way: all that is needed to go on, and all that is left at the end. One checkpoint."""
-
-    state: State
-    sums: Metrics
-    """Of the epoch under way."""
-    history: History
-
-
-class Monitor(NamedTuple):
-    """Images whose errors are counted now and then while training, for the curves and for nothing else."""
-
-    images: UInt8[Array, "images height width channels"]
-    labels: Int[np.ndarray, "images"]
-    every: int
-    """Epochs between counts; the last epoch is always counted."""
-
-
-def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
-    """A block before its first step, to be watched on so many images."""
-
-    def blank() -> np.ndarray:
-        return np.full((epochs, program.settings), np.nan)
-
-    answers = np.full((program.settings, max(monitored, 1)), -1, np.int32)  # orbax keeps no empty arrays
-    history = History(blank(), blank(), blank(), blank(), answers)
-    return Fit(program.init(seed), _no_sums(program), history)
-
-
-def fit(
-    program: Program,
-    transfer_set: TransferSet,
-    setting: Setting,
-    seed: int,
-    begun: Fit,
-    after_chunk: Callable[[Fit, int], None] = lambda fit, step: None,
-    monitor: Monitor | None = None,
-    chunk_seconds: float = CHUNK_SECONDS,
-) -> Fit:
-    """Trains a block to the end, from wherever `begun` stands.
-
-    Args:
-        program: the block's compiled functions.
-        transfer_set: images, labels and teacher logits, on the device on which to run.
-        setting: K values of each hyper-parameter.
-        seed: fixes initial weights, batch order, masks and jitter.
-        begun: from `start`, or a checkpoint. Its state is used up.
-        after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
-            raises ends the training.
-        monitor: images to count errors on now and then.
-        chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
-    """
-    state, sums, history = begun
-    if monitor is not None and history.answers.shape[1] != len(monitor.images):
-        history = history._replace(answers=np.full((program.settings, len(monitor.images)), -1, np.int32))
-    epochs, per_epoch, images = len(history.loss), program.steps_per_epoch, len(transfer_set.images)
-    step, chunk, order, ordered = int(state.step), 4, None, -1
-    while step < epochs * per_epoch:
-        epoch = step // per_epoch
-        if epoch != ordered:
-            order, ordered = epoch_order(seed, epoch, images), epoch
-        steps = min(chunk, (epoch + 1) * per_epoch - step)
-        begin = time.perf_counter()
-        state, sums = program.advance(state, sums, transfer_set, setting, seed, order, steps)
-        jax.block_until_ready(sums)
-        seconds = time.perf_counter() - begin
-        # Grow by doubling: the first chunk's time holds the compilation, and says nothing of a step's.
-        chunk = max(1, min(2 * chunk, int(chunk_seconds * steps / seconds)))
-        step += steps
-        if step % per_epoch == 0:
-            history.loss[epoch], history.error_rate[epoch] = (np.asarray(total) / per_epoch for total in sums)
-            sums = _no_sums(program)
-            if monitor is not None and ((epoch + 1) % monitor.every == 0 or epoch + 1 == epochs):
-                answers = np.asarray(program.logits(state, monitor.images)).argmax(-1)
-                history.monitor_errors[epoch] = (answers != monitor.labels[None]).sum(axis=1)
-                if epoch and not np.isnan(history.monitor_errors[epoch - 1]).any():
-                    history.monitor_changed[epoch] = (answers != history.answers).sum(axis=1)
-                history.answers[:] = answers
-        after_chunk(Fit(state, sums, history), step)
-    return Fit(state, sums, history)
-
-
-def _no_sums(program: Program) -> Metrics:
-    return Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings))
-
-
 @functools.cache
 def program_for(
     config: TrainConfig,
@@ -381,49 +275,3 @@ def asker(input_shape: tuple[int, ...], num_classes: int, asked: tuple[TrainConf
         return targets.alter(kind, jnp.mean(jnp.stack(logits), axis=0))
 
     return ask
-
-
-def fit_with_checkpoints(
-    program: Program,
-    transfer_set: TransferSet,
-    setting: Setting,
-    seed: int,
-    epochs: int,
-    kept: checkpoints.Checkpoints | None,
-    report: Callable[[int, str], None],
-    monitor: Monitor | None = None,
-) -> Fit:
-    """`fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and tells how far it is.
-
-    Args:
-        kept: None: no checkpoints.
-        report: called with (step, note on the errors so far) after every chunk.
-    """
-    begun = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
-    found = None if kept is None else kept.latest(begun, say)
-    if found is not None:
-        begun = found._replace(history=History(*map(np.array, found.history)))
-        say(f"{kept.folder.name} goes on from step {int(begun.state.step)}")  # type: ignore[union-attr]
-    last_saved = time.monotonic()
-
-    def after_chunk(fit: Fit, step: int) -> None:
-        nonlocal last_saved
-        if kept is not None and time.monotonic() - last_saved >= kept.seconds:
-            kept.save(step, fit)
-            last_saved = time.monotonic()
-        report(step, _note(fit, step // program.steps_per_epoch))
-
-    return fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
-
-
-def _note(fit: Fit, epoch: int) -> str:
-    if epoch == 0:
-        return "first epoch"
-    rates = 100 * fit.history.error_rate[epoch - 1]
-    spread = f"{rates.min():.2f}" if len(rates) == 1 else f"{rates.min():.2f} to {rates.max():.2f}"
-    note = f"epoch {epoch}, {spread} % errors on training batches"
-    counted = fit.history.monitor_errors[:epoch]
-    counted = counted[~np.isnan(counted).any(axis=1)]
-    if len(counted):
-        note += f", {counted[-1].min():.0f} to {counted[-1].max():.0f} on monitored images"
-    return note

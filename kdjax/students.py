@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, metrics, models, targets, teachers, transforms
-from kdjax.blocks import Monitor, TransferSet
+from kdjax import blocks, fitting, metrics, models, targets, teachers, transforms
+from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import Targets, TrainConfig
 from kdjax.datasets import Dataset, Split
+from kdjax.fitting import Monitor
 from kdjax.teachers import Teacher
 from kdjax.train import Objective, Setting, hinton, matched
 
@@ -204,7 +205,7 @@ def train_block(
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, every)
-    trained = blocks.fit_with_checkpoints(
+    trained = fitting.fit_with_checkpoints(
         program, transfer_set, setting(block), block.seed, block.config.epochs, kept, report, monitor
     )
     starts = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
@@ -245,7 +246,7 @@ def _named(run: Run) -> dict[str, Any]:
     return {**run._asdict(), "temperature": temperature}
 
 
-def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
+def _curve(history: fitting.History, index: int) -> Iterator[dict[str, Any]]:
     for epoch in range(len(history.loss)):
         measures = (history.loss, history.error_rate, history.monitor_errors, history.monitor_changed)
         values = [float(measure[epoch, index]) for measure in measures]
@@ -254,7 +255,7 @@ def _curve(history: blocks.History, index: int) -> Iterator[dict[str, Any]]:
         yield line if changed is None else {**line, "monitor_changed": changed}
 
 
-def _last_good(history: blocks.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
+def _last_good(history: fitting.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
     """Errors on the monitored images the last time they were counted before a run failed; None if it did not fail."""
     counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
     counted = counted[np.isfinite(counted)]

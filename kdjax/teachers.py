@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, metrics, models, records, train, transforms
+from kdjax import blocks, checkpoints, fitting, metrics, models, records, train, transforms
 from kdjax.checks import BadInput, require
 from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, TrainConfig, canonical_json
 from kdjax.datasets import Dataset
@@ -179,7 +179,7 @@ def _find_or_train(
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         report = progress.update
-        trained = blocks.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
+        trained = fitting.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
     test_logits = np.asarray(program.logits(trained.state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(trained.state.failed_at[0])

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import blocks
+from kdjax import blocks, fitting
 from kdjax.config import TrainConfig
 from kdjax.train import Setting
 
@@ -36,7 +36,12 @@ def program(count: int = len(TEMPERATURES), **options) -> blocks.Program:
 
 def train(
     program: blocks.Program, setting: Setting, seed: int = 0, epochs: int = 2, data=None, **options
-) -> blocks.Fit:
-    return blocks.fit(
-        program, transfer_set() if data is None else data, setting, seed, blocks.start(program, seed, epochs), **options
+) -> fitting.Fit:
+    return fitting.fit(
+        program,
+        transfer_set() if data is None else data,
+        setting,
+        seed,
+        fitting.start(program, seed, epochs),
+        **options,
     )

@@ -12,7 +12,7 @@ import pytest
 from analysis import corrections, tables_omit_digit
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
-from kdjax import blocks, cli, records, students
+from kdjax import cli, fitting, records, students
 from tests import commands
 from tests.small_omission import config
 
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     asked = config(tmp_path_factory.mktemp("omit"), digit=3, name="first")
     plan = omit_digit.prepare(asked)
     seen, current = {}, []
-    train_block, fit = students.train_block, blocks.fit
+    train_block, fit = students.train_block, fitting.fit
 
     def spy_block(block, *arguments, **options):
         current[:] = [block.name]
@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(students, "train_block", spy_block)
-        patch.setattr(blocks, "fit", spy_fit)
+        patch.setattr(fitting, "fit", spy_fit)
         folder = omit_digit.run(plan)
     return asked, plan, folder, seen
 
