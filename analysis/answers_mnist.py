@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis import tables
@@ -28,7 +29,10 @@ class Answers(NamedTuple):
         """The finished runs of a role, with the given values in the given columns."""
         rows = tables.finished(self.results[self.results["role"] == role])
         for column, value in where.items():
-            rows = rows[rows[column] == value]
+            same = rows[column] == value
+            if isinstance(value, float):  # of which results.csv keeps nine digits
+                same |= np.isclose(rows[column], value, rtol=1e-8)
+            rows = rows[same]
         return rows
 
     def failed(self, role: str) -> int:

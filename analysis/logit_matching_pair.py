@@ -94,11 +94,12 @@ def load(folder: Path, out: Path) -> Pair:
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
 
-    plain = (sweep.targets, sweep.jitter, sweep.transfer_images, sweep.soft_targets) == ("teacher", 0, None, True)
+    plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
+    plain = plain and sweep.transfer_images is None and sweep.soft_targets
     require(
         plain,
         f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
-        "run without --targets, --jitter, --transfer-images and --no-soft-targets",
+        "run without --targets, --jitter, --augment, --transfer-images and --no-soft-targets",
     )
     block, index = _nearest(sweep)
     kept = folder / "blocks" / block.name

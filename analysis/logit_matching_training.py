@@ -101,11 +101,11 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
     mse, mse_drift = (numbers.seeds(optimizer, f"MSE: {kind}") for kind in ("class mean drift", "mean logit drift"))
     own, pinned = (numbers.seeds(optimizer, f"{kind}distance to the teacher") for kind in ("", "MSE: "))
     conserved = all(numbers.seeds(optimizer, "class mean drift", t).max() < 1e-4 for t in temperatures)
-    return [
+    found = [
         Claim(
             f"{name}: students end up nearer to the ∞ student as T grows (centred test logits, {len(floor)} seeds)",
-            "between floor and ceiling, falling with T",
-            f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at 1000; "
+            f"falls with T; at {finite[-1]:g} below half the ceiling",
+            f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at {finite[-1]:g}; "
             f"floor {_interval(floor)}, ceiling {_interval(ceiling)}; "
             + (f"within twice the floor from T = {reaches:g}" if reaches else "never within twice the floor"),
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
@@ -124,14 +124,19 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             f"{class_mean.max():.1g} at ∞; mean logit drifts by {_interval(hot)} (hidden units move)",
             conserved if optimizer == "sgd" else bool(class_mean.min() > 1e-2),
         ),
-        Claim(
-            f"{name}: KL leaves the mean logit free, MSE on logits pins it",
-            "MSE moves the class mean",
-            f"class mean change {_interval(mse)} against {_interval(class_mean)}, drift {_interval(mse_drift)} against "
-            f"{_interval(hot)}; distance to the teacher's centred logits {_interval(pinned)} against {_interval(own)}",
-            bool(mse.min() > (1e-2 if optimizer == "sgd" else 0)),
-        ),
     ]
+    if optimizer == "sgd":  # under Adam both move it, and which moves it more is not predicted
+        found.append(
+            Claim(
+                f"{name}: KL leaves the mean logit free, MSE on logits pins it",
+                "MSE moves the class mean",
+                f"class mean change {_interval(mse)} against {_interval(class_mean)}, drift {_interval(mse_drift)} "
+                f"against {_interval(hot)}; distance to the teacher's centred logits {_interval(pinned)} against "
+                f"{_interval(own)}",
+                bool(mse.min() > 1e-2),
+            )
+        )
+    return found
 
 
 def _judge(pair: Pair, logits: list[np.ndarray], params: list[Any]) -> Iterator[tuple[str, float, float]]:

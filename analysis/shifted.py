@@ -17,13 +17,13 @@ from jaxtyping import Float, UInt8
 
 from analysis import answers_mnist, stats, tables
 from analysis.answers_mnist import Answers
-from kdjax import blocks, checkpoints, metrics, models, teachers, transforms
+from kdjax import blocks, checkpoints, metrics, models, records, teachers, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import write_whole
 
 PIXELS = (0, 1, 2, 3, 4)
-"""Shifts: each of so many pixels in the eight directions of a compass, all of them scored."""
+"""Shifts: each by this number of pixels in the eight directions of a compass, all of them scored."""
 STUDENTS = {
     "small": "hard labels",
     "of a still teacher": "distilled, teacher without jitter",
@@ -67,7 +67,7 @@ def write(folder: Path, dataset: Dataset) -> None:
     cells = []
     for one in found:
         intervals = [stats.interval(column) for column in one.errors.T]
-        ranges = [f"{each.mean:.0f} {tables.in_brackets(each.low, each.high)}".rstrip() for each in intervals]
+        ranges = [tables.with_range(*each[:3]) for each in intervals]
         cells.append([one.name, *ranges, str(len(one.errors))])
     differences = []
     by_name = {one.name: one.errors for one in found}
@@ -75,7 +75,7 @@ def write(folder: Path, dataset: Dataset) -> None:
         if {first, second} <= by_name.keys() and by_name[first].shape == by_name[second].shape:
             pairs = zip(by_name[first].T, by_name[second].T, strict=True)
             each = [stats.paired_difference(mine, other) for mine, other in pairs]
-            ranges = [f"{d.mean:+.0f} {tables.in_brackets(d.low, d.high, sign=True)}".rstrip() for d in each]
+            ranges = [tables.with_range(*found[:3], sign=True) for found in each]
             differences.append([f"{first} − {second}", *ranges, str(each[0].n)])
     notes = [
         "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
@@ -83,7 +83,7 @@ def write(folder: Path, dataset: Dataset) -> None:
         "Differences are paired by seed: one is called so where its interval excludes zero.",
     ]
     table = tables.markdown(header, cells + differences, notes, left=1)
-    write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table.replace("+-", "−") + "\n")
+    write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table + "\n")
 
 
 def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
@@ -99,13 +99,13 @@ def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "ne
 
 
 def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
-    yield _of_teachers(
-        "teacher", [answers.folder.parent.parent / "teachers" / one["folder"] for one in answers.teachers], dataset
-    )
+    kept = _runs(answers.folder) / "teachers"
+    yield _of_teachers("teacher", [kept / one["folder"] for one in answers.teachers], dataset)
     still = answers.of("of a still teacher")
     if len(still):
-        (found,) = (answers.folder.parent.parent / "teachers").glob(f"{still['teacher'].iloc[0]}*[!k]")
-        yield _of_teachers("teacher without jitter", [found], dataset)
+        sweep = tables.sweep_folder(answers.folder, str(still["run"].iloc[0]))
+        (name,) = records.read_json(sweep / "config.json")["identity"]["teachers"]
+        yield _of_teachers("teacher without jitter", [teachers.place(_runs(answers.folder), name)], dataset)
     for role, name in STUDENTS.items():
         runs = answers.of(role)
         if role == "distilled":
@@ -119,6 +119,11 @@ def _of_teachers(name: str, folders: list[Path], dataset: Dataset) -> Shifted:
     known = [teachers.load(folder) for folder in folders]
     scored = [errors_on_shifted(lambda images, one=one: one.logits(images)[None], dataset) for one in known]  # type: ignore[misc]
     return Shifted(name, np.concatenate(scored))
+
+
+def _runs(folder: Path) -> Path:
+    """What holds the run directories and teachers of a table's folder."""
+    return folder.parent.parent
 
 
 def _student(answers: Answers, width: int) -> TrainConfig:
@@ -151,7 +156,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     Operations of a forward pass: `2·Σ in·out`. The only times in a table's run directory: they differ from run to run.
     """
     answers = answers_mnist.load(folder)
-    known = [teachers.load(folder.parent.parent / "teachers" / one["folder"]) for one in answers.teachers]
+    known = [teachers.load(_runs(folder) / "teachers" / one["folder"]) for one in answers.teachers]
     student = _student(answers, answers.identity["config"]["width"])
     named = {"teacher": (known[0].config, 1), "student": (student, 1)}
     if len(known) > 1:

@@ -353,7 +353,7 @@ def in_brackets(low: float, high: float, sign: bool = False) -> str:
 
 
 def estimate(found: stats.Interval | stats.Difference, digits: int, sign: bool = False) -> str:
-    """A mean and its interval with so many decimals; true minus signs."""
+    """A mean and its interval, to `digits` decimals; true minus signs."""
 
     def show(value: float) -> str:
         return (f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}").replace("-", "−")

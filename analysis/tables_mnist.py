@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import claims_mnist, stats, tables
 from analysis.answers_mnist import Answers, find_run, load
-from analysis.tables import fixed, in_brackets, markdown, sweep_folder, with_range
+from analysis.tables import fixed, in_brackets, markdown, p_value, sweep_folder, with_range
 from kdjax import metrics, records
 from kdjax.files import write_whole
 
@@ -79,8 +79,17 @@ def rows_of_table(answers: Answers) -> list[Row]:
             name += ", first teacher" if several and runs["teacher"].nunique() == 1 else ""
             row = _distilled(_named(name, "distilled", answers) if weight == first else name, runs, small)
             if weight == first and answers.of_paper:
-                row = row._replace(paper=PAPER["distilled"], verdict=judged_as(grid(runs), PAPER["distilled"]))
+                about = " (about this teacher)" if runs["teacher"].nunique() == 1 else ""
+                verdict = judged_as(grid(runs), PAPER["distilled"]) + about
+                row = row._replace(paper=PAPER["distilled"], verdict=verdict)
             rows.append(row)
+    return rows + _better_rows(answers, small)
+
+
+def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
+    """What is better than plain targets, each row against its baseline; p is adjusted over these comparisons (Holm)."""
+    rows, compared = list[Row](), dict[int, tuple[str, stats.Difference]]()
+    first = answers.soft_weight
     plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"]))
     for role, said in BETTER.items():
         runs, alone = (answers.of(role, objective=objective) for objective in ("soft", "hard"))
@@ -92,12 +101,20 @@ def rows_of_table(answers: Answers) -> list[Row]:
         base, against = plain, f"the first teacher's plain targets at soft weight {first:g}"
         if len(alone):
             base, against = alone, "hard labels on those images"
-        rows.append(row._replace(verdict=_compared(runs, base, against)))
+        difference = _difference(runs, base)
+        if difference is not None:
+            compared[len(rows)] = against, difference
+        rows.append(row)
         if role in ("ensemble", "elastic"):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
             rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
         if len(alone):
             rows.append(_beside("hard labels on those images", alone["test_errors"].to_numpy(float)))
+    adjusted = stats.holm(np.array([difference.p for _, difference in compared.values()]))
+    for (place, (against, difference)), p in zip(compared.items(), adjusted, strict=True):
+        verdict = f"against {against}: {with_range(*difference[:3], sign=True)} errors, "
+        verdict += stats.difference_in_words(difference) + ("" if math.isnan(p) else f", p = {p_value(p)} (Holm)")
+        rows[place] = rows[place]._replace(verdict=verdict)
     return rows
 
 
@@ -125,13 +142,12 @@ def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
     return row._replace(paper=PAPER[role], verdict=judged_as(errors, PAPER[role])) if answers.of_paper else row
 
 
-def _compared(runs: pd.DataFrame, base: pd.DataFrame, against: str) -> str:
+def _difference(runs: pd.DataFrame, base: pd.DataFrame) -> stats.Difference | None:
     mine, other = (rows.set_index("seed")["test_errors"] for rows in (runs, base))
     shared = mine.index.intersection(other.index)
     if not len(shared):
-        return ""
-    found = stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float))
-    return f"against {against}: {with_range(*found[:3], sign=True)} errors, {stats.difference_in_words(found)}"
+        return None
+    return stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float))
 
 
 def _beside(name: str, errors: np.ndarray) -> Row:

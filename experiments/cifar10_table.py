@@ -61,8 +61,8 @@ class TableConfig:
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
-    """Temperatures T at which the small network is distilled too, each above 0; inf is the limit. They share a block,
-    and another set of them is trained anew."""
+    """Temperatures T at which the small network is distilled too, each above 0; inf is the limit. They share blocks:
+    another set of them is trained anew."""
     soft_weight: float = 0.9
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
@@ -301,21 +301,21 @@ def run(table: Table) -> Path:
 
 def forecast(table: Table) -> str:
     """What would run and cost, a line a sweep; students that serve twice are counted once."""
-    from kdjax import students, sweeps, teachers
+    from kdjax import cost, sweeps, teachers
     from kdjax.progress import clock
 
     config, lines, seen = table.config, list[str](), list[SweepConfig]()
     for role, asked in questions(config):
         if asked not in seen:
-            lines.append(f"students of {role}: {sweeps.forecast(sweeps.prepare(asked), teacher=not seen)}")
+            lines.append(f"students of {role}: {cost.of_sweep(sweeps.prepare(asked), teacher=not seen)}")
         seen.append(asked)
     recipe = config.teacher().train_config(1)
     names = [
         teachers.fingerprint(recipe, config.learning_rate, seed, table.dataset) for seed in range(1, config.teachers)
     ]
-    if missing := sum(not (config.out / "teachers" / name[:16]).exists() for name in names):
-        operations = missing * students.block_flops(students.Block("", 0, recipe, 0, (), 1), table.dataset)
-        lines.append(f"further big networks: {missing}, about {clock(operations / sweeps.training_rate('big'))}")
+    if missing := sum(not teachers.place(config.out, name).exists() for name in names):
+        seconds = missing * cost.training_seconds(recipe, table.dataset)
+        lines.append(f"further big networks: {missing}, about {clock(seconds)}")
     return "\n".join(lines)
 
 

@@ -189,8 +189,8 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     hard: dict[str, Any] = {
         "hard_labels": True,
         "soft_targets": False,
-        "soft_weights": (1.0,),
-    }  # which matters to nobody here
+        "soft_weights": (1.0,),  # no student of soft targets: any weight
+    }
     ask({"small", "distilled", "shifted", "better"}, "small", **hard)
     for t in range(config.teachers):
         weights = config.soft_weights if t == 0 else config.soft_weights[:1]
@@ -292,7 +292,7 @@ def prepare(config: TableConfig) -> Table:
         left = count - count // 6 if "controls" in config.parts() else count
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
-        teacher = config.sweep(t).teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
+        teacher = config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
     workers.check_devices("teacher.devices", teacher.devices)
     elsewhere = {"preset", "only", "out", "name", "checkpoint_seconds", "fresh", "dry_run", "data", "where"}
     asked = {
@@ -316,7 +316,7 @@ def run(table: Table) -> Path:
     config, dataset = table.config, table.dataset
     with records.opened(table.folder, table.identity, config.fresh) as record:
         found = []
-        recipe = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
+        recipe = config.teacher.train_config(sweeps.teacher_epochs(dataset))
         for t in range(config.teachers_needed()):
             seed, rate = config.teacher.seed + t, config.teacher.learning_rate
             found.append(teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds))
@@ -343,7 +343,7 @@ def run(table: Table) -> Path:
 
 def forecast(table: Table) -> str:
     """What would run and cost, a line a sweep; a teacher that several sweeps share is counted once."""
-    from kdjax import students, sweeps
+    from kdjax import cost, sweeps, teachers
     from kdjax.progress import clock
 
     config = table.config
@@ -351,15 +351,14 @@ def forecast(table: Table) -> str:
     for t in range(config.teachers_needed()):
         sweep = sweeps.prepare(config.sweep(t))
         known.add(sweep.identity["teachers"][0])
-        there = (config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
-        operations = students.block_flops(students.Block("", 0, sweep.teacher_config, 0, (), 1), table.dataset)
-        minutes = clock(operations / sweeps.training_rate())
+        there = teachers.place(config.out, sweep.identity["teachers"][0]).exists()
+        minutes = clock(cost.training_seconds(sweep.teacher_config, table.dataset))
         lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {minutes}"))
     for question in questions(config, len(table.dataset.train.images)):
         sweep = sweeps.prepare(question.config)
         counted = sweep.identity["teachers"][0] in known
         known.add(sweep.identity["teachers"][0])
-        lines.append(f"{question.part}, {question.role}: {sweeps.forecast(sweep, teacher=not counted)}")
+        lines.append(f"{question.part}, {question.role}: {cost.of_sweep(sweep, teacher=not counted)}")
     if "better" in config.parts() and config.teachers > 1:
         lines.append("better, ensemble: two sweeps more, as long as the jittered one")
     return "\n".join(lines)

@@ -212,12 +212,12 @@ def prepare(config: OmitConfig) -> Plan:
 
     runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     studies = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, recipe)
-    teacher_config = config.teacher.train_config(sweeps.TEACHER_EPOCHS.get(dataset.name, 30))
+    teacher_config = config.teacher.train_config(sweeps.teacher_epochs(dataset))
     given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
     known = [teacher.info["fingerprint"] for teacher in given] or [
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
-    if not given and not (config.out / "teachers" / known[0][:16]).exists():
+    if not given and not teachers.place(config.out, known[0]).exists():
         workers.check_devices("teacher.devices", config.teacher.devices)
     identity = {
         "experiment": "omit_digit",
@@ -263,22 +263,22 @@ def run(plan: Plan) -> Path:
 
 def forecast(plan: Plan) -> str:
     """What would run and cost: blocks, students, minutes."""
-    from kdjax import students, sweeps
+    from kdjax import cost, teachers
     from kdjax.datasets import Split
     from kdjax.progress import clock
 
     operations = 0.0
-    for study in plan.studies:
+    missing = [study for study in plan.studies if not (plan.folder / "blocks" / study.block.name).exists()]
+    for study in missing:
         some = Split(*(array[: study.images] for array in plan.dataset.train))
-        operations += students.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
-    found = bool(plan.given) or (plan.config.out / "teachers" / plan.identity["teachers"][0][:16]).exists()
-    if not found:
-        operations += students.block_flops(students.Block("", 0, plan.teacher_config, 0, (), 1), plan.dataset)
-    trained = sum(len(study.block.runs) for study in plan.studies)
+        operations += cost.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
+    found = bool(plan.given) or teachers.place(plan.config.out, plan.identity["teachers"][0]).exists()
+    seconds = operations / cost.training_rate("mlp", "float32")
+    seconds += 0 if found else cost.training_seconds(plan.teacher_config, plan.dataset)
+    trained = sum(len(study.block.runs) for study in missing)
     return (
         f"would train {'no teacher (it is there)' if found else 'a teacher'} and {trained} students in "
-        f"{len(plan.studies)} blocks in {plan.folder}: about {clock(operations / sweeps.training_rate())} on "
-        "this device"
+        f"{len(missing)} blocks in {plan.folder}: about {clock(seconds)} on this device"
     )
 
 

@@ -25,7 +25,7 @@ CONVOLUTIONAL = {"small": 256, "big": 512}
 """Units of the hidden dense layer at full width, beside the channels that go with it."""
 BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
-"""Whole trainings that `--scaling` times: so many blocks of so many images each, and one block of so many images."""
+"""Whole trainings that `--scaling` times: numbers of blocks of `BLOCK_IMAGES` images, and numbers of images in one."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,12 +29,12 @@ Student = int | Literal["small", "big"]
 
 
 def idiomatic(student: Student, batch: int, transfer_set: TransferSet, seconds: float) -> float:
-    """Seconds a step, measured for about so many seconds."""
+    """Seconds a step, measured for about `seconds`."""
     return _seconds_each(_kept(_idiomatic, student, batch, _Tensors(transfer_set)), seconds)
 
 
 def tuned(student: Student, batch: int, transfer_set: TransferSet, seconds: float) -> float:
-    """Seconds a step, measured for about so many seconds, compiled before."""
+    """Seconds a step, measured for about `seconds`, compiled before."""
     return _seconds_each(_kept(_tuned, student, batch, _Tensors(transfer_set)), seconds)
 
 

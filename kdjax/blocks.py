@@ -61,7 +61,7 @@ class Program(NamedTuple):
     steps_per_epoch: int
     settings: int
     together: int
-    """How many settings are trained side by side; groups of so many take turns, a call of `advance` each."""
+    """How many settings are trained side by side; groups of that number take turns, a call of `advance` each."""
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -80,7 +80,7 @@ def make_program(
 ) -> Program:
     """A block of `settings` runs as one single-device program, traced once.
 
-    With `config.devices` above 1 it is one big program instead, which divides each batch over so many devices.
+    With `config.devices` above 1 it is one big program instead, which divides each batch over these devices.
 
     Args:
         model: the network.

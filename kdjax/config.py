@@ -69,7 +69,7 @@ class DataConfig:
     data_dir: Path = dataclasses.field(default_factory=default_data_dir)
     """Folder in which prepared datasets are kept (default: KDJAX_DATA_DIR, else the user's cache folder)."""
     train_images: int | None = None
-    """Use only the first so many training images, after the hold-out is cut (default: all)."""
+    """Use only the first N training images, after the hold-out is cut (default: all)."""
     holdout: int = 0
     """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
 
@@ -86,7 +86,7 @@ class WhereConfig:
     """Where blocks are trained. It changes no result."""
 
     devices: int | None = None
-    """Train on so many of this machine's devices, a block on each at a time (default: all)."""
+    """Train on the first N of this machine's devices, a block on each at a time (default: all)."""
     cluster: str | None = None
     """Train on the workers of a Dask cluster: its scheduler's address, or local:N for N worker processes on this
     machine, or local for one a device. Needs the extra `cluster`."""
@@ -133,7 +133,7 @@ class TrainConfig:
     max_norm: float = 0.0
     """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
     jitter: int = 0
-    """Each image is shifted, at each step, by up to so many pixels in each direction."""
+    """Each image is shifted, at each step, by up to this number of pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none.
     After t steps it is at most (1 + t)/(10 + t), so that the initial weights are soon forgotten."""
@@ -144,7 +144,7 @@ class TrainConfig:
     precision: Precision = "float32"
     """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
     devices: int = 1
-    """Each batch is divided over so many devices (pmap), for one big network; sums are then taken in another order."""
+    """Each batch is divided over N devices (pmap), for one big network; sums are then taken in another order."""
 
     def __post_init__(self) -> None:
         require(
@@ -197,11 +197,11 @@ class TeacherConfig:
     max_norm: float = 4.0
     """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
     jitter: int = 2
-    """Shift of each image at each step, up to so many pixels in each direction."""
+    """Shift of each image at each step, up to this number of pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0: none."""
     devices: int = 1
-    """Divide each batch over so many devices (pmap). It is part of the recipe: the last digits depend on it."""
+    """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = 0
     """Fixes initial weights, batch order, masks, jitter and augmentation."""
     network: Network = "mlp"
@@ -258,7 +258,7 @@ class SweepConfig:
     2 pixels); and controls: double_softmax (its probabilities taken for logits), shuffled (those of another image),
     random (an untrained teacher's), uniform (all alike; at T = 1 with soft weight w, label smoothing by w)."""
     jitter: int = 0
-    """Students' images are shifted, at each step, by up to so many pixels in each direction; the teacher is then asked
+    """Students' images are shifted, at each step, by up to N pixels in each direction; the teacher is then asked
     about the shifted image (but for shift_averaged, shuffled and uniform targets, which go with the image)."""
     augment: Augment = "none"
     """Random maps of students' images at each step, about which the teacher is asked as with --jitter: flip_shift
@@ -268,7 +268,7 @@ class SweepConfig:
     """Beside each student on soft targets, also train one on a known bug: the teacher's probabilities taken for logits
     (as --targets double_softmax, but in the same block)."""
     transfer_images: int | None = None
-    """Students are shown only the first so many of the training images; the teacher learns from all (default: all)."""
+    """Students are shown only the first N training images; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
     """Units in each of the student's two hidden layers; several widths are several sweeps. (Convolutional networks have
     one such layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
@@ -292,7 +292,7 @@ class SweepConfig:
     norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
     monitor_every: int | None = None
     """Epochs between two counts of the errors on the hold-out (without one: the test set) for the learning curves
-    (default: 12 counts in all). With 1, history.jsonl also tells how many answers change from epoch to epoch."""
+    (default: at most 12 counts in all). With 1, history.jsonl also tells how many answers change between epochs."""
     block_size: int = 8
     """Settings trained together as one program; bounds the memory of a block."""
     teacher_from: tuple[Path, ...] = ()

@@ -1,6 +1,6 @@
 """Files that are whole or not there: atomic writes, folders under a SHA-256 manifest, locks that die with their holder.
 
-Imported by every room that writes; imports none but `config`.
+Imported by every room that writes; imports none but `checks`.
 """
 
 import contextlib

@@ -50,7 +50,7 @@ class Block(NamedTuple):
     """Of the transfer set on which it is trained: where images are changed at each step, whether the teacher is asked
     about them."""
     monitor_every: int | None = None
-    """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all."""
+    """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all at most."""
 
 
 class Lesson(NamedTuple):
@@ -260,17 +260,3 @@ def _last_good(history: fitting.History, index: int, failed_at: int, steps_per_e
     counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
     counted = counted[np.isfinite(counted)]
     return float(counted[-1]) if len(counted) else None
-
-
-def block_flops(
-    block: Block, dataset: Dataset, images: int | None = None, taught_by: Sequence[TrainConfig] = ()
-) -> float:
-    """Floating-point operations of a block's training on so many images (None: all): its matrix products, and those
-    of its teachers where they are asked at each step."""
-    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
-    images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
-    of_an_epoch = block.size * models.step_flops(models.network(block.config, shape, classes), images)
-    if asks(block):
-        teachers = [models.network(teacher, shape, classes) for teacher in taught_by]
-        of_an_epoch += images * sum(models.forward_flops(teacher) for teacher in teachers)
-    return block.config.epochs * of_an_epoch

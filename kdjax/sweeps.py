@@ -1,21 +1,18 @@
-"""A grid of settings → blocks → a run directory: what is trained, in which block, and at what cost."""
+"""A grid of settings → blocks → a run directory: what is trained, in and in which block."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from kdjax import datasets, metrics, models, records, teachers, workers
+from kdjax import datasets, metrics, records, teachers, workers
 from kdjax.checks import require
-from kdjax.config import NUMERICS, Network, SweepConfig, TrainConfig
+from kdjax.config import NUMERICS, SweepConfig, TrainConfig
 from kdjax.datasets import Dataset
-from kdjax.progress import clock, say
-from kdjax.students import Block, Lesson, Run, Shown, block_flops, lesson
+from kdjax.progress import say
+from kdjax.students import Block, Lesson, Run, Shown, lesson
 from kdjax.surroundings import surroundings
 from kdjax.teachers import Teacher
 
@@ -25,6 +22,11 @@ TEACHER_EPOCHS = {"mnist5k": 80}
 """The same for a teacher: 30."""
 MOST_EXTENSIONS = 3
 """Times a grid of learning rates is widened because the best lies at its edge."""
+
+
+def teacher_epochs(dataset: Dataset) -> int:
+    """Epochs of a teacher where the user gives none."""
+    return TEACHER_EPOCHS.get(dataset.name, 30)
 
 
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
@@ -90,7 +92,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     shown = count if config.transfer_images is None else config.transfer_images
     require(shown <= count, f"--transfer-images {shown} is more than the {count:,} training images")
     require(config.batch_size <= count, f"--batch-size {config.batch_size} is more than the {count:,} training images")
-    teacher_config = config.teacher.train_config(TEACHER_EPOCHS.get(dataset.name, 30))
+    teacher_config = config.teacher.train_config(teacher_epochs(dataset))
     require(
         config.teacher.batch_size <= count,
         f"--teacher.batch-size {config.teacher.batch_size} is more than the {count:,} training images",
@@ -106,7 +108,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep
     known = [teacher.info["fingerprint"] for teacher in given] or [
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
-    if not given and not (config.out / "teachers" / known[0][:16]).exists():
+    if not given and not teachers.place(config.out, known[0]).exists():
         workers.check_devices("teacher.devices", config.teacher.devices)
     planned = plan(config, EPOCHS.get(dataset.name, 20))
     # Where things are kept, and what is named by its fingerprint below, does not fix a result.
@@ -175,63 +177,6 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     below = [ordered[0] ** 2 / ordered[1]] if min(chosen) <= ordered[0] * 1.000001 else []
     above = [ordered[-1] ** 2 / ordered[-2]] if max(chosen) >= ordered[-1] * 0.999999 else []
     return tuple(float(f"{rate:.6g}") for rate in below + above)
-
-
-def forecast(sweep: Sweep, teacher: bool = True) -> str:
-    """What the sweep would run and cost: blocks, runs, minutes, memory, disk.
-
-    Args:
-        sweep: as prepared.
-        teacher: False: its teacher is counted elsewhere.
-    """
-    dataset = sweep.dataset
-    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config]
-    shown = sweep.config.transfer_images
-    operations = sum(block_flops(block, dataset, shown, taught_by) for block in sweep.blocks)
-    found = (
-        not teacher
-        or bool(sweep.given)
-        or (sweep.config.out / "teachers" / sweep.identity["teachers"][0][:16]).exists()
-    )
-    operations += 0 if found else block_flops(Block("", 0, sweep.teacher_config, 0, (), 1), dataset)
-    parameters = max(
-        block.size
-        * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
-        for block in sweep.blocks
-    )
-    disk = sum(
-        4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in sweep.blocks
-    )
-    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
-    runs = sum(len(block.runs) for block in sweep.blocks)
-    first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
-    return (
-        f"would train {first} and {runs} students in {len(sweep.blocks)} blocks in {sweep.folder}: "
-        f"about {clock(operations / training_rate(sweep.config.network))} on this device, "
-        f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
-    )
-
-
-def block_logits(sweep: Sweep) -> int:
-    """Logits held when a block is judged: settings × images × classes."""
-    return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
-
-
-def training_rate(network: Network = "mlp") -> float:
-    """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
-    return product_rate() * (0.65 if network == "mlp" else 0.45)
-
-
-def product_rate() -> float:
-    """What a bare product reaches here and now, in operations a second."""
-    left, right = jnp.ones((256, 800)), jnp.ones((800, 800))
-    product = jax.jit(jnp.matmul)
-    product(left, right).block_until_ready()
-    begin, count = time.perf_counter(), 0
-    while time.perf_counter() - begin < 0.2:
-        product(left, right).block_until_ready()
-        count += 1
-    return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
 
 
 def _report(taught: Lesson, taught_by: Sequence[Teacher]) -> list[dict[str, Any]]:

@@ -69,6 +69,11 @@ def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: D
     return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
 
+def place(out: Path, name: str) -> Path:
+    """The folder in which the teacher of a fingerprint is kept."""
+    return out / "teachers" / name[:16]
+
+
 def find_or_train(
     config: TrainConfig,
     learning_rate: float,
@@ -87,7 +92,7 @@ def find_or_train(
         out: it is kept in `out/teachers/FINGERPRINT/`.
         checkpoint_seconds: time between checkpoints.
     """
-    folder = out / "teachers" / fingerprint(config, learning_rate, seed, dataset)[:16]
+    folder = place(out, fingerprint(config, learning_rate, seed, dataset))
     records.make_folder(folder.parent)
     guard = folder.with_name(f"{folder.name}.lock")
     kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), checkpoint_seconds)

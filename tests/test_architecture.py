@@ -25,6 +25,7 @@ ALLOWED = {
     "students": BELOW | LEAVES | {"train", "blocks", "fitting", "teachers"},
     "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "surroundings"},
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
+    "cost": BELOW | {"datasets", "models", "teachers", "students", "sweeps"},
     "omission": BELOW | {"datasets", "records", "students", "workers"},
     **{leaf: BELOW for leaf in LEAVES},
     "models": BELOW | {"layers"},

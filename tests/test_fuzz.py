@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdjax import sweeps
+from kdjax import cost, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
 
@@ -144,7 +144,7 @@ def test_parsing(module, empty):
 
 def test_the_temperature_sweep_up_to_its_training(empty):
     def dry(config):
-        print(sweeps.forecast(sweeps.prepare(config)))
+        print(cost.of_sweep(sweeps.prepare(config)))
 
     @QUICK
     @given(lines(SweepConfig))

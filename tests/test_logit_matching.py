@@ -161,7 +161,9 @@ def test_other_data_or_no_teacher_is_refused(swept, tmp_path, capsys):
     assert "are not those found" in refused(capsys, folder, "--out", tmp_path)
 
 
-@pytest.mark.parametrize("option", [{"targets": "shuffled"}, {"jitter": 2}, {"transfer_images": 300}])
+@pytest.mark.parametrize(
+    "option", [{"targets": "shuffled"}, {"jitter": 2}, {"augment": "elastic"}, {"transfer_images": 300}]
+)
 def test_students_of_another_lesson_are_refused(swept, tmp_path, capsys, option):
     folder = copied(swept, tmp_path)
     config = json.loads((folder / "config.json").read_text())

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import metrics, records, students, sweeps
+from kdjax import cost, metrics, records, sweeps
 from kdjax.checks import BadInput
 from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
 
@@ -124,9 +124,16 @@ def test_a_run_that_diverges_is_marked_and_the_rest_is_not_disturbed(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = sweeps.forecast(sweeps.prepare(config(tmp_path)))
+    text = cost.of_sweep(sweeps.prepare(config(tmp_path)))
     assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_forecast_leaves_out_what_is_trained(tmp_path):
+    asked = config(tmp_path, epochs=1, seeds=1)
+    sweeps.run(sweeps.prepare(asked))
+    text = cost.of_sweep(sweeps.prepare(asked))
+    assert "no teacher (it is there) and 0 students in 0 blocks" in text and "(1 are there): about 0 s" in text
 
 
 def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd):
@@ -215,8 +222,8 @@ def test_operations_count_the_teachers_where_they_are_asked_at_each_step(tmp_pat
     for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0)):
         sweep = sweeps.prepare(config(tmp_path, **changes))
         block, images = sweep.blocks[0], len(sweep.dataset.train.images)
-        alone = students.block_flops(block, sweep.dataset)
-        taught = students.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
+        alone = cost.block_flops(block, sweep.dataset)
+        taught = cost.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
         widths = (784, *sweep.teacher_config.hidden, 10)
         forward = 2 * sum(before * after for before, after in itertools.pairwise(widths))
         assert taught - alone == pytest.approx(share * 2 * forward * block.config.epochs * images)

@@ -1,0 +1,94 @@
+"""What training would cost on this device: operations, minutes, memory, disk, for `--dry-run`."""
+
+import functools
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import models, teachers
+from kdjax.config import Network, Precision, TrainConfig
+from kdjax.datasets import Dataset
+from kdjax.progress import clock
+from kdjax.students import Block, asks
+from kdjax.sweeps import Sweep
+
+
+def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
+    """What the sweep would run and cost: blocks, runs, minutes, memory, disk. What is trained is not counted again.
+
+    Args:
+        sweep: as prepared.
+        teacher: False: its teacher is counted elsewhere.
+    """
+    dataset, config = sweep.dataset, sweep.config
+    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config]
+    missing = [block for block in sweep.blocks if not (sweep.folder / "blocks" / block.name).exists()]
+    operations = sum(block_flops(block, dataset, config.transfer_images, taught_by) for block in missing)
+    seconds = operations / training_rate(config.network, config.precision)
+    found = not teacher or bool(sweep.given) or teachers.place(config.out, sweep.identity["teachers"][0]).exists()
+    seconds += 0 if found else training_seconds(sweep.teacher_config, dataset)
+    parameters = max(
+        block.size
+        * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
+        for block in sweep.blocks
+    )
+    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in missing)
+    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
+    first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
+    there = len(sweep.blocks) - len(missing)
+    return (
+        f"would train {first} and {sum(len(block.runs) for block in missing)} students in {len(missing)} blocks in "
+        f"{sweep.folder}{f' ({there} are there)' if there else ''}: about {clock(seconds)} on this device, "
+        f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
+    )
+
+
+def block_logits(sweep: Sweep) -> int:
+    """Logits held when a block is judged: settings × images × classes."""
+    return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
+
+
+def training_seconds(config: TrainConfig, dataset: Dataset) -> float:
+    """What training one network alone, such as a teacher, would take here."""
+    return network_flops(config, dataset) / training_rate(config.network, config.precision)
+
+
+def training_rate(network: Network, precision: Precision) -> float:
+    """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
+    if network != "mlp":  # a convolution gains nothing from bfloat16 on CPUs
+        return product_rate("float32") * 0.45
+    return product_rate(precision) * (0.65 if precision == "float32" else 0.45)
+
+
+@functools.cache
+def product_rate(precision: Precision) -> float:
+    """What a bare product reaches here and now, in operations a second."""
+    left, right = jnp.ones((256, 800), precision), jnp.ones((800, 800), precision)
+    product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
+    product(left, right).block_until_ready()
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < 0.2:
+        product(left, right).block_until_ready()
+        count += 1
+    return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
+
+
+def block_flops(
+    block: Block, dataset: Dataset, images: int | None = None, taught_by: Sequence[TrainConfig] = ()
+) -> float:
+    """Floating-point operations of a block's training on the first `images` (None: all): its matrix products, and those
+    of its teachers where they are asked at each step."""
+    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
+    images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
+    of_an_epoch = block.size * models.step_flops(models.network(block.config, shape, classes), images)
+    if asks(block):
+        teachers = [models.network(teacher, shape, classes) for teacher in taught_by]
+        of_an_epoch += images * sum(models.forward_flops(teacher) for teacher in teachers)
+    return block.config.epochs * of_an_epoch
+
+
+def network_flops(config: TrainConfig, dataset: Dataset) -> float:
+    """Floating-point operations of the training of one network alone, such as a teacher: its matrix products."""
+    return block_flops(Block("", 0, config, 0, (), 1), dataset)
