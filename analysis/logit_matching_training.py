@@ -105,8 +105,8 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
         Claim(
             f"{name}: students end up nearer to the ∞ student as T grows (centred test logits, {len(floor)} seeds)",
             f"falls with T; at {finite[-1]:g} below half the ceiling",
-            f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at {finite[-1]:g}; "
-            f"floor {_interval(floor)}, ceiling {_interval(ceiling)}; "
+            f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at "
+            f"{finite[-1]:g}; floor {_interval(floor)}, ceiling {_interval(ceiling)}; "
             + (f"within twice the floor from T = {reaches:g}" if reaches else "never within twice the floor"),
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
         ),

@@ -79,7 +79,11 @@ def draw(folder: Path) -> list[Path]:
     from kdjax.files import write_whole
 
     found = read(folder)
-    where = f"random images of 784 pixels, batches of {found['config']['batch_size']} (teacher 256), "
+    convolutional = [case["case"] for case in found["cases"] if case["case"] in ("small", "big")]
+    kinds = [f"784 pixels, batches of {found['config']['batch_size']} (teacher 256)"]
+    kinds = kinds if len(convolutional) < len(found["cases"]) or found["scaling"] else []
+    kinds += ["32 × 32 × 3 values, batches of 128 (small, big)"] if convolutional else []
+    where = f"random images of {'; '.join(kinds)}, "
     where += f"{found['surroundings']['device'].partition(' (')[0]}, "
     where += f"{found['surroundings']['cpus']} cores, JAX {found['surroundings']['versions']['jax']}"
     with style.applied():

@@ -79,9 +79,9 @@ def measure(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def against_hard(runs: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Difference | None:
-    """ln(soft/hard) of a measure, paired by seed, in ratios; None where no seed has both, or one of them is 0."""
-    mine, base = (rows.groupby("seed")[column].mean() for rows in (runs, hard))
+def ratio(runs: pd.DataFrame, base: pd.DataFrame, column: str) -> stats.Difference | None:
+    """ln(runs/base) of a measure, paired by seed, in ratios; None where no seed has both, or one of them is 0."""
+    mine, base = (rows.groupby("seed")[column].mean() for rows in (runs, base))
     shared = mine.index.intersection(base.index)
     both = mine[shared].to_numpy(float), base[shared].to_numpy(float)
     if not len(shared) or not all((values > 0).all() for values in both):
@@ -104,10 +104,20 @@ def write(folder: Path) -> str:
             name = _name(objective, weight, config.get("targets", "teacher"))
             cell = [str(width), name, "–" if objective == "hard" else tables.number(temperature), f"{rate:g}"]
             cell += [tables.estimate(found, 2) for found in each] + [str(each[0].n)]
-            compared = [None if objective == "hard" else against_hard(runs, hard, column) for column in MEASURES]
+            compared = [None if objective == "hard" else ratio(runs, hard, column) for column in MEASURES]
             cell += ["" if found is None else tables.estimate(found, 2) for found in compared]
             cells.append([*cell, next((str(found.n) for found in compared if found is not None), "")])
     data = records.read_json(folder / "config.json")["identity"]["data"]
+    said = []
+    for (width, rate, weight, temperature), runs in measured.groupby(
+        ["width", "learning_rate", "soft_weight", "temperature"]
+    ):
+        control, soft = (runs[runs["objective"] == kind] for kind in ("double_softmax", "soft"))
+        ratios_of = {name: ratio(control, soft, name) for name in MEASURES}
+        numbers = ", ".join(f"{name} {tables.estimate(found, 2)}" for name, found in ratios_of.items() if found)
+        if numbers:
+            where = f"{width} units, T = {tables.number(temperature)}, soft weight {weight:g}, rate {rate:g}"
+            said.append(f"Double softmax, ratio to distilled ({where}): {numbers}.")
     watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
     notes = [
         f"At a constant learning rate, over the second half of {config['epochs']} epochs, on {watched}. Fluctuation: "
@@ -115,6 +125,7 @@ def write(folder: Path) -> str:
         "than an epoch before.",
         "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed, and a difference is seen "
         "where the interval excludes 1.",
+        *said,
     ]
     title = f"# Fluctuation from epoch to epoch, {data['description']}"
     text = f"{title}\n\n{tables.markdown(header, cells, notes, left=2)}\n"

@@ -299,7 +299,30 @@ def _notes(results: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
         )
     if rows["failed"].any():
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
-    return (*notes, *_holdout_notes(results, rows))
+    return (*notes, *_best_notes(results), *_holdout_notes(results, rows))
+
+
+def _best_notes(results: pd.DataFrame) -> list[str]:
+    """Of each width, soft weight and rate: the temperatures that are not excluded as best on the test set."""
+    notes = []
+    soft = results[results["objective"] == "soft"]
+    varying = [name for name in _varying(results) if name in soft]
+    for keys, runs in soft.groupby(["width", "soft_weight", "learning_rate"]):
+        errors = runs.assign(test_errors=runs["test_errors"].where(runs["failed_at"] < 0))
+        table = errors.pivot_table(index=RUN, columns="temperature", values="test_errors", dropna=False)
+        table = table.dropna(axis="columns")
+        teachers, seeds = runs["teacher"].nunique(), runs["seed"].nunique()
+        if table.shape[1] < 2 or len(table) != teachers * seeds or len(table) < 2:
+            continue
+        grid = table.sort_index().to_numpy(float).reshape(teachers, seeds, -1)
+        crossed = min(teachers, seeds) > 1
+        may = stats.candidates_for_best(grid if crossed else grid.reshape(len(table), -1))
+        names = dict(zip(("width", "soft_weight", "learning_rate"), keys, strict=True))
+        where = ", ".join([f"{number(keys[0])} units", *(f"{_HEADER[name]} {number(names[name])}" for name in varying)])
+        best = ", ".join(number(t) for t, possible in zip(table.columns, may, strict=True) if possible)
+        note = f"{where}: not excluded as best (95 %, paired, on the test set): T = {best}"
+        notes.append(note + ("." if may.sum() == 1 else ", so no winner."))
+    return notes
 
 
 def _holdout_notes(results: pd.DataFrame, rows: pd.DataFrame) -> list[str]:

@@ -52,10 +52,10 @@ def test_the_measures_are_those_of_the_second_half(swept):
 def test_ratios_are_geometric_and_paired_by_seed():
     hard = pd.DataFrame({"seed": [0, 1, 2], "churn": [1.0, 2.0, 4.0]})
     soft = hard.assign(churn=[0.5, 1.0, 2.0])
-    found = stability.against_hard(soft, hard.iloc[::-1], "churn")
+    found = stability.ratio(soft, hard.iloc[::-1], "churn")
     assert found.mean == pytest.approx(0.5) and found.n == 3
-    assert stability.against_hard(soft.assign(churn=0.0), hard, "churn") is None
-    assert stability.against_hard(soft.assign(seed=soft["seed"] + 5), hard, "churn") is None
+    assert stability.ratio(soft.assign(churn=0.0), hard, "churn") is None
+    assert stability.ratio(soft.assign(seed=soft["seed"] + 5), hard, "churn") is None
 
 
 def test_the_command_writes_its_table(swept):
@@ -63,6 +63,7 @@ def test_the_command_writes_its_table(swept):
     assert code == 0, said
     text = (swept / "stability.md").read_text()
     assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
+    assert "Double softmax, ratio to distilled (16 units, T = " in text
 
 
 def test_rates_are_not_pooled(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import cost, metrics, records, sweeps
+from kdjax import cost, metrics, records, students, sweeps
 from kdjax.checks import BadInput
 from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
 

@@ -76,6 +76,17 @@ def test_only_a_difference_is_called_one():
     assert "3 seeds, 1 teacher" in lines[6]
 
 
+@pytest.mark.parametrize("teachers", [("a",), ("a", "b")])
+def test_temperatures_that_may_be_best_are_named(teachers):
+    many, t8 = len(teachers), ("soft", 8.0)
+    errors = {T4: [101, 108, 97] * many, t8: [103, 105, 100] * many, INF: [140, 152, 141] * many}
+    said = " ".join(tables.summarise(sweep(errors, teachers=teachers)).notes)
+    assert "800 units: not excluded as best (95 %, paired, on the test set): T = 4, 8, so no winner." in said
+    failed = " ".join(tables.summarise(sweep(errors, teachers=teachers, failed={(*t8, 0)})).notes)
+    assert "T = 4." in failed and "no winner" not in failed
+    assert "not excluded" not in " ".join(tables.summarise(sweep({T4: [101], INF: [140]})).notes)
+
+
 def test_markdown_is_a_table():
     lines = tables.to_markdown(tables.summarise(RESULTS)).splitlines()
     assert {line.count("|") for line in lines[:5]} == {lines[0].count("|")}
