@@ -115,6 +115,7 @@ class TableConfig:
         for value in self.fractions:
             require(0 < value <= 1, f"--fractions {value:g} is not allowed: it is a share of the images, in (0, 1]")
         require_positive("learning-rate", self.learning_rate)
+        require(self.width > 0, f"--width {self.width} is not allowed: a layer has 1 unit or more")
         require(
             self.elastic_epochs > 0,
             f"--elastic-epochs {self.elastic_epochs} is not allowed: it is a number of epochs, 1 or more",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kdjax.checks import require, require_distinct, require_name, require_positive, require_temperature
+from kdjax.checks import BadInput, require, require_distinct, require_name, require_positive, require_temperature
 
 NUMERICS = 3
 """Raised whenever the golden one-step test changes, or the order of a block's sums: the same config then no longer
@@ -166,16 +166,18 @@ class TrainConfig:
             rate = getattr(self, name)
             require(
                 rate == 0 or 0 < round(rate * 256) < 256,
-                f"{name} {rate:g} is not allowed: it is 0, or rounds to one of 1/256 … 255/256",
+                f"--{name.replace('_', '-')} {rate:g} is not allowed: it is 0, or rounds to one of 1/256 … 255/256",
             )
-        require(0 <= self.average < 1, f"average {self.average:g} is not allowed: it lies in [0, 1)")
-        require(0 <= self.max_norm < math.inf, f"max_norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more")
+        require(0 <= self.average < 1, f"--average {self.average:g} is not allowed: it lies in [0, 1)")
+        require(
+            0 <= self.max_norm < math.inf, f"--max-norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more"
+        )
         require(
             self.devices > 0 and self.batch_size % self.devices == 0,
-            f"--teacher.devices {self.devices} is not allowed: it is 1 or more, and divides the {self.batch_size} "
+            f"--devices {self.devices} is not allowed: it is 1 or more, and divides the {self.batch_size} "
             "images of a batch",
         )
-        require(self.jitter >= 0, f"jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
+        require(self.jitter >= 0, f"--jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,21 +222,24 @@ class TeacherConfig:
         require_positive("teacher.learning-rate", self.learning_rate)
         require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
         mlp = self.network == "mlp"
-        return TrainConfig(
-            hidden=self.widths,
-            epochs=default_epochs if self.epochs is None else self.epochs,
-            batch_size=self.batch_size,
-            schedule=self.schedule,
-            input_dropout=self.input_dropout if mlp else 0.0,
-            hidden_dropout=self.hidden_dropout if mlp else 0.0,
-            max_norm=self.max_norm if mlp else 0.0,
-            network=self.network,
-            augment=self.augment,
-            jitter=self.jitter,
-            average=self.average,
-            devices=self.devices,
-            precision=self.precision,
-        )
+        try:
+            return TrainConfig(
+                hidden=self.widths,
+                epochs=default_epochs if self.epochs is None else self.epochs,
+                batch_size=self.batch_size,
+                schedule=self.schedule,
+                input_dropout=self.input_dropout if mlp else 0.0,
+                hidden_dropout=self.hidden_dropout if mlp else 0.0,
+                max_norm=self.max_norm if mlp else 0.0,
+                network=self.network,
+                augment=self.augment,
+                jitter=self.jitter,
+                average=self.average,
+                devices=self.devices,
+                precision=self.precision,
+            )
+        except BadInput as error:  # which names the student's option
+            raise BadInput(re.sub("^--", "--teacher.", str(error))) from None
 
 
 @dataclasses.dataclass(frozen=True)

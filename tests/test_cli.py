@@ -74,7 +74,7 @@ BAD = {
     "--dataset mnist5k --teacher.batch-size 4001": "--teacher.batch-size 4001 is more than",
     "--dataset mnist5k --teacher.seed -1": "--teacher.seed -1 is not allowed",
     "--dataset mnist5k --teacher.learning-rate nan": "--teacher.learning-rate nan is not allowed",
-    "--dataset mnist5k --teacher.epochs 0": "--epochs 0 is not allowed",
+    "--dataset mnist5k --teacher.epochs 0": "--teacher.epochs 0 is not allowed",
     "--dataset mnist5k --teacher-from .": ". is no teacher: name a folder that holds teacher.json",
     "--dataset mnist5k --teacher-from missing": "missing is no teacher",
 }
