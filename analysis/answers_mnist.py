@@ -1,6 +1,5 @@
 """What the sweeps of an MNIST table answered: found again from its run directory, with the networks they kept."""
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ from analysis import tables
 from analysis.tables import sweep_folder
 from kdjax import records
 from kdjax.checks import BadInput, require
-from kdjax.files import check_manifest
 
 
 class Answers(NamedTuple):
@@ -98,21 +96,3 @@ def load(folder: Path) -> Answers:
     require(not lacking, f"{broken} (it lacks {', '.join(lacking)})")
     results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return Answers(folder, identity, details["teachers"], results, details.get("hint"))
-
-
-def find_run(folder: Path, row: pd.Series) -> tuple[Path, int]:
-    """The block of a sweep that holds the run of a row, checked, and the run's place in it."""
-    keys = ["soft_weight", "learning_rate"] + ["temperature"] * (row["objective"] != "hard")
-    for block in sorted((folder / "blocks").glob(f"width{row['width']}-seed{row['seed']}-*")):
-        for place, one in enumerate(read_rows(block)):
-            same = [math.isclose(float(one[key]), row[key], rel_tol=1e-8) for key in keys if one[key] is not None]
-            if one["objective"] == row["objective"] and all(same):
-                check_manifest(block)
-                return block, place
-    raise BadInput(f"{folder} holds no block of a run of its results.csv: give the experiment's command again")
-
-
-def read_rows(block: Path) -> list[dict[str, Any]]:
-    """The rows of a finished block, in the order in which its parameters are stacked."""
-    rows: list[dict[str, Any]] = records.read_json(block / "rows.json")
-    return rows

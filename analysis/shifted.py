@@ -5,9 +5,9 @@ translations. Here its students are shown test images shifted by k pixels.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,12 @@ from jaxtyping import Float, UInt8
 
 from analysis import answers_mnist, stats, tables
 from analysis.answers_mnist import Answers
-from kdjax import blocks, checkpoints, metrics, models, records, teachers, transforms
+from kdjax import blocks, metrics, models, records, teachers, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import write_whole
+from kdjax.teachers import Teacher
+from kdjax.trained import Student
 
 PIXELS = (0, 1, 2, 3, 4)
 """Shifts: each by this number of pixels in the eight directions of a compass, all of them scored."""
@@ -38,7 +40,7 @@ COMPARED = (
     ("distilled, transfer set jittered by ±2 px", "hard labels, jittered by ±2 px"),
 )
 """Does a knowledge of shifts cross through soft targets? The first two: through those of unshifted images."""
-Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.ndarray, "networks images classes"]]
+Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.ndarray, "images classes"]]
 
 
 class Shifted(NamedTuple):
@@ -86,16 +88,15 @@ def write(folder: Path, dataset: Dataset) -> None:
     write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table + "\n")
 
 
-def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
-    """Test errors of a stack of networks at each of `PIXELS`, a mean over directions."""
+def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "shifts"]:
+    """Test errors of a network at each of `PIXELS`, a mean over directions."""
     images, labels = dataset.test
     columns = []
     for pixels in PIXELS:
         steps = (-pixels, 0, pixels) if pixels else (0,)
         ways = [(down, right) for down in steps for right in steps if (down, right) != (0, 0) or not pixels]
-        counts = [[metrics.errors(table, labels) for table in logits(transforms.shift(images, *way))] for way in ways]
-        columns.append(np.mean(counts, axis=0))
-    return np.stack(columns, axis=1)
+        columns.append(np.mean([metrics.errors(logits(transforms.shift(images, *way)), labels) for way in ways]))
+    return np.array(columns)
 
 
 def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
@@ -111,43 +112,21 @@ def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
         if role == "distilled":
             runs = answers.of(role, soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
         if len(runs):
-            params, config = _stack(answers, runs)
-            yield Shifted(name, errors_on_shifted(_logits(params, config, dataset), dataset))
+            by_seed = runs.sort_values("seed")
+            yield Shifted(name, _each([tables.trained(answers.folder, row) for _, row in by_seed.iterrows()], dataset))
 
 
 def _of_teachers(name: str, folders: list[Path], dataset: Dataset) -> Shifted:
-    known = [teachers.load(folder) for folder in folders]
-    scored = [errors_on_shifted(lambda images, one=one: one.logits(images)[None], dataset) for one in known]  # type: ignore[misc]
-    return Shifted(name, np.concatenate(scored))
+    return Shifted(name, _each([teachers.load(folder) for folder in folders], dataset))
+
+
+def _each(networks: Sequence[Teacher | Student], dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
+    return np.array([errors_on_shifted(network.logits, dataset) for network in networks])
 
 
 def _runs(folder: Path) -> Path:
     """What holds the run directories and teachers of a table's folder."""
     return folder.parent.parent
-
-
-def _student(answers: Answers, width: int) -> TrainConfig:
-    return TrainConfig((width, width), 1, 1, precision=answers.identity["config"]["precision"])
-
-
-def _stack(answers: Answers, runs: pd.DataFrame) -> tuple[Any, TrainConfig]:
-    """The final parameters of some runs of one sweep, stacked in the order of their seeds."""
-    taken, config = [], _student(answers, int(runs["width"].iloc[0]))
-    shape, classes = answers.identity["data"]["input_shape"], answers.identity["data"]["num_classes"]
-    alone = jax.eval_shape(models.mlp(config, tuple(shape), classes).init, jax.random.key(0))[0]
-    for _, row in runs.sort_values("seed").iterrows():
-        block, place = answers_mnist.find_run(tables.sweep_folder(answers.folder, row["run"]), row)
-        count = len(answers_mnist.read_rows(block))
-        like = jax.tree.map(lambda leaf, n=count: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), alone)
-        params = checkpoints.load(block / "parameters", like)
-        taken.append(jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), params))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken), config
-
-
-def _logits(params: Any, config: TrainConfig, dataset: Dataset) -> Logits:
-    model = models.mlp(config, dataset.train.images.shape[1:], dataset.num_classes)
-    evaluate = jax.jit(lambda params, images: blocks.evaluate(model, params, {}, images))
-    return lambda images: np.asarray(evaluate(params, jnp.asarray(images)))
 
 
 def write_cost(folder: Path, dataset: Dataset) -> None:
@@ -157,7 +136,8 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     """
     answers = answers_mnist.load(folder)
     known = [teachers.load(_runs(folder) / "teachers" / one["folder"]) for one in answers.teachers]
-    student = _student(answers, answers.identity["config"]["width"])
+    config = answers.identity["config"]
+    student = TrainConfig((config["width"],) * 2, 1, 1, precision=config["precision"])
     named = {"teacher": (known[0].config, 1), "student": (student, 1)}
     if len(known) > 1:
         named = {f"ensemble of {len(known)} teachers": (known[0].config, len(known)), **named}

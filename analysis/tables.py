@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from analysis import stats
 from kdjax import records
 from kdjax.checks import require
 from kdjax.files import write_whole
+
+if TYPE_CHECKING:
+    from kdjax.trained import Student
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -216,6 +219,14 @@ def markdown(header: Sequence[str], cells: Sequence[Sequence[str]], notes: Seque
 def sweep_folder(folder: Path, run: str) -> Path:
     """The run directory of a sweep that the table in `folder` asked for."""
     return folder.parent.parent / "temperature_sweep" / run
+
+
+def trained(folder: Path, row: pd.Series) -> "Student":
+    """The student of a row of the sweeps (its column run) that the table in `folder` asked for."""
+    from kdjax.trained import find  # late: it needs JAX
+
+    (student,) = find(sweep_folder(folder, str(row["run"])), **row[[*SETTING, *RUN]])
+    return student
 
 
 def name_setting(setting: pd.Series, *also: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import stability, stats, tables
 from kdjax import records
 from kdjax.checks import BadInput, require
-from kdjax.files import check_manifest, check_seal, write_whole
+from kdjax.files import check_seal, write_whole
 
 SEED_POST = {"small": "85 %", "big": "90 %", "distilled": "85 %"}
 """What the experiment reported that this table does again (single networks at full width, 300 epochs, the checkpoint
@@ -174,18 +174,17 @@ def big_less_small(answers: Answers) -> dict[str, stats.Interval]:
     Raises:
         BadInput: the logits of a network are missing or damaged.
     """
+    from kdjax import trained  # late: it needs JAX
+
     sweep, right = answers.runs["teacher"], dict[str, list[np.ndarray]]()
+    if not (tables.finished(answers.results)["role"] == "small").any():
+        return {}
     try:
         with np.load(answers.folder / "teacher.npz") as arrays:
             teacher = {name: arrays[name] for name in arrays.files}
-        for block in sorted((sweep / "blocks").glob("[!.]*")):
-            check_manifest(block)
-            rows = records.read_json(block / "rows.json")
-            with np.load(block / "logits.npz") as arrays:
-                for split in arrays.files:
-                    for row, logits in zip(rows, arrays[split], strict=True):
-                        if row["objective"] == "hard" and row["failed_at"] < 0:
-                            right.setdefault(split, []).append(logits.argmax(1) == teacher[f"{split}_labels"])
+        for student in trained.find(sweep, objective="hard", failed_at=-1):
+            for split in (split for split in SPLITS if f"{split}_labels" in teacher):
+                right.setdefault(split, []).append(student.kept(split).argmax(1) == teacher[f"{split}_labels"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BadInput(
             f"{answers.folder} or {sweep} is damaged ({error}): give the experiment's command again"

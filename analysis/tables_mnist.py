@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import claims_mnist, stats, tables
-from analysis.answers_mnist import Answers, find_run, load
+from analysis.answers_mnist import Answers, load
 from analysis.tables import fixed, in_brackets, markdown, p_value, sweep_folder, with_range
 from kdjax import metrics, records
 from kdjax.files import write_whole
@@ -286,11 +286,10 @@ def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for _, row in hard.iterrows():
-        folder = sweep_folder(answers.folder, row["run"])
-        block, place = find_run(folder, row)
-        with np.load(block / "logits.npz") as arrays, np.load(folder / "test.npz") as test:
-            held, tested = arrays["holdout"][place], arrays["test"][place]
-            known, labels = test["holdout_labels"], test["labels"]
+        student = tables.trained(answers.folder, row)
+        held, tested = student.kept("holdout"), student.kept("test")
+        with np.load(sweep_folder(answers.folder, row["run"]) / "test.npz") as arrays:
+            known, labels = arrays["holdout_labels"], arrays["labels"]
         fitted = scipy.optimize.minimize_scalar(
             lambda log_t, held=held, known=known: metrics.nll(held / np.exp(log_t), known),
             bounds=(-3, 3),

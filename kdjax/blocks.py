@@ -246,6 +246,17 @@ def evaluate(
 
 
 @functools.cache
+def evaluator(config: TrainConfig, num_classes: int) -> Callable[[Params, ModelState, Any], Array]:
+    """`evaluate`, compiled, as a function of (params, model_state, images); equal configs share one."""
+
+    @jax.jit
+    def logits(params: Params, model_state: ModelState, images: Array) -> Array:
+        return evaluate(models.network(config, images.shape[1:], num_classes), params, model_state, images)
+
+    return logits
+
+
+@functools.cache
 def program_for(
     config: TrainConfig,
     input_shape: tuple[int, ...],

@@ -1,7 +1,6 @@
 """Teachers: found by their fingerprint or trained once; their logits on a transfer set, alone or as an ensemble."""
 
 import dataclasses
-import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -42,7 +41,9 @@ class Teacher:
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits in evaluation mode."""
-        return np.asarray(_logits(self.config, self.info["num_classes"])(self.params, self.model_state, images))[0]
+        return np.asarray(
+            blocks.evaluator(self.config, self.info["num_classes"])(self.params, self.model_state, images)
+        )[0]
 
 
 def ensemble_logits(
@@ -213,16 +214,6 @@ def _find_or_train(
     errors = teacher.info["test"]["errors"]
     say(f"teacher {teacher.name} trained in {clock(info['seconds'])}: {errors} test errors; kept in {folder}")
     return teacher
-
-
-@functools.cache
-def _logits(config: TrainConfig, num_classes: int) -> Any:
-    @jax.jit
-    def logits(params: Any, model_state: Any, images: jax.Array) -> jax.Array:
-        model = models.network(config, images.shape[1:], num_classes)
-        return blocks.evaluate(model, params, model_state, images)
-
-    return logits
 
 
 def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:

@@ -26,6 +26,7 @@ ALLOWED = {
     "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "surroundings"},
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
     "cost": BELOW | {"datasets", "models", "teachers", "students", "sweeps"},
+    "trained": BELOW | LEAVES | {"blocks"},
     "omission": BELOW | {"datasets", "records", "students", "workers"},
     **{leaf: BELOW for leaf in LEAVES},
     "models": BELOW | {"layers"},

@@ -1,0 +1,51 @@
+"""Trained students are found again, and are those of the table."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kdjax import datasets, metrics, records, trained
+from kdjax.checks import BadInput
+from kdjax.config import DataConfig
+from tests import commands
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    code, said = commands.call_sweep(root, "--temperatures", "4", "inf", "--seeds", "2", "--name", "run")
+    assert code == 0, said
+    return root / "runs" / "temperature_sweep" / "run"
+
+
+def test_each_student_answers_as_its_row_says(swept):
+    data = records.read_json(swept / "config.json")["identity"]["data"]
+    test = datasets.load(DataConfig(dataset="mnist5k", train_images=data["train_images"])).test
+    found = trained.find(swept)
+    table = records.read_results(swept)
+    assert len(found) == len(table) == 6
+    for student in found:
+        logits = student.logits(test.images)
+        np.testing.assert_allclose(logits, student.kept("test"), rtol=0, atol=1e-4)
+        assert metrics.errors(student.kept("test"), test.labels) == student.row["test_errors"]
+    for _, row in table.iterrows():
+        where = {name: row[name] for name in ("seed", "objective", "temperature", "soft_weight")}
+        (one,) = trained.find(swept, **where)
+        assert one.row["test_errors"] == row["test_errors"]
+
+
+def test_they_are_found_by_what_their_rows_say(swept):
+    assert [one.row["seed"] for one in trained.find(swept, objective="soft", temperature=math.inf)] == [0, 1]
+    assert {one.row["objective"] for one in trained.find(swept, temperature=None)} == {"hard"}
+    assert len(trained.find(swept, temperature=4.0 + 1e-9)) == 2
+
+
+def test_what_is_not_there_is_refused(swept, tmp_path):
+    with pytest.raises(BadInput, match="holds no student of temperature 5"):
+        trained.find(swept, temperature=5)
+    with pytest.raises(BadInput, match="holds no student of colour blue"):
+        trained.find(swept, colour="blue")
+    (tmp_path / "config.json").write_text('{"identity": {}}')
+    with pytest.raises(BadInput, match="not that of a run with students"):
+        trained.find(tmp_path)
