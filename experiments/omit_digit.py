@@ -2,8 +2,9 @@
 
 Hinton et al. 2015, Section 3: the teacher learns all digits, the student only others, from soft targets; then one bias
 is raised. Beside the distilled student stand the controls that show where its knowledge comes from, and beside the
-bias chosen on the test set three that are not. On two cores the default takes an estimated 35 minutes with full MNIST,
-and under 2 with the bundled 5,000 digits. `--keep 7 8` and `--each` are the paper's other row, and all ten digits.
+bias chosen on the test set three that are not. On two cores the default takes 35 minutes with full MNIST once its
+teacher is trained, and under 2 with the bundled 5,000 digits, teacher and all. `--keep 7 8` is the paper's other row,
+`--each` all ten digits.
 
 The pool (`--holdout`) is cut from the training set before anything else: neither teacher nor student is trained on it
 (but for the student `with_pool`), so this teacher is not the temperature sweep's. Test images are never the pool.

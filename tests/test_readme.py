@@ -1,4 +1,4 @@
-"""The README's Python blocks run as they stand, in one namespace each; its commands are understood."""
+"""The README's Python blocks run as they stand, in one namespace each; commands and links in it and in docs/ hold."""
 
 import importlib
 import re
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from kdjax import cli
+from tests import commands
 from tests.test_fuzz import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMAND_LINES = re.findall(
-    r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", README + (ROOT / "docs" / "machines.md").read_text()
-)
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+COMMAND_LINES = re.findall(r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", "\n".join(PAGES.values()))
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -32,11 +32,27 @@ def test_snippet_runs(source, tmp_path, monkeypatch):
         test_images=random.integers(0, 256, (50, 28, 28, 1)).astype(np.uint8),
     )
     _write_idx(tmp_path / "raw" / "letters", random)
+    if "runs/temperature_sweep/NAME" in source:
+        code, said = commands.call_sweep(tmp_path, "--name", "NAME", "--seeds", "1")
+        assert code == 0, said
     exec(compile(source, "README.md", "exec"), {})
 
 
 def test_there_are_snippets():
     assert len(BLOCKS) >= 3 and len(COMMAND_LINES) >= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if link.startswith("http"):
+            continue
+        file, _, heading = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.is_file(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else []
+        named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+        assert not heading or heading in named, link
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
