@@ -104,7 +104,7 @@ def _train_on(dataset, split):
 def test_a_schedule_halfway_is_not_half_a_schedule(swept, monkeypatch):
     # Trained to its end by the same road, the student is the one that is kept (up to the rounding of another stack).
     real = logit_matching_pair.fitting.start
-    monkeypatch.setattr(logit_matching_pair.blocks, "start", lambda program, seed, epochs: real(program, seed, 4))
+    monkeypatch.setattr(logit_matching_pair.fitting, "start", lambda program, seed, epochs: real(program, seed, 4))
     pair = logit_matching_pair.load(swept, swept.parent.parent)
     for layer in ("dense_0", "dense_2"):
         middle, end = (pair.params[stage][layer]["kernel"] for stage in ("middle", "end"))
