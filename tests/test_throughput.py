@@ -55,11 +55,12 @@ SMALL = 3 * sum(LAYERS) - LAYERS[0]
 
 
 def test_whole_trainings(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(throughput, "BLOCKS", (1, 2))
-    monkeypatch.setattr(throughput, "IMAGES", (500, 1000))
+    # Six times the work: what else the machine does is less than that.
+    monkeypatch.setattr(throughput, "BLOCKS", (1, 6))
+    monkeypatch.setattr(throughput, "IMAGES", (500, 3000))
     monkeypatch.setattr(throughput, "BLOCK_IMAGES", 1000)
     found, path, _ = run(tmp_path, capsys, cases=("2x16",), scaling=True)
-    for key, numbers in (("blocks", [1, 2]), ("images", [500, 1000])):
+    for key, numbers in (("blocks", [1, 6]), ("images", [500, 3000])):
         assert [number for number, _ in found["scaling"][key]] == numbers
         assert found["scaling"][key][1][1] > found["scaling"][key][0][1] > 0
     assert (path / "figures" / "linear_cost.png").exists()
