@@ -151,16 +151,18 @@ def draw_class_similarity(answers: "Answers") -> Any:
     text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     write_whole(answers.folder / "class_similarity.csv", text)
     figure = style.figure(9.6, 9.0)
-    for axes, (temperature, table) in zip(figure.subplots(2, 2).ravel(), found.items(), strict=True):
+    panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+    for axes, (temperature, table) in zip(panels, found.items(), strict=True):
         shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)  # the right class would outshine the rest
         image = axes.imshow(shown, cmap="viridis")
-        figure.colorbar(image, ax=axes, shrink=0.8)
+        figure.colorbar(image, ax=axes, shrink=0.8, label="mean probability")
         first, second = (names[index] for index in most_alike(table))
         axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
         ticks = range(len(names))
         axes.set_xticks(ticks, names, rotation=90, fontsize=8)
         axes.set_yticks(ticks, names, fontsize=8)
         axes.set(xlabel="class in the soft target", ylabel="true class")
+        axes.label_outer()
         axes.grid(visible=False)
     what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
     images = f"n = {len(labels):,} {tables_cifar10.SPLITS[split]} images"
