@@ -167,8 +167,10 @@ def asks(block: Block) -> bool:
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
+    # By way of the host: an array that is bound to a device binds what is made of it, and each mixture of bound and
+    # free arguments would be a program of its own.
     known = tuple(
-        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (teacher.params, teacher.model_state))
+        jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (teacher.params, teacher.model_state))
         for teacher in taught.teachers
     )
     return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(taught.train_logits), known)
