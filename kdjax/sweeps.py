@@ -1,4 +1,4 @@
-"""A grid of settings → blocks → a run directory: what is trained, in and in which block."""
+"""A grid of settings → blocks → a run directory: what is trained, and in which block."""
 
 import dataclasses
 from collections.abc import Sequence
