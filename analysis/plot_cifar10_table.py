@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
+CLEAN = "batch statistics without dropout (means)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,10 @@ def draw_students(answers: "Answers") -> Any:
             known = None if math.isnan(found.low) else bars
             marker = style.MARKERS[index % len(style.MARKERS)]
             axes.errorbar([found.mean], [place], xerr=known, fmt=marker, color=style.PALETTE[index], ms=6, capsize=3)
+        clean = _without_dropout(answers, column)
+        for place, row in zip(places, rows, strict=True):
+            if (value := clean.get((row.role, str(row.temperature)))) is not None:
+                axes.plot(value, place, ls="", marker="|", color="black", ms=11, mew=1.6, zorder=3, label=CLEAN)
         teacher = answers.teacher[split][column.split("_", 1)[1]]
         axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
         axes.set_xlabel(tables_cifar10.column_name(column).replace(" ", "\n", 1))
@@ -125,6 +130,18 @@ def draw_students(answers: "Answers") -> Any:
     where += f", {tables.count_of(failed, 'failed run')} left out" * bool(failed)
     style.title(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
     return figure
+
+
+def _without_dropout(answers: "Answers", column: str) -> dict[tuple[str, str], float]:
+    """(role, temperature as text) → mean with batch statistics collected without dropout; empty if nobody did."""
+    import pandas as pd
+
+    path = answers.folder / "batch_statistics.csv"
+    if not path.exists():
+        return {}
+    frame = pd.read_csv(path)
+    means = frame[frame["statistics"] == "clean"].groupby(["role", "temperature"], dropna=False)[column].mean()
+    return {(role, str(temperature)): value for (role, temperature), value in means.items()}
 
 
 def draw_class_similarity(answers: "Answers") -> Any:

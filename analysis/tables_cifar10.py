@@ -84,20 +84,19 @@ def load(folder: Path) -> Answers:
         images = {"test": int(identity["data"]["test_images"]), "holdout": int(identity["data"]["holdout"])}
         for judged in (*networks, teacher):
             for split in SPLITS.keys() & judged.keys():
-                judged[split] |= _in_points(judged[split], images[split])
+                judged[split] |= in_points(judged[split], images[split])
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{folder} is no finished run of cifar10_table: give the experiment's command again") from None
     parts = []
     for role, of_sweep in runs.items():
         if role != "stability":
             rows = tables.read(of_sweep)
-            named = {"hard": "small", "soft": "distilled" if role in ("teacher", "temperatures") else role}
-            parts.append(rows.assign(role=rows["objective"].replace(named)))
+            parts.append(rows.assign(role=[role_of(role, objective) for objective in rows["objective"]]))
     results = pd.concat(parts, ignore_index=True)
     for split in SPLITS:
         if f"{split}_confidence" in results:
             of_split = {name: results[f"{split}_{name}"] for name in ("errors", "confidence")}
-            for name, values in _in_points(of_split, images[split]).items():
+            for name, values in in_points(of_split, images[split]).items():
                 results[f"{split}_{name}"] = values
     watched = "holdout" if images["holdout"] else "test"
     columns = [f"{split}_accuracy" for split in SPLITS if images[split]]
@@ -105,7 +104,15 @@ def load(folder: Path) -> Answers:
     return Answers(folder, identity, networks, taught_by, teacher, runs, results, columns)
 
 
-def _in_points(judged: Any, images: int) -> dict[str, Any]:
+def role_of(asked: str, objective: str) -> str:
+    """The row of the table to which a student belongs: `asked` is the role of its sweep."""
+    if objective == "soft":
+        return "distilled" if asked in ("teacher", "temperatures") else asked
+    return "small" if objective == "hard" else objective
+
+
+def in_points(judged: Any, images: int) -> dict[str, Any]:
+    """Accuracy, and confidence less accuracy, in points of per cent, of measures of that many images."""
     accuracy = 100 - 100 * judged["errors"] / images
     return {"accuracy": accuracy, "overconfidence": 100 * judged["confidence"] - accuracy}
 
@@ -133,13 +140,14 @@ def rows_of_table(answers: Answers) -> list[Row]:
                     mine, other = good[column][shared].to_numpy(float), small[column][shared].to_numpy(float)
                     paired[column] = stats.paired_difference(mine, other)
             found = {column: stats.interval(good[column].to_numpy(float)) for column in answers.columns if len(good)}
-            rows.append(Row(_name(role), role, float(temperature), len(runs) - len(good), found, paired))
+            rows.append(Row(row_name(role), role, float(temperature), len(runs) - len(good), found, paired))
     at = 1 if rows[0].role == "small" else 0
     rows[at:at] = _teachers(answers)
     return rows
 
 
-def _name(role: str) -> str:
+def row_name(role: str) -> str:
+    """What a network of a role is called in the table."""
     if role == "small":
         return "small, hard labels"
     return "small, distilled" if role == "distilled" else f"small, control: {CONTROLS[role]}"
@@ -206,6 +214,8 @@ def write_summary(folder: Path) -> str:
             sections.append("#" + stability.write(answers.runs["stability"]))
         except BadInput as error:  # such as that all of its runs failed: no reason to withhold the rest
             sections.append(f"## Fluctuation from epoch to epoch\n\n{error}")
+    if (path := folder / "batch_statistics.md").exists():
+        sections.append(path.read_text().strip())
     text = "\n\n".join(filter(None, sections))
     write_whole(folder / "summary.md", text.rstrip() + "\n")
     lines = []
@@ -232,7 +242,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
     header = ["", "T", *map(column_name, answers.columns), "n", "seed post", *["failed"] * failed]
     cells = []
     for row in rows:
-        numbers = [_estimate(column, row.measures[column]) for column in row.measures]
+        numbers = [estimate(column, row.measures[column]) for column in row.measures]
         n = str(row.measures[answers.columns[0]].n) if row.measures else "0"
         main = row.role != "distilled" or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
         cell = [row.name, tables.number(row.temperature), *(numbers or ["failed"] * len(answers.columns)), n]
@@ -268,7 +278,8 @@ def _table(rows: list[Row], answers: Answers) -> str:
     return tables.markdown(header, cells, notes, left=1)
 
 
-def _estimate(column: str, found: stats.Interval | stats.Difference, sign: bool = False) -> str:
+def estimate(column: str, found: stats.Interval | stats.Difference, sign: bool = False) -> str:
+    """A mean and its interval, to the decimals that the column wants."""
     return tables.estimate(found, 3 if column.endswith(("nll", "ece")) else 2, sign=sign)
 
 
@@ -279,7 +290,7 @@ def _differences(rows: list[Row], answers: Answers) -> str:
     header = ["less small on hard labels, paired by seed", "T", *map(column_name, answers.columns), "n"]
     cells = []
     for row in paired:
-        numbers = [_estimate(column, row.from_small[column], sign=True) for column in answers.columns]
+        numbers = [estimate(column, row.from_small[column], sign=True) for column in answers.columns]
         n = str(row.from_small[answers.columns[0]].n)
         cells.append([row.name, tables.number(row.temperature), *numbers, n])
     notes = [
@@ -313,7 +324,7 @@ def _signature(answers: Answers) -> str:
         if found.differs:
             smaller = measure == "overconfidence"
             verdict = "as predicted" if (found.mean < 0) == smaller else "against the prediction"
-        said = _estimate(column, found, sign=True)
+        said = estimate(column, found, sign=True)
         lines.append(f"* {column_name(column)}, double softmax less distilled: {said}: {verdict}.")
     uniform = math.log(answers.identity["data"]["num_classes"])
     shares = [f"{100 * runs['soft_target_entropy'].mean() / uniform:.2f} %" for runs in (bug, true)]

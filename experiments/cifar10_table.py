@@ -296,6 +296,10 @@ def run(table: Table) -> Path:
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
         record.describe({**surroundings(), **details, "answers": answers})
         seal(table.folder, ["config.json", "teacher.npz"])
+
+        from analysis import batch_statistics
+
+        batch_statistics.write(table.folder, dataset, found)
     return table.folder
 
 

@@ -281,6 +281,26 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     return Model(init, apply, bound_norms, input_shape, num_classes, tuple(products), side_by_side=False)
 
 
+def batch_statistics(
+    model: Model,
+    params: Params,
+    model_state: ModelState,
+    images: Float[Array, "batch height width channels"],
+    key: PRNGKeyArray | None = None,
+) -> ModelState:
+    """Mean and variance of one batch in every batch norm, in training mode: `(s′ − m·s)/(1 − m)`, m = `MOMENTUM`.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        model_state: running statistics s, which the batch makes s′; of zeros, nothing is lost to rounding.
+        images: the batch.
+        key: of the dropout masks; None: no dropout.
+    """
+    _, moved = model.apply(params, model_state, images, True, key)
+    return jax.tree.map(lambda new, old: (new - MOMENTUM * old) / (1 - MOMENTUM), moved, model_state)
+
+
 def variables(params: Params, model_state: ModelState) -> Any:
     """What is kept of a network, as one tree: its parameters; with `model_state` beside them where it has any."""
     return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params

@@ -58,6 +58,8 @@ CONTENT = (
     "table.csv",
     "teacher.npz",
     "class_similarity.csv",
+    "batch_statistics.csv",
+    "batch_statistics.md",
     "shifted.csv",
     "shifted.md",
     "cost.md",

@@ -151,8 +151,7 @@ def untrained(teacher: Teacher, seed: int, images: UInt8[np.ndarray, "images hei
     """
     model = models.network(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
     params, before = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
-    _, after = model.apply(params, before, transforms.to_float(jnp.asarray(images[:256])), True)
-    of_images = jax.tree.map(lambda new, old: (new - models.MOMENTUM * old) / (1 - models.MOMENTUM), after, before)
+    of_images = models.batch_statistics(model, params, before, transforms.to_float(jnp.asarray(images[:256])))
     params, model_state = jax.tree.map(lambda leaf: leaf[None], (params, of_images))
     return dataclasses.replace(teacher, params=params, model_state=model_state)
 

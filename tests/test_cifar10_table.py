@@ -7,16 +7,18 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
 from scipy.stats import t as student_t
 
-from analysis import plot_cifar10_table, tables_cifar10
+from analysis import batch_statistics, plot_cifar10_table, stats, tables, tables_cifar10
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, records, teachers
+from kdjax import cli, datasets, metrics, models, records, teachers, trained, transforms
 from kdjax.config import DataConfig
 from tests import commands
 from tests.test_datasets_raw import write_cifar
@@ -221,6 +223,51 @@ def test_big_less_small_is_over_images(whole):
     by_image = 100.0 * (right[0] - (right[1] * 0.5 + right[2] * 0.5))
     spread = student_t.ppf(0.975, 19) * by_image.std(ddof=1) / math.sqrt(20)
     assert found["holdout"].high - found["holdout"].mean == pytest.approx(spread)
+
+
+def test_every_network_is_judged_with_statistics_under_dropout_and_without(whole):
+    answers = load(whole)
+    frame = pd.read_csv(answers.folder / "batch_statistics.csv")
+    keys = ["role", "temperature", "seed"]
+    kept = frame[frame["statistics"] == "trained"].set_index(keys).sort_index()
+    expected = answers.results[[*keys, *answers.columns]].set_index(keys).sort_index()
+    assert [str(key) for key in kept.drop("big").index] == [str(key) for key in expected.index]
+    # As in the table: these are the statistics of the training.
+    for column in answers.columns:
+        np.testing.assert_allclose(kept.drop("big")[column], expected[column], rtol=1e-4, atol=1e-4)
+    assert kept.loc["big"]["holdout_nll"].tolist() == pytest.approx([one["holdout"]["nll"] for one in answers.networks])
+    by = frame.pivot(index=keys, columns="statistics", values="holdout_nll")
+    assert len(frame) == 3 * (16 + 2) and (by["dropout"] != by["clean"]).all() and (by["trained"] != by["clean"]).all()
+
+
+def test_statistics_collected_anew_are_means_over_batches(whole):
+    student = trained.find(load(whole).runs["teacher"], objective="hard", seed=1)[0]
+    params, state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), student.variables)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 32, 3), np.uint8)
+    dropped, clean = batch_statistics.collector(student.config, 10, "none")(params, state, images)
+    model = models.network(student.config, (32, 32, 3), 10)
+    each = [models.batch_statistics(model, params, state, transforms.to_float(jnp.asarray(some))) for some in images]
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), clean, mean)
+    # Averages of many batches under dropout are what training keeps; of a layer before any, dropout changes nothing.
+    first, hidden = (
+        [found["batch_stats"][name]["var"] for found in (dropped, clean)] for name in ("norm_0", "norm_hidden")
+    )
+    np.testing.assert_allclose(*first)
+    assert hidden[0].mean() > hidden[1].mean()
+
+
+def test_the_summary_compares_both_evaluations(whole):
+    text = (folder_of(whole) / "summary.md").read_text()
+    _, section = text.split("## Batch statistics collected without dropout")
+    frame = pd.read_csv(folder_of(whole) / "batch_statistics.csv").set_index(["role", "statistics", "seed"])
+    values = frame.sort_index()["holdout_accuracy"]
+    of_small = stats.interval(values["small", "clean"].to_numpy())
+    assert "| small, hard labels | – | " in section and tables.estimate(of_small, 2) in section
+    less = [values["shuffled", name] - values["small", name] for name in ("clean", "trained")]
+    change = stats.paired_difference(*(side.to_numpy() for side in less))
+    line = [line for line in section.splitlines() if "logits of other images" in line][-1]
+    assert line.endswith(f"| {tables.estimate(change, 2, sign=True)} | 2 |")
 
 
 def test_verdicts_on_double_softmax_follow_the_signs(whole):

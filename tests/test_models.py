@@ -234,6 +234,28 @@ def test_batch_statistics_move_by_a_hundredth_in_training_and_not_in_evaluation(
     np.testing.assert_array_equal(*same)
 
 
+def test_with_the_statistics_of_a_batch_evaluation_and_training_agree_on_it():
+    model = cnn()
+    params, state = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (50, 8, 8, 3))
+    found = models.batch_statistics(model, params, jax.tree.map(jnp.zeros_like, state), images)
+    asked = [model.apply(params, found, images, train)[0] for train in (False, True)]
+    np.testing.assert_allclose(*asked, rtol=1e-4, atol=1e-5)
+    other = models.batch_statistics(model, params, moved(state, 1), images)  # what was kept does not matter
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), found, other)
+
+
+def test_under_dropout_the_variances_behind_it_are_larger():
+    model = cnn(width=32)
+    params, state = model.init(jax.random.key(0))
+    images = jax.random.uniform(jax.random.key(1), (200, 8, 8, 3))
+    collect = jax.jit(models.batch_statistics, static_argnums=0)
+    dropped, clean = (collect(model, params, state, images, key)["batch_stats"] for key in (jax.random.key(2), None))
+    np.testing.assert_allclose(dropped["norm_0"]["var"], clean["norm_0"]["var"])  # before the first dropout
+    for name in ("norm_1", "norm_2", "norm_hidden"):
+        assert dropped[name]["var"].mean() > 1.2 * clean[name]["var"].mean()
+
+
 def test_dropout_of_the_convolutional_network_is_for_training_only():
     model = cnn()
     params, state = model.init(jax.random.key(0))
