@@ -27,7 +27,7 @@ import pandas as pd
 from jaxtyping import Array, UInt8
 
 from analysis import stats, tables, tables_cifar10
-from kdjax import blocks, metrics, models, trained, transforms
+from kdjax import blocks, compiled, metrics, models, trained, transforms
 from kdjax.config import Augment, TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import write_whole
@@ -57,7 +57,7 @@ def collector(config: TrainConfig, num_classes: int, augment: Augment) -> Collec
         channels]` as bytes.
     """
 
-    @jax.jit
+    @compiled.jit
     def collect(
         params: models.Params,
         model_state: models.ModelState,

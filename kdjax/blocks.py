@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from kdjax import models, targets, transforms
+from kdjax import compiled, models, targets, transforms
 from kdjax.config import Targets, TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.train import (
@@ -109,7 +109,7 @@ def make_program(
         own, metrics = for_each(model, one, ABREAST)(state._replace(step=None), setting)  # type: ignore[arg-type]
         return own._replace(step=state.step + 1), metrics
 
-    @jax.jit
+    @compiled.jit
     def init(seed: Int[Array, ""]) -> State:
         params, model_state = model.init(run_key(seed, Purpose.INIT))
         opt_state = make_optimizer(config).init(params)
@@ -163,16 +163,16 @@ def make_program(
             own, sums = jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), done)
         return own._replace(step=last), sums
 
-    @jax.jit
+    @compiled.jit
     def logits(
         state: State, images: UInt8[Array, "images height width channels"]
     ) -> Float[Array, "settings images classes"]:
         params = state.params if state.averaged is None else state.averaged
         return evaluate(model, params, state.model_state, images)
 
-    compiled: Callable[..., tuple[State, Metrics]]
+    advance_compiled: Callable[..., tuple[State, Metrics]]
     if axis_name is None:
-        compiled = jax.jit(advance, donate_argnums=(0, 1))
+        advance_compiled = compiled.jit(advance, donate_argnums=(0, 1))
     else:
         # Every device holds all of the state and the images, and takes its share of each batch.
         mapped = jax.pmap(
@@ -182,8 +182,8 @@ def make_program(
             out_axes=None,
             devices=jax.local_devices()[: config.devices],
         )
-        compiled = functools.partial(mapped, jnp.arange(config.devices))
-    return Program(init, compiled, logits, steps_per_epoch, settings, together)
+        advance_compiled = functools.partial(mapped, jnp.arange(config.devices))
+    return Program(init, advance_compiled, logits, steps_per_epoch, settings, together)
 
 
 def _together(model: Model, settings: int) -> int:
@@ -249,7 +249,7 @@ def evaluate(
 def evaluator(config: TrainConfig, num_classes: int) -> Callable[[Params, ModelState, Any], Array]:
     """`evaluate`, compiled, as a function of (params, model_state, images); equal configs share one."""
 
-    @jax.jit
+    @compiled.jit
     def logits(params: Params, model_state: ModelState, images: Array) -> Array:
         return evaluate(models.network(config, images.shape[1:], num_classes), params, model_state, images)
 
