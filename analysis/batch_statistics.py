@@ -1,22 +1,23 @@
-"""What the networks of a CIFAR-10 table are worth with batch statistics that were collected without dropout.
+"""The networks of a CIFAR-10 table, judged again with batch statistics that were collected without dropout.
 
 In these networks dropout stands before convolutions and batch norms, as in the seed's. What a batch norm averages while
 training are then means and variances under dropout; in evaluation the units come without it and have smaller variances
 (Li et al. 2019, "Understanding the disharmony between dropout and batch normalization by variance shift", arXiv
-1801.05134). Two recipes may suffer from this differently, which is no difference between what they have learnt. So
-every network is judged three times, with the same weights:
+1801.05134). Where two recipes suffer from this differently, a difference between them may be a matter of the evaluation
+rather than of the weights. So every network is judged three times, with the same weights:
 
     trained   with the running averages of its training
-    dropout   with statistics collected anew, under dropout: what the collecting itself changes
-    clean     with statistics collected anew, without dropout
+    dropout   with statistics collected anew, under dropout: what collecting anew changes by itself
+    clean     with statistics collected anew, without dropout: against `dropout`, what dropout in the statistics changes
 
-Anew: the mean over batches of training images, augmented as in training, at the last weights (Wu and Johnson 2021,
-"Rethinking 'batch' in BatchNorm", arXiv 2105.07576).
+Anew: the mean over batches of training images, changed at random as in the network's training, at its last weights (Wu
+and Johnson 2021, "Rethinking 'batch' in BatchNorm", arXiv 2105.07576). Images, their changes and masks are the same for
+all networks of a kind.
 """
 
+import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +25,47 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from analysis import stats, tables, tables_cifar10
-from kdjax import blocks, compiled, metrics, models, trained, transforms
-from kdjax.config import Augment, TrainConfig
+from analysis.tables_cifar10 import Answers
+from kdjax import blocks, compiled, metrics, models, trained
+from kdjax.checks import BadInput
+from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import write_whole
 from kdjax.progress import Progress
 from kdjax.teachers import Teacher
-from kdjax.trained import Student
+from kdjax.train import Batch, make_view
 
 IMAGES = 10_000
 """Of the training set, from which statistics are collected: the first so many, in whole batches."""
 EVALUATIONS = {"trained": "as trained", "dropout": "anew, under dropout", "clean": "anew, without dropout"}
 """With which batch statistics a network is judged, in words."""
+KEYS = ["role", "temperature", "seed"]
+ORDER = ["small", "big", "ensemble", "distilled", *tables_cifar10.CONTROLS]
+"""Of the rows."""
+FILE = "batch_statistics.csv"
 
+Logits = dict[str, dict[str, Float[np.ndarray, "images classes"]]]
+"""By evaluation and split."""
 Collect = Callable[[models.Params, models.ModelState, Any], tuple[models.ModelState, models.ModelState]]
 
 
 @functools.cache
-def collector(config: TrainConfig, num_classes: int, augment: Augment) -> Collect:
+def collector(config: TrainConfig, num_classes: int) -> Collect:
     """Compiles (params, model_state, images) → batch statistics (under dropout, without it) of one network.
 
     Args:
-        config: the network.
+        config: the network, and how its images are changed in training.
         num_classes: number of its logits.
-        augment: how its images are augmented.
 
     Returns:
         a function of parameters, a model state of the same shapes, and images `[batches, batch, height, width,
         channels]` as bytes.
     """
+    view = make_view(config)
 
-    @compiled.jit
     def collect(
         params: models.Params,
         model_state: models.ModelState,
@@ -65,29 +73,31 @@ def collector(config: TrainConfig, num_classes: int, augment: Augment) -> Collec
     ) -> tuple[models.ModelState, models.ModelState]:
         model = models.network(config, images.shape[2:], num_classes)
         blank = jax.tree.map(jnp.zeros_like, model_state)
+        no_labels, no_logits = jnp.zeros(images.shape[1], jnp.int32), jnp.zeros((images.shape[1], num_classes))
 
         def add(total: Any, index: Array) -> tuple[Any, None]:
-            view_key, mask_key = jax.random.split(jax.random.fold_in(jax.random.key(0), index))
-            seen = transforms.augment(view_key, transforms.to_float(images[index]), augment)
-            found = tuple(models.batch_statistics(model, params, blank, seen, key) for key in (mask_key, None))
+            seen = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(jax.random.key(0), index)))
+            found = tuple(models.batch_statistics(model, params, blank, seen.images, key) for key in (seen.key, None))
             return jax.tree.map(jnp.add, total, found), None
 
         total, _ = jax.lax.scan(add, (blank, blank), jnp.arange(len(images)))
         dropped, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
         return dropped, clean
 
-    return collect
+    return compiled.jit(collect)
 
 
-def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher]) -> None:
-    """Writes `batch_statistics.csv` and `batch_statistics.md` into a table's run directory.
+def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher], taught_by: int) -> None:
+    """Writes `batch_statistics.csv` into a table's run directory: a line a network and evaluation.
 
     Args:
-        folder: a finished run of `cifar10_table`.
+        folder: a run of `cifar10_table`, described.
         dataset: its images.
-        networks: the big networks.
+        networks: the big networks; their seed in the file is their place here.
+        taught_by: how many of them teach, from the first.
     """
     answers = tables_cifar10.load(folder)
+    config = answers.identity["config"]
     students = [
         (tables_cifar10.role_of(role, student.row["objective"]), student)
         for role, sweep in answers.runs.items()
@@ -95,92 +105,129 @@ def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher]) -> None:
         for student in trained.find(sweep)
         if student.row["failed_at"] < 0
     ]
-    config, lines = answers.identity["config"], list[dict[str, Any]]()
-    batch = min(config["batch_size"], len(dataset.train.images))
-    batches = max(1, min(IMAGES, len(dataset.train.images)) // batch)
-    first = dataset.train.images[: batches * batch]
-    images = jnp.asarray(first.reshape(batches, batch, *first.shape[1:]))
+    batch = config["batch_size"]
+    first = dataset.train.images[: min(IMAGES, len(dataset.train.images)) // batch * batch]
+    images = jnp.asarray(first.reshape(-1, batch, *first.shape[1:]))
+    lines, of_teachers = list[dict[str, Any]](), list[Logits]()
+
+    def judge(role: str, temperature: float | None, seed: int, found: Logits) -> None:
+        for name, of_splits in found.items():
+            line = {"role": role, "temperature": temperature, "seed": seed, "statistics": name, "images": len(first)}
+            for split, logits in of_splits.items():
+                labels = getattr(dataset, split).labels
+                judged = metrics.judge(logits, labels)
+                judged |= tables_cifar10.in_points(judged, len(labels))
+                line |= {f"{split}_{measure}": judged[measure] for measure in tables_cifar10.MEASURES}
+            lines.append(line)
+
     with Progress("batch statistics", len(networks) + len(students)) as progress:
         for done, network in enumerate(networks):
             progress.update(done, network.name)
-            names = {"role": "big", "temperature": math.nan, "seed": network.info["seed"]}
-            lines += [{**names, **line} for line in _judged(network, dataset, images, config["augment"])]
+            if network.model_state:  # a multi-layer perceptron has none
+                variables = (network.params, network.model_state)
+                found = logits_of(network.config, dataset, variables, images, network.config)
+                judge("big", None, done, found)
+                of_teachers += [found] * (done < taught_by)
+        if len(of_teachers) == taught_by > 1:
+            judge("ensemble", None, 0, jax.tree.map(lambda *each: np.mean(each, axis=0), *of_teachers))
         for done, (role, student) in enumerate(students, len(networks)):
             progress.update(done, f"{role}, seed {student.row['seed']}")
-            names = {"role": role, "temperature": student.row["temperature"], "seed": student.row["seed"]}
-            lines += [{**names, **line} for line in _judged(student, dataset, images, config["augment"])]
+            changed = dataclasses.replace(student.config, augment=config["augment"])
+            found = logits_of(student.config, dataset, student.variables, images, changed)
+            judge(role, student.row["temperature"], student.row["seed"], found)
     frame = pd.DataFrame(lines).astype({"temperature": float})
-    write_whole(folder / "batch_statistics.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-    write_whole(folder / "batch_statistics.md", _section(frame, answers, batches * batch))
+    frame = frame.sort_values(KEYS, key=lambda column: column.map(ORDER.index) if column.name == "role" else column)
+    write_whole(folder / FILE, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 
-def _judged(network: Teacher | Student, dataset: Dataset, images: Array, augment: Augment) -> Iterator[dict[str, Any]]:
-    if isinstance(network, Student):
-        (params, state), classes = network.variables, network.num_classes
-    else:
-        params, state, classes = network.params, network.model_state, int(network.info["num_classes"])
-    own, kept = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree) for tree in (params, state))
-    dropped, clean = collector(network.config, classes, augment)(own, kept, images)
-    evaluate = blocks.evaluator(network.config, classes)
-    for name, statistics in (("trained", kept), ("dropout", dropped), ("clean", clean)):
-        line: dict[str, Any] = {"statistics": name}
-        for split in tables_cifar10.SPLITS:
-            asked = getattr(dataset, split)
-            if len(asked.images):
-                stacked = jax.tree.map(lambda leaf: leaf[None], statistics)
-                judged = metrics.judge(np.asarray(evaluate(params, stacked, asked.images))[0], asked.labels)
-                judged |= tables_cifar10.in_points(judged, len(asked.images))
-                line |= {f"{split}_{measure}": judged[measure] for measure in tables_cifar10.MEASURES}
-        yield line
+def logits_of(
+    config: TrainConfig,
+    dataset: Dataset,
+    variables: tuple[models.Params, models.ModelState],
+    images: UInt8[Array, "batches batch height width channels"],
+    changed: TrainConfig,
+) -> Logits:
+    """What a network answers on hold-out and test images under each of `EVALUATIONS`.
+
+    Args:
+        config: the network.
+        dataset: its images.
+        variables: parameters and batch statistics, each leaf with a leading axis of 1.
+        images: from which to collect statistics.
+        changed: the same network, with the way its images are changed.
+    """
+    params, kept = jax.tree.map(jnp.asarray, variables)
+    own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, kept))
+    found = collector(changed, dataset.num_classes)(own, statistics, images)
+    dropped, clean = jax.tree.map(lambda leaf: leaf[None], found)
+    evaluate = blocks.evaluator(config, dataset.num_classes)
+    splits = {split: getattr(dataset, split).images for split in tables_cifar10.SPLITS}
+    return {
+        name: {split: np.asarray(evaluate(params, state, asked))[0] for split, asked in splits.items() if len(asked)}
+        for name, state in (("trained", kept), ("dropout", dropped), ("clean", clean))
+    }
 
 
-def _section(frame: pd.DataFrame, answers: tables_cifar10.Answers, images: int) -> str:
-    """Both tables, in Markdown: what each row is worth under each evaluation, and paired differences from `small`."""
+def read(folder: Path) -> pd.DataFrame | None:
+    """What `write` left in a run directory; None where it did not (older runs).
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        frame = pd.read_csv(folder / FILE)
+        return frame.astype({"role": str, "statistics": str, "temperature": float, "seed": int, "images": int})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder / FILE} is damaged ({error}): give the experiment's command again") from None
+
+
+def section(answers: Answers) -> str:
+    """Two tables in Markdown: each row of the table by evaluation, and its paired differences from `small`."""
+    frame = read(answers.folder)
+    if frame is None or frame.empty:
+        return ""
     split = answers.columns[0].split("_", 1)[0]
-    accuracy, nll = f"{split}_accuracy", f"{split}_nll"
-    shown = [(accuracy, name) for name in EVALUATIONS] + [(nll, "trained"), (nll, "clean")]
-    titles = [f"{tables_cifar10.column_name(column)}: {EVALUATIONS[name]}" for column, name in shown]
-    values = frame.pivot(index=["role", "temperature", "seed"], columns="statistics", values=[accuracy, nll])
-    cells, differences = [], []
+    measures = [f"{split}_accuracy", f"{split}_nll"]
+    shown = [(column, name) for column in measures for name in EVALUATIONS]
+    values = frame.pivot(index=KEYS, columns="statistics", values=measures)
     small = values[values.index.get_level_values("role") == "small"].droplevel(["role", "temperature"])
-    order = ["small", "big", "distilled", *tables_cifar10.CONTROLS]
+    cells, differences = [], []
     groups = values.groupby(["role", "temperature"], dropna=False)
-    for (role, temperature), runs in sorted(groups, key=lambda group: (order.index(group[0][0]), group[0][1])):
+    for (role, temperature), runs in sorted(groups, key=lambda group: (ORDER.index(group[0][0]), group[0][1])):
         mine = runs.droplevel(["role", "temperature"])
-        name = "big, hard labels" if role == "big" else tables_cifar10.row_name(role)
+        name = answers.networks[0]["network"] + ", hard labels" if role == "big" else tables_cifar10.row_name(role)
+        name = "their ensemble" if role == "ensemble" else name
         found = [stats.interval(mine[column].to_numpy(float)) for column in shown]
         numbers = [tables_cifar10.estimate(column, each) for (column, _), each in zip(shown, found, strict=True)]
         cells.append([name, tables.number(temperature), *numbers, str(len(mine))])
         shared = mine.index.intersection(small.index)
-        if len(shared) and role not in ("small", "big"):
-            less = mine.loc[shared] - small.loc[shared]
-            pairs = [(less[column], 0 * less[column]) for column in shown]
-            pairs.append((less[accuracy, "clean"], less[accuracy, "trained"]))
-            of_pairs = [stats.paired_difference(*(side.to_numpy(float) for side in pair)) for pair in pairs]
-            columns = [*(column for column, _ in shown), accuracy]
-            numbers = [
-                tables_cifar10.estimate(column, each, sign=True) for column, each in zip(columns, of_pairs, strict=True)
-            ]
+        if len(shared) and role not in ("small", "big", "ensemble"):
+            less = (mine.loc[shared] - small.loc[shared])[measures[0]]
+            each = [stats.interval(less[name].to_numpy(float)) for name in EVALUATIONS]
+            each.append(stats.interval((less["clean"] - less["dropout"]).to_numpy(float)))
+            numbers = [tables.estimate(one, 2, sign=True) for one in each]
             differences.append([name, tables.number(temperature), *numbers, str(len(shared))])
+    titles = [f"{tables_cifar10.column_name(column)}: {EVALUATIONS[name]}" for column, name in shown]
     notes = [
         "The same weights throughout. As trained: with the running averages of training, under dropout. Anew: means "
-        f"over batches of {images:,} training images, augmented as in training.",
-        "Mean and 95 % t interval over seeds.",
+        f"over batches of {frame['images'].iloc[0]:,} training images, changed at random as in training.",
+        "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. One set of images, their "
+        "changes and masks serves all networks: the noise of collecting is not in the intervals.",
     ]
     parts = [
         "## Batch statistics collected without dropout",
         tables.markdown(["", "T", *titles, "n"], cells, notes, left=1),
     ]
     if differences:
-        header = [
-            "less small on hard labels, paired by seed",
-            "T",
-            *titles,
-            "accuracy: without dropout less as trained",
-            "n",
-        ]
+        what = f"{tables_cifar10.SPLITS[split]} accuracy less that of small, points"
+        change = "change without dropout, points"
+        header = ["paired by seed", "T", *(f"{what}: {words}" for words in EVALUATIONS.values()), change, "n"]
         notes = [
-            "The last difference is of the differences: how much of what is seen as trained dropout has to do with."
+            "Change: of the difference, anew without dropout less anew under dropout.",
+            "A difference is one only where its interval excludes zero; of twenty such intervals one misses by chance, "
+            "for which nothing is corrected here.",
         ]
         parts.append(tables.markdown(header, differences, notes, left=1))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)

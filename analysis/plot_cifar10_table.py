@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
-CLEAN = "batch statistics without dropout (means)"
+CLEAN = "batch statistics without dropout"
+"""Label of means under the other evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,8 @@ def draw_students(answers: "Answers") -> Any:
     shown = [f"{split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
     figure = style.figure(9.6, 1.6 + 0.36 * len(rows))
     panels = figure.subplots(1, len(shown), sharey=True)
-    places = range(len(rows), 0, -1)
+    places, clean = range(len(rows), 0, -1), _without_dropout(answers)
+    taught = ("ensemble" if len(answers.taught_by) > 1 else "big", "nan")
     for axes, column in zip(panels, shown, strict=True):
         for place, row in zip(places, rows, strict=True):
             found = row.measures[column]
@@ -110,12 +112,13 @@ def draw_students(answers: "Answers") -> Any:
             known = None if math.isnan(found.low) else bars
             marker = style.MARKERS[index % len(style.MARKERS)]
             axes.errorbar([found.mean], [place], xerr=known, fmt=marker, color=style.PALETTE[index], ms=6, capsize=3)
-        clean = _without_dropout(answers, column)
         for place, row in zip(places, rows, strict=True):
-            if (value := clean.get((row.role, str(row.temperature)))) is not None:
+            if (value := clean.get((column, row.role, str(row.temperature)))) is not None:
                 axes.plot(value, place, ls="", marker="|", color="black", ms=11, mew=1.6, zorder=3, label=CLEAN)
         teacher = answers.teacher[split][column.split("_", 1)[1]]
         axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
+        if (value := clean.get((column, *taught))) is not None:
+            axes.axvline(value, color="black", ls=":", lw=1.4, label=f"the teacher, {CLEAN}", zorder=1.5)
         axes.set_xlabel(tables_cifar10.column_name(column).replace(" ", "\n", 1))
         axes.set_ylim(0.4, len(rows) + 0.6)
     names = [
@@ -132,16 +135,21 @@ def draw_students(answers: "Answers") -> Any:
     return figure
 
 
-def _without_dropout(answers: "Answers", column: str) -> dict[tuple[str, str], float]:
-    """(role, temperature as text) → mean with batch statistics collected without dropout; empty if nobody did."""
-    import pandas as pd
+def _without_dropout(answers: "Answers") -> dict[tuple[str, str, str], float]:
+    """(column, role, temperature as text) → mean with batch statistics that were collected without dropout."""
+    from analysis import batch_statistics
 
-    path = answers.folder / "batch_statistics.csv"
-    if not path.exists():
+    frame = batch_statistics.read(answers.folder)
+    if frame is None:
         return {}
-    frame = pd.read_csv(path)
-    means = frame[frame["statistics"] == "clean"].groupby(["role", "temperature"], dropna=False)[column].mean()
-    return {(role, str(temperature)): value for (role, temperature), value in means.items()}
+    clean = frame[frame["statistics"] == "clean"]
+    clean = clean[(clean["role"] != "big") | (clean["seed"] < len(answers.taught_by))]
+    means = clean.groupby(["role", "temperature"], dropna=False)[answers.columns].mean()
+    return {
+        (column, role, str(temperature)): value
+        for column in answers.columns
+        for (role, temperature), value in means[column].items()
+    }
 
 
 def draw_class_similarity(answers: "Answers") -> Any:

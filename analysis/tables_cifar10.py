@@ -214,8 +214,9 @@ def write_summary(folder: Path) -> str:
             sections.append("#" + stability.write(answers.runs["stability"]))
         except BadInput as error:  # such as that all of its runs failed: no reason to withhold the rest
             sections.append(f"## Fluctuation from epoch to epoch\n\n{error}")
-    if (path := folder / "batch_statistics.md").exists():
-        sections.append(path.read_text().strip())
+    from analysis import batch_statistics  # late: it needs JAX
+
+    sections.append(batch_statistics.section(answers))
     text = "\n\n".join(filter(None, sections))
     write_whole(folder / "summary.md", text.rstrip() + "\n")
     lines = []

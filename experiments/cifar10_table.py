@@ -268,6 +268,7 @@ def run(table: Table) -> Path:
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
     with records.opened(table.folder, table.identity, config.fresh) as record:
+        (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained anew
         recipe, rate = config.teacher().train_config(1), config.learning_rate
         given = [teachers.load(folder, dataset) for folder in config.teacher_from]
         found = given or [
@@ -295,11 +296,11 @@ def run(table: Table) -> Path:
         teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
         record.describe({**surroundings(), **details, "answers": answers})
-        seal(table.folder, ["config.json", "teacher.npz"])
 
         from analysis import batch_statistics
 
-        batch_statistics.write(table.folder, dataset, found)
+        batch_statistics.write(table.folder, dataset, found, len(taught_by))
+        seal(table.folder, ["config.json", "teacher.npz", batch_statistics.FILE])
     return table.folder
 
 

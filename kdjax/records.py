@@ -59,7 +59,6 @@ CONTENT = (
     "teacher.npz",
     "class_similarity.csv",
     "batch_statistics.csv",
-    "batch_statistics.md",
     "shifted.csv",
     "shifted.md",
     "cost.md",

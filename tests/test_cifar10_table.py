@@ -15,10 +15,10 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import t as student_t
 
-from analysis import batch_statistics, plot_cifar10_table, stats, tables, tables_cifar10
+from analysis import plot_cifar10_table, stats, tables, tables_cifar10
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, records, teachers, trained, transforms
+from kdjax import cli, datasets, metrics, models, records, teachers, train, trained, transforms
 from kdjax.config import DataConfig
 from tests import commands
 from tests.test_datasets_raw import write_cifar
@@ -240,34 +240,73 @@ def test_every_network_is_judged_with_statistics_under_dropout_and_without(whole
     assert len(frame) == 3 * (16 + 2) and (by["dropout"] != by["clean"]).all() and (by["trained"] != by["clean"]).all()
 
 
-def test_statistics_collected_anew_are_means_over_batches(whole):
-    student = trained.find(load(whole).runs["teacher"], objective="hard", seed=1)[0]
+def test_statistics_collected_anew_are_means_over_batches_of_training_images(whole):
+    answers = load(whole)
+    dataset = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
+    student = trained.find(answers.runs["teacher"], objective="hard", seed=1)[0]
+    frame = pd.read_csv(answers.folder / "batch_statistics.csv").set_index(["role", "seed", "statistics"])
+    changed = dataclasses.replace(student.config, augment="flip_shift")
+    images = jnp.asarray(dataset.train.images.reshape(5, 16, 32, 32, 3))
     params, state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), student.variables)
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 32, 3), np.uint8)
-    dropped, clean = batch_statistics.collector(student.config, 10, "none")(params, state, images)
-    model = models.network(student.config, (32, 32, 3), 10)
-    each = [models.batch_statistics(model, params, state, transforms.to_float(jnp.asarray(some))) for some in images]
-    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), clean, mean)
-    # Averages of many batches under dropout are what training keeps; of a layer before any, dropout changes nothing.
-    first, hidden = (
-        [found["batch_stats"][name]["var"] for found in (dropped, clean)] for name in ("norm_0", "norm_hidden")
-    )
-    np.testing.assert_allclose(*first)
-    assert hidden[0].mean() > hidden[1].mean()
+    model, view = models.network(student.config, (32, 32, 3), 10), train.make_view(changed)
+    sums = []
+    for index in range(5):
+        key = jax.random.fold_in(jax.random.key(0), index)
+        seen = view(train.Batch(images[index], jnp.zeros(16, jnp.int32), jnp.zeros((16, 10)), key))
+        keys = (seen.key, None)
+        sums.append([models.batch_statistics(model, params, state, seen.images, key) for key in keys])
+    for name, each in zip(("dropout", "clean"), zip(*sums, strict=True), strict=True):
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 5, *each)
+        logits = np.asarray(
+            model.apply(params, mean, transforms.to_float(jnp.asarray(dataset.holdout.images)), False)[0]
+        )
+        expected = metrics.nll(logits, dataset.holdout.labels)
+        assert frame.loc["small", 1, name]["holdout_nll"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_summary_compares_both_evaluations(whole):
+def test_the_summary_compares_the_evaluations(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     _, section = text.split("## Batch statistics collected without dropout")
+    assert "batches of 80 training images" in section
     frame = pd.read_csv(folder_of(whole) / "batch_statistics.csv").set_index(["role", "statistics", "seed"])
     values = frame.sort_index()["holdout_accuracy"]
-    of_small = stats.interval(values["small", "clean"].to_numpy())
-    assert "| small, hard labels | – | " in section and tables.estimate(of_small, 2) in section
-    less = [values["shuffled", name] - values["small", name] for name in ("clean", "trained")]
-    change = stats.paired_difference(*(side.to_numpy() for side in less))
-    line = [line for line in section.splitlines() if "logits of other images" in line][-1]
-    assert line.endswith(f"| {tables.estimate(change, 2, sign=True)} | 2 |")
+    first, *_ = (line for line in section.splitlines() if line.startswith("| small, hard labels"))
+    assert first.split(" | ")[4] == tables.estimate(stats.interval(values["small", "clean"].to_numpy()), 2)
+    less = {name: (values["shuffled", name] - values["small", name]).to_numpy() for name in ("clean", "dropout")}
+    of_clean, change = stats.interval(less["clean"]), stats.paired_difference(less["clean"], less["dropout"])
+    last = [line for line in section.splitlines() if "logits of other images" in line][-1]
+    assert last.endswith(f"| {tables.estimate(of_clean, 2, sign=True)} | {tables.estimate(change, 2, sign=True)} | 2 |")
+
+
+def test_a_damaged_record_of_evaluations_is_one_line(whole, tmp_path):
+    folder = tmp_path / "cifar10_table" / "run"
+    shutil.copytree(folder_of(whole), folder)
+    shutil.copytree(whole / "runs" / "temperature_sweep", tmp_path / "temperature_sweep")
+    again = (plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(folder)], plot_cifar10_table.PROG)
+    (folder / "batch_statistics.csv").write_text("role\nsmall\n")
+    code, said = commands.call(*again)
+    assert code == 2 and "batch_statistics.csv is missing or differs from what was written" in said
+    (folder / "MANIFEST.json").unlink()
+    code, said = commands.call(*again)
+    assert code == 2 and "batch_statistics.csv is damaged" in said and "Traceback" not in said
+    (folder / "batch_statistics.csv").unlink()  # as in a run of before
+    assert commands.call(*again)[0] == 0
+    assert "without dropout" not in (folder / "summary.md").read_text()
+
+
+def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
+    answers = load(whole)
+    frame = pd.read_csv(answers.folder / "batch_statistics.csv")
+    clean = frame[frame["statistics"] == "clean"]
+    first, *_ = plot_cifar10_table.draw_students(answers).axes
+    marks = [line for line in first.get_lines() if line.get_marker() == "|"]
+    rows = [row for row in tables_cifar10.rows_of_table(answers) if row.role != "big"]
+    found = {(row.role, row.temperature): mark.get_xdata()[0] for row, mark in zip(rows, marks, strict=True)}
+    at = clean[(clean["role"] == "shuffled")]["holdout_accuracy"]
+    assert found["shuffled", 10.0] == pytest.approx(at.mean())
+    (teacher,) = (line for line in first.get_lines() if line.get_linestyle() == ":")
+    of_first = clean[(clean["role"] == "big") & (clean["seed"] == 0)]["holdout_accuracy"]
+    assert teacher.get_xdata()[0] == pytest.approx(of_first.item())
 
 
 def test_verdicts_on_double_softmax_follow_the_signs(whole):
@@ -321,6 +360,9 @@ def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_image
     text = (answers.folder / "summary.md").read_text()
     assert f"big: {members[0]['parameters']:,} parameters, 2 epochs" in text
     assert "big, hard labels (members of the ensemble that teaches)" in text and "their ensemble (the teacher)" in text
+    frame = pd.read_csv(answers.folder / "batch_statistics.csv").set_index(["role", "statistics"])
+    assert len(frame.loc["big", "clean"]) == 2 and "| their ensemble | – |" in text
+    assert frame.loc[("ensemble", "trained"), "holdout_nll"].item() == pytest.approx(answers.teacher["holdout"]["nll"])
 
 
 def test_a_table_whose_runs_all_failed_says_so(whole, tmp_path):

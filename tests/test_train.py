@@ -35,7 +35,7 @@ def mean_loss(model, batch, temperature, weight):
 def test_golden_step():
     """If this changes, the same config means other numbers: raise `config.NUMERICS`, and say why in the commit."""
     (state, metrics), before, *_ = one_step((4.0, 0.7, 1.0), optimizer="sgd", **NOISY)
-    assert NUMERICS == 3
+    assert NUMERICS == 4
     moved = jax.tree.map(jnp.subtract, state.params, before.params)
     np.testing.assert_allclose([jnp.linalg.norm(jnp.ravel(leaf)) for leaf in jax.tree.leaves(moved)], MOVED, rtol=2e-5)
     np.testing.assert_allclose(moved["dense_2"]["bias"][:3], LAST_BIAS, rtol=2e-5)
