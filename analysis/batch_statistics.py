@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, UInt8
 
 from analysis import stats, tables, tables_cifar10
 from analysis.tables_cifar10 import Answers
-from kdjax import blocks, compiled, metrics, models, trained
+from kdjax import blocks, metrics, models, trained
 from kdjax.checks import BadInput
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
@@ -84,7 +84,7 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
         dropped, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
         return dropped, clean
 
-    return compiled.jit(collect)
+    return blocks.jit(collect)
 
 
 def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher], taught_by: int) -> None:
@@ -197,8 +197,8 @@ def section(answers: Answers) -> str:
     groups = values.groupby(["role", "temperature"], dropna=False)
     for (role, temperature), runs in sorted(groups, key=lambda group: (ORDER.index(group[0][0]), group[0][1])):
         mine = runs.droplevel(["role", "temperature"])
-        name = answers.networks[0]["network"] + ", hard labels" if role == "big" else tables_cifar10.row_name(role)
-        name = "their ensemble" if role == "ensemble" else name
+        known = {"big": f"{answers.networks[0]['network']}, hard labels", "ensemble": "their ensemble"}
+        name = known.get(role) or tables_cifar10.row_name(role)
         found = [stats.interval(mine[column].to_numpy(float)) for column in shown]
         numbers = [tables_cifar10.estimate(column, each) for (column, _), each in zip(shown, found, strict=True)]
         cells.append([name, tables.number(temperature), *numbers, str(len(mine))])

@@ -70,6 +70,9 @@ class TableConfig:
     of another image), random (an untrained teacher's), uniform (all alike)."""
     stability: bool = False
     """Also train small networks at a constant rate, and compare how their answers fluctuate from epoch to epoch."""
+    batch_statistics: bool = False
+    """Also judge every network with batch statistics that are collected anew, under dropout and without: some seconds a
+    network."""
     teachers: int = 1
     """Number of big networks, each from a seed of its own; the first teaches."""
     seeds: int = 5
@@ -240,7 +243,18 @@ def prepare(config: TableConfig) -> Table:
             raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
     sweep = sweeps.prepare(asked[0].config)
     dataset = sweep.dataset
-    elsewhere = {"preset", "out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "where", "teacher_from"}
+    elsewhere = {
+        "preset",
+        "batch_statistics",
+        "out",
+        "name",
+        "fresh",
+        "checkpoint_seconds",
+        "dry_run",
+        "data",
+        "where",
+        "teacher_from",
+    }
     identity = {
         "experiment": "cifar10_table",
         "config": {
@@ -297,10 +311,12 @@ def run(table: Table) -> Path:
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
         record.describe({**surroundings(), **details, "answers": answers})
 
-        from analysis import batch_statistics
+        if config.batch_statistics:
+            from analysis import batch_statistics
 
-        batch_statistics.write(table.folder, dataset, found, len(taught_by))
-        seal(table.folder, ["config.json", "teacher.npz", batch_statistics.FILE])
+            batch_statistics.write(table.folder, dataset, found, len(taught_by))
+        found_there = [path.name for path in table.folder.glob("batch_statistics.csv")]
+        seal(table.folder, ["config.json", "teacher.npz", *found_there])
     return table.folder
 
 

@@ -1,16 +1,14 @@
-"""How programs are compiled; and kept between processes (JAX's persistent cache), so that a second start compiles
-nothing."""
+"""Compiled programs are kept between processes (JAX's persistent cache), so that a second start compiles nothing."""
 
 import builtins
 import contextlib
-import functools
 import hashlib
 import os
 import platform
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +19,6 @@ VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """JAX's own: a folder of the user's choice, or empty for no cache."""
 LARGEST = 2 * 2**30
 """Bytes; above it the cache is emptied and begun anew."""
-YNN = "xla_cpu_experimental_ynn_fusion_type"
-CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
-"""What XLA gives to its library of kernels on a CPU: products and sums, and not, as jaxlib 0.10.2 does, convolutions.
-On an AMD EPYC (AVX2), in float32, the library takes 2.2 times as long as XLA's own code at 64 channels of 32×32 pixels,
-1.2 times at 256 of 8×8."""
-
-
-def jit(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` of a whole program that trains or evaluates networks, with `options`.
-
-    Like any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it.
-    """
-    import jax
-
-    found: Callable[..., Any] = jax.jit(function, compiler_options=options(), **arguments)
-    return found
-
-
-@functools.cache
-def options() -> dict[str, str] | None:
-    """`CPU_OPTIONS` where JAX's default backend is the CPU and its compiler knows them; else, or where the user's
-    `XLA_FLAGS` set the same, None."""
-    import jax
-
-    if jax.default_backend() != "cpu" or YNN in os.environ.get("XLA_FLAGS", ""):
-        return None
-    try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()
-    except jax.errors.JaxRuntimeError as error:
-        if YNN not in str(error):
-            raise
-        return None  # another version of XLA
-    return CPU_OPTIONS
 
 
 def folder() -> Path:

@@ -1,5 +1,7 @@
 """What a run is judged by, from logits on the host, in float64: errors, calibration, agreement, drift."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr, log_softmax, softmax
@@ -62,7 +64,10 @@ def logit_rmse(logits: Logits, teacher_logits: Logits) -> float:
 
 
 def mean_logit_drift(logits: Logits, start: Logits) -> float:
-    """Root mean square over examples of how far the mean logit moved from the student's own start."""
+    """Root mean square over examples of how far the mean logit moved from the student's own start; nan of a run that
+    failed."""
+    if not np.isfinite(logits).all():
+        return math.nan
     return float(np.sqrt(np.mean((_wide(logits).mean(axis=1) - _wide(start).mean(axis=1)) ** 2)))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import blocks, checkpoints, fitting, models, train
+from kdjax import blocks, checkpoints, fitting, layers, models, train
 from kdjax.progress import Progress
 from tests import small
 
@@ -277,3 +277,24 @@ def test_the_averaged_parameters_are_evaluated():
     logits = program.logits(state, images)
     same(program.logits(state._replace(params=state.averaged), images), logits)
     assert np.abs(program.logits(state._replace(averaged=state.params), images) - logits).max() > 1e-3
+
+
+def test_convolutions_of_a_network_stay_with_xla_on_a_cpu():
+    assert blocks.compiler_options() == blocks.CPU_OPTIONS
+    kernel, images = jnp.ones((3, 3, 64, 64)), jnp.ones((8, 32, 32, 64))
+    program = blocks.jit(layers.convolve).lower(images, kernel).compile().as_text()
+    assert "ynn" not in program  # the name of the library that jaxlib 0.10.2 uses by default
+
+
+def test_options_are_left_out_where_they_are_unknown_or_the_users(monkeypatch):
+    def asked():
+        return blocks.compiler_options.__wrapped__()
+
+    monkeypatch.setenv("XLA_FLAGS", f"--{blocks.YNN}=")
+    assert asked() is None
+    monkeypatch.delenv("XLA_FLAGS")
+    assert asked() == blocks.CPU_OPTIONS
+    monkeypatch.setattr(blocks, "CPU_OPTIONS", {blocks.YNN: "NO_SUCH_KIND"})
+    assert asked() is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert asked() is None

@@ -28,6 +28,7 @@ TINY = [
     *("--width-multiplier", "0.125", "--epochs", "2", "--teacher-epochs", "2", "--seeds", "2", "--teachers", "2"),
     *("--batch-size", "16", "--holdout", "20", "--devices", "1", "--name", "run", "--temperatures", "1", "inf"),
     *("--controls", "double_softmax", "shuffled", "random", "uniform"),
+    "--batch-statistics",
 ]
 
 
@@ -149,7 +150,7 @@ def test_every_row_is_there_with_its_runs(whole):
 
 def test_stability_is_measured_beside_the_table_and_changes_no_row(whole):
     few = ("--controls", "double_softmax", "--teachers", "1", "--temperatures", "10", "--augment", "none")
-    code, said = call(whole, *TINY, *few, "--stability", "--epochs", "6", "--name", "steady")
+    code, said = call(whole, *TINY, *few, "--no-batch-statistics", "--stability", "--epochs", "6", "--name", "steady")
     assert code == 0, said
     folder = whole / "runs" / "cifar10_table" / "steady"
     text = (folder / "summary.md").read_text()
@@ -200,7 +201,19 @@ def test_its_figure_again(whole):
 
 def elsewhere(root, out, *arguments):
     """A tiny table of the same pictures, kept in another folder."""
-    few = ["--width-multiplier", "0.0625", "--epochs", "1", "--seeds", "1", "--batch-size", "16", "--holdout", "20"]
+    few = [
+        "--batch-statistics",
+        "--width-multiplier",
+        "0.0625",
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+        "--batch-size",
+        "16",
+        "--holdout",
+        "20",
+    ]
     places = ["--out", str(out), "--data-dir", str(root / "data"), "--raw-dir", str(root / "raw"), "--devices", "1"]
     return commands.call(cifar10_table.main, TableConfig, [*few, *places, *arguments], PROG)
 
@@ -299,7 +312,7 @@ def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
     frame = pd.read_csv(answers.folder / "batch_statistics.csv")
     clean = frame[frame["statistics"] == "clean"]
     first, *_ = plot_cifar10_table.draw_students(answers).axes
-    marks = [line for line in first.get_lines() if line.get_marker() == "|"]
+    marks = [line for line in first.get_lines() if line.get_marker() == "|" and line.get_markersize() == 11]
     rows = [row for row in tables_cifar10.rows_of_table(answers) if row.role != "big"]
     found = {(row.role, row.temperature): mark.get_xdata()[0] for row, mark in zip(rows, marks, strict=True)}
     at = clean[(clean["role"] == "shuffled")]["holdout_accuracy"]

@@ -2,11 +2,9 @@
 
 import os
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from kdjax import compiled, layers
+from kdjax import compiled
 from tests import commands
 
 
@@ -85,25 +83,3 @@ def test_a_cache_that_has_grown_too_large_is_emptied(tmp_path, monkeypatch):
         os.symlink("nowhere", f"{folder}/dangling{size}") if left else None
         with compiled.programs_kept():
             assert os.path.exists(folder) == left
-
-
-def test_convolutions_of_a_network_stay_with_xla_on_a_cpu():
-    assert compiled.options() == compiled.CPU_OPTIONS
-    kernel, images = jnp.ones((3, 3, 64, 64)), jnp.ones((8, 32, 32, 64))
-    programs = [jit(layers.convolve).lower(images, kernel).compile().as_text() for jit in (compiled.jit, jax.jit)]
-    assert "convolution(" in programs[0] and "ynn" not in programs[0]
-    assert "ynn" in programs[1]  # when this fails, XLA's default has changed, and the options may be needless
-
-
-def test_options_are_left_out_where_they_are_unknown_or_the_users(monkeypatch):
-    def asked():
-        return compiled.options.__wrapped__()
-
-    monkeypatch.setenv("XLA_FLAGS", f"--{compiled.YNN}=")
-    assert asked() is None
-    monkeypatch.delenv("XLA_FLAGS")
-    assert asked() == compiled.CPU_OPTIONS
-    monkeypatch.setattr(compiled, "CPU_OPTIONS", {compiled.YNN: "NO_SUCH_KIND"})
-    assert asked() is None
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert asked() is None
