@@ -70,12 +70,20 @@ class Program(NamedTuple):
     """How many settings are trained side by side; groups of that number take turns, a call of `advance` each."""
 
 
-def jit(function: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], hurried: bool = False, **arguments: Any) -> Callable[..., Any]:
     """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`.
 
     Like any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it.
+
+    Args:
+        function: what to compile.
+        hurried: compiled without optimization on a CPU: initial weights, made once, took seconds to compile.
+        arguments: of `jax.jit`.
     """
-    found: Callable[..., Any] = jax.jit(function, compiler_options=compiler_options(), **arguments)
+    options: dict[str, Any] | None = compiler_options()
+    if hurried and options:
+        options = {**options, "xla_backend_optimization_level": 0}
+    found: Callable[..., Any] = jax.jit(function, compiler_options=options, **arguments)
     return found
 
 
@@ -139,7 +147,7 @@ def make_program(
         own, metrics = for_each(model, one, ABREAST)(state._replace(step=None), setting)  # type: ignore[arg-type]
         return own._replace(step=state.step + 1), metrics
 
-    @jit
+    @functools.partial(jit, hurried=True)
     def init(seed: Int[Array, ""]) -> State:
         params, model_state = model.init(run_key(seed, Purpose.INIT))
         opt_state = make_optimizer(config).init(params)
