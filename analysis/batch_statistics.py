@@ -43,8 +43,6 @@ IMAGES = 10_000
 EVALUATIONS = {"trained": "as trained", "dropout": "anew, under dropout", "clean": "anew, without dropout"}
 """With which batch statistics a network is judged, in words."""
 KEYS = ["role", "temperature", "seed"]
-ORDER = ["small", "big", "ensemble", "distilled", *tables_cifar10.CONTROLS]
-"""Of the rows."""
 FILE = "batch_statistics.csv"
 
 Logits = dict[str, dict[str, Float[np.ndarray, "images classes"]]]
@@ -125,7 +123,7 @@ def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher], taught_by
             progress.update(done, network.name)
             if network.model_state:  # a multi-layer perceptron has none
                 variables = (network.params, network.model_state)
-                found = logits_of(network.config, dataset, variables, images, network.config)
+                found = logits_of(network.config, dataset, variables, images)
                 judge("big", None, done, found)
                 of_teachers += [found] * (done < taught_by)
         if len(of_teachers) == taught_by > 1:
@@ -133,10 +131,12 @@ def write(folder: Path, dataset: Dataset, networks: Sequence[Teacher], taught_by
         for done, (role, student) in enumerate(students, len(networks)):
             progress.update(done, f"{role}, seed {student.row['seed']}")
             changed = dataclasses.replace(student.config, augment=config["augment"])
-            found = logits_of(student.config, dataset, student.variables, images, changed)
+            found = logits_of(changed, dataset, student.variables, images)
             judge(role, student.row["temperature"], student.row["seed"], found)
     frame = pd.DataFrame(lines).astype({"temperature": float})
-    frame = frame.sort_values(KEYS, key=lambda column: column.map(ORDER.index) if column.name == "role" else column)
+    frame = frame.sort_values(
+        KEYS, key=lambda column: column.map(tables_cifar10.ROLES.index) if column.name == "role" else column
+    )
     write_whole(folder / FILE, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 
@@ -145,20 +145,18 @@ def logits_of(
     dataset: Dataset,
     variables: tuple[models.Params, models.ModelState],
     images: UInt8[Array, "batches batch height width channels"],
-    changed: TrainConfig,
 ) -> Logits:
     """What a network answers on hold-out and test images under each of `EVALUATIONS`.
 
     Args:
-        config: the network.
+        config: the network, and how its images are changed in training.
         dataset: its images.
         variables: parameters and batch statistics, each leaf with a leading axis of 1.
         images: from which to collect statistics.
-        changed: the same network, with the way its images are changed.
     """
     params, kept = jax.tree.map(jnp.asarray, variables)
     own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, kept))
-    found = collector(changed, dataset.num_classes)(own, statistics, images)
+    found = collector(config, dataset.num_classes)(own, statistics, images)
     dropped, clean = jax.tree.map(lambda leaf: leaf[None], found)
     evaluate = blocks.evaluator(config, dataset.num_classes)
     splits = {split: getattr(dataset, split).images for split in tables_cifar10.SPLITS}
@@ -195,7 +193,9 @@ def section(answers: Answers) -> str:
     small = values[values.index.get_level_values("role") == "small"].droplevel(["role", "temperature"])
     cells, differences = [], []
     groups = values.groupby(["role", "temperature"], dropna=False)
-    for (role, temperature), runs in sorted(groups, key=lambda group: (ORDER.index(group[0][0]), group[0][1])):
+    for (role, temperature), runs in sorted(
+        groups, key=lambda group: (tables_cifar10.ROLES.index(group[0][0]), group[0][1])
+    ):
         mine = runs.droplevel(["role", "temperature"])
         known = {"big": f"{answers.networks[0]['network']}, hard labels", "ensemble": "their ensemble"}
         name = known.get(role) or tables_cifar10.row_name(role)

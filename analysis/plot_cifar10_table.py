@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
 CLEAN = "batch statistics without dropout"
-"""Label of means under the other evaluation."""
+"""How the marks beside the intervals were evaluated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,9 @@ def draw_students(answers: "Answers") -> Any:
             axes.errorbar([found.mean], [place], xerr=known, fmt=marker, color=style.PALETTE[index], ms=6, capsize=3)
         for place, row in zip(places, rows, strict=True):
             if (value := clean.get((column, row.role, str(row.temperature)))) is not None:
-                axes.plot(value, place, ls="", marker="|", color="black", ms=11, mew=1.6, zorder=3, label=CLEAN)
+                axes.plot(
+                    value, place, ls="", marker="|", color="black", ms=11, mew=1.6, zorder=3, label=f"mean, {CLEAN}"
+                )
         teacher = answers.teacher[split][column.split("_", 1)[1]]
         axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
         if (value := clean.get((column, *taught))) is not None:

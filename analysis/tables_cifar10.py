@@ -22,6 +22,8 @@ CONTROLS = {
     "random": "an untrained teacher",
     "uniform": "all classes alike",
 }
+ROLES = ["small", "big", "ensemble", "distilled", *CONTROLS]
+"""Kinds of rows, in their order."""
 MEASURES = {
     "accuracy": "accuracy, %",
     "nll": "NLL, nats",
@@ -127,8 +129,7 @@ def rows_of_table(answers: Answers) -> list[Row]:
     """Small, big, distilled at each temperature, controls. Failed runs are counted, and left out of means."""
     results, rows = answers.results, list[Row]()
     small = tables.finished(results[results["role"] == "small"]).set_index("seed")
-    order = ["small", "distilled", *CONTROLS]
-    for role in sorted(set(results["role"]), key=order.index):
+    for role in sorted(set(results["role"]), key=ROLES.index):
         of_role = results[results["role"] == role]
         for temperature in sorted(of_role["temperature"].unique()):
             runs = of_role[of_role["temperature"].eq(temperature) | of_role["temperature"].isna()]

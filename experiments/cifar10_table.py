@@ -310,13 +310,13 @@ def run(table: Table) -> Path:
         teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
         record.describe({**surroundings(), **details, "answers": answers})
-
+        kept = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             from analysis import batch_statistics
 
             batch_statistics.write(table.folder, dataset, found, len(taught_by))
-        found_there = [path.name for path in table.folder.glob("batch_statistics.csv")]
-        seal(table.folder, ["config.json", "teacher.npz", *found_there])
+            kept.append(batch_statistics.FILE)
+        seal(table.folder, kept)
     return table.folder
 
 

@@ -19,7 +19,8 @@ NUMERICS = 4
 """Raised whenever the golden one-step test changes, or the order of a block's sums: the same config then no longer
 means the same numbers. 2: wide settings of a block take turns on a CPU, and averages forget the initial weights. 3: of
 convolutional networks the sums of a kernel's gradient on a CPU, ties in pooling, no biases that batch norm takes away,
-and how many stand in one step; another untrained teacher. 4: another library for convolutions on a CPU."""
+and how many stand in one step; another untrained teacher. 4: on a CPU another library for
+convolutions, and initial weights compiled without optimization."""
 
 Precision = Literal["float32", "bfloat16"]
 

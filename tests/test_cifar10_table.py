@@ -202,17 +202,8 @@ def test_its_figure_again(whole):
 def elsewhere(root, out, *arguments):
     """A tiny table of the same pictures, kept in another folder."""
     few = [
+        *("--width-multiplier", "0.0625", "--epochs", "1", "--seeds", "1", "--batch-size", "16", "--holdout", "20"),
         "--batch-statistics",
-        "--width-multiplier",
-        "0.0625",
-        "--epochs",
-        "1",
-        "--seeds",
-        "1",
-        "--batch-size",
-        "16",
-        "--holdout",
-        "20",
     ]
     places = ["--out", str(out), "--data-dir", str(root / "data"), "--raw-dir", str(root / "raw"), "--devices", "1"]
     return commands.call(cifar10_table.main, TableConfig, [*few, *places, *arguments], PROG)
