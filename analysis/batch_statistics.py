@@ -158,7 +158,7 @@ def logits_of(
     own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, kept))
     found = collector(config, dataset.num_classes)(own, statistics, images)
     dropped, clean = jax.tree.map(lambda leaf: leaf[None], found)
-    evaluate = blocks.evaluator(config, dataset.num_classes)
+    evaluate = blocks.evaluator(models.network(config, dataset.train.images.shape[1:], dataset.num_classes))
     splits = {split: getattr(dataset, split).images for split in tables_cifar10.SPLITS}
     return {
         name: {split: np.asarray(evaluate(params, state, asked))[0] for split, asked in splits.items() if len(asked)}

@@ -135,7 +135,7 @@ def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray
     """The student's logits for some of the training images, in evaluation mode, float32."""
     stacked = jax.tree.map(lambda leaf: leaf[None], pair.params[stage])
     images = jnp.asarray(pair.lesson.dataset.train.images[rows])
-    return np.asarray(blocks.evaluate(pair.model, stacked, {}, images)[0])
+    return np.asarray(blocks.evaluator(pair.model)(stacked, {}, images)[0])
 
 
 def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Temperatures) -> Curves:

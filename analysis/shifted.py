@@ -147,11 +147,11 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     for name, (config, count) in named.items():
         model = models.mlp(config, shape, classes)
         params = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0))[0])
-        evaluate = jax.jit(lambda params, images, model=model: blocks.evaluate(model, params, {}, images).mean(axis=0))
-        evaluate(params, images).block_until_ready()
+        evaluate = blocks.evaluator(model)
+        evaluate(params, {}, images).block_until_ready()
         begin = time.perf_counter()
         for _ in range(5):
-            evaluate(params, images).block_until_ready()
+            evaluate(params, {}, images).mean(axis=0).block_until_ready()
         milliseconds = 1000 * (time.perf_counter() - begin) / 5 / len(images)
         parameters = count * models.parameter_count(model)
         operations = count * models.forward_flops(model)

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # scipy.stats takes over a second to import: reached through `scipy.stats`, it is loaded at the first use
+import scipy  # scipy.stats takes a second to import: reached so, it is loaded at the first use (t comes from special)
 from jaxtyping import Bool, Real
 
 from kdjax.checks import require
@@ -151,7 +151,7 @@ def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: fl
     found = interval_over(differences, confidence)
     p = math.nan
     if found.standard_error > 0:
-        p = float(2 * scipy.stats.t.sf(abs(found.mean) / found.standard_error, found.df))
+        p = float(2 * scipy.special.stdtr(found.df, -abs(found.mean) / found.standard_error))
     permutation = math.nan
     if one_axis and found.n >= 6:
         permutation = sign_flip_p(differences)
@@ -268,7 +268,7 @@ def ratio_of_means(numerators: Runs, denominators: Runs, confidence: float = 0.9
     ratio = x / y if y else math.nan
     if n < 2 or (np.ptp(numerators) == 0 and np.ptp(denominators) == 0):
         return Ratio(ratio, math.nan, math.nan, n)
-    t2 = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2 / n
+    t2 = float(scipy.special.stdtrit(n - 1, (1 + confidence) / 2)) ** 2 / n
     (vx, vxy), (_, vy) = (t2 * np.cov(numerators, denominators)).tolist()
     a, b, c = y * y - vy, x * y - vxy, x * x - vx  # a·ρ² − 2b·ρ + c ≤ 0
     if a <= 0:
@@ -333,7 +333,7 @@ def difference_in_words(difference: Difference) -> str:
 
 def _t_interval(mean: float, standard_error: float, df: float, n: int, confidence: float) -> Interval:
     require(0 < confidence < 1, f"confidence {confidence:g} is not allowed: it lies in (0, 1)")
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * standard_error if standard_error > 0 else math.nan
+    half = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) * standard_error if standard_error > 0 else math.nan
     return Interval(mean, mean - half, mean + half, n, standard_error, df)
 
 

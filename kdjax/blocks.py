@@ -201,12 +201,11 @@ def make_program(
             own, sums = jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), done)
         return own._replace(step=last), sums
 
-    @jit
     def logits(
         state: State, images: UInt8[Array, "images height width channels"]
     ) -> Float[Array, "settings images classes"]:
         params = state.params if state.averaged is None else state.averaged
-        return evaluate(model, params, state.model_state, images)
+        return evaluator(model)(params, state.model_state, images)
 
     compiled: Callable[..., tuple[State, Metrics]]
     if axis_name is None:
@@ -265,31 +264,32 @@ def _divisor(number: int, most: int) -> int:
     return max(divisor for divisor in range(1, number + 1) if number % divisor == 0 and divisor <= most)
 
 
-def evaluate(
-    model: Model, params: Params, model_state: ModelState, images: UInt8[Array, "images height width channels"]
-) -> Float[Array, "settings images classes"]:
-    """Logits in evaluation mode of a stack of K networks for every image, a bounded number of images at a time."""
-    count = len(images)
-    size = min(EVALUATION_BATCH, count)
-    padded = jnp.pad(images, ((0, -count % size), (0, 0), (0, 0), (0, 0)))
+@functools.cache
+def evaluator(model: Model) -> Callable[[Params, ModelState, Any], Float[Array, "settings images classes"]]:
+    """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out.
 
-    def some(batch: UInt8[Array, "batch height width channels"]) -> Float[Array, "settings batch classes"]:
+    `EVALUATION_BATCH` images at a time, by one compiled program whatever their number (fewer: one for each number). The
+    same model has the same evaluator.
+    """
+
+    @jit
+    def some(
+        params: Params, model_state: ModelState, batch: UInt8[Array, "batch height width channels"]
+    ) -> Float[Array, "settings batch classes"]:
         def one(params: Params, model_state: ModelState) -> Float[Array, "batch classes"]:
             return model.apply(params, model_state, transforms.to_float(batch), False)[0]
 
         return for_each(model, one)(params, model_state)
 
-    scored = jax.lax.map(some, padded.reshape(-1, size, *images.shape[1:]))
-    return jnp.moveaxis(scored, 0, 1).reshape(scored.shape[1], -1, scored.shape[-1])[:, :count]
-
-
-@functools.cache
-def evaluator(config: TrainConfig, num_classes: int) -> Callable[[Params, ModelState, Any], Array]:
-    """`evaluate`, compiled, as a function of (params, model_state, images); equal configs share one."""
-
-    @jit
-    def logits(params: Params, model_state: ModelState, images: Array) -> Array:
-        return evaluate(models.network(config, images.shape[1:], num_classes), params, model_state, images)
+    def logits(params: Params, model_state: ModelState, images: Any) -> Float[Array, "settings images classes"]:
+        count = len(images)
+        size = min(EVALUATION_BATCH, count)
+        images, scored = jnp.asarray(images), []
+        for first in range(0, count, size):
+            begin = min(first, count - size)  # the last batch is as large as the others
+            batch = jax.lax.dynamic_slice_in_dim(images, begin, size)
+            scored.append(some(params, model_state, batch)[:, first - begin :])
+        return jnp.concatenate(scored, axis=1)
 
     return logits
 

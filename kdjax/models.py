@@ -1,5 +1,6 @@
 """Networks behind `init` and `apply`; the only room that knows flax."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -175,8 +176,9 @@ class Cnn(nn.Module):
         return dense(units, self.num_classes, "logits")
 
 
+@functools.cache
 def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """The network that `config.network` names: `mlp` or `cnn`."""
+    """The network that `config.network` names, `mlp` or `cnn`; one for equal arguments, so that it is compiled once."""
     return (mlp if config.network == "mlp" else cnn)(config, input_shape, num_classes)
 
 

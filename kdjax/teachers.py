@@ -35,15 +35,18 @@ class Teacher:
     """Batch statistics, with a leading axis of 1; empty where the network has none."""
 
     @property
+    def network(self) -> models.Model:
+        """What its parameters belong to."""
+        return models.network(self.config, tuple(self.info["input_shape"]), self.info["num_classes"])
+
+    @property
     def name(self) -> str:
         """The first twelve digits of the fingerprint."""
         return str(self.info["fingerprint"])[:12]
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits in evaluation mode."""
-        return np.asarray(
-            blocks.evaluator(self.config, self.info["num_classes"])(self.params, self.model_state, images)
-        )[0]
+        return np.asarray(blocks.evaluator(self.network)(self.params, self.model_state, images))[0]
 
 
 def ensemble_logits(
@@ -149,7 +152,7 @@ def untrained(teacher: Teacher, seed: int, images: UInt8[np.ndarray, "images hei
     Its batch statistics are those of the first 256 of `images`. With the initial ones, which normalise nothing, its
     logits would be all but the same for every image.
     """
-    model = models.network(teacher.config, tuple(teacher.info["input_shape"]), teacher.info["num_classes"])
+    model = teacher.network
     params, before = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
     of_images = models.batch_statistics(model, params, before, transforms.to_float(jnp.asarray(images[:256])))
     params, model_state = jax.tree.map(lambda leaf: leaf[None], (params, of_images))

@@ -38,22 +38,26 @@ class Student:
             logits: np.ndarray = arrays[split][self.place]
         return logits
 
+    @property
+    def network(self) -> models.Model:
+        """What its parameters belong to."""
+        return models.network(self.config, self.input_shape, self.num_classes)
+
     @functools.cached_property
     def variables(self) -> tuple[models.Params, models.ModelState]:
         """Its parameters and batch statistics (empty where it has none), each leaf with a leading axis of 1."""
-        model = models.network(self.config, self.input_shape, self.num_classes)
         count = len(records.read_json(self.block / "rows.json"))
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
-            models.variables(*jax.eval_shape(model.init, jax.random.key(0))),
+            models.variables(*jax.eval_shape(self.network.init, jax.random.key(0))),
         )
-        stacked = models.taken(model, checkpoints.load(self.block / "parameters", like))
+        stacked = models.taken(self.network, checkpoints.load(self.block / "parameters", like))
         params, model_state = jax.tree.map(lambda leaf: np.asarray(leaf[self.place : self.place + 1]), stacked)
         return params, model_state
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits of any images, in evaluation mode."""
-        return np.asarray(blocks.evaluator(self.config, self.num_classes)(*self.variables, images))[0]
+        return np.asarray(blocks.evaluator(self.network)(*self.variables, images))[0]
 
 
 def find(folder: Path, **where: Any) -> list[Student]:

@@ -125,8 +125,7 @@ def test_every_image_is_scored_whatever_the_batch(monkeypatch):
     images = small.transfer_set().images
     whole = program.logits(state, images)
     monkeypatch.setattr(blocks, "EVALUATION_BATCH", 16)  # 70 is no multiple of 16
-    model = models.mlp(small.config(), small.SHAPE, small.CLASSES)
-    pieces = blocks.evaluate(model, state.params, {}, images)
+    pieces = program.logits(state, images)
     assert whole.shape == pieces.shape == (4, small.IMAGES, small.CLASSES)
     np.testing.assert_allclose(whole, pieces, rtol=1e-5, atol=1e-5)
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import scipy
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
