@@ -69,7 +69,11 @@ def load(folder: Path, like: Any) -> Any:
         # A numpy array stays on the host: JAX would make its float64 a float32.
         return leaf if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
-    return _orbax().load(folder.absolute() / "tree", jax.tree.map(wanted, like))
+    def free(leaf: Any) -> Any:
+        # Bound to no device, as the arrays of a program that begins: one that goes on compiles nothing again.
+        return leaf if isinstance(leaf, np.ndarray) else jnp.array(np.asarray(leaf))
+
+    return jax.tree.map(free, _orbax().load(folder.absolute() / "tree", jax.tree.map(wanted, like)))
 
 
 class Checkpoints:

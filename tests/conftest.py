@@ -18,6 +18,19 @@ MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module", autouse=True)
+def compiled_in_a_hurry(request):
+    """Most tests run once what they compile: without optimization that takes half as long.
+
+    Modules marked `optimized` are about the bits, the precision or the speed of the programs that users run. What runs
+    in a process of its own always is what users run.
+    """
+    hurried = request.node.get_closest_marker("optimized") is None
+    if hurried != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", hurried)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def programs_forgotten():
     """Every compiled program maps some pieces of memory, and Linux lets a process have 65,530: then XLA aborts."""
     yield

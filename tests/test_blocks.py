@@ -10,6 +10,8 @@ from kdjax import blocks, checkpoints, fitting, layers, models, train
 from kdjax.progress import Progress
 from tests import small
 
+pytestmark = pytest.mark.optimized
+
 
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)

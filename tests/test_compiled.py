@@ -7,6 +7,8 @@ import pytest
 from kdjax import compiled
 from tests import commands
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):

@@ -17,6 +17,8 @@ from kdjax.checkpoints import Checkpoints
 from kdjax.checks import BadInput
 from tests import commands
 
+pytestmark = pytest.mark.optimized
+
 FLIPS = int(os.environ.get("KDJAX_FLIPS", "20"))
 PLACES = (  # each as likely as another, however many files it has
     "data/**/*",

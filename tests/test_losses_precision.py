@@ -15,6 +15,8 @@ import pytest
 
 from kdjax.losses import soft_target_gradient, soft_target_loss
 
+pytestmark = pytest.mark.optimized
+
 FRESH = os.environ.get("KDJAX_FRESH_CASES") == "1"
 SEED = int(np.random.SeedSequence().generate_state(1)[0]) if FRESH else 0
 CASES = {2: 90, 10: 30, 1000: 3}

@@ -14,6 +14,8 @@ import pytest
 
 from tests import commands
 
+pytestmark = pytest.mark.optimized
+
 KILLS = int(os.environ.get("KDJAX_KILLS", "3"))
 KILLS_A_RUN = 1 if "KDJAX_KILLS" in os.environ else 3
 RUN = "runs/temperature_sweep/run"

@@ -5,11 +5,14 @@ import sys
 
 import pytest
 
+import experiments
 from analysis import plot_throughput
 from experiments import throughput
 from experiments.throughput import ThroughputConfig
 from kdjax import blocks, layers
 from tests import commands
+
+pytestmark = pytest.mark.optimized
 
 QUICK = {"cases": ("2x16", "teacher"), "images": 600, "batch_size": 64, "rounds": 2, "seconds": 0.05, "name": "run"}
 
@@ -95,6 +98,7 @@ def test_the_networks_of_pytorch_are_these():
 
 def test_without_pytorch_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "experiments.torch_styles", None)
+    monkeypatch.delattr(experiments, "torch_styles", raising=False)  # imported by a test before
     arguments = ["--against", "torch", "--out", str(tmp_path)]
     code, said = commands.call(throughput.main, ThroughputConfig, arguments, throughput.PROG)
     assert code == 2 and said.startswith("error: --against torch needs PyTorch") and said.count("\n") == 1, said

@@ -15,6 +15,8 @@ from kdjax.checks import BadInput
 from kdjax.config import SweepConfig, TrainConfig, WhereConfig
 from tests import commands
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
