@@ -19,6 +19,8 @@ from kdjax.checks import BadInput
 from kdjax.config import DataConfig, TeacherConfig, WhereConfig
 from tests import commands
 
+pytestmark = pytest.mark.optimized
+
 TINY = [
     *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
     *("--width", "12", "--epochs", "2", "--widths", "12", "--width-seeds", "2", "--width-epochs", "2"),

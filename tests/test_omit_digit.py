@@ -16,6 +16,8 @@ from kdjax import cli, fitting, records, students
 from tests import commands
 from tests.small_omission import config
 
+pytestmark = pytest.mark.optimized
+
 MAIN = ("distilled", "control", "permuted", "mean_logit")
 
 
