@@ -274,6 +274,8 @@ def prepare(config: TableConfig) -> Table:
 
 def run(table: Table) -> Path:
     """Finds or trains the big networks and asks every sweep; writes where each answer lies. Returns the folder."""
+    import numpy as np
+
     from kdjax import metrics, records, sweeps, teachers
     from kdjax.files import seal
     from kdjax.progress import say
@@ -294,27 +296,27 @@ def run(table: Table) -> Path:
             say("students at a constant rate" if role == "stability" else f"students of {role}")
             folder = sweeps.run(sweeps.prepare(asked))
             answers.append({"role": role, "run": folder.name})
-        taught_by = given or found[:1]
+        taught_by = len(given) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
-        for name, split in splits.items():
-            arrays[f"{name}_logits"] = teachers.ensemble_logits(taught_by, split.images)
+        said = {name: np.stack([one.logits(split.images) for one in found]) for name, split in splits.items()}
+        arrays |= {f"{name}_logits": teachers.mean_logits(tables[:taught_by]) for name, tables in said.items()}
         records.write_arrays(table.folder / "teacher.npz", **arrays)
         networks = [
             {
                 **{"name": one.name, "network": one.config.network, "epochs": one.config.epochs},
                 "parameters": one.info["parameters"],
-                **{name: metrics.judge(one.logits(split.images), split.labels) for name, split in splits.items()},
+                **{name: metrics.judge(said[name][place], split.labels) for name, split in splits.items()},
             }
-            for one in found
+            for place, one in enumerate(found)
         ]
         teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
-        details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": len(taught_by)}
+        details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": taught_by}
         record.describe({**surroundings(), **details, "answers": answers})
         kept = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             from analysis import batch_statistics
 
-            batch_statistics.write(table.folder, dataset, found, len(taught_by))
+            batch_statistics.write(table.folder, dataset, found, taught_by)
             kept.append(batch_statistics.FILE)
         seal(table.folder, kept)
     return table.folder

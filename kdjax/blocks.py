@@ -31,8 +31,6 @@ EVALUATION_BATCH = 1000
 """Images scored at a time: bounds the memory of an evaluation."""
 CACHE = 32 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU."""
-ABREAST = 4
-"""Convolutional networks of a block that are in one step of its program: more would need more memory."""
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 """What XLA gives to its library of kernels on a CPU: products and sums, and not, as jaxlib 0.10.2 does, convolutions.
@@ -144,7 +142,7 @@ def make_program(
             return own._replace(step=None), metrics  # type: ignore[arg-type]
 
         # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
-        own, metrics = for_each(model, one, ABREAST)(state._replace(step=None), setting)  # type: ignore[arg-type]
+        own, metrics = for_each(model, one)(state._replace(step=None), setting)  # type: ignore[arg-type]
         return own._replace(step=state.step + 1), metrics
 
     @functools.partial(jit, hurried=True)
@@ -233,30 +231,14 @@ def _together(model: Model, settings: int) -> int:
     return _divisor(settings, max(1, CACHE // (12 * models.parameter_count(model))))
 
 
-def for_each(model: Model, function: Callable[..., Any], abreast: int = 1) -> Callable[..., Any]:
+def for_each(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of one network, for a stack of K along the leading axes.
 
-    Side by side, as one network of K times the products; or, of models that do not gain by it, one after another, up to
-    `abreast` at a time: independent of each other in one program, they keep all cores busy.
+    Side by side, as one network of K times the products; or, of models that do not gain by it, one after another.
     """
     if model.side_by_side:
         return jax.vmap(function)
-
-    def each(*stack: Any) -> Any:
-        settings = len(jax.tree.leaves(stack)[0])
-        few = _divisor(settings, abreast)
-        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, few, *leaf.shape[1:]), stack)
-
-        def one(group: Any, index: int) -> Any:
-            return function(*jax.tree.map(lambda leaf: leaf[index], group))
-
-        def some(group: Any) -> Any:
-            done = [one(group, index) for index in range(few)]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *done)
-
-        return jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), jax.lax.map(some, groups))
-
-    return each
+    return lambda *stack: jax.lax.map(lambda one: function(*one), stack)
 
 
 def _divisor(number: int, most: int) -> int:

@@ -53,7 +53,13 @@ def ensemble_logits(
     teachers: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
 ) -> Float[np.ndarray, "images classes"]:
     """Mean of the teachers' logits: the geometric mean of their predictions (the paper's Section 5), at every T."""
-    tables = np.stack([teacher.logits(images) for teacher in teachers])
+    return mean_logits(np.stack([teacher.logits(images) for teacher in teachers]))
+
+
+def mean_logits(
+    tables: Float[np.ndarray, "teachers images classes"],
+) -> Float[np.ndarray, "images classes"]:
+    """`ensemble_logits` of teachers whose logits are known."""
     return np.asarray(tables.mean(axis=0, dtype=np.float64), np.float32)
 
 

@@ -20,7 +20,7 @@ def first(tmp_path_factory):
 
 
 def run(root, cache, **environment):
-    arguments = commands.tiny(root, "--seeds", "1")
+    arguments = commands.tiny(root, "--seeds", "1", "--epochs", "2", "--teacher.epochs", "2")
     return commands.finish(commands.start(arguments, env={"XDG_CACHE_HOME": str(cache), **environment}))
 
 
