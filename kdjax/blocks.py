@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from kdjax import models, targets, transforms
+from kdjax.checks import require
 from kdjax.config import Targets, TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.train import (
@@ -31,6 +32,8 @@ EVALUATION_BATCH = 1000
 """Images scored at a time: bounds the memory of an evaluation."""
 CACHE = 32 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU."""
+ABREAST = 4
+"""Convolutional networks of a block that are in one step of its program: more would need more memory."""
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 """What XLA gives to its library of kernels on a CPU: products and sums, and not, as jaxlib 0.10.2 does, convolutions.
@@ -142,7 +145,7 @@ def make_program(
             return own._replace(step=None), metrics  # type: ignore[arg-type]
 
         # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
-        own, metrics = for_each(model, one)(state._replace(step=None), setting)  # type: ignore[arg-type]
+        own, metrics = for_each(model, one, ABREAST)(state._replace(step=None), setting)  # type: ignore[arg-type]
         return own._replace(step=state.step + 1), metrics
 
     @functools.partial(jit, hurried=True)
@@ -231,14 +234,30 @@ def _together(model: Model, settings: int) -> int:
     return _divisor(settings, max(1, CACHE // (12 * models.parameter_count(model))))
 
 
-def for_each(model: Model, function: Callable[..., Any]) -> Callable[..., Any]:
+def for_each(model: Model, function: Callable[..., Any], abreast: int = 1) -> Callable[..., Any]:
     """`function` of one network, for a stack of K along the leading axes.
 
-    Side by side, as one network of K times the products; or, of models that do not gain by it, one after another.
+    Side by side, as one network of K times the products; or, of models that do not gain by it, one after another, up to
+    `abreast` at a time: independent of each other in one program, they keep all cores busy.
     """
     if model.side_by_side:
         return jax.vmap(function)
-    return lambda *stack: jax.lax.map(lambda one: function(*one), stack)
+
+    def each(*stack: Any) -> Any:
+        settings = len(jax.tree.leaves(stack)[0])
+        few = _divisor(settings, abreast)
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, few, *leaf.shape[1:]), stack)
+
+        def one(group: Any, index: int) -> Any:
+            return function(*jax.tree.map(lambda leaf: leaf[index], group))
+
+        def some(group: Any) -> Any:
+            done = [one(group, index) for index in range(few)]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *done)
+
+        return jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), jax.lax.map(some, groups))
+
+    return each
 
 
 def _divisor(number: int, most: int) -> int:
@@ -246,7 +265,7 @@ def _divisor(number: int, most: int) -> int:
     return max(divisor for divisor in range(1, number + 1) if number % divisor == 0 and divisor <= most)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # models of one's own are let go in time
 def evaluator(model: Model) -> Callable[[Params, ModelState, Any], Float[Array, "settings images classes"]]:
     """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out.
 
@@ -265,8 +284,9 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], Float[Array, 
 
     def logits(params: Params, model_state: ModelState, images: Any) -> Float[Array, "settings images classes"]:
         count = len(images)
-        size = min(EVALUATION_BATCH, count)
-        images, scored = jnp.asarray(images), []
+        require(count > 0, "there are no images to evaluate: give one or more")
+        size, scored = min(EVALUATION_BATCH, count), []
+        params, model_state, images = jax.tree.map(jnp.asarray, (params, model_state, images))  # once for all batches
         for first in range(0, count, size):
             begin = min(first, count - size)  # the last batch is as large as the others
             batch = jax.lax.dynamic_slice_in_dim(images, begin, size)

@@ -63,17 +63,11 @@ def load(folder: Path, like: Any) -> Any:
     ]
     if wrong:
         raise Damaged(f"{folder} holds other parameters than expected: {wrong[0]}")
-    device = jax.sharding.SingleDeviceSharding(jnp.zeros(()).device)  # the thread's default device
-
-    def wanted(leaf: Any) -> Any:
-        # A numpy array stays on the host: JAX would make its float64 a float32.
-        return leaf if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-
-    def free(leaf: Any) -> Any:
-        # Bound to no device, as the arrays of a program that begins: one that goes on compiles nothing again.
-        return leaf if isinstance(leaf, np.ndarray) else jnp.array(np.asarray(leaf))
-
-    return jax.tree.map(free, _orbax().load(folder.absolute() / "tree", jax.tree.map(wanted, like)))
+    # Read on the host (JAX would make a float64 a float32), then put where the thread puts its arrays: bound to no
+    # device, as those of a program that begins, so that one that goes on compiles nothing again.
+    on_host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    found = _orbax().load(folder.absolute() / "tree", on_host)
+    return jax.tree.map(lambda leaf, wanted: leaf if isinstance(wanted, np.ndarray) else jnp.array(leaf), found, like)
 
 
 class Checkpoints:

@@ -167,8 +167,7 @@ def asks(block: Block) -> bool:
 def on_device(taught: Lesson) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
-    # By way of the host: an array that is bound to a device binds what is made of it, and each mixture of bound and
-    # free arguments would be a program of its own.
+    # By way of the host, onto the device of this thread.
     known = tuple(
         jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (teacher.params, teacher.model_state))
         for teacher in taught.teachers

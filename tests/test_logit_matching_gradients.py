@@ -9,6 +9,8 @@ import pytest
 from analysis import gradients
 from kdjax.checks import BadInput
 
+pytestmark = pytest.mark.optimized
+
 
 def logits(classes, distance=None, scale=5.0):
     return gradients.random_logits(classes, scale, 400_000 // classes, distance=distance)

@@ -8,6 +8,8 @@ from jax.test_util import check_grads
 
 from kdjax.losses import distillation_loss, soft_target_gradient, soft_target_loss
 
+pytestmark = pytest.mark.optimized
+
 TEMPERATURES = [0.3, 1.0, 4.0, 20.0, 1e4, float("inf")]
 
 

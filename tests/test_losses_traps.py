@@ -11,6 +11,8 @@ import pytest
 
 from kdjax.losses import centred_logit_matching_loss, distillation_loss, label_matching_loss, soft_target_loss
 
+pytestmark = pytest.mark.optimized
+
 Loss = Callable[[jax.Array, jax.Array, Any], jax.Array]
 
 # At T = 10: q = (1, 2, 5)/8 and p = (2, 1, 1)/4, so KL = 1/2 ln 4 + 1/4 ln(2/5). The -20 makes some logits negative.

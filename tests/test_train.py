@@ -10,6 +10,8 @@ from kdjax import losses, models, train
 from kdjax.config import NUMERICS
 from tests import small
 
+pytestmark = pytest.mark.optimized
+
 
 def one_step(setting, noise=0, objective=train.hinton, steps=0, **options):
     """The first step of one network (as if after so many), its start, and its batch."""
