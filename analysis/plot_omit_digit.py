@@ -122,7 +122,9 @@ def load(folder: Path) -> Run:
         raise BadInput(f"{path} is missing: give the experiment's command again") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
-    return Run(folder, results, **test, data=identity["data"], temperature=identity_temperature(identity))
+    return Run(
+        folder, results, **test, data=tables_omit_digit.described(identity), temperature=identity_temperature(identity)
+    )
 
 
 def identity_temperature(identity: dict[str, Any]) -> float:

@@ -23,6 +23,14 @@ NORMS = {"matched": "norm matched", "placebo": "placebo", "double_softmax": "dou
 """Further objectives, in words. Of `--match-gradient-norm`: T with the gradient norm of T_REF, and T_REF with that of
 T; of `--double-softmax`: the known bug."""
 
+CONTROLS = {
+    "double_softmax": "double softmax",
+    "shuffled": "logits of other images",
+    "random": "an untrained teacher",
+    "uniform": "all classes alike",
+}
+"""Controls among the targets (`kdjax.targets`), in words."""
+
 
 class Summary(NamedTuple):
     """A table and what has to be said beside it."""

@@ -16,13 +16,7 @@ from kdjax.files import check_seal, write_whole
 SEED_POST = {"small": "85 %", "big": "90 %", "distilled": "85 %"}
 """What the experiment reported that this table does again (single networks at full width, 300 epochs, the checkpoint
 chosen on the test set); its distilled network was taught by double softmax."""
-CONTROLS = {
-    "double_softmax": "double softmax",
-    "shuffled": "logits of other images",
-    "random": "an untrained teacher",
-    "uniform": "all classes alike",
-}
-ROLES = ["small", "big", "ensemble", "distilled", *CONTROLS]
+ROLES = ["small", "big", "ensemble", "distilled", *tables.CONTROLS]
 """Kinds of rows, in their order."""
 MEASURES = {
     "accuracy": "accuracy, %",
@@ -151,7 +145,7 @@ def row_name(role: str) -> str:
     """What a network of a role is called in the table."""
     if role == "small":
         return "small, hard labels"
-    return "small, distilled" if role == "distilled" else f"small, control: {CONTROLS[role]}"
+    return "small, distilled" if role == "distilled" else f"small, control: {tables.CONTROLS[role]}"
 
 
 def _teachers(answers: Answers) -> list[Row]:
@@ -261,7 +255,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
         f"batch {config['batch_size']}, augmentation {config['augment']}, soft weight {config['soft_weight']:g}."
     ]
     if config["augment"] != "none":
-        fixed = [CONTROLS[control] for control in ("shuffled", "uniform") if control in controls]
+        fixed = [tables.CONTROLS[control] for control in ("shuffled", "uniform") if control in controls]
         notes.append(
             "The teacher is asked at each step about the image as the student sees it"
             + (f"; not so for {' and '.join(fixed)}: one target an image." if fixed else ".")

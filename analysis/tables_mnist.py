@@ -259,6 +259,7 @@ def _controls(answers: Answers) -> str:
         ),
         "self-distillation (the small net's own kind teaches)": answers.of("self-distillation"),
         "hard labels, temperature-scaled on the hold-out": temperature_scaled(answers, hard),
+        **{f"control: {what}": answers.of(role) for role, what in tables.CONTROLS.items()},
     }
     header = ["", "test errors", "95 % interval", "NLL", "ECE (%)", "n"]
     cells = []

@@ -112,7 +112,7 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` of a run directory; returns the same as text."""
     config = records.read_json(folder / "config.json")
-    data = config["identity"]["data"]
+    data = described(config["identity"])
     results = read(folder)
     rows = summarise(results)
     title = f"Digits never seen, on {data['description']}"
@@ -132,6 +132,13 @@ def write_summary(folder: Path) -> str:
         text += [heading, "", _text(header, cells), "", *remarks, ""]
     write_whole(folder / "summary.md", "\n".join([*markdown, *(f"* {line}" for line in notes)]) + "\n")
     return "\n".join([*text, *notes])
+
+
+def described(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity's data; their description says what stands for the teacher's logits, where something does."""
+    data: dict[str, Any] = identity["data"]
+    targets = identity["config"].get("targets")
+    return data if targets is None else {**data, "description": f"{data['description']}; targets: {targets}"}
 
 
 def shown(omitted: str, data: dict[str, Any]) -> str:

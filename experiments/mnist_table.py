@@ -16,7 +16,16 @@ import tyro
 
 from kdjax import cli
 from kdjax.checks import require, require_distinct, require_name, require_positive
-from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, Precision, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.config import (
+    CHECKPOINT_SECONDS,
+    NUMERICS,
+    DataConfig,
+    Precision,
+    SweepConfig,
+    Targets,
+    TeacherConfig,
+    WhereConfig,
+)
 
 if TYPE_CHECKING:
     from kdjax.datasets import Dataset
@@ -33,6 +42,8 @@ SMOOTHINGS = (0.03, 0.1, 0.3)
 """Label smoothings among which the hold-out chooses."""
 JITTER = 2
 """Pixels; as the paper's teacher."""
+NEGATIVE: tuple[Targets, ...] = ("double_softmax", "shuffled", "random", "uniform")
+"""Targets that know nothing of the image, or are a known bug: what students gain under them is not the teacher's."""
 
 PAPER = TeacherConfig(epochs=100, learning_rate=1.5e-3, input_dropout=0.2, max_norm=3.0)
 """Dropout of inputs and units, max-norm and jitter, all of the paper's means."""
@@ -55,7 +66,7 @@ class TableConfig:
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
-    controls: label smoothing, self-distillation, temperature scaling."""
+    controls: label smoothing, self-distillation, temperature scaling, and targets that know nothing of the image."""
     teachers: int = 3
     """Number of teachers, each from a seed of its own. All teach the rows and the widths, and are an ensemble; the
     first teaches the rest."""
@@ -236,6 +247,8 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
     ask({"controls"}, "held out", hard_labels=True, data=data)
     ask({"controls"}, "label smoothing", targets="uniform", temperatures=(1.0,), soft_weights=SMOOTHINGS, data=data)
+    for control in NEGATIVE:
+        ask({"controls"}, control, targets=control, data=data)
     alone = TeacherConfig(
         (config.width, config.width),
         config.epochs,

@@ -18,7 +18,7 @@ import tyro
 
 from kdjax import cli
 from kdjax.checks import require, require_distinct, require_name, require_positive, require_temperature
-from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, TeacherConfig, TrainConfig, WhereConfig
+from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, Targets, TeacherConfig, TrainConfig, WhereConfig
 
 if TYPE_CHECKING:
     from kdjax import omission
@@ -66,6 +66,9 @@ class OmitConfig:
     soft_weight: float = 1.0
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE. At 1 the student sees soft targets only:
     hard labels say nothing of an omitted class."""
+    targets: Targets = "teacher"
+    """Logits that all students of soft targets are taught, as of temperature_sweep: teacher; shift_averaged; and
+    controls: double_softmax, shuffled (those of another image that is left), random, uniform."""
     students: tuple[Student, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
     control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,
@@ -232,6 +235,8 @@ def prepare(config: OmitConfig) -> Plan:
             "width": studies[0].block.width,
             "seeds": config.seeds,
             "epochs": {study.block.name: study.block.config.epochs for study in studies if study.block.seed == 0},
+            # It came later: runs begun before it are found still.
+            **({} if config.targets == "teacher" else {"targets": config.targets}),
         },
         "data": dataset.identity(),
         "teachers": known,
@@ -257,7 +262,9 @@ def run(plan: Plan) -> Path:
         details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
         record.describe({**surroundings(), **details})
         corrections.write_images(plan.folder, taught)
-        workers.train(omission.jobs(plan.studies), taught, record, config.where, config.checkpoint_seconds)
+        workers.train(
+            omission.jobs(plan.studies, config.targets), taught, record, config.where, config.checkpoint_seconds
+        )
         corrections.write_results(plan.folder, plan.studies)
     return plan.folder
 

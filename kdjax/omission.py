@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 
 from kdjax import datasets, workers
 from kdjax.checks import require
-from kdjax.config import TrainConfig
+from kdjax.config import Targets, TrainConfig
 from kdjax.datasets import Dataset, Split
 from kdjax.students import Block, Lesson, Run
+from kdjax.students import Shown as Taught
 
 Kind = Literal["plain", "permuted", "mean_logit", "with_pool"]
 """plain: omitted, nothing altered. permuted, mean_logit: as the functions below. with_pool: the unlabelled pool is
@@ -49,10 +50,11 @@ class Shown:
     kind: Kind
     omitted: tuple[int, ...]
     seed: int
+    targets: Targets = "teacher"
 
     def __call__(self, taught: Lesson) -> Lesson:
         """The student's own lesson."""
-        return transfer_set(taught, self.kind, self.omitted, self.seed)
+        return transfer_set(taught, self.kind, self.omitted, self.seed, self.targets)
 
 
 def places(student: Student, omitted: tuple[int, ...], num_classes: int) -> list[Place]:
@@ -111,17 +113,24 @@ def plan(
     return studies
 
 
-def jobs(studies: Sequence[Study]) -> list[workers.Job]:
-    """The studies as `workers.train` takes them; its lesson is then the whole dataset with its teacher's logits."""
+def jobs(studies: Sequence[Study], targets: Targets = "teacher") -> list[workers.Job]:
+    """The studies as `workers.train` takes them; its lesson is then the whole dataset with its teacher's logits.
+
+    Args:
+        studies: of `plan`.
+        targets: what stands for the teacher's logits wherever students learn.
+    """
     found = []
     for study in studies:
         # Only permutations depend on the seed: other transfer sets are shared by a student's seeds.
-        shown = Shown(study.kind, study.omitted, study.block.seed if study.kind == "permuted" else 0)
+        shown = Shown(study.kind, study.omitted, study.block.seed if study.kind == "permuted" else 0, targets)
         found.append(workers.Job(study.block, study.images, shown))
     return found
 
 
-def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int) -> Lesson:
+def transfer_set(
+    taught: Lesson, kind: Kind, omitted: Collection[int], seed: int, targets: Targets = "teacher"
+) -> Lesson:
     """The lesson that a student is trained on: images of `omitted` classes are not in its training set.
 
     Args:
@@ -129,6 +138,8 @@ def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int
         kind: what else is done.
         omitted: class numbers; may be empty.
         seed: fixes the permutations.
+        targets: what stands for the teacher's logits of the images that are left (`kdjax.targets`), before `permuted`
+            and `mean_logit` alter them: shuffled ones are of other images that are left.
 
     Returns:
         The lesson with another training set; hold-out and test images are those of `taught`.
@@ -136,18 +147,21 @@ def transfer_set(taught: Lesson, kind: Kind, omitted: Collection[int], seed: int
     shown = ~np.isin(taught.dataset.train.labels, sorted(omitted))
     train = datasets.omit(taught.dataset.train, omitted)
     logits = taught.train_logits[shown]
-    if kind == "permuted":
-        logits = permute_wrong(logits, train.labels, seed)
-    elif kind == "mean_logit":
-        logits = flatten_omitted(logits, omitted)
-    elif kind == "with_pool":
+    if kind == "with_pool":
         # Unlabelled: what the teacher calls an image stands for its label.
         called = taught.holdout_logits.argmax(axis=1).astype(np.int32)
         train = Split(
             np.concatenate([train.images, taught.dataset.holdout.images]), np.concatenate([train.labels, called])
         )
         logits = np.concatenate([logits, taught.holdout_logits])
-    return taught._replace(dataset=dataclasses.replace(taught.dataset, train=train), train_logits=logits)
+    left = taught._replace(dataset=dataclasses.replace(taught.dataset, train=train), train_logits=logits)
+    if targets != "teacher":
+        left = Taught(targets)(left)
+    if kind == "permuted":
+        return left._replace(train_logits=permute_wrong(left.train_logits, train.labels, seed))
+    if kind == "mean_logit":
+        return left._replace(train_logits=flatten_omitted(left.train_logits, omitted))
+    return left
 
 
 def permute_wrong(

@@ -115,6 +115,8 @@ def test_bad_input_is_refused_before_anything_runs(options, message):
 
 def test_the_whole_table(whole):
     text = (folder_of(whole) / "summary.md").read_text()
+    for control in ("double softmax", "logits of other images", "an untrained teacher", "all classes alike"):
+        assert f"| control: {control} |" in text
     for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "Cost"):
         assert title in text
     table = pd.read_csv(folder_of(whole) / "table.csv")

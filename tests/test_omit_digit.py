@@ -239,6 +239,16 @@ def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):
     assert found.mean == np.mean(differences) and found.n == 2
 
 
+def test_other_targets_are_another_run_and_named(tmp_path):
+    asked = config(tmp_path, digit=3, targets="shuffled", students=("distilled",), seeds=1)
+    plan = omit_digit.prepare(asked)
+    assert plan.folder != omit_digit.prepare(dataclasses.replace(asked, targets="teacher")).folder
+    folder = omit_digit.run(plan)
+    assert "; targets: shuffled" in tables_omit_digit.write_summary(folder).splitlines()[0]
+    with np.load(folder / "blocks" / plan.studies[0].block.name / "logits.npz") as logits:
+        assert np.isfinite(logits["test"]).all()
+
+
 def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
     asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60)
     folder = omit_digit.run(omit_digit.prepare(asked))

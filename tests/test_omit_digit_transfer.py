@@ -74,6 +74,19 @@ def test_the_pool_comes_with_the_teachers_word_and_without_its_labels():
     assert (again.dataset.train.labels == found.dataset.train.labels).all()
 
 
+def test_controls_know_nothing_of_the_image_and_nothing_of_images_that_are_not_shown():
+    taught = lesson()
+    left = omission.transfer_set(taught, "plain", (3,), seed=0).train_logits
+    shuffled = omission.transfer_set(taught, "plain", (3,), seed=0, targets="shuffled").train_logits
+    assert (shuffled != left).any() and sorted(map(tuple, shuffled)) == sorted(map(tuple, left))
+    assert not omission.transfer_set(taught, "plain", (3,), seed=0, targets="uniform").train_logits.any()
+    # What a kind of student alters is altered afterwards.
+    flat = omission.transfer_set(taught, "mean_logit", (3,), seed=0, targets="shuffled").train_logits
+    assert flat == pytest.approx(omission.flatten_omitted(shuffled, (3,)))
+    pool = omission.transfer_set(taught, "with_pool", (3,), seed=0, targets="double_softmax").train_logits
+    assert len(pool) == len(left) + 20 and pool.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_plan_trains_what_is_shared_once():
     taught = lesson()
 
