@@ -278,6 +278,14 @@ def _controls(answers: Answers) -> str:
                 ]
             )
     notes = ["Training images are held out from teachers and students alike. NLL in nats; ECE of 15 bins."]
+    soft = named["distilled"]
+    if len(soft):
+        at = f"T = {tables.number(soft['temperature'].iloc[0])}, soft weight {soft['soft_weight'].iloc[0]:g}"
+        notes.append(
+            f"Distilled, self-distillation and each control: {at}. Label smoothing is all classes alike at T = 1."
+        )
+    if missing := [what for role, what in tables.CONTROLS.items() if not len(answers.of(role))]:
+        notes.append(f"Not made, or failed: {', '.join(missing)}. The experiment's command makes what is missing.")
     return "## Controls\n\n" + markdown(header, cells, notes, left=1)
 
 

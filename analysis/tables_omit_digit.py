@@ -124,6 +124,11 @@ def write_summary(folder: Path) -> str:
         _over(results),
         "The bias is added to the logits of the omitted classes; to lower those of the others by it is the same.",
     ]
+    if "targets" in data:
+        notes.append(
+            f"Soft targets of every student: {data['targets']}. What the pool's images are called, and the share of "
+            "the omitted that label-free takes from them, stay the teacher's."
+        )
     if config["details"].get("hint"):
         notes.append(f"For the full set: {config['details']['hint']}")
     markdown, text = [f"# {title}", ""], [title, ""]
@@ -138,7 +143,10 @@ def described(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity's data; their description says what stands for the teacher's logits, where something does."""
     data: dict[str, Any] = identity["data"]
     targets = identity["config"].get("targets")
-    return data if targets is None else {**data, "description": f"{data['description']}; targets: {targets}"}
+    if targets is None:
+        return data
+    words = tables.CONTROLS.get(targets, targets.replace("_", " "))
+    return {**data, "description": f"{data['description']}; targets: {words}", "targets": words}
 
 
 def shown(omitted: str, data: dict[str, Any]) -> str:
@@ -167,7 +175,7 @@ def _sections(
             sections.append((f"Each class omitted in turn, {at}", *_each(rows, tasks, temperature, data), []))
             continue
         mine = [row for row in rows if row.temperature == temperature]
-        header, cells = _cells(mine, shown(tasks[0], data), data["name"] == "mnist")
+        header, cells = _cells(mine, shown(tasks[0], data), data["name"] == "mnist" and "targets" not in data)
         remarks = [
             f"{name}: {_with_range(found, sign=True)} errors, paired, n = {found.n} "
             f"({stats.difference_in_words(found)})"

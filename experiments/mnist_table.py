@@ -66,7 +66,8 @@ class TableConfig:
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
-    controls: label smoothing, self-distillation, temperature scaling, and targets that know nothing of the image."""
+    controls: label smoothing, self-distillation, temperature scaling, double softmax, and targets that know nothing of
+    the image."""
     teachers: int = 3
     """Number of teachers, each from a seed of its own. All teach the rows and the widths, and are an ensemble; the
     first teaches the rest."""

@@ -68,7 +68,8 @@ class OmitConfig:
     hard labels say nothing of an omitted class."""
     targets: Targets = "teacher"
     """Logits that all students of soft targets are taught, as of temperature_sweep: teacher; shift_averaged; and
-    controls: double_softmax, shuffled (those of another image that is left), random, uniform."""
+    controls: double_softmax, shuffled (those of another image that is left), random, uniform. At soft weight 1 a
+    student of the last three is told nothing of its images."""
     students: tuple[Student, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
     control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,

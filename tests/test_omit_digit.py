@@ -244,7 +244,9 @@ def test_other_targets_are_another_run_and_named(tmp_path):
     plan = omit_digit.prepare(asked)
     assert plan.folder != omit_digit.prepare(dataclasses.replace(asked, targets="teacher")).folder
     folder = omit_digit.run(plan)
-    assert "; targets: shuffled" in tables_omit_digit.write_summary(folder).splitlines()[0]
+    text = tables_omit_digit.write_summary(folder)
+    assert "; targets: logits of other images" in text.splitlines()[0]
+    assert "Soft targets of every student: logits of other images." in text
     with np.load(folder / "blocks" / plan.studies[0].block.name / "logits.npz") as logits:
         assert np.isfinite(logits["test"]).all()
 
