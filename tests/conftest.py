@@ -1,5 +1,6 @@
 """Strict JAX for every test: virtual CPU devices, no implicit rank promotion. (Warnings are errors: pyproject.)"""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -15,6 +16,21 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MAPS = Path("/proc/self/maps")
+LOCKS = Path(__file__).parents[1] / ".pytest_cache" / "locks"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test marked `alone` has all cores to itself: the other workers finish their tests and wait at the gate."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with open(LOCKS / "gate", "a") as gate, open(LOCKS / "running", "a") as running:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        if item.get_closest_marker("alone"):
+            fcntl.flock(running, fcntl.LOCK_EX)
+        else:
+            fcntl.flock(running, fcntl.LOCK_SH)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import shutil
 import time
 from pathlib import Path
@@ -404,23 +403,17 @@ def test_the_classes_most_alike():
     assert plot_cifar10_table.most_alike(similarity) == (1, 3)
 
 
-def spent_by_children():
-    found = os.times()
-    return found.children_user + found.children_system
-
-
+@pytest.mark.alone
 @pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="../shared/data/cifar10 is absent")
 def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path):
-    # Others may be using the two cores. On idle ones a user waits for no longer than was waited here, and for no longer
-    # than the processor time that was spent: one of the two below the bound is enough.
-    begin, clock = spent_by_children(), time.monotonic()
+    begin = time.monotonic()
     arguments = [
         *("--width-multiplier", "0.25", "--train-images", "2000", "--epochs", "2", "--seeds", "1", "--name", "run"),
         *("--raw-dir", str(SHARED), "--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "runs")),
     ]
     code, said = commands.finish(commands.start(arguments, "experiments.cifar10_table"))
     assert code == 0, said
-    assert min(spent_by_children() - begin, time.monotonic() - clock) < 90
+    assert time.monotonic() - begin < 90
     text = (folder_of(tmp_path) / "summary.md").read_text()
     assert "CIFAR-10 (first 2,000 training images, last 5,000 held out, first 1,000 test images)" in text
     (run,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
