@@ -155,8 +155,7 @@ def transfer_set(
         )
         logits = np.concatenate([logits, taught.holdout_logits])
     left = taught._replace(dataset=dataclasses.replace(taught.dataset, train=train), train_logits=logits)
-    if targets != "teacher":
-        left = Taught(targets)(left)
+    left = Taught(targets)(left)
     if kind == "permuted":
         return left._replace(train_logits=permute_wrong(left.train_logits, train.labels, seed))
     if kind == "mean_logit":
