@@ -294,7 +294,7 @@ def run(table: Table) -> Path:
         answers = []
         for role, asked in questions(config):
             say("students at a constant rate" if role == "stability" else f"students of {role}")
-            folder = sweeps.run(sweeps.prepare(asked))
+            folder = sweeps.run(sweeps.prepare(asked, dataset=dataset))
             answers.append({"role": role, "run": folder.name})
         taught_by = len(given) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
@@ -330,7 +330,8 @@ def forecast(table: Table) -> str:
     config, lines, seen = table.config, list[str](), list[SweepConfig]()
     for role, asked in questions(config):
         if asked not in seen:
-            lines.append(f"students of {role}: {cost.of_sweep(sweeps.prepare(asked), teacher=not seen)}")
+            sweep = sweeps.prepare(asked, dataset=table.dataset)
+            lines.append(f"students of {role}: {cost.of_sweep(sweep, teacher=not seen)}")
         seen.append(asked)
     recipe = config.teacher().train_config(1)
     names = [

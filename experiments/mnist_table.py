@@ -29,6 +29,7 @@ from kdjax.config import (
 
 if TYPE_CHECKING:
     from kdjax.datasets import Dataset
+    from kdjax.sweeps import Sweep
 
 PROG = "python -m experiments.mnist_table"
 
@@ -322,6 +323,15 @@ def prepare(config: TableConfig) -> Table:
     return Table(config, dataset, identity, records.run_folder(config.out, "mnist_table", config.name, identity))
 
 
+def prepared(config: SweepConfig, read: dict[DataConfig, "Dataset"]) -> "Sweep":
+    """The sweep, ready to train; what many sweeps ask for is read once, and kept in `read`."""
+    from kdjax import sweeps
+
+    sweep = sweeps.prepare(config, dataset=read.get(config.data))
+    read[config.data] = sweep.dataset
+    return sweep
+
+
 def run(table: Table) -> Path:
     """Finds or trains the teachers and asks every sweep; writes where each answer lies. Returns the folder."""
     from kdjax import metrics, records, sweeps, teachers
@@ -336,10 +346,10 @@ def run(table: Table) -> Path:
             seed, rate = config.teacher.seed + t, config.teacher.learning_rate
             found.append(teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds))
         asked = questions(config, len(dataset.train.images), tuple(teacher.folder for teacher in found))
-        answers = []
+        answers, read = [], {config.data: dataset}
         for index, question in enumerate(asked):
             say(f"part {question.part}: {question.role} ({index + 1} of {len(asked)} sweeps)")
-            folder = sweeps.run(sweeps.prepare(question.config))
+            folder = sweeps.run(prepared(question.config, read))
             answers.append({"part": question.part, "role": question.role, "run": folder.name})
         test = dataset.test
         teachers_of = [
@@ -358,19 +368,19 @@ def run(table: Table) -> Path:
 
 def forecast(table: Table) -> str:
     """What would run and cost, a line a sweep; a teacher that several sweeps share is counted once."""
-    from kdjax import cost, sweeps, teachers
+    from kdjax import cost, teachers
     from kdjax.progress import clock
 
     config = table.config
-    lines, known = [], set[str]()
+    lines, known, read = [], set[str](), {config.data: table.dataset}
     for t in range(config.teachers_needed()):
-        sweep = sweeps.prepare(config.sweep(t))
+        sweep = prepared(config.sweep(t), read)
         known.add(sweep.identity["teachers"][0])
         there = teachers.place(config.out, sweep.identity["teachers"][0]).exists()
         minutes = clock(cost.training_seconds(sweep.teacher_config, table.dataset))
         lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {minutes}"))
     for question in questions(config, len(table.dataset.train.images)):
-        sweep = sweeps.prepare(question.config)
+        sweep = prepared(question.config, read)
         counted = sweep.identity["teachers"][0] in known
         known.add(sweep.identity["teachers"][0])
         lines.append(f"{question.part}, {question.role}: {cost.of_sweep(sweep, teacher=not counted)}")

@@ -83,11 +83,18 @@ class Sweep(NamedTuple):
     folder: Path
 
 
-def prepare(config: SweepConfig, experiment: str = "temperature_sweep") -> Sweep:
-    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
+def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset: Dataset | None = None) -> Sweep:
+    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training.
+
+    Args:
+        config: the sweep.
+        experiment: whose run directory it is.
+        dataset: what `config.data` asks for, where it has been read before.
+    """
     workers.check(config.where)
-    dataset = datasets.load(config.data)
-    say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+    if dataset is None:
+        dataset = datasets.load(config.data)
+        say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
     count = len(dataset.train.images)
     shown = count if config.transfer_images is None else config.transfer_images
     require(shown <= count, f"--transfer-images {shown} is more than the {count:,} training images")

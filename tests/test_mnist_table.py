@@ -333,7 +333,9 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
         data=data, where=WhereConfig(devices=1), out=tmp_path / "runs", dry_run=True, teacher=small, only=("widths",)
     )
     mnist_table.main(config)
-    printed = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    printed = told.out.splitlines()
+    assert told.err.count("data: ") == 1  # what every sweep asks for is read once
     assert len(printed) == 3 + len(mnist_table.questions(config, 4_000))
     assert sum("would be trained" in line for line in printed) == 3
     assert sum("no further teacher" in line for line in printed) == len(printed) - 3
