@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from kdjax import cli
+from kdjax.config import CONVOLUTIONAL
 
 PROG = "python -m analysis.plot_throughput"
 COLUMNS = {
@@ -79,7 +80,7 @@ def draw(folder: Path) -> list[Path]:
     from kdjax.files import write_whole
 
     found = read(folder)
-    convolutional = [case["case"] for case in found["cases"] if case["case"] in ("small", "big")]
+    convolutional = [case["case"] for case in found["cases"] if case["case"] in CONVOLUTIONAL]
     kinds = [f"784 pixels, batches of {found['config']['batch_size']} (teacher 256)"]
     kinds = kinds if len(convolutional) < len(found["cases"]) or found["scaling"] else []
     kinds += ["32 × 32 × 3 values, batches of 128 (small, big)"] if convolutional else []

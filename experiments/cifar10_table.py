@@ -20,6 +20,7 @@ from kdjax import cli
 from kdjax.checks import BadInput, require, require_distinct, require_name, require_positive, require_temperature
 from kdjax.config import (
     CHECKPOINT_SECONDS,
+    CONVOLUTIONAL,
     NUMERICS,
     STABILITY_EPOCHS,
     Augment,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 PROG = "python -m experiments.cifar10_table"
 
 Control = Literal["double_softmax", "shuffled", "random", "uniform"]
-UNITS = {"small": 256, "big": 512}
-"""Of the hidden dense layers at full width."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +145,7 @@ class TableConfig:
 
     def units(self, network: Literal["small", "big"]) -> int:
         """Units of a network's hidden dense layer: they name its width."""
-        return max(1, round(UNITS[network] * self.width_multiplier))
+        return max(1, round(CONVOLUTIONAL[network] * self.width_multiplier))
 
     def teacher(self) -> TeacherConfig:
         """The big network's recipe."""

@@ -17,12 +17,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 from kdjax import cli
 from kdjax.checks import require, require_name
-from kdjax.config import Network, Precision, TeacherConfig, TrainConfig, canonical_json
+from kdjax.config import CONVOLUTIONAL, Network, Precision, TeacherConfig, TrainConfig, canonical_json
 
 PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16
-CONVOLUTIONAL = {"small": 256, "big": 512}
-"""Units of the hidden dense layer at full width, beside the channels that go with it."""
 BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
 """Whole trainings that `--scaling` times: numbers of blocks of `BLOCK_IMAGES` images, and numbers of images in one."""

@@ -27,6 +27,9 @@ Precision = Literal["float32", "bfloat16"]
 Network = Literal["mlp", "small", "big"]
 """A multi-layer perceptron, or one of two convolutional networks: `kdjax.models` says what each is."""
 
+CONVOLUTIONAL: dict[str, int] = {"small": 256, "big": 512}
+"""The convolutional networks, and the units of their hidden dense layers at full width (the channels go with them)."""
+
 Augment = Literal["none", "flip_shift", "full", "elastic"]
 """Random maps of the images at each step: `kdjax.transforms` says what each is."""
 

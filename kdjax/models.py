@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.checks import require
-from kdjax.config import TrainConfig
+from kdjax.config import CONVOLUTIONAL, TrainConfig
 from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
 
 Params = Any
@@ -51,8 +51,8 @@ class Stages(NamedTuple):
 
 STAGES: Mapping[str, Stages] = MappingProxyType(
     {
-        "small": Stages(((32,), (64,), (128, 128)), 256),
-        "big": Stages(((64, 64), (128, 128), (256, 256, 256)), 512),
+        "small": Stages(((32,), (64,), (128, 128)), CONVOLUTIONAL["small"]),
+        "big": Stages(((64, 64), (128, 128), (256, 256, 256)), CONVOLUTIONAL["big"]),
     }
 )
 """770,378 and 3,844,938 parameters, batch statistics counted, for 32×32 images of 3 channels and 10 classes."""
