@@ -37,7 +37,9 @@ class Judged(NamedTuple):
     vertex: stats.Vertex | None
     """Over seeds, each a mean over teachers."""
     alike: stats.Equivalence | None
-    """Of every two temperatures from HIGH on."""
+    """Of every two temperatures from HIGH on, T = ∞ among them where it was asked."""
+    alike_finite: stats.Equivalence | None
+    """The same without T = ∞; None where it was not asked, or leaves one."""
     left_out: tuple[float, ...]
     """Temperatures at which some run is missing or failed."""
 
@@ -74,7 +76,8 @@ def judge_widths(answers: Answers) -> list[Judged]:
         errors = table[kept].to_numpy(float).reshape(len(names), len(seeds), len(kept))
         errors = errors[0] if len(names) == 1 else errors
         hard = answers.of("widths", objective="hard", width=width).set_index("seed")["test_errors"]
-        high = errors[..., temperatures >= HIGH]
+        finite = (temperatures >= HIGH) & np.isfinite(temperatures)
+        high, high_finite = errors[..., temperatures >= HIGH], errors[..., finite]
         over_seeds = errors if errors.ndim == 2 else errors.mean(axis=0)
         judged.append(
             Judged(
@@ -86,6 +89,9 @@ def judge_widths(answers: Answers) -> list[Judged]:
                 temperatures[stats.candidates_for_best(errors)],
                 stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
                 stats.equivalent(stats.all_pairs(high), margin) if high.shape[-1] > 1 else None,
+                stats.equivalent(stats.all_pairs(high_finite), margin)
+                if high.shape[-1] > high_finite.shape[-1] > 1
+                else None,
                 tuple(float(t) for t in asked if t not in kept),
             )
         )
@@ -180,13 +186,15 @@ def _claims_of(one: Judged, answers: Answers) -> list[str]:
         said += f" [{tables.number(round(one.vertex.low, 2))}, {tables.number(round(one.vertex.high, 2))}]"
         said += "" if one.vertex.inside else " (not inside the temperatures tried)"
     notes.append(f"{said}{about}.")
-    if one.alike is not None and not math.isnan(one.alike.reach) and one.width > NARROW:
+    for which, alike in (("temperatures", one.alike), ("finite temperatures", one.alike_finite)):
+        if alike is None or math.isnan(alike.reach) or one.width <= NARROW:
+            continue
         margin = f"alike within ±{MARGIN * answers.test_images / 10_000:g} errors"
-        verdict = margin if one.alike.all_alike else f"not shown to be {margin}"
-        if one.alike.all_alike and of_paper and one.width >= WIDE:
+        verdict = margin if alike.all_alike else f"not shown to be {margin}"
+        if alike.all_alike and of_paper and one.width >= WIDE:
             verdict += ", as the paper says: reproduced"
-        reach = f"the 90 % intervals of the differences reach {one.alike.reach:.1f}"
-        notes.append(f"{one.width} units, every two temperatures from {HIGH:g} on: {verdict} ({reach}){about}.")
+        reach = f"the 90 % intervals of the differences reach {alike.reach:.1f}"
+        notes.append(f"{one.width} units, every two {which} from {HIGH:g} on: {verdict} ({reach}){about}.")
     if one.width == NARROW and answers.on_mnist:
         inside = (one.candidates >= BEST[0]) & (one.candidates <= BEST[1])
         word = "only these may be best" if inside.all() else "possible, and so are others"

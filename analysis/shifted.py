@@ -49,6 +49,8 @@ class Shifted(NamedTuple):
     name: str
     errors: Float[np.ndarray, "networks shifts"]
     """Mean over directions, on as many images as the test set has."""
+    seeds: tuple[int, ...]
+    """Of each network."""
 
 
 def write(folder: Path, dataset: Dataset) -> None:
@@ -72,20 +74,33 @@ def write(folder: Path, dataset: Dataset) -> None:
         ranges = [tables.with_range(*each[:3]) for each in intervals]
         cells.append([one.name, *ranges, str(len(one.errors))])
     differences = []
-    by_name = {one.name: one.errors for one in found}
+    by_name = {one.name: one for one in found}
     for first, second in COMPARED:
-        if {first, second} <= by_name.keys() and by_name[first].shape == by_name[second].shape:
-            pairs = zip(by_name[first].T, by_name[second].T, strict=True)
-            each = [stats.paired_difference(mine, other) for mine, other in pairs]
-            ranges = [tables.with_range(*found[:3], sign=True) for found in each]
-            differences.append([f"{first} − {second}", *ranges, str(each[0].n)])
+        if {first, second} <= by_name.keys():
+            differences += _differences(by_name[first], by_name[second])
     notes = [
         "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
         "nothing else is said.",
-        "Differences are paired by seed: one is called so where its interval excludes zero.",
+        "Differences are paired by seed: one is called so where its interval excludes zero. Knowledge of shifts shows "
+        "in what is beyond the difference without a shift.",
     ]
     table = tables.markdown(header, cells + differences, notes, left=1)
     write_whole(folder / "shifted.md", "## Shifted test images\n\n" + table + "\n")
+
+
+def _differences(first: Shifted, second: Shifted) -> list[list[str]]:
+    """Two rows: first less second at each shift, over the seeds that both have, and that less its value unshifted."""
+    shared = sorted(set(first.seeds) & set(second.seeds))
+    if not shared:
+        return []
+    mine, other = (one.errors[[one.seeds.index(seed) for seed in shared]] for one in (first, second))
+    each = [stats.paired_difference(*pair) for pair in zip(mine.T, other.T, strict=True)]
+    beyond = [
+        stats.paired_difference(*pair) for pair in zip((mine - mine[:, :1]).T, (other - other[:, :1]).T, strict=True)
+    ]
+    plain, further = ([tables.with_range(*found[:3], sign=True) for found in row] for row in (each, beyond))
+    name, n = f"{first.name} − {second.name}", str(len(shared))
+    return [[name, *plain, n], ["… beyond that at 0 px", "", *further[1:], n]]
 
 
 def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "shifts"]:
@@ -113,11 +128,13 @@ def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
             runs = answers.of(role, soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
         if len(runs):
             by_seed = runs.sort_values("seed")
-            yield Shifted(name, _each([tables.trained(answers.folder, row) for _, row in by_seed.iterrows()], dataset))
+            networks = [tables.trained(answers.folder, row) for _, row in by_seed.iterrows()]
+            yield Shifted(name, _each(networks, dataset), tuple(by_seed["seed"]))
 
 
 def _of_teachers(name: str, folders: list[Path], dataset: Dataset) -> Shifted:
-    return Shifted(name, _each([teachers.load(folder) for folder in folders], dataset))
+    found = [teachers.load(folder) for folder in folders]
+    return Shifted(name, _each(found, dataset), tuple(teacher.info["seed"] for teacher in found))
 
 
 def _each(networks: Sequence[Teacher | Student], dataset: Dataset) -> Float[np.ndarray, "networks shifts"]:
@@ -130,7 +147,8 @@ def _runs(folder: Path) -> Path:
 
 
 def write_cost(folder: Path, dataset: Dataset) -> None:
-    """Writes `cost.md`: parameters, operations and measured milliseconds an image, of ensemble, teacher and student.
+    """Writes `cost.md`: errors, parameters, operations and measured milliseconds an image, of ensemble, teacher and
+    student.
 
     Operations of a forward pass: `2·Σ in·out`. The only times in a table's run directory: they differ from run to run.
     """
@@ -143,8 +161,14 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         named = {f"ensemble of {len(known)} teachers": (known[0].config, len(known)), **named}
     shape, classes = dataset.train.images.shape[1:], dataset.num_classes
     images = jnp.asarray(dataset.test.images[:1000])
+    errors = {"teacher": np.mean([one["test"]["errors"] for one in answers.teachers])}
+    if len(distilled := answers.of("distilled", soft_weight=answers.soft_weight)):
+        errors["student"] = distilled["test_errors"].mean()
     cells = []
     for name, (config, count) in named.items():
+        if count > 1:
+            said = teachers.ensemble_logits(known, dataset.test.images)
+            errors[name] = metrics.errors(said, dataset.test.labels)
         model = models.mlp(config, shape, classes)
         params = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0))[0])
         evaluate = blocks.evaluator(model)
@@ -155,7 +179,8 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         milliseconds = 1000 * (time.perf_counter() - begin) / 5 / len(images)
         parameters = count * models.parameter_count(model)
         operations = count * models.forward_flops(model)
-        cells.append([name, f"{parameters:,}", f"{operations / 1e6:.2f}", f"{milliseconds:.4f}"])
-    header = ["", "parameters", "million operations an image", "milliseconds an image"]
-    notes = ["Forward pass, in batches of 1,000, on this device."]
+        mean = f"{errors[name]:.1f}" if name in errors else ""
+        cells.append([name, mean, f"{parameters:,}", f"{operations / 1e6:.2f}", f"{milliseconds:.4f}"])
+    header = ["", "test errors", "parameters", "million operations an image", "milliseconds an image"]
+    notes = ["Errors: means of the teachers and of the distilled students. Forward pass, in batches of 1,000, here."]
     write_whole(folder / "cost.md", "## Cost\n\n" + tables.markdown(header, cells, notes, left=1) + "\n")

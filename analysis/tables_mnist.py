@@ -35,7 +35,8 @@ def write_summary(folder: Path) -> str:
         claims_mnist.section(answers),
         _transfer(answers),
         _controls(answers),
-        _files(folder),
+        _shifted(folder),
+        "What an image costs, beside the errors: [cost.md](cost.md)." if (folder / "cost.md").exists() else "",
     ]
     title = f"# The MNIST table on {answers.identity['data']['description']}"
     hint = f"\n\nFor the full set: {answers.hint}" if answers.hint else ""
@@ -70,59 +71,115 @@ def rows_of_table(answers: Answers) -> list[Row]:
     small = answers.of("small").set_index("seed")["test_errors"]
     if len(small):
         rows.append(_plain(_named("small net alone", "small", answers), "small", small.to_numpy(float), answers))
-    temperature = f"T = {answers.identity['config']['temperature']:g}"
-    first, several = answers.soft_weight, len(answers.teachers) > 1
-    for weight in answers.identity["config"]["soft_weights"]:
-        runs = answers.of("distilled", soft_weight=weight)
+    runs = answers.of("distilled", soft_weight=answers.soft_weight)
+    several = len(answers.teachers) > 1
+    if len(runs):
+        name = _distilled_name(answers, answers.soft_weight, several and runs["teacher"].nunique() == 1)
+        row = _distilled(_named(name, "distilled", answers), runs, small)
+        if answers.of_paper:
+            about = " (about this teacher)" if runs["teacher"].nunique() == 1 else ""
+            verdict = judged_as(grid(runs), PAPER["distilled"]) + about
+            row = row._replace(paper=PAPER["distilled"], verdict=verdict)
+        rows.append(row)
+    return rows + _sensitivity_rows(answers, small) + _better_rows(answers, small)
+
+
+def _distilled_name(answers: Answers, weight: float, of_the_first: bool) -> str:
+    name = f"small net distilled, T = {answers.identity['config']['temperature']:g}, soft weight {weight:g}"
+    return name + (", first teacher" if of_the_first else "")
+
+
+def _sensitivity_rows(answers: Answers, small: pd.Series) -> list[Row]:
+    """The other soft weights under the first teacher, each against the table's own."""
+    rows, compared = list[Row](), list[_Compared]()
+    base = _of_first_teacher(answers)
+    for weight in answers.identity["config"]["soft_weights"][1:]:
+        runs = answers.of("other soft weights", soft_weight=weight)
         if len(runs):
-            name = f"small net distilled, {temperature}, soft weight {weight:g}"
-            name += ", first teacher" if several and runs["teacher"].nunique() == 1 else ""
-            row = _distilled(_named(name, "distilled", answers) if weight == first else name, runs, small)
-            if weight == first and answers.of_paper:
-                about = " (about this teacher)" if runs["teacher"].nunique() == 1 else ""
-                verdict = judged_as(grid(runs), PAPER["distilled"]) + about
-                row = row._replace(paper=PAPER["distilled"], verdict=verdict)
-            rows.append(row)
-    return rows + _better_rows(answers, small)
+            compared += _compare(len(rows), f"soft weight {answers.soft_weight:g}", runs, base)
+            rows.append(_distilled(_distilled_name(answers, weight, len(answers.teachers) > 1), runs, small))
+    return _judged(rows, compared)
+
+
+def _of_first_teacher(answers: Answers) -> pd.DataFrame:
+    return answers.of("distilled", soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
 
 
 def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
-    """What is better than plain targets, each row against its baseline; p is adjusted over these comparisons (Holm)."""
-    rows, compared = list[Row](), dict[int, tuple[str, stats.Difference]]()
-    first = answers.soft_weight
-    plain = answers.of("distilled", soft_weight=first, teacher=str(answers.teachers[0]["name"]))
+    """What is better than plain targets, each row against its baselines."""
+    rows, compared = list[Row](), list[_Compared]()
+    plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
+    crossed = len(answers.teachers) > 1 and everyone["teacher"].nunique() == len(answers.teachers)
+    jittered = answers.of("hard jittered")
     for role, said in BETTER.items():
         runs, alone = (answers.of(role, objective=objective) for objective in ("soft", "hard"))
         if not len(runs):
             continue
-        name = said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
-        row = _distilled(_named(name, role, answers), runs, small)
+        place, name = len(rows), said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
+        rows.append(_distilled(_named(name, role, answers), runs, small))
+        if role.startswith("ensemble") and crossed:
+            compared += _compare(place, "the plain targets of its members, their mean", runs, everyone)
+        elif role != "elastic":  # whose teacher is another too
+            compared += _compare(place, "the first teacher's plain targets", runs, plain)
         # Where the images are others too, only students of the same images tell what the targets do.
-        base, against = plain, f"the first teacher's plain targets at soft weight {first:g}"
-        if len(alone):
-            base, against = alone, "hard labels on those images"
-        difference = _difference(runs, base)
-        if difference is not None:
-            compared[len(rows)] = against, difference
-        rows.append(row)
+        alone = jittered if role in ("jittered", "ensemble, jittered") else alone
+        compared += _compare(place, "hard labels on those images", runs, alone)
         if role in ("ensemble", "elastic"):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
             rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
-        if len(alone):
-            rows.append(_beside("hard labels on those images", alone["test_errors"].to_numpy(float)))
-    adjusted = stats.holm(np.array([difference.p for _, difference in compared.values()]))
-    for (place, (against, difference)), p in zip(compared.items(), adjusted, strict=True):
+        if len(alone) and role in ("jittered", "elastic"):
+            which = "hard labels on those images" if role == "elastic" else "hard labels, images jittered likewise"
+            rows.append(_beside(which, alone["test_errors"].to_numpy(float)))
+    return _judged(rows, compared)
+
+
+class _Compared(NamedTuple):
+    """One difference that a row's verdict speaks of."""
+
+    place: int
+    """The row's."""
+    against: str
+    difference: stats.Difference
+
+
+def _compare(place: int, against: str, runs: pd.DataFrame, base: pd.DataFrame) -> list[_Compared]:
+    """Paired by seed, each a mean over teachers; none where no seed is shared."""
+    mine, other = (rows.groupby("seed")["test_errors"].mean() for rows in (runs, base))
+    shared = mine.index.intersection(other.index)
+    if not len(shared):
+        return []
+    return [
+        _Compared(place, against, stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float)))
+    ]
+
+
+def _judged(rows: list[Row], compared: list[_Compared]) -> list[Row]:
+    """The rows with their verdicts; p is adjusted over all these comparisons (Holm)."""
+    adjusted = stats.holm(np.array([one.difference.p for one in compared]))
+    verdicts: dict[int, list[str]] = {}
+    for (place, against, difference), p in zip(compared, adjusted, strict=True):
         verdict = f"against {against}: {with_range(*difference[:3], sign=True)} errors, "
         verdict += stats.difference_in_words(difference) + ("" if math.isnan(p) else f", p = {p_value(p)} (Holm)")
-        rows[place] = rows[place]._replace(verdict=verdict)
-    return rows
+        verdicts.setdefault(place, []).append(verdict)
+    return [row._replace(verdict="; ".join(verdicts.get(place, []))) for place, row in enumerate(rows)]
 
 
 def grid(runs: pd.DataFrame) -> np.ndarray:
-    """Test errors `[teachers, seeds]` where every teacher has every seed; else, and with one of either, `[runs]`."""
-    table = runs.pivot_table(index="teacher", columns="seed", values="test_errors", aggfunc="mean")
-    whole = not table.isna().any(axis=None) and min(table.shape) > 1
-    return np.asarray(table if whole else runs["test_errors"], np.float64)
+    """Test errors `[teachers, seeds]`, of the seeds that every teacher has; under one teacher `[runs]`.
+
+    Where no two seeds are complete, each teacher's mean is one draw: runs that share a teacher are not independent.
+    """
+    if runs["teacher"].nunique() == 1:
+        return runs["test_errors"].to_numpy(np.float64)
+    table = complete(runs).pivot_table(index="teacher", columns="seed", values="test_errors", aggfunc="mean")
+    crossed = table.shape[1] > 1 and not table.isna().any(axis=None)
+    return np.asarray(table if crossed else table.mean(axis=1), np.float64)
+
+
+def complete(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those seeds that every teacher has; all of them where fewer than two seeds are."""
+    taught = runs.groupby("seed")["teacher"].transform("nunique") == runs["teacher"].nunique()
+    return runs[taught] if runs[taught]["seed"].nunique() > 1 else runs
 
 
 def judged_as(errors: np.ndarray, paper: float) -> str:
@@ -142,14 +199,6 @@ def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
     return row._replace(paper=PAPER[role], verdict=judged_as(errors, PAPER[role])) if answers.of_paper else row
 
 
-def _difference(runs: pd.DataFrame, base: pd.DataFrame) -> stats.Difference | None:
-    mine, other = (rows.set_index("seed")["test_errors"] for rows in (runs, base))
-    shared = mine.index.intersection(other.index)
-    if not len(shared):
-        return None
-    return stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float))
-
-
 def _beside(name: str, errors: np.ndarray) -> Row:
     found, unknown = stats.interval(errors), math.nan
     return Row(name, unknown, *found[:3], found.n, unknown, unknown, unknown, "")
@@ -159,7 +208,7 @@ def _distilled(name: str, runs: pd.DataFrame, small: pd.Series) -> Row:
     unknown = math.nan
     found = stats.interval_over(grid(runs))
     gap = stats.Ratio(unknown, unknown, unknown, 0)
-    by_seed = runs.groupby("seed")[["test_errors", "teacher_errors"]].mean()  # about these teachers
+    by_seed = complete(runs).groupby("seed")[["test_errors", "teacher_errors"]].mean()  # about these teachers
     shared = by_seed.index.intersection(small.index)
     if len(shared):
         mine, alone = by_seed.loc[shared].to_numpy(float), small[shared].to_numpy(float)
@@ -226,7 +275,12 @@ def _transfer(answers: Answers) -> str:
                 str(difference.n),
             ]
         )
-    notes = ["As many steps on every transfer set; the teacher learnt from all images. Paired by seed."]
+    temperature = tables.number(answers.identity["config"]["temperature"])
+    notes = [
+        f"T = {temperature}, soft weight {answers.soft_weight:g}; as many steps on every transfer set. The teacher "
+        "learnt from all images.",
+        "Differences, soft less hard, are paired by seed: one is called so where its interval excludes zero.",
+    ]
     return "## Fewer images in the transfer set\n\n" + markdown(header, cells, notes, left=1)
 
 
@@ -261,24 +315,25 @@ def _controls(answers: Answers) -> str:
         "hard labels, temperature-scaled on the hold-out": temperature_scaled(answers, hard),
         **{f"control: {what}": answers.of(role) for role, what in tables.CONTROLS.items()},
     }
-    header = ["", "test errors", "95 % interval", "NLL", "ECE (%)", "n"]
+    soft = named["distilled"]
+    header = ["", "test errors", "NLL (nats)", "ECE (%)", "n"]
+    header += [f"less distilled, {what}" for what in ("errors", "NLL", "ECE")]
     cells = []
     for name, rows in named.items():
         if len(rows):
-            found = stats.interval(rows["test_errors"].to_numpy(float))
-            nll, ece = rows["test_nll"].mean(), 100 * rows["test_ece"].mean()
-            cells.append(
-                [
-                    name,
-                    f"{found.mean:.1f}",
-                    in_brackets(found.low, found.high),
-                    f"{nll:.4f}",
-                    f"{ece:.2f}",
-                    str(found.n),
-                ]
-            )
-    notes = ["Training images are held out from teachers and students alike. NLL in nats; ECE of 15 bins."]
-    soft = named["distilled"]
+            mine = _measures(rows)
+            cell = [tables.estimate(stats.interval(mine[what].to_numpy()), digits) for what, digits in _DIGITS.items()]
+            cells.append([name, *cell, str(len(mine)), *_less(mine, _measures(soft), name == "distilled")])
+    notes = [
+        "Training images are held out from teachers and students alike. ECE of 15 bins. Differences are paired by "
+        "seed, none corrected for their number; all kinds have the learning rate that suits soft targets."
+    ]
+    tried = sorted(everything["soft_weight"].unique())
+    if len(smooth) and smooth["soft_weight"].iloc[0] in (tried[0], tried[-1]):
+        notes.append(f"The label smoothing chosen is at an edge of those tried, {', '.join(f'{w:g}' for w in tried)}.")
+    taught = answers.of("self-distillation")
+    if len(taught):
+        notes.append(f"The teacher of self-distillation has {taught['teacher_errors'].iloc[0]:g} test errors.")
     if len(soft):
         at = f"T = {tables.number(soft['temperature'].iloc[0])}, soft weight {soft['soft_weight'].iloc[0]:g}"
         notes.append(
@@ -287,6 +342,28 @@ def _controls(answers: Answers) -> str:
     if missing := [what for role, what in tables.CONTROLS.items() if not len(answers.of(role))]:
         notes.append(f"Not made, or failed: {', '.join(missing)}. The experiment's command makes what is missing.")
     return "## Controls\n\n" + markdown(header, cells, notes, left=1)
+
+
+_DIGITS = {"test_errors": 1, "test_nll": 4, "test_ece": 2}
+"""Measures of a control, and their decimals."""
+
+
+def _measures(rows: pd.DataFrame) -> pd.DataFrame:
+    table = rows.set_index("seed")[list(_DIGITS)].astype(float)
+    return table.assign(test_ece=100 * table["test_ece"])
+
+
+def _less(mine: pd.DataFrame, base: pd.DataFrame, same: bool) -> list[str]:
+    """Each measure less that of distilled networks, paired by seed."""
+    shared = mine.index.intersection(base.index)
+    if same or not len(shared):
+        return [""] * len(_DIGITS)
+    return [
+        tables.estimate(
+            stats.paired_difference(mine[what][shared].to_numpy(), base[what][shared].to_numpy()), digits, sign=True
+        )
+        for what, digits in _DIGITS.items()
+    ]
 
 
 def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
@@ -309,8 +386,7 @@ def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _files(folder: Path) -> str:
-    """Sections that other files hold ready: shifted test images, costs."""
-    return "\n\n".join(
-        path.read_text().strip() for name in ("shifted.md", "cost.md") if (path := folder / name).exists()
-    )
+def _shifted(folder: Path) -> str:
+    """The section that another file holds ready."""
+    path = folder / "shifted.md"
+    return path.read_text().strip() if path.exists() else ""

@@ -61,14 +61,15 @@ class TableConfig:
 
     preset: Literal["tuned", "paper", "quick"] = "tuned"
     """Whole settings to start from (full MNIST, two cores, the three rows from one teacher). tuned: a teacher without
-    input dropout and max-norm, averaged; about 69, 144 and 94 errors, in half an hour and 7 minutes more for each
-    further soft weight. paper: dropout of inputs too, and max-norm; about 91 errors of the teacher. quick: few epochs
-    and seeds, for a first look: minutes on the bundled digits."""
+    input dropout and max-norm, averaged; about 69, 144 and 94 errors, in half an hour on cores with bfloat16 units and
+    7 minutes more for each further soft weight, in some 75 minutes on those without. paper: dropout of inputs too, and
+    max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: minutes on the bundled
+    digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
     controls: label smoothing, self-distillation, temperature scaling, double softmax, and targets that know nothing of
-    the image."""
+    the image. The first teacher is trained whatever the parts: it is the table's first row."""
     teachers: int = 3
     """Number of teachers, each from a seed of its own. All teach the rows and the widths, and are an ensemble; the
     first teaches the rest."""
@@ -207,9 +208,10 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     }
     ask({"small", "distilled", "shifted", "better"}, "small", **hard)
     for t in range(config.teachers):
-        weights = config.soft_weights if t == 0 else config.soft_weights[:1]
         if t == 0 or "distilled" in wanted:
-            ask({"distilled", "shifted", "better"}, "distilled", t, soft_weights=weights)
+            ask({"distilled", "shifted", "better"}, "distilled", t)
+    if others := config.soft_weights[1:]:
+        ask({"distilled"}, "other soft weights", soft_weights=others)
     for width in config.widths:
         narrow = width <= NARROW
         for t in range(config.teachers):
@@ -228,7 +230,7 @@ def questions(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) 
     for shown in dict.fromkeys(max(round(share * images), config.batch_size) for share in config.fractions):
         epochs = max(1, round(steps / (shown // config.batch_size)))
         ask({"transfer"}, "transfer", hard_labels=True, transfer_images=shown, epochs=epochs)
-    ask({"shifted"}, "hard jittered", jitter=JITTER, **hard)
+    ask({"shifted", "better"}, "hard jittered", jitter=JITTER, **hard)
     still = dataclasses.replace(config.teacher, jitter=0)
     ask({"shifted"}, "of a still teacher", teacher=still)
     ask({"better"}, "shift-averaged", targets="shift_averaged")
@@ -372,21 +374,29 @@ def forecast(table: Table) -> str:
     from kdjax.progress import clock
 
     config = table.config
-    lines, known, read = [], set[str](), {config.data: table.dataset}
+    lines, known, read, seconds = [], list[str](), {config.data: table.dataset}, 0.0
     for t in range(config.teachers_needed()):
         sweep = prepared(config.sweep(t), read)
-        known.add(sweep.identity["teachers"][0])
-        there = teachers.place(config.out, sweep.identity["teachers"][0]).exists()
-        minutes = clock(cost.training_seconds(sweep.teacher_config, table.dataset))
-        lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {minutes}"))
-    for question in questions(config, len(table.dataset.train.images)):
+        known += sweep.identity["teachers"]
+        there = teachers.place(config.out, known[-1]).exists()
+        needed = 0.0 if there else cost.training_seconds(sweep.teacher_config, table.dataset)
+        lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {clock(needed)}"))
+        seconds += needed
+    folders = tuple(teachers.place(config.out, name) for name in known)
+    whole = all(folder.exists() for folder in folders)
+    for question in questions(config, len(table.dataset.train.images), folders if whole else ()):
         sweep = prepared(question.config, read)
         counted = sweep.identity["teachers"][0] in known
-        known.add(sweep.identity["teachers"][0])
+        known += sweep.identity["teachers"]
         lines.append(f"{question.part}, {question.role}: {cost.of_sweep(sweep, teacher=not counted)}")
-    if "better" in config.parts() and config.teachers > 1:
-        lines.append("better, ensemble: two sweeps more, as long as the jittered one")
-    return "\n".join(lines)
+        seconds += cost.sweep_seconds(sweep, teacher=not counted)
+    if "better" in config.parts() and config.teachers > 1 and not whole:  # who are not there cannot be asked yet
+        for role, jitter in (("ensemble", 0), ("ensemble, jittered", JITTER)):
+            sweep = prepared(config.sweep(jitter=jitter), read)
+            needed = cost.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
+            lines.append(f"better, {role}: would train {config.seeds} students, about {clock(needed)}")
+            seconds += needed
+    return "\n".join([*lines, f"in all about {clock(seconds)} on this device"])
 
 
 def main(config: TableConfig) -> None:

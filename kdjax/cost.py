@@ -22,13 +22,7 @@ def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
         sweep: as prepared.
         teacher: False: its teacher is counted elsewhere.
     """
-    dataset, config = sweep.dataset, sweep.config
-    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config]
-    missing = [block for block in sweep.blocks if not (sweep.folder / "blocks" / block.name).exists()]
-    operations = sum(block_flops(block, dataset, config.transfer_images, taught_by) for block in missing)
-    seconds = operations / training_rate(config.network, config.precision)
-    found = not teacher or bool(sweep.given) or teachers.place(config.out, sweep.identity["teachers"][0]).exists()
-    seconds += 0 if found else training_seconds(sweep.teacher_config, dataset)
+    dataset, missing, found = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
     parameters = max(
         block.size
         * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
@@ -37,12 +31,35 @@ def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
     disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in missing)
     memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
     first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
-    there = len(sweep.blocks) - len(missing)
+    there, minutes = len(sweep.blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
     return (
         f"would train {first} and {sum(len(block.runs) for block in missing)} students in {len(missing)} blocks in "
-        f"{sweep.folder}{f' ({there} are there)' if there else ''}: about {clock(seconds)} on this device, "
+        f"{sweep.folder}{f' ({there} are there)' if there else ''}: about {minutes} on this device, "
         f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
+
+
+def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1) -> float:
+    """What training the sweep's missing blocks would take here, and its teacher where it is missing.
+
+    Args:
+        sweep: as prepared.
+        teacher: False: its teacher is counted elsewhere.
+        members: as if its students were taught by an ensemble of so many such teachers, counted elsewhere.
+    """
+    dataset, config = sweep.dataset, sweep.config
+    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config] * members
+    operations = sum(block_flops(block, dataset, config.transfer_images, taught_by) for block in _missing(sweep))
+    seconds = operations / training_rate(config.network, config.precision)
+    return seconds + (training_seconds(sweep.teacher_config, dataset) if teacher and not _has_teacher(sweep) else 0)
+
+
+def _missing(sweep: Sweep) -> list[Block]:
+    return [block for block in sweep.blocks if not (sweep.folder / "blocks" / block.name).exists()]
+
+
+def _has_teacher(sweep: Sweep) -> bool:
+    return bool(sweep.given) or teachers.place(sweep.config.out, sweep.identity["teachers"][0]).exists()
 
 
 def block_logits(sweep: Sweep) -> int:

@@ -45,7 +45,7 @@ def folder_of(root):
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
     sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
-    own = [folder_of(root) / name for name in ("table.csv", "shifted.csv", "shifted.md")]
+    own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "shifted.md")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
 
@@ -67,8 +67,12 @@ def test_only_makes_what_it_names_and_all_is_the_sum():
     (small,) = asked(only=("small",))
     assert not small.config.soft_targets and small.config.widths == (800,)
     both = asked(only=("small", "distilled"), teachers=1)
-    assert [question.role for question in both] == ["small", "distilled"]
-    assert both[1].config.soft_weights == (0.9, 0.5, 0.99, 1.0) and both[1].config.temperatures == (20.0,)
+    assert [question.role for question in both] == ["small", "distilled", "other soft weights"]
+    assert both[1].config.soft_weights == (0.9,) and both[1].config.temperatures == (20.0,)
+    assert both[2].config.soft_weights == (0.5, 0.99, 1.0)
+    # The three rows by themselves are found again by the whole table: its sweep of them is the same.
+    (alone,) = asked(only=("distilled",), teachers=1, soft_weights=(0.9,))[1:]
+    assert alone.config == both[1].config
 
 
 def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
@@ -117,7 +121,7 @@ def test_the_whole_table(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     for control in ("double softmax", "logits of other images", "an untrained teacher", "all classes alike"):
         assert f"| control: {control} |" in text
-    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "Cost"):
+    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "cost.md"):
         assert title in text
     table = pd.read_csv(folder_of(whole) / "table.csv")
     assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
@@ -125,6 +129,9 @@ def test_the_whole_table(whole):
     answers = answers_mnist.load(folder_of(whole))
     mine = answers.of("distilled", soft_weight=0.9)["test_errors"]
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
+    weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
+    assert weight.startswith("against soft weight 0.9: ")
+    assert "| ensemble of 2 teachers | " in (folder_of(whole) / "cost.md").read_text()
     assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
     assert {path.stem for path in (folder_of(whole) / "figures").glob("*.png")} == {
         "errors_against_temperature",
@@ -167,6 +174,16 @@ def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
     assert names["mean"]["that teacher"] == found["teacher_errors"].iloc[0]
     verdict = names["verdict"][tables_mnist.BETTER["elastic"].format(epochs=2)]
     assert verdict.startswith("against hard labels on those images")
+    # So have jittered ones, which are also set against plain targets.
+    verdict = names["verdict"][tables_mnist.BETTER["jittered"]]
+    assert [part.split(":")[0] for part in verdict.split("; ")] == [
+        "against the first teacher's plain targets",
+        "against hard labels on those images",
+    ]
+    mine = answers.of("hard jittered")["test_errors"]
+    assert names["mean"]["hard labels, images jittered likewise"] == pytest.approx(mine.mean(), rel=1e-5)
+    verdict = names["verdict"][tables_mnist.BETTER["ensemble"].format(members=2)]
+    assert verdict.startswith("against the plain targets of its members, their mean")
 
 
 def test_fewer_images_really_were_shown(whole):
@@ -201,7 +218,7 @@ def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table"))
     assert code == 0, said
     swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
-    assert len(swept) == 3
+    assert len(swept) == 4
     for path in swept:  # as in the run that nobody disturbed
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
     table, undisturbed = ((folder_of(root) / "table.csv").read_text().splitlines() for root in (tmp_path, whole))
@@ -295,6 +312,29 @@ def test_a_failed_run_costs_its_temperature_and_is_named():
     assert claims_mnist.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
 
 
+def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
+    rng = np.random.default_rng(5)
+    table = 90 + np.array([[-8.0], [0.0], [8.0]]) + rng.normal(0, 2, (3, 5))
+    runs = pd.DataFrame(
+        [{"teacher": str(t), "seed": s, "test_errors": table[t, s]} for t in range(3) for s in range(5)]
+    )
+    assert tables_mnist.grid(runs) == pytest.approx(table)
+    assert tables_mnist.grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
+    apart = runs[runs["seed"] == runs["teacher"].astype(int)]  # no seed under two teachers
+    assert tables_mnist.grid(apart) == pytest.approx(np.diag(table))
+    assert tables_mnist.grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
+
+
+def test_the_limit_is_judged_with_the_high_temperatures_and_without():
+    rng = np.random.default_rng(6)
+    rows = {t: 80 + rng.normal(0, 2, (3, 10)) for t in (2.0, 8.0, 16.0, 32.0)}
+    answers = answers_of({**rows, math.inf: 95 + rng.normal(0, 2, (3, 10))}, teachers=3)
+    said = claims_mnist.claims(claims_mnist.judge_widths(answers), answers)
+    (both,) = (note for note in said if "every two temperatures from 8 on" in note)
+    (finite,) = (note for note in said if "every two finite temperatures from 8 on" in note)
+    assert "not shown to be alike" in both and "as the paper says: reproduced" in finite
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_can_be_made_alone(whole, part):
     code, said = call(whole, "--only", part, "--name", part)
@@ -336,9 +376,10 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     told = capsys.readouterr()
     printed = told.out.splitlines()
     assert told.err.count("data: ") == 1  # what every sweep asks for is read once
-    assert len(printed) == 3 + len(mnist_table.questions(config, 4_000))
+    assert len(printed) == 3 + len(mnist_table.questions(config, 4_000)) + 1
     assert sum("would be trained" in line for line in printed) == 3
-    assert sum("no further teacher" in line for line in printed) == len(printed) - 3
+    assert sum("no further teacher" in line for line in printed) == len(printed) - 4
+    assert printed[-1].startswith("in all about ")
     assert not (tmp_path / "runs").exists()
 
 
