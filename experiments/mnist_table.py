@@ -61,10 +61,10 @@ class TableConfig:
 
     preset: Literal["tuned", "paper", "quick"] = "tuned"
     """Whole settings to start from (full MNIST, two cores, the three rows from one teacher). tuned: a teacher without
-    input dropout and max-norm, averaged; about 69, 144 and 94 errors, in half an hour on cores with bfloat16 units and
-    7 minutes more for each further soft weight, in some 75 minutes on those without. paper: dropout of inputs too, and
-    max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: minutes on the bundled
-    digits."""
+    input dropout and max-norm, averaged; about 69, 144 and 94 errors, in half an hour on cores with bfloat16 units, and
+    7 minutes more for each further soft weight; without such units give --precision and --teacher.precision float32,
+    and --dry-run says about two hours. paper: dropout of inputs too, and max-norm; about 91 errors of the teacher.
+    quick: few epochs and seeds, for a first look: minutes on the bundled digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
@@ -396,7 +396,14 @@ def forecast(table: Table) -> str:
             needed = cost.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
             lines.append(f"better, {role}: would train {config.seeds} students, about {clock(needed)}")
             seconds += needed
-    return "\n".join([*lines, f"in all about {clock(seconds)} on this device"])
+    lines.append(f"in all about {clock(seconds)} on this device")
+    times = cost.training_rate("mlp", "float32") / cost.training_rate("mlp", "bfloat16")
+    if times > 1 and "bfloat16" in (config.precision, config.teacher.precision):
+        lines.append(
+            f"bfloat16 takes {times:.1f} times as long as float32 on this device: give --precision float32 and "
+            "--teacher.precision float32"
+        )
+    return "\n".join(lines)
 
 
 def main(config: TableConfig) -> None:

@@ -370,7 +370,13 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     data = DataConfig(dataset="mnist5k", raw_dir=None, data_dir=tmp_path)
     small = TeacherConfig(widths=(16,), epochs=1)
     config = TableConfig(
-        data=data, where=WhereConfig(devices=1), out=tmp_path / "runs", dry_run=True, teacher=small, only=("widths",)
+        data=data,
+        where=WhereConfig(devices=1),
+        out=tmp_path / "runs",
+        dry_run=True,
+        teacher=small,
+        only=("widths",),
+        precision="float32",
     )
     mnist_table.main(config)
     told = capsys.readouterr()
@@ -380,6 +386,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     assert sum("would be trained" in line for line in printed) == 3
     assert sum("no further teacher" in line for line in printed) == len(printed) - 4
     assert printed[-1].startswith("in all about ")
+    assert not any("bfloat16 takes" in line for line in printed)  # asked for is float32
     assert not (tmp_path / "runs").exists()
 
 
