@@ -125,8 +125,9 @@ def draw_transfer(answers: "Answers") -> Any:
     axes.set_xlabel("images in the transfer set")
     axes.set_ylabel("test errors (images)")
     style.legend(figure)
-    temperature = answers.identity["config"]["temperature"]
-    what = f"Fewer images, equal steps; soft targets at T = {temperature:g} from a teacher of all images"
+    config = answers.identity["config"]
+    what = f"Fewer images, equal steps: students of {config['width']} units per layer; soft targets at "
+    what += f"T = {config['temperature']:g} from a teacher of all images"
     n = len(next(iter(pairs.values()))[0])
     style.title(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(answers))
     return figure
@@ -150,13 +151,17 @@ def draw_shifted(answers: "Answers") -> Any:
     figure = style.figure(5.4, 4.0)
     axes = figure.subplots()
     for index, (name, row) in enumerate(means.iterrows()):
-        axes.plot(row.index, row, color=style.PALETTE[index % 7], marker=style.MARKERS[index % 7], label=str(name))
+        ls = "--" if str(name).startswith("distilled") else "-"  # what lies under a curve shows through
+        colour, marker = style.PALETTE[index % 7], style.MARKERS[index % 7]
+        axes.plot(row.index, row, color=colour, marker=marker, ls=ls, label=str(name))
     style.log_axis(axes)
     axes.set_xticks(list(means.columns))
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
     axes.set_ylabel("test errors (images)")
     style.legend(figure)
-    style.title(figure, f"Errors on shifted digits; means of {n} seeds", _where(answers))
+    config = answers.identity["config"]
+    what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {config['temperature']:g}"
+    style.title(figure, f"{what}; means of {n} seeds", _where(answers))
     return figure
 
 

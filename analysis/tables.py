@@ -398,6 +398,7 @@ def estimate(found: stats.Interval | stats.Difference, digits: int, sign: bool =
     """A mean and its interval, to `digits` decimals; true minus signs."""
 
     def show(value: float) -> str:
+        value = round(value, digits) + 0.0  # no minus before zero
         return (f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}").replace("-", "−")
 
     return show(found.mean) + ("" if math.isnan(found.low) else f" [{show(found.low)}, {show(found.high)}]")
