@@ -33,9 +33,11 @@ class Answers(NamedTuple):
             rows = rows[same]
         return rows
 
-    def failed(self, role: str) -> int:
-        """How many runs of a role are left out because their loss stopped being finite."""
+    def failed(self, role: str, **where: float) -> int:
+        """How many runs of a role, at the given values, are left out because their loss stopped being finite."""
         rows = self.results[self.results["role"] == role]
+        for column, value in where.items():
+            rows = rows[np.isclose(rows[column], value, rtol=1e-8)]
         return int((rows["failed_at"] >= 0).sum())
 
     @property

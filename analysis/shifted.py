@@ -37,9 +37,10 @@ STUDENTS = {
 COMPARED = (
     ("distilled", "hard labels"),
     ("distilled", "distilled, teacher without jitter"),
+    ("distilled, teacher without jitter", "hard labels"),
     ("distilled, transfer set jittered by ±2 px", "hard labels, jittered by ±2 px"),
 )
-"""Does a knowledge of shifts cross through soft targets? The first two: through those of unshifted images."""
+"""Does a knowledge of shifts cross through soft targets? All but the last: through those of unshifted images."""
 Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.ndarray, "images classes"]]
 
 
@@ -56,7 +57,7 @@ class Shifted(NamedTuple):
 def write(folder: Path, dataset: Dataset) -> None:
     """Writes `shifted.csv` and `shifted.md` of a table's run directory, where it asked for the part."""
     answers = answers_mnist.load(folder)
-    if not len(answers.of("hard jittered")):
+    if "shifted" not in answers.identity["config"]["parts"] or not len(answers.of("hard jittered")):
         return
     found = list(_every(answers, dataset))
     rows = [

@@ -20,7 +20,7 @@ BETTER = {
     "shift-averaged": "targets averaged over shifts of ±2 px",
     "jittered": "transfer set jittered by ±2 px",
     "ensemble": "taught by an ensemble of {members} teachers",
-    "ensemble, jittered": "the same, transfer set jittered by ±2 px",
+    "ensemble, jittered": "taught by an ensemble of {members} teachers, transfer set jittered by ±2 px",
     "elastic": "teacher and transfer set distorted anew at each step, {epochs} epochs",
 }
 """Roles of the part `better`, in words."""
@@ -97,7 +97,8 @@ def _sensitivity_rows(answers: Answers, small: pd.Series) -> list[Row]:
         runs = answers.of("other soft weights", soft_weight=weight)
         if len(runs):
             compared += _compare(len(rows), f"soft weight {answers.soft_weight:g}", runs, base)
-            rows.append(_distilled(_distilled_name(answers, weight, len(answers.teachers) > 1), runs, small))
+            name = _distilled_name(answers, weight, len(answers.teachers) > 1)
+            rows.append(_distilled(_named(name, "other soft weights", answers, soft_weight=weight), runs, small))
     return _judged(rows, compared)
 
 
@@ -109,7 +110,8 @@ def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
     """What is better than plain targets, each row against its baselines."""
     rows, compared = list[Row](), list[_Compared]()
     plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
-    crossed = len(answers.teachers) > 1 and everyone["teacher"].nunique() == len(answers.teachers)
+    everyone = everyone[everyone.groupby("seed")["teacher"].transform("nunique") == len(answers.teachers)]
+    crossed = len(answers.teachers) > 1 and len(everyone) > 0
     jittered = answers.of("hard jittered")
     for role, said in BETTER.items():
         runs, alone = (answers.of(role, objective=objective) for objective in ("soft", "hard"))
@@ -159,7 +161,9 @@ def _judged(rows: list[Row], compared: list[_Compared]) -> list[Row]:
     verdicts: dict[int, list[str]] = {}
     for (place, against, difference), p in zip(compared, adjusted, strict=True):
         verdict = f"against {against}: {with_range(*difference[:3], sign=True)} errors, "
-        verdict += stats.difference_in_words(difference) + ("" if math.isnan(p) else f", p = {p_value(p)} (Holm)")
+        alone = difference.differs and not p <= 0.05  # by its own interval, and not among all that are compared
+        verdict += "not told apart over all comparisons" if alone else stats.difference_in_words(difference)
+        verdict += "" if math.isnan(p) else f", p = {p_value(p)} (Holm)"
         verdicts.setdefault(place, []).append(verdict)
     return [row._replace(verdict="; ".join(verdicts.get(place, []))) for place, row in enumerate(rows)]
 
@@ -189,8 +193,8 @@ def judged_as(errors: np.ndarray, paper: float) -> str:
     return word if word.startswith("not judged") else f"{word}: one more run in {in_brackets(found.low, found.high)}"
 
 
-def _named(name: str, role: str, answers: Answers) -> str:
-    failed = answers.failed(role)
+def _named(name: str, role: str, answers: Answers, **where: float) -> str:
+    failed = answers.failed(role, **where)
     return name + (f" ({failed} failed runs left out)" if failed else "")
 
 

@@ -341,6 +341,7 @@ def test_each_part_can_be_made_alone(whole, part):
     assert code == 0 and "students:" not in said, said  # all of it is found
     text = (whole / "runs" / "mnist_table" / part / "summary.md").read_text()
     assert "| teacher |" in text
+    assert ("Shifted test images" in text) == (part == "shifted")
 
 
 def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
