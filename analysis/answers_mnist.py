@@ -25,20 +25,20 @@ class Answers(NamedTuple):
 
     def of(self, role: str, **where: Any) -> pd.DataFrame:
         """The finished runs of a role, with the given values in the given columns."""
-        rows = tables.finished(self.results[self.results["role"] == role])
+        return tables.finished(self._asked(role, **where))
+
+    def failed(self, role: str, **where: Any) -> int:
+        """How many of those runs are left out because their loss stopped being finite."""
+        return int((self._asked(role, **where)["failed_at"] >= 0).sum())
+
+    def _asked(self, role: str, **where: Any) -> pd.DataFrame:
+        rows = self.results[self.results["role"] == role]
         for column, value in where.items():
             same = rows[column] == value
             if isinstance(value, float):  # of which results.csv keeps nine digits
                 same |= np.isclose(rows[column], value, rtol=1e-8)
             rows = rows[same]
         return rows
-
-    def failed(self, role: str, **where: float) -> int:
-        """How many runs of a role, at the given values, are left out because their loss stopped being finite."""
-        rows = self.results[self.results["role"] == role]
-        for column, value in where.items():
-            rows = rows[np.isclose(rows[column], value, rtol=1e-8)]
-        return int((rows["failed_at"] >= 0).sum())
 
     @property
     def of_paper(self) -> bool:

@@ -76,8 +76,8 @@ def judge_widths(answers: Answers) -> list[Judged]:
         errors = table[kept].to_numpy(float).reshape(len(names), len(seeds), len(kept))
         errors = errors[0] if len(names) == 1 else errors
         hard = answers.of("widths", objective="hard", width=width).set_index("seed")["test_errors"]
-        finite = (temperatures >= HIGH) & np.isfinite(temperatures)
-        high, high_finite = errors[..., temperatures >= HIGH], errors[..., finite]
+        high = temperatures >= HIGH
+        finite = high & np.isfinite(temperatures)
         over_seeds = errors if errors.ndim == 2 else errors.mean(axis=0)
         judged.append(
             Judged(
@@ -88,14 +88,16 @@ def judge_widths(answers: Answers) -> list[Judged]:
                 len(names),
                 temperatures[stats.candidates_for_best(errors)],
                 stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
-                stats.equivalent(stats.all_pairs(high), margin) if high.shape[-1] > 1 else None,
-                stats.equivalent(stats.all_pairs(high_finite), margin)
-                if high.shape[-1] > high_finite.shape[-1] > 1
-                else None,
+                _alike(errors[..., high], margin),
+                _alike(errors[..., finite], margin) if (high != finite).any() else None,
                 tuple(float(t) for t in asked if t not in kept),
             )
         )
     return judged
+
+
+def _alike(errors: np.ndarray, margin: float) -> stats.Equivalence | None:
+    return stats.equivalent(stats.all_pairs(errors), margin) if errors.shape[-1] > 1 else None
 
 
 def section(answers: Answers) -> str:

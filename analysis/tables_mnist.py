@@ -110,7 +110,7 @@ def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
     """What is better than plain targets, each row against its baselines."""
     rows, compared = list[Row](), list[_Compared]()
     plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
-    everyone = everyone[everyone.groupby("seed")["teacher"].transform("nunique") == len(answers.teachers)]
+    everyone = _under_all(everyone, len(answers.teachers))
     crossed = len(answers.teachers) > 1 and len(everyone) > 0
     jittered = answers.of("hard jittered")
     for role, said in BETTER.items():
@@ -182,8 +182,13 @@ def grid(runs: pd.DataFrame) -> np.ndarray:
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of those seeds that every teacher has; all of them where fewer than two seeds are."""
-    taught = runs.groupby("seed")["teacher"].transform("nunique") == runs["teacher"].nunique()
-    return runs[taught] if runs[taught]["seed"].nunique() > 1 else runs
+    found = _under_all(runs, runs["teacher"].nunique())
+    return found if found["seed"].nunique() > 1 else runs
+
+
+def _under_all(runs: pd.DataFrame, teachers: int) -> pd.DataFrame:
+    """The runs of those seeds that so many teachers have."""
+    return runs[runs.groupby("seed")["teacher"].transform("nunique") == teachers]
 
 
 def judged_as(errors: np.ndarray, paper: float) -> str:
