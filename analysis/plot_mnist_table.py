@@ -126,8 +126,9 @@ def draw_transfer(answers: "Answers") -> Any:
     axes.set_ylabel("test errors (images)")
     style.legend(figure)
     config = answers.identity["config"]
-    what = f"Fewer images, equal steps: students of {config['width']} units per layer; soft targets at "
-    what += f"T = {config['temperature']:g} from a teacher of all images"
+    what = (
+        f"Fewer images, equal steps: {config['width']} units per layer, soft targets at T = {config['temperature']:g}"
+    )
     n = len(next(iter(pairs.values()))[0])
     style.title(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(answers))
     return figure
