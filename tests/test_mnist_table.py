@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answers_mnist, claims_mnist, plot_mnist_table, shifted, tables_mnist
+from analysis import answers_mnist, claims_mnist, controls_mnist, plot_mnist_table, shifted, tables_mnist
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax.checks import BadInput
@@ -194,7 +194,7 @@ def test_fewer_images_really_were_shown(whole):
 def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
     answers = answers_mnist.load(folder_of(whole))
     hard = answers.of("held out", objective="hard")
-    scaled = tables_mnist.temperature_scaled(answers, hard)
+    scaled = controls_mnist.temperature_scaled(answers, hard)
     assert scaled["test_errors"].tolist() == hard["test_errors"].tolist()
     assert scaled["test_nll"].mean() != pytest.approx(hard["test_nll"].mean(), rel=1e-6)
 
