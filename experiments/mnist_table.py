@@ -3,7 +3,7 @@
 Hinton et al. 2015, Section 3: a large net with dropout and jitter (67 test errors), a small net alone (146), the small
 net distilled at T = 20 (74), and what temperature does to students of different widths. Nothing is trained here: the
 sweep is asked, and what it has trained before is found again. On two cores with full MNIST the three rows from one
-teacher at one soft weight (`--only teacher small distilled --teachers 1 --soft-weights 0.9`) take half an hour,
+teacher at one soft weight (`--only teacher small distilled --teachers 1 --soft-weights 0.9`) take 31 to 37 minutes,
 everything several hours; on the bundled digits `--preset quick` takes a few minutes.
 """
 
@@ -61,10 +61,11 @@ class TableConfig:
 
     preset: Literal["tuned", "paper", "quick"] = "tuned"
     """Whole settings to start from (full MNIST, two cores, the three rows from one teacher). tuned: a teacher without
-    input dropout and max-norm, averaged; about 69, 144 and 94 errors, in half an hour on cores with bfloat16 units, and
-    7 minutes more for each further soft weight; without such units give --precision and --teacher.precision float32,
-    and --dry-run says about two hours. paper: dropout of inputs too, and max-norm; about 91 errors of the teacher.
-    quick: few epochs and seeds, for a first look: minutes on the bundled digits."""
+    input dropout and max-norm, averaged; about 68, 151 and 101 errors over three teachers (64 to 76 of one teacher), in
+    31 to 37 minutes on cores with bfloat16 units, and 7 to 11 more for each further soft weight; without such units
+    give --precision and --teacher.precision float32, and --dry-run says about two hours. paper: dropout of inputs too,
+    and max-norm; about 91 errors of the teacher. quick: few epochs and seeds, for a first look: minutes on the bundled
+    digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
