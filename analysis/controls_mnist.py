@@ -32,12 +32,12 @@ def section(answers: Answers) -> str:
     soft = named["distilled"]
     header = ["", "test errors", "NLL (nats)", "ECE (%)", "n"]
     header += [f"less distilled, {what}" for what in ("errors", "NLL", "ECE")]
-    cells = []
+    cells, base = [], _measures(soft)
     for name, rows in named.items():
         if len(rows):
             mine = _measures(rows)
             cell = [tables.estimate(stats.interval(mine[what].to_numpy()), digits) for what, digits in _DIGITS.items()]
-            cells.append([name, *cell, str(len(mine)), *_less(mine, _measures(soft), name == "distilled")])
+            cells.append([name, *cell, str(len(mine)), *_less(mine, base, name == "distilled")])
     notes = [
         "Training images are held out from teachers and students alike. ECE of 15 bins. Differences are paired by "
         "seed, none corrected for their number; all kinds have the learning rate that suits soft targets."
