@@ -22,6 +22,7 @@ BETTER = {
     "ensemble": "taught by an ensemble of {members} teachers",
     "ensemble, jittered": "taught by an ensemble of {members} teachers, transfer set jittered by ±2 px",
     "elastic": "teacher and transfer set distorted anew at each step, {epochs} epochs",
+    "ensemble, elastic": "taught by an ensemble of {members} teachers, transfer set so distorted, {epochs} epochs",
 }
 """Roles of the part `better`, in words."""
 
@@ -67,7 +68,8 @@ class Row(NamedTuple):
 def rows_of_table(answers: Answers) -> list[Row]:
     """Teacher, small net, distilled; then the distilled net's sensitivity to the soft weight, and what is better."""
     errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers], float)
-    rows = [_plain("teacher", "teacher", errors, answers)]
+    shown = " of elastically distorted images" if answers.identity["config"]["teacher"]["augment"] == "elastic" else ""
+    rows = [_plain(f"teacher{shown}", "teacher", errors, answers)]
     small = answers.of("small").set_index("seed")["test_errors"]
     if len(small):
         rows.append(_plain(_named("small net alone", "small", answers), "small", small.to_numpy(float), answers))
@@ -112,9 +114,9 @@ def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
     plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
     everyone = _under_all(everyone, len(answers.teachers))
     crossed = len(answers.teachers) > 1 and len(everyone) > 0
-    jittered = answers.of("hard jittered")
+    jittered, distorted = answers.of("hard jittered"), answers.of("elastic", objective="hard")
     for role, said in BETTER.items():
-        runs, alone = (answers.of(role, objective=objective) for objective in ("soft", "hard"))
+        runs = answers.of(role, objective="soft")
         if not len(runs):
             continue
         place, name = len(rows), said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
@@ -124,7 +126,7 @@ def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
         elif role != "elastic":  # whose teacher is another too
             compared += _compare(place, "the first teacher's plain targets", runs, plain)
         # Where the images are others too, only students of the same images tell what the targets do.
-        alone = jittered if role in ("jittered", "ensemble, jittered") else alone
+        alone = jittered if "jittered" in role else distorted if "elastic" in role else runs[:0]
         compared += _compare(place, "hard labels on those images", runs, alone)
         if role in ("ensemble", "elastic"):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"

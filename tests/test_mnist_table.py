@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,20 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     assert [question.config.hard_labels for question in found] == [True, False, False] * 2
     narrow, wide = found[0].config, found[3].config
     assert (narrow.seeds, wide.seeds) == (20, 10) and narrow.temperatures == (*mnist_table.FINE,)
+
+
+def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_asked_about_such_images():
+    config = dataclasses.replace(PRESETS["distorted"], only=("better", "shifted"), teachers=2)
+    folders = (Path("first"), Path("second"))
+    found = {question.role: question.config for question in mnist_table.questions(config, 60_000, folders)}
+    assert found["elastic"].teacher == config.teacher
+    assert config.teacher.hidden_dropout == 0 and config.teacher.augment == "elastic"
+    together = found["ensemble, elastic"]
+    assert (together.augment, together.jitter, together.epochs) == ("elastic", 0, config.elastic_epochs)
+    assert together.teacher_from == folders == found["ensemble"].teacher_from
+    assert "ensemble, jittered" not in found
+    still = found["of a still teacher"].teacher  # who is shown no image moved
+    assert (still.augment, still.jitter) == ("none", 0)
 
 
 def test_fewer_images_are_trained_on_for_as_many_steps():
@@ -248,6 +263,35 @@ def answers_of(rows, width=800, teachers=1, drop=()):
                 )
     identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
     return answers_mnist.Answers(None, identity, [], pd.DataFrame(table), None)
+
+
+def test_an_ensemble_of_distorted_images_is_set_against_its_members_and_hard_labels_of_such_images():
+    errors = {
+        ("small", "hard", "a"): [150, 148, 152],
+        ("distilled", "soft", "a"): [90, 92, 94],
+        ("distilled", "soft", "b"): [88, 90, 95],
+        ("elastic", "soft", "c"): [70, 75, 71],
+        ("elastic", "hard", "c"): [80, 81, 85],
+        ("ensemble, elastic", "soft", "d"): [55, 58, 55],
+    }
+    table = [
+        {"role": role, "objective": objective, "teacher": teacher, "seed": seed, "test_errors": of_seed}
+        | {"soft_weight": 0.9, "teacher_errors": 60, "epochs": 100, "failed_at": -1}
+        for (role, objective, teacher), of_seeds in errors.items()
+        for seed, of_seed in enumerate(of_seeds)
+    ]
+    config = {"soft_weights": [0.9], "temperature": 20.0, "width": 800}
+    config["teacher"] = {"widths": [1200, 1200], "augment": "elastic"}
+    teachers = [{"name": name, "test": {"errors": count}} for name, count in (("a", 60), ("b", 62))]
+    data = {"name": "mnist", "train_images": 60_000, "test_images": 10_000}
+    answers = answers_mnist.Answers(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
+    rows = {row.name: row for row in tables_mnist.rows_of_table(answers)}
+    assert rows["teacher of elastically distorted images"].mean == 61
+    mine = rows[tables_mnist.BETTER["ensemble, elastic"].format(members=2, epochs=100)]
+    assert mine.mean == pytest.approx(56) and mine.n == 3
+    members, hard = mine.verdict.split("; ")
+    assert members.startswith("against the plain targets of its members, their mean: −35.5")
+    assert hard.startswith("against hard labels on those images: −26.0")
 
 
 def test_claims_name_no_winner_inside_the_noise():
