@@ -42,10 +42,17 @@ class Answers(NamedTuple):
 
     @property
     def of_paper(self) -> bool:
-        """Whether the rows are of the paper's setting: all of MNIST, 800 units, T = 20, a teacher of 1200 units."""
+        """Whether the rows are of the paper's setting: all of MNIST, 800 units, T = 20, a teacher of 1200 units whose
+        images are shifted at most."""
         config, data = self.identity["config"], self.identity["data"]
         nets = (config["width"], float(config["temperature"]), list(config["teacher"]["widths"]))
-        return self.on_mnist and nets == (800, 20.0, [1200, 1200]) and bool(data["train_images"] == 60_000)
+        whole = self.on_mnist and bool(data["train_images"] == 60_000)
+        return whole and nets == (800, 20.0, [1200, 1200]) and self.augment == "none"
+
+    @property
+    def augment(self) -> str:
+        """Random maps of the teachers' images (the first tables knew none)."""
+        return str(self.identity["config"]["teacher"].get("augment", "none"))
 
     @property
     def on_mnist(self) -> bool:

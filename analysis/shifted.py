@@ -28,7 +28,7 @@ PIXELS = (0, 1, 2, 3, 4)
 """Shifts: each by this number of pixels in the eight directions of a compass, all of them scored."""
 STUDENTS = {
     "small": "hard labels",
-    "of a still teacher": "distilled, teacher without jitter",
+    "of a still teacher": "distilled, teacher of still images",
     "distilled": "distilled",
     "hard jittered": "hard labels, jittered by ±2 px",
     "jittered": "distilled, transfer set jittered by ±2 px",
@@ -36,8 +36,8 @@ STUDENTS = {
 """Roles, in the order of the table, in words."""
 COMPARED = (
     ("distilled", "hard labels"),
-    ("distilled", "distilled, teacher without jitter"),
-    ("distilled, teacher without jitter", "hard labels"),
+    ("distilled", "distilled, teacher of still images"),
+    ("distilled, teacher of still images", "hard labels"),
     ("distilled, transfer set jittered by ±2 px", "hard labels, jittered by ±2 px"),
 )
 """Does a knowledge of shifts cross through soft targets? All but the last: through those of unshifted images."""
@@ -122,7 +122,7 @@ def _every(answers: Answers, dataset: Dataset) -> Iterator[Shifted]:
     if len(still):
         sweep = tables.sweep_folder(answers.folder, str(still["run"].iloc[0]))
         (name,) = records.read_json(sweep / "config.json")["identity"]["teachers"]
-        yield _of_teachers("teacher without jitter", [teachers.place(_runs(answers.folder), name)], dataset)
+        yield _of_teachers("teacher of still images", [teachers.place(_runs(answers.folder), name)], dataset)
     for role, name in STUDENTS.items():
         runs = answers.of(role)
         if role == "distilled":

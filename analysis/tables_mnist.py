@@ -21,8 +21,9 @@ BETTER = {
     "jittered": "transfer set jittered by ±2 px",
     "ensemble": "taught by an ensemble of {members} teachers",
     "ensemble, jittered": "taught by an ensemble of {members} teachers, transfer set jittered by ±2 px",
-    "elastic": "teacher and transfer set distorted anew at each step, {epochs} epochs",
-    "ensemble, elastic": "taught by an ensemble of {members} teachers, transfer set so distorted, {epochs} epochs",
+    "elastic": "teacher without dropout, it and the transfer set elastically distorted, {epochs} epochs",
+    "ensemble, elastic": "taught by an ensemble of {members} teachers, transfer set elastically distorted, "
+    "{epochs} epochs",
 }
 """Roles of the part `better`, in words."""
 
@@ -68,7 +69,7 @@ class Row(NamedTuple):
 def rows_of_table(answers: Answers) -> list[Row]:
     """Teacher, small net, distilled; then the distilled net's sensitivity to the soft weight, and what is better."""
     errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers], float)
-    shown = " of elastically distorted images" if answers.identity["config"]["teacher"]["augment"] == "elastic" else ""
+    shown = " of elastically distorted images" if answers.augment == "elastic" else ""
     rows = [_plain(f"teacher{shown}", "teacher", errors, answers)]
     small = answers.of("small").set_index("seed")["test_errors"]
     if len(small):
@@ -114,21 +115,25 @@ def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
     plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
     everyone = _under_all(everyone, len(answers.teachers))
     crossed = len(answers.teachers) > 1 and len(everyone) > 0
-    jittered, distorted = answers.of("hard jittered"), answers.of("elastic", objective="hard")
+    jittered = answers.of("hard jittered")
+    distorted, of_distorted = (answers.of("elastic", objective=objective) for objective in ("hard", "soft"))
     for role, said in BETTER.items():
         runs = answers.of(role, objective="soft")
         if not len(runs):
             continue
         place, name = len(rows), said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
-        rows.append(_distilled(_named(name, role, answers), runs, small))
-        if role.startswith("ensemble") and crossed:
+        rows.append(_distilled(_named(name, role, answers, objective="soft"), runs, small))
+        if role == "ensemble, elastic":
+            compared += _compare(place, "one teacher of such images, on them", runs, of_distorted)
+        elif role.startswith("ensemble") and crossed:
             compared += _compare(place, "the plain targets of its members, their mean", runs, everyone)
-        elif role != "elastic":  # whose teacher is another too
+        elif role != "elastic":  # whose epochs, and by default whose teacher, are others too
             compared += _compare(place, "the first teacher's plain targets", runs, plain)
         # Where the images are others too, only students of the same images tell what the targets do.
         alone = jittered if "jittered" in role else distorted if "elastic" in role else runs[:0]
         compared += _compare(place, "hard labels on those images", runs, alone)
-        if role in ("ensemble", "elastic"):
+        another = str(runs["teacher"].iloc[0]) not in {str(one["name"]) for one in answers.teachers}
+        if role == "ensemble" or (role == "elastic" and another):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
             rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
         if len(alone) and role in ("jittered", "elastic"):
@@ -200,7 +205,7 @@ def judged_as(errors: np.ndarray, paper: float) -> str:
     return word if word.startswith("not judged") else f"{word}: one more run in {in_brackets(found.low, found.high)}"
 
 
-def _named(name: str, role: str, answers: Answers, **where: float) -> str:
+def _named(name: str, role: str, answers: Answers, **where: float | str) -> str:
     failed = answers.failed(role, **where)
     return name + (f" ({failed} failed runs left out)" if failed else "")
 

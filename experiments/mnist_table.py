@@ -277,7 +277,8 @@ def elastic(config: TableConfig) -> dict[str, Any]:
 
 
 def of_ensemble(config: TableConfig) -> dict[str, dict[str, Any]]:
-    """Students of all teachers together, by role: of the images as they are, and as the teachers were shown them."""
+    """Students of all teachers together, by role: of the images as they are; distorted where the teachers' were, else
+    jittered."""
     if config.teacher.augment == "elastic":
         return {"ensemble": {}, "ensemble, elastic": elastic(config)}
     return {"ensemble": {}, "ensemble, jittered": {"jitter": JITTER}}
