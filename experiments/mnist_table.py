@@ -72,9 +72,9 @@ class TableConfig:
     input dropout and max-norm, averaged; about 68, 151 and 101 errors over three teachers (64 to 76 of one teacher), in
     31 to 37 minutes on cores with bfloat16 units, and 7 to 11 more for each further soft weight; without such units
     give --precision and --teacher.precision float32, and --dry-run says about two hours. paper: dropout of inputs too,
-    and max-norm; about 91 errors of the teacher. distorted: teachers without dropout, of elastically distorted images,
-    and students of better who see such images for 100 epochs; about 59, 151 and 86 errors, in about 40 minutes on such
-    cores. quick: few epochs and seeds, for a first look: minutes on the bundled digits."""
+    and max-norm; about 91 errors of the teacher. distorted: teachers without dropout, of elastically distorted images;
+    about 58, 151 and 84 errors over three of them, in 6 minutes a teacher more than tuned; students of better who see
+    such images do so for 100 epochs. quick: few epochs and seeds, for a first look: minutes on the bundled digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
