@@ -112,33 +112,37 @@ def _of_first_teacher(answers: Answers) -> pd.DataFrame:
 def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
     """What is better than plain targets, each row against its baselines."""
     rows, compared = list[Row](), list[_Compared]()
-    plain, everyone = _of_first_teacher(answers), answers.of("distilled", soft_weight=answers.soft_weight)
-    everyone = _under_all(everyone, len(answers.teachers))
+    everyone = _under_all(answers.of("distilled", soft_weight=answers.soft_weight), len(answers.teachers))
     crossed = len(answers.teachers) > 1 and len(everyone) > 0
-    jittered = answers.of("hard jittered")
+    first = ("the first teacher's plain targets", _of_first_teacher(answers))
+    of_members = ("the plain targets of its members, their mean", everyone) if crossed else first
     distorted, of_distorted = (answers.of("elastic", objective=objective) for objective in ("hard", "soft"))
+    # Where the images are others too, only students of the same images tell what the targets do.
+    on_jittered, on_distorted = (("hard labels on those images", of) for of in (answers.of("hard jittered"), distorted))
+    baselines = {
+        "shift-averaged": [first],
+        "jittered": [first, on_jittered],
+        "ensemble": [of_members],
+        "ensemble, jittered": [of_members, on_jittered],
+        "elastic": [on_distorted],  # whose epochs, and by default whose teacher, are not those of plain targets
+        "ensemble, elastic": [("one teacher of such images, on them", of_distorted), on_distorted],
+    }
     for role, said in BETTER.items():
         runs = answers.of(role, objective="soft")
         if not len(runs):
             continue
         place, name = len(rows), said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
         rows.append(_distilled(_named(name, role, answers, objective="soft"), runs, small))
-        if role == "ensemble, elastic":
-            compared += _compare(place, "one teacher of such images, on them", runs, of_distorted)
-        elif role.startswith("ensemble") and crossed:
-            compared += _compare(place, "the plain targets of its members, their mean", runs, everyone)
-        elif role != "elastic":  # whose epochs, and by default whose teacher, are others too
-            compared += _compare(place, "the first teacher's plain targets", runs, plain)
-        # Where the images are others too, only students of the same images tell what the targets do.
-        alone = jittered if "jittered" in role else distorted if "elastic" in role else runs[:0]
-        compared += _compare(place, "hard labels on those images", runs, alone)
-        another = str(runs["teacher"].iloc[0]) not in {str(one["name"]) for one in answers.teachers}
-        if role == "ensemble" or (role == "elastic" and another):
+        for against, base in baselines[role]:
+            compared += _compare(place, against, runs, base)
+        known = str(runs["teacher"].iloc[0]) in {str(one["name"]) for one in answers.teachers}
+        if role == "ensemble" or (role == "elastic" and not known):
             name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
             rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
-        if len(alone) and role in ("jittered", "elastic"):
-            which = "hard labels on those images" if role == "elastic" else "hard labels, images jittered likewise"
-            rows.append(_beside(which, alone["test_errors"].to_numpy(float)))
+        if role == "jittered" and len(on_jittered[1]):
+            rows.append(_beside("hard labels, images jittered likewise", on_jittered[1]["test_errors"].to_numpy(float)))
+        if role == "elastic" and len(distorted):
+            rows.append(_beside("hard labels on those images", distorted["test_errors"].to_numpy(float)))
     return _judged(rows, compared)
 
 
