@@ -55,6 +55,11 @@ class Answers(NamedTuple):
         return str(self.identity["config"]["teacher"].get("augment", "none"))
 
     @property
+    def of_which_images(self) -> str:
+        """What is said of a teacher whose images are distorted; nothing of others."""
+        return " of elastically distorted images" if self.augment == "elastic" else ""
+
+    @property
     def on_mnist(self) -> bool:
         """Whether the images are those of the paper."""
         return bool(self.identity["data"]["name"] == "mnist")

@@ -168,9 +168,8 @@ def draw_shifted(answers: "Answers") -> Any:
 
 def _where(answers: "Answers") -> str:
     data = answers.identity["data"]
-    return f"{data['description']}" + (
-        "" if "test images" in data["description"] else f", {data['test_images']:,} test"
-    )
+    test = "" if "test images" in data["description"] else f", {data['test_images']:,} test"
+    return data["description"] + test + (f"; teachers{answers.of_which_images}" if answers.of_which_images else "")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,7 @@ class Row(NamedTuple):
 def rows_of_table(answers: Answers) -> list[Row]:
     """Teacher, small net, distilled; then the distilled net's sensitivity to the soft weight, and what is better."""
     errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers], float)
-    shown = " of elastically distorted images" if answers.augment == "elastic" else ""
-    rows = [_plain(f"teacher{shown}", "teacher", errors, answers)]
+    rows = [_plain(f"teacher{answers.of_which_images}", "teacher", errors, answers)]
     small = answers.of("small").set_index("seed")["test_errors"]
     if len(small):
         rows.append(_plain(_named("small net alone", "small", answers), "small", small.to_numpy(float), answers))

@@ -73,8 +73,9 @@ class TableConfig:
     31 to 37 minutes on cores with bfloat16 units, and 7 to 11 more for each further soft weight; without such units
     give --precision and --teacher.precision float32, and --dry-run says about two hours. paper: dropout of inputs too,
     and max-norm; about 91 errors of the teacher. distorted: teachers without dropout, of elastically distorted images;
-    about 58, 151 and 84 errors over three of them, in 6 minutes a teacher more than tuned; students of better who see
-    such images do so for 100 epochs. quick: few epochs and seeds, for a first look: minutes on the bundled digits."""
+    about 58, 151 and 84 errors over three of them (from one 59, 151 and 86, in 44 minutes on such cores); students of
+    better who see such images do so for 100 epochs. quick: few epochs and seeds, for a first look, in minutes on the
+    bundled digits."""
     only: tuple[Part, ...] = ()
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
     at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
@@ -443,8 +444,8 @@ def main(config: TableConfig) -> None:
     from analysis import plot_mnist_table, tables_mnist
 
     print(tables_mnist.write_summary(folder))
-    figures = plot_mnist_table.draw(folder)
-    say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
+    if figures := plot_mnist_table.draw(folder):  # the three rows by themselves have none
+        say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 
 
 if __name__ == "__main__":
