@@ -2,3 +2,10 @@
 
 After Hinton, Vinyals and Dean (2015), "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
 """
+
+import os
+import signal
+import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"]:  # so it is while `python -m` looks for its module: a command is starting
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))  # until kdjax.cli has more to say

@@ -115,7 +115,7 @@ def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted
 
 
 def test_two_processes_that_want_the_same_teacher(tmp_path):
-    more = ("--teacher.epochs", "150", "--epochs", "1")
+    more = ("--teacher.epochs", "50", "--epochs", "1")
     other = commands.start(commands.tiny(tmp_path, *more, "--name", "other"))
     wait_for(tmp_path, "runs/teachers/*.checkpoints/*", other)
     code, said = commands.call_sweep(tmp_path, *more)
@@ -136,6 +136,14 @@ def test_a_signal_while_starting(raw, tmp_path, seconds):
     process.send_signal(signal.SIGINT)  # impatient
     code, said = commands.finish(process)
     assert code in (130, 0) and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize("module", ["experiments.temperature_sweep", "analysis.plot_mnist_table", "kdjax.datasets"])
+def test_a_signal_while_importing(tmp_path, module):
+    # In place of what every command imports first: Ctrl-C comes at that moment.
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = commands.start([], module, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{commands.ROOT}"})
+    assert commands.finish(process) == (130, "")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
