@@ -20,8 +20,6 @@ from kdjax.checks import BadInput
 from kdjax.config import DataConfig, TeacherConfig, WhereConfig
 from tests import commands
 
-pytestmark = pytest.mark.optimized
-
 TINY = [
     *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
     *("--width", "12", "--epochs", "2", "--widths", "12", "--width-seeds", "2", "--width-epochs", "2"),
@@ -223,14 +221,15 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
 
 def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
-    process = commands.start(arguments, "experiments.mnist_table")
+    as_here = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # tests/conftest.py: so was the whole table compiled
+    process = commands.start(arguments, "experiments.mnist_table", env=as_here)
     # In the middle: the first sweep is there, the last is not.
     while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/results.csv")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
-    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table"))
+    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=as_here))
     assert code == 0, said
     swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
     assert len(swept) == 4
