@@ -56,8 +56,9 @@ class Answers(NamedTuple):
 
     @property
     def of_which_images(self) -> str:
-        """What is said of a teacher whose images are distorted; nothing of others."""
-        return " of elastically distorted images" if self.augment == "elastic" else ""
+        """What is said of teachers whose images are changed by more than jitter; nothing of others."""
+        words = {"none": "", "elastic": " of elastically distorted images"}
+        return words.get(self.augment, f" of images changed at random ({self.augment})")
 
     @property
     def on_mnist(self) -> bool:

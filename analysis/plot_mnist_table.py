@@ -98,7 +98,8 @@ def draw_widths(answers: "Answers") -> Any:
         axes.set_title(f"{one.width} units per layer ({one.seeds} seeds, {teachers})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
     style.legend(figure)
-    style.title(figure, "Test errors with soft targets; bars: 95 % intervals", _where(answers))
+    taught = _taught(answers, max(one.teachers for one in judged))
+    style.title(figure, f"Test errors with soft targets{taught}; bars: 95 % intervals", _where(answers))
     return figure
 
 
@@ -127,7 +128,8 @@ def draw_transfer(answers: "Answers") -> Any:
     style.legend(figure)
     config = answers.identity["config"]
     what = (
-        f"Fewer images, equal steps: {config['width']} units per layer, soft targets at T = {config['temperature']:g}"
+        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_taught(answers, 1)} at T = "
+        f"{config['temperature']:g}"
     )
     n = len(next(iter(pairs.values()))[0])
     style.title(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(answers))
@@ -169,7 +171,13 @@ def draw_shifted(answers: "Answers") -> Any:
 def _where(answers: "Answers") -> str:
     data = answers.identity["data"]
     test = "" if "test images" in data["description"] else f", {data['test_images']:,} test"
-    return data["description"] + test + (f"; teachers{answers.of_which_images}" if answers.of_which_images else "")
+    return data["description"] + test
+
+
+def _taught(answers: "Answers", teachers: int) -> str:
+    """Whose soft targets they are, where that is not the paper's kind of teacher."""
+    whose = "a teacher" if teachers == 1 else "teachers"
+    return f" of {whose}{answers.of_which_images}" if answers.of_which_images else ""
 
 
 if __name__ == "__main__":

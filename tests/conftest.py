@@ -38,7 +38,7 @@ def compiled_in_a_hurry(request):
     """Most tests run once what they compile: without optimization that takes half as long.
 
     Modules marked `optimized` are about the bits, the precision or the speed of the programs that users run; a mark on
-    a single test has no effect. What runs in a process of its own always is what users run.
+    a single test has no effect. What runs in a process of its own is what users run, unless its test says otherwise.
     """
     hurried = request.node.get_closest_marker("optimized") is None
     if hurried != jax.config.read("jax_disable_most_optimizations"):

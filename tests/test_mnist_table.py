@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answers_mnist, claims_mnist, controls_mnist, plot_mnist_table, shifted, tables_mnist
+from analysis import answers_mnist, claims_mnist, controls_mnist, plot_mnist_table, shifted, style, tables_mnist
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax.checks import BadInput
@@ -293,6 +293,16 @@ def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_lab
     one, hard = mine.verdict.split("; ")
     assert one.startswith("against one teacher of such images, on them: −16.0")
     assert hard.startswith("against hard labels on those images: −26.0")
+
+
+@pytest.mark.parametrize("augment, words", [("none", ""), ("elastic", "elastically distorted"), ("full", "(full)")])
+def test_a_figure_of_soft_targets_says_which_images_its_teachers_saw(augment, words):
+    answers = answers_of({t: [100, 101, 99] for t in (1.0, 4.0)})
+    data = {"name": "mnist", "description": "MNIST", "test_images": 10_000}
+    answers = answers._replace(identity={"data": data, "config": {"teacher": {"augment": augment}}})
+    with style.applied():
+        title = plot_mnist_table.draw_widths(answers).get_suptitle()
+    assert ("of a teacher" in title) == bool(words) and words in title
 
 
 def test_claims_name_no_winner_inside_the_noise():

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from kdjax import teachers
 from tests import commands
 
 pytestmark = pytest.mark.optimized
@@ -38,8 +39,13 @@ def raw(tmp_path_factory):
     return commands.write_idx(tmp_path_factory.mktemp("raw") / "mnist")
 
 
+def more(raw):
+    """As the MNIST table trains, in bfloat16 with an averaged teacher; `tests/test_omit_digit.py` kills in float32."""
+    return ["--dataset", "mnist", "--raw-dir", str(raw), "--precision", "bfloat16", "--teacher.average", "0.9"]
+
+
 def arguments(root, raw):
-    return commands.tiny(root, "--dataset", "mnist", "--raw-dir", str(raw))
+    return commands.tiny(root, *more(raw))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_kills_at_random_moments(raw, uninterrupted, tmp_path):
 def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted, tmp_path, number, ending):
     process = commands.start(arguments(tmp_path, raw))
     wait_for(tmp_path, f"{RUN}/checkpoints/*/[0-9]*/MANIFEST.json", process)
-    code, said = commands.call_sweep(tmp_path, "--dataset", "mnist", "--raw-dir", str(raw))
+    code, said = commands.call_sweep(tmp_path, *more(raw))
     assert code == 2 and f"in use by process {process.pid}" in said and said.count("error: ") == 1
     begin = time.monotonic()
     process.send_signal(number)
@@ -109,16 +115,25 @@ def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted
     assert time.monotonic() - begin < 5
     assert code == ending and "Traceback" not in said, said
     assert "to go on, give the same command again: python -m experiments.temp" in said.splitlines()[-1]
-    code, said = commands.call_sweep(tmp_path, "--dataset", "mnist", "--raw-dir", str(raw))
+    code, said = commands.call_sweep(tmp_path, *more(raw))
     assert code == 0 and "found" in said and ("goes on from step" in said or "blocks are there already" in said), said
     assert commands.outcome(tmp_path) == uninterrupted[0] and not commands.leftovers(tmp_path)
 
 
-def test_two_processes_that_want_the_same_teacher(tmp_path):
-    more = ("--teacher.epochs", "50", "--epochs", "1")
-    other = commands.start(commands.tiny(tmp_path, *more, "--name", "other"))
+def test_two_processes_that_want_the_same_teacher(tmp_path, monkeypatch):
+    other = commands.start(commands.tiny(tmp_path, "--epochs", "1", "--name", "other"))
     wait_for(tmp_path, "runs/teachers/*.checkpoints/*", other)
-    code, said = commands.call_sweep(tmp_path, *more)
+    other.send_signal(signal.SIGSTOP)  # until the second is waiting for it
+
+    def say(message, said=teachers.say):
+        said(message)
+        other.send_signal(signal.SIGCONT)
+
+    monkeypatch.setattr(teachers, "say", say)
+    try:
+        code, said = commands.call_sweep(tmp_path, "--epochs", "1")
+    finally:
+        other.send_signal(signal.SIGCONT)
     assert code == 0, said
     assert re.search(r"waiting for a teacher that process \d+ is training", said), said
     assert re.search(r"teacher \w+ found in", said), said
@@ -144,6 +159,15 @@ def test_a_signal_while_importing(tmp_path, module):
     (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     process = commands.start([], module, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{commands.ROOT}"})
     assert commands.finish(process) == (130, "")
+
+
+def test_a_command_of_somebody_else_keeps_its_ctrl_c(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import experiments, kdjax")
+    asks = "import signal, sys\nsys.exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler and 7)"
+    (tmp_path / "mine" / "main.py").write_text(asks)
+    process = commands.start(["x"], "mine.main", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{commands.ROOT}"})
+    assert commands.finish(process) == (7, "")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
