@@ -1,0 +1,118 @@
+"""What production trains, to the digit: blocks of an MLP and of a convolutional network, through the whole key chain.
+
+If a value changes, the same config means other numbers: raise that family's number in `config.NUMERICS`, add a line to
+CHANGELOG.md, and say why in the commit. Pinned: initial weights, the order of each epoch, masks, jitter, augmentation,
+the gathered teacher logits, the schedule, the update, the batch statistics.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import blocks, fitting
+from kdjax.config import NUMERICS
+from tests import small
+
+pytestmark = pytest.mark.optimized
+
+NOISY = {"hidden_dropout": 0.5, "input_dropout": 0.2, "jitter": 1, "max_norm": 2.0, "average": 0.9}
+CNN = {"network": "small", "hidden": (16,), "augment": "full"}
+
+
+MLP = {
+    "norms": [0.49672744, 1.3382989, 0.36226225, 0.87028086, 0.13742371, 0.46386248],
+    "losses": [[13.228619, 16.062437], [17.689014, 22.153242], [28.209467, 36.13296], [31.677715, 40.840958]],
+    "logits": [
+        [[-0.08895509, -0.15459469, 0.01065765], [-0.17169558, -0.15414958, 0.0387587]],
+        [[-0.40137345, -0.19552723, 0.01900064], [-0.443559, -0.17688715, 0.07531869]],
+    ],
+}
+SMALL = {
+    "norms": [
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.23656934,
+        0.19170214,
+        0.27059913,
+        0.37657067,
+        0.4042793,
+        0.11516124,
+        0.27384123,
+        0.00915161,
+        0.01161258,
+        0.04351557,
+        0.05578427,
+        0.04533004,
+        0.04356276,
+        0.05470698,
+        0.07943996,
+        0.10558476,
+        0.11715952,
+    ],
+    "losses": [[10.875278, 13.9645605], [14.771355, 18.831059], [25.46747, 32.98421], [28.898859, 37.494347]],
+    "logits": [
+        [[-0.05073944, -0.06544983, -0.00816232], [-0.04139493, -0.0538665, -0.0062939]],
+        [[-0.00784239, 0.00496202, -0.00843033], [0.01386742, 0.02535859, 0.00240851]],
+    ],
+    "statistics": [
+        0.02788869,
+        1.8560133,
+        0.12207581,
+        2.7160769,
+        0.13309318,
+        3.8393102,
+        0.08335453,
+        3.761547,
+        0.37316972,
+        5.4964547,
+    ],
+}
+
+
+def pictures():
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (small.IMAGES, 8, 8, 3)).astype(np.uint8)
+    return small.transfer_set()._replace(images=jnp.asarray(images))
+
+
+def trained(data, rates, **options):
+    """Two settings of one block over two epochs of four steps, by `advance`, in chunks of three steps and one."""
+    config = small.config(optimizer="sgd", **options)
+    program = blocks.program_for(config, data.images.shape[1:], small.CLASSES, small.IMAGES, 2)
+    setting = small.settings((4.0, np.inf), (0.7, 1.0), rates)
+    state, sums, _ = fitting.start(program, 3, 2)
+    first = jax.tree.map(jnp.copy, state.params)
+    losses = []
+    for epoch in range(2):
+        order = blocks.epoch_order(3, epoch, small.IMAGES)
+        for steps in (3, 1):
+            state, sums = program.advance(state, sums, data, setting, 3, order, steps)
+            losses.append(np.asarray(sums.loss))
+    moved = jax.tree.map(jnp.subtract, state.params, first)
+    norms = [float(jnp.linalg.norm(jnp.ravel(leaf))) for leaf in jax.tree.leaves(moved)]
+    logits = np.asarray(program.logits(state, data.images))
+    statistics = [float(jnp.linalg.norm(jnp.ravel(leaf))) for leaf in jax.tree.leaves(state.model_state)]
+    return norms, np.stack(losses), logits[:, :2, :3], statistics
+
+
+def test_a_block_of_multi_layer_perceptrons():
+    norms, losses, logits, _ = trained(small.transfer_set(), (0.05, 0.02), **NOISY)
+    np.testing.assert_allclose(norms, MLP["norms"], rtol=2e-5)
+    np.testing.assert_allclose(losses, MLP["losses"], rtol=2e-5)
+    np.testing.assert_allclose(logits, MLP["logits"], rtol=2e-4, atol=2e-5)
+
+
+def test_a_block_of_convolutional_networks():
+    norms, losses, logits, statistics = trained(pictures(), (0.05, 0.005), **CNN)
+    np.testing.assert_allclose(norms, SMALL["norms"], rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(losses, SMALL["losses"], rtol=2e-5)
+    np.testing.assert_allclose(logits, SMALL["logits"], rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(statistics, SMALL["statistics"], rtol=1e-4)
+
+
+def test_the_numerics_that_these_values_belong_to():
+    assert NUMERICS == 4
