@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from analysis.logit_matching_table import Numbers, Row
+from analysis.matching.rows import Numbers, Row
 from kdjax import cli
-from kdjax.checks import require
+from kdjax.errors import require
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from analysis.logit_matching_pair import Pair
+    from analysis.matching.pair import Pair
 
 PROG = "python -m analysis.logit_matching"
 ENTRIES = 400_000
@@ -71,18 +71,19 @@ def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     import time
 
-    from analysis import logit_matching_pair, logit_matching_training, plot_logit_matching
-    from kdjax import records
+    from analysis.matching import figures, training
+    from analysis.matching import pair as pair_
+    from kdjax import run_directory
     from kdjax.progress import clock, say
 
-    folder = config.run or _latest(config.out) or logit_matching_pair.small_pair(config.out)
-    pair = logit_matching_pair.load(folder, config.out)
+    folder = config.run or _latest(config.out) or pair_.small_pair(config.out)
+    pair = pair_.load(folder, config.out)
     require(
         config.images <= len(pair.lesson.dataset.train.images),
         f"--images {config.images} is more than the {len(pair.lesson.dataset.train.images):,} training images",
     )
     target = config.out / "logit_matching" / folder.resolve().name
-    records.make_folder(target)
+    run_directory.make_folder(target)
 
     begin = time.perf_counter()
     rows = [*random_rows(config), *pair_rows(pair, config.images)]
@@ -92,23 +93,23 @@ def main(config: MatchingConfig) -> None:
     say(f"gradients: {seconds:.0f} s")
     if config.training:
         begin = time.perf_counter()
-        for measure in logit_matching_training.train(pair, config.seeds, config.epochs):
+        for measure in training.train(pair, config.seeds, config.epochs):
             rows.append(Row("training", measure.optimizer, measure.name, *measure[2:]))
         epochs, took = config.epochs or pair.config.epochs, clock(time.perf_counter() - begin)
         note += (
             f" Students: seeds 0 to {config.seeds - 1}, {epochs} epochs, batch {pair.config.batch_size}, "
-            f"peak rates {', '.join(f'{rate:g} ({name})' for name, rate in logit_matching_training.RATES.items())}, "
+            f"peak rates {', '.join(f'{rate:g} ({name})' for name, rate in training.RATES.items())}, "
             f"in {took}."
         )
         numbers = _write(target, rows, note, config)
-    plot_logit_matching.draw(target / "figures", numbers, pair.where, config)
+    figures.draw(target / "figures", numbers, pair.where, config)
     print((target / "summary.md").read_text())
     say(f"written: {target}")
 
 
 def random_rows(config: MatchingConfig) -> Iterator[Row]:
     """Everything that is measured on random logits."""
-    from analysis import gradients as theory
+    from analysis.matching import theory
 
     for classes in config.classes:
         cases = ENTRIES // classes
@@ -126,8 +127,8 @@ def pair_rows(pair: "Pair", images: int) -> Iterator[Row]:
     """Everything that is measured on the trained pair, on so many training images."""
     import numpy as np
 
-    from analysis import gradients as theory
-    from analysis import logit_matching_pair as pairs
+    from analysis.matching import pair as pairs
+    from analysis.matching import theory
 
     dataset = pair.lesson.dataset
     chosen = np.sort(np.random.default_rng(0).choice(len(dataset.train.images), images, replace=False))
@@ -154,7 +155,7 @@ def limit_rows(data: str, z: "np.ndarray", v: "np.ndarray") -> Iterator[Row]:
     """The limit T → ∞ of the gradient: errors, cosines, laws, plateau, thresholds."""
     import numpy as np
 
-    from analysis import gradients as theory
+    from analysis.matching import theory
 
     errors, cosines = theory.errors_and_cosines(z, v, theory.TEMPERATURES)
     for name in theory.APPROXIMATIONS:
@@ -185,7 +186,7 @@ def limit_rows(data: str, z: "np.ndarray", v: "np.ndarray") -> Iterator[Row]:
 
 def other_rows(data: str, z: "np.ndarray", v: "np.ndarray") -> Iterator[Row]:
     """Norms, attention, the value's expansion, the limit T → 0, and rounding; with slopes where one is predicted."""
-    from analysis import gradients as theory
+    from analysis.matching import theory
 
     s = theory.spread(z, v)
     everywhere = {"norm": theory.norms, "attention": theory.attention, "value": theory.value_errors}
@@ -204,13 +205,13 @@ def other_rows(data: str, z: "np.ndarray", v: "np.ndarray") -> Iterator[Row]:
 
 def _write(folder: Path, rows: list[Row], note: str, config: MatchingConfig) -> Numbers:
     """Writes the table and the summary of what has been measured so far."""
-    from analysis import logit_matching_claims
+    from analysis.matching import claims
     from kdjax.files import write_whole
 
     numbers = Numbers(rows)
     table = numbers.table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     write_whole(folder / "logit_matching.csv", table)
-    write_whole(folder / "summary.md", logit_matching_claims.summary(numbers, note, config))
+    write_whole(folder / "summary.md", claims.summary(numbers, note, config))
     return numbers
 
 
@@ -224,10 +225,10 @@ def _number(part: str, data: str, name: str, value: Any) -> Row:
 
 
 def _latest(out: Path) -> Path | None:
-    from kdjax import records
+    from kdjax import run_directory
 
     found = any((out / "temperature_sweep").glob("*/results.csv"))
-    return records.latest_run(out, "temperature_sweep") if found else None
+    return run_directory.latest_run(out, "temperature_sweep") if found else None
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import numpy as np
 import tyro
 from jaxtyping import Float, Int
 
-from kdjax import cli, records
-from kdjax.checks import BadInput
+from kdjax import cli, run_directory
+from kdjax.errors import BadInput
 from kdjax.files import write_whole
 
 if TYPE_CHECKING:
-    from analysis.tables_cifar10 import Answers
+    from analysis.cifar10.table import Answers
 
 PROG = "python -m analysis.plot_cifar10_table"
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -40,10 +40,10 @@ class PlotConfig:
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    from analysis import tables_cifar10
+    from analysis.cifar10 import table as cifar10_table_
 
-    folder = config.folder or records.latest_run(config.out, "cifar10_table", "table", "table.csv")
-    tables_cifar10.write_summary(folder)
+    folder = config.folder or run_directory.latest_run(config.out, "cifar10_table", "table", "table.csv")
+    cifar10_table_.write_summary(folder)
     for path in draw(folder):
         if path.suffix == ".png":
             print(path)
@@ -84,9 +84,10 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
-    from analysis import style, tables_cifar10
+    from analysis import style
+    from analysis.cifar10 import table as cifar10_table_
 
-    answers = tables_cifar10.load(folder)
+    answers = cifar10_table_.load(folder)
     with style.applied():
         figures = {"students": draw_students(answers), "class_similarity": draw_class_similarity(answers)}
         return [path for name, figure in figures.items() for path in style.save(figure, folder / "figures", name)]
@@ -94,9 +95,10 @@ def draw(folder: Path) -> list[Path]:
 
 def draw_students(answers: "Answers") -> Any:
     """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence less accuracy."""
-    from analysis import style, tables, tables_cifar10
+    from analysis import style, tables
+    from analysis.cifar10 import table as cifar10_table_
 
-    everything = tables_cifar10.rows_of_table(answers)
+    everything = cifar10_table_.rows_of_table(answers)
     rows = [row for row in everything if row.measures and row.role not in ("big", "ensemble")]
     split = answers.columns[0].split("_", 1)[0]
     shown = [f"{split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
@@ -121,7 +123,7 @@ def draw_students(answers: "Answers") -> Any:
         axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
         if (value := clean.get((column, *taught))) is not None:
             axes.axvline(value, color="black", ls=":", lw=1.4, label=f"the teacher, {CLEAN}", zorder=1.5)
-        axes.set_xlabel(tables_cifar10.column_name(column).replace(" ", "\n", 1))
+        axes.set_xlabel(cifar10_table_.column_name(column).replace(" ", "\n", 1))
         axes.set_ylim(0.4, len(rows) + 0.6)
     names = [
         row.name.removeprefix("small, ").removeprefix("control: ")
@@ -139,7 +141,7 @@ def draw_students(answers: "Answers") -> Any:
 
 def _without_dropout(answers: "Answers") -> dict[tuple[str, str, str], float]:
     """(column, role, temperature as text) → mean with batch statistics that were collected without dropout."""
-    from analysis import batch_statistics
+    from analysis.cifar10 import batch_statistics
 
     frame = batch_statistics.read(answers.folder)
     if frame is None:
@@ -158,7 +160,8 @@ def draw_class_similarity(answers: "Answers") -> Any:
     """The teacher's mean soft targets by true class, a panel a temperature; their numbers go into a table beside."""
     import pandas as pd
 
-    from analysis import style, tables_cifar10
+    from analysis import style
+    from analysis.cifar10 import table as cifar10_table_
 
     names, path = answers.identity["data"]["class_names"], answers.folder / "teacher.npz"
     split = answers.columns[0].split("_", 1)[0]
@@ -192,7 +195,7 @@ def draw_class_similarity(answers: "Answers") -> Any:
         axes.label_outer()
         axes.grid(visible=False)
     what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
-    images = f"n = {len(labels):,} {tables_cifar10.SPLITS[split]} images"
+    images = f"n = {len(labels):,} {cifar10_table_.SPLITS[split]} images"
     style.title(figure, what, f"{answers.identity['data']['description']}; {_teachers(answers)}, {images}")
     return figure
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from kdjax import cli, records
-from kdjax.checks import BadInput
+from kdjax import cli, run_directory
+from kdjax.errors import BadInput
 
 if TYPE_CHECKING:
-    from analysis.answers_mnist import Answers
+    from analysis.mnist.run import Answers
 
 PROG = "python -m analysis.plot_mnist_table"
 
@@ -33,10 +33,10 @@ class PlotConfig:
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    from analysis import tables_mnist
+    from analysis.mnist import table as mnist_table_
 
-    folder = config.folder or records.latest_run(config.out, "mnist_table", "table", "table.csv")
-    tables_mnist.write_summary(folder)
+    folder = config.folder or run_directory.latest_run(config.out, "mnist_table", "table", "table.csv")
+    mnist_table_.write_summary(folder)
     for path in draw(folder):
         if path.suffix == ".png":
             print(path)
@@ -48,9 +48,10 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
-    from analysis import answers_mnist, style
+    from analysis import style
+    from analysis.mnist import run as mnist_run
 
-    answers = answers_mnist.load(folder)
+    answers = mnist_run.load(folder)
     with style.applied():
         figures = {
             "errors_against_temperature": draw_widths(answers),
@@ -64,9 +65,10 @@ def draw(folder: Path) -> list[Path]:
 
 def draw_widths(answers: "Answers") -> Any:
     """Test errors against T, a panel a width; filled signs may be best. None where the part was not made."""
-    from analysis import claims_mnist, stats, style
+    from analysis import stats, style
+    from analysis.mnist import claims
 
-    judged = claims_mnist.judge_widths(answers)
+    judged = claims.judge_widths(answers)
     if not judged:
         return None
     axis = style.TemperatureAxis([t for one in judged for t in one.temperatures])
@@ -105,11 +107,12 @@ def draw_widths(answers: "Answers") -> Any:
 
 def draw_transfer(answers: "Answers") -> Any:
     """Test errors against images of the transfer set, soft against hard; None where the part was not made."""
-    from analysis import stats, style, tables_mnist
+    from analysis import stats, style
+    from analysis.mnist import table as mnist_table_
 
     if not len(answers.of("transfer")):
         return None
-    pairs = tables_mnist.transfer_pairs(answers)
+    pairs = mnist_table_.transfer_pairs(answers)
     figure = style.figure(5.4, 3.6)
     axes = figure.subplots()
     for index, name in enumerate(("soft targets", "hard labels")):

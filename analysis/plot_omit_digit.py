@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from kdjax import cli, records
-from kdjax.checks import BadInput, require
+from kdjax import cli, run_directory
+from kdjax.errors import BadInput, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Run(NamedTuple):
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    folder = config.folder or records.latest_run(config.out, "omit_digit")
+    folder = config.folder or run_directory.latest_run(config.out, "omit_digit")
     for path in draw(folder):
         if path.suffix == ".png":
             print(path)
@@ -81,8 +81,8 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
-    from analysis import figures_omit_digit as figures_of
     from analysis import style
+    from analysis.omission import figures as figures_of
 
     run = load(folder)
     with style.applied():
@@ -108,12 +108,12 @@ def load(folder: Path) -> Run:
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    from analysis import tables_omit_digit
+    from analysis.omission import table as omission_table
 
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    identity = records.read_json(folder / "config.json").get("identity", {})
+    identity = run_directory.read_json(folder / "config.json").get("identity", {})
     require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
-    results = tables_omit_digit.read(folder)
+    results = omission_table.read(folder)
     path = folder / "test.npz"
     try:
         with np.load(path) as arrays:
@@ -123,7 +123,7 @@ def load(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
     return Run(
-        folder, results, **test, data=tables_omit_digit.described(identity), temperature=identity_temperature(identity)
+        folder, results, **test, data=omission_table.described(identity), temperature=identity_temperature(identity)
     )
 
 

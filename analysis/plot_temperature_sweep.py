@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from analysis.sweep_run import Curve, Run, curves, load
-from kdjax import cli, records
+from analysis.sweep.run import Curve, Run, curves, load
+from kdjax import cli, run_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ FLOOR = 0.01
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    folder = config.folder or records.latest_run(config.out, "temperature_sweep")
+    folder = config.folder or run_directory.latest_run(config.out, "temperature_sweep")
     for path in draw(folder):
         if path.suffix == ".png":
             print(path)

@@ -65,11 +65,11 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: the folder holds none, or a damaged one.
     """
-    from kdjax import records
-    from kdjax.checks import require
+    from kdjax import run_directory
+    from kdjax.errors import require
 
-    found = records.read_json(folder / "throughput.json")
-    whole = isinstance(found, dict) and {"config", "surroundings", "cases", "scaling"} <= found.keys()
+    found = run_directory.read_json(folder / "throughput.json")
+    whole = isinstance(found, dict) and {"config", "provenance", "cases", "scaling"} <= found.keys()
     require(whole, f"{folder / 'throughput.json'} is no measurement: run python -m experiments.throughput")
     return dict(found)
 
@@ -85,8 +85,8 @@ def draw(folder: Path) -> list[Path]:
     kinds = kinds if len(convolutional) < len(found["cases"]) or found["scaling"] else []
     kinds += ["32 × 32 × 3 values, batches of 128 (small, big)"] if convolutional else []
     where = f"random images of {'; '.join(kinds)}, "
-    where += f"{found['surroundings']['device'].partition(' (')[0]}, "
-    where += f"{found['surroundings']['cpus']} cores, JAX {found['surroundings']['versions']['jax']}"
+    where += f"{found['provenance']['device'].partition(' (')[0]}, "
+    where += f"{found['provenance']['cpus']} cores, JAX {found['provenance']['versions']['jax']}"
     with style.applied():
         paths = style.save(_shares(found["cases"], where), folder / "figures", "share_of_a_bare_product")
         if found["scaling"]:
@@ -163,7 +163,7 @@ def _width(column: str) -> int:
 
 def main(config: PlotConfig) -> None:
     """Draws, and says where."""
-    from kdjax.checks import require
+    from kdjax.errors import require
 
     found = sorted(config.out.glob("throughput/*/throughput.json"), key=lambda path: path.stat().st_mtime)
     missing = f"{config.out / 'throughput'} holds no measurement: run python -m experiments.throughput first"

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from analysis import stats, sweep_run, tables
-from kdjax import cli, records
-from kdjax.checks import require
+from analysis import stats, tables
+from analysis.sweep import run as sweep_run
+from kdjax import cli, run_directory
 from kdjax.config import STABILITY_EPOCHS
+from kdjax.errors import require
 from kdjax.files import write_whole
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
@@ -44,7 +45,7 @@ def measure(folder: Path) -> pd.DataFrame:
     Raises:
         BadInput: its learning rate was not constant, or its answers were not counted after every epoch.
     """
-    run, identity = sweep_run.load(folder), records.read_json(folder / "config.json")["identity"]
+    run, identity = sweep_run.load(folder), run_directory.read_json(folder / "config.json")["identity"]
     require(
         identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
     )
@@ -92,7 +93,7 @@ def ratio(runs: pd.DataFrame, base: pd.DataFrame, column: str) -> stats.Differen
 
 def write(folder: Path) -> str:
     """Writes `stability.csv` and `stability.md` into a run directory; returns the latter."""
-    measured, config = measure(folder), records.read_json(folder / "config.json")["identity"]["config"]
+    measured, config = measure(folder), run_directory.read_json(folder / "config.json")["identity"]["config"]
     ratios = [f"{name}: ratio to hard labels" for name in MEASURES]
     header = ["units", "", "T", "rate", *MEASURES.values(), "n", *ratios, "pairs"]
     cells = []
@@ -107,7 +108,7 @@ def write(folder: Path) -> str:
             compared = [None if objective == "hard" else ratio(runs, hard, column) for column in MEASURES]
             cell += ["" if found is None else tables.estimate(found, 2) for found in compared]
             cells.append([*cell, next((str(found.n) for found in compared if found is not None), "")])
-    data = records.read_json(folder / "config.json")["identity"]["data"]
+    data = run_directory.read_json(folder / "config.json")["identity"]["data"]
     said = []
     for (width, rate, weight, temperature), runs in measured.groupby(
         ["width", "learning_rate", "soft_weight", "temperature"]
@@ -144,7 +145,7 @@ def _name(objective: str, weight: float, targets: str) -> str:
 
 def main(config: StabilityConfig) -> None:
     """Prints the table."""
-    print(write(config.run or records.latest_run(config.out, "temperature_sweep")))
+    print(write(config.run or run_directory.latest_run(config.out, "temperature_sweep")))
 
 
 if __name__ == "__main__":

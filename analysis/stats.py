@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # scipy.stats takes a second to import: reached so, it is loaded at the first use (t comes from special)
 from jaxtyping import Bool, Real
 
-from kdjax.checks import require
+from kdjax.errors import require
 
 Runs = Real[np.ndarray, "runs"]
 Grid = Real[np.ndarray, "teachers seeds"]

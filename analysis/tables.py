@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from kdjax import records
-from kdjax.checks import require
+from kdjax import run_directory
+from kdjax.errors import require
 from kdjax.files import write_whole
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
 
 def read(folder: Path) -> pd.DataFrame:
     """`results.csv` of a run directory, checked."""
-    results: pd.DataFrame = records.read_results(folder)
+    results: pd.DataFrame = run_directory.read_results(folder)
     check(results, str(folder / "results.csv"))
     return results.astype({"teacher": str})  # a fingerprint may be all digits
 
@@ -148,7 +148,7 @@ def tuned(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` of a run directory; returns the same as text."""
-    config = records.read_json(folder / "config.json")
+    config = run_directory.read_json(folder / "config.json")
     summary = summarise(read(folder))
     data = config["identity"]["data"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in config["details"]["teachers"]]

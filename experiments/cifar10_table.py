@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import tyro
 
 from kdjax import cli
-from kdjax.checks import BadInput, require, require_distinct, require_name, require_positive, require_temperature
 from kdjax.config import (
     CHECKPOINT_SECONDS,
     CONVOLUTIONAL,
@@ -31,6 +30,7 @@ from kdjax.config import (
     TeacherConfig,
     WhereConfig,
 )
+from kdjax.errors import BadInput, require, require_distinct, require_name, require_positive, require_temperature
 
 if TYPE_CHECKING:
     from kdjax.datasets import Dataset
@@ -224,7 +224,7 @@ class Table(NamedTuple):
 
 def prepare(config: TableConfig) -> Table:
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, models, records, sweeps
+    from kdjax import datasets, models, run_directory, sweeps
 
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
@@ -268,21 +268,23 @@ def prepare(config: TableConfig) -> Table:
         ),
         "numerics": NUMERICS,
     }
-    return Table(config, dataset, identity, records.run_folder(config.out, "cifar10_table", config.name, identity))
+    return Table(
+        config, dataset, identity, run_directory.run_folder(config.out, "cifar10_table", config.name, identity)
+    )
 
 
 def run(table: Table) -> Path:
     """Finds or trains the big networks and asks every sweep; writes where each answer lies. Returns the folder."""
     import numpy as np
 
-    from kdjax import metrics, records, sweeps, teachers
+    from kdjax import metrics, run_directory, sweeps, teachers
     from kdjax.files import seal
     from kdjax.progress import say
-    from kdjax.surroundings import surroundings
+    from kdjax.provenance import provenance
 
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
-    with records.opened(table.folder, table.identity, config.fresh) as record:
+    with run_directory.opened(table.folder, table.identity, config.fresh) as record:
         (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained anew
         recipe, rate = config.teacher().train_config(1), config.learning_rate
         given = [teachers.load(folder, dataset) for folder in config.teacher_from]
@@ -299,45 +301,45 @@ def run(table: Table) -> Path:
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         said = {name: np.stack([one.logits(split.images) for one in found]) for name, split in splits.items()}
         arrays |= {f"{name}_logits": teachers.mean_logits(tables[:taught_by]) for name, tables in said.items()}
-        records.write_arrays(table.folder / "teacher.npz", **arrays)
+        run_directory.write_arrays(table.folder / "teacher.npz", **arrays)
         networks = [
             {
                 **{"name": one.name, "network": one.config.network, "epochs": one.config.epochs},
                 "parameters": one.info["parameters"],
-                **{name: metrics.judge(said[name][place], split.labels) for name, split in splits.items()},
+                **{name: metrics.evaluate(said[name][place], split.labels) for name, split in splits.items()},
             }
             for place, one in enumerate(found)
         ]
-        teacher = {name: metrics.judge(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
+        teacher = {name: metrics.evaluate(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
         details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": taught_by}
-        record.describe({**surroundings(), **details, "answers": answers})
+        record.describe({**provenance(), **details, "answers": answers})
         kept = ["config.json", "teacher.npz"]
         if config.batch_statistics:
-            from analysis import batch_statistics
+            from experiments import evaluations
 
-            batch_statistics.write(table.folder, dataset, found, taught_by)
-            kept.append(batch_statistics.FILE)
+            evaluations.write_batch_statistics(table.folder, dataset, found, taught_by)
+            kept.append("batch_statistics.csv")
         seal(table.folder, kept)
     return table.folder
 
 
 def forecast(table: Table) -> str:
     """What would run and cost, a line a sweep; students that serve twice are counted once."""
-    from kdjax import cost, sweeps, teachers
+    from kdjax import forecast, sweeps, teachers
     from kdjax.progress import clock
 
     config, lines, seen = table.config, list[str](), list[SweepConfig]()
     for role, asked in questions(config):
         if asked not in seen:
             sweep = sweeps.prepare(asked, dataset=table.dataset)
-            lines.append(f"students of {role}: {cost.of_sweep(sweep, teacher=not seen)}")
+            lines.append(f"students of {role}: {forecast.of_sweep(sweep, teacher=not seen)}")
         seen.append(asked)
     recipe = config.teacher().train_config(1)
     names = [
         teachers.fingerprint(recipe, config.learning_rate, seed, table.dataset) for seed in range(1, config.teachers)
     ]
     if missing := sum(not teachers.place(config.out, name).exists() for name in names):
-        seconds = missing * cost.training_seconds(recipe, table.dataset)
+        seconds = missing * forecast.training_seconds(recipe, table.dataset)
         lines.append(f"further big networks: {missing}, about {clock(seconds)}")
     return "\n".join(lines)
 
@@ -352,9 +354,10 @@ def main(config: TableConfig) -> None:
         return
     folder = run(table)
 
-    from analysis import plot_cifar10_table, tables_cifar10
+    from analysis import plot_cifar10_table
+    from analysis.cifar10 import table as cifar10_table_
 
-    print(tables_cifar10.write_summary(folder))
+    print(cifar10_table_.write_summary(folder))
     figures = plot_cifar10_table.draw(folder)
     say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 

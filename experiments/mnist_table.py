@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.checks import require, require_distinct, require_name, require_positive
 from kdjax.config import (
     CHECKPOINT_SECONDS,
     NUMERICS,
@@ -26,6 +25,7 @@ from kdjax.config import (
     TeacherConfig,
     WhereConfig,
 )
+from kdjax.errors import require, require_distinct, require_name, require_positive
 
 if TYPE_CHECKING:
     from kdjax.datasets import Dataset
@@ -316,10 +316,10 @@ class Table(NamedTuple):
 
 def prepare(config: TableConfig) -> Table:
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, records, sweeps, workers
+    from kdjax import datasets, run_directory, scheduling, sweeps
     from kdjax.progress import say
 
-    workers.check(config.where)
+    scheduling.check(config.where)
     dataset = datasets.load(config.data)
     count = len(dataset.train.images)
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
@@ -328,7 +328,7 @@ def prepare(config: TableConfig) -> Table:
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
         teacher = config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
-    workers.check_devices("teacher.devices", teacher.devices)
+    scheduling.check_devices("teacher.devices", teacher.devices)
     elsewhere = {"preset", "only", "out", "name", "checkpoint_seconds", "fresh", "dry_run", "data", "where"}
     asked = {
         field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
@@ -339,7 +339,7 @@ def prepare(config: TableConfig) -> Table:
         "data": dataset.identity(),
         "numerics": NUMERICS,
     }
-    return Table(config, dataset, identity, records.run_folder(config.out, "mnist_table", config.name, identity))
+    return Table(config, dataset, identity, run_directory.run_folder(config.out, "mnist_table", config.name, identity))
 
 
 def prepared(config: SweepConfig, read: dict[DataConfig, "Dataset"]) -> "Sweep":
@@ -353,15 +353,15 @@ def prepared(config: SweepConfig, read: dict[DataConfig, "Dataset"]) -> "Sweep":
 
 def run(table: Table) -> Path:
     """Finds or trains the teachers and asks every sweep; writes where each answer lies. Returns the folder."""
-    from kdjax import metrics, records, sweeps, teachers
+    from kdjax import metrics, run_directory, sweeps, teachers
     from kdjax.progress import say
-    from kdjax.surroundings import surroundings
+    from kdjax.provenance import provenance
 
     config, dataset = table.config, table.dataset
     if not (table.folder / "table.csv").exists():
         for line in slower_precision(config):
             say(f"note: {line}")
-    with records.opened(table.folder, table.identity, config.fresh) as record:
+    with run_directory.opened(table.folder, table.identity, config.fresh) as record:
         found = []
         recipe = config.teacher.train_config(sweeps.teacher_epochs(dataset))
         for t in range(config.teachers_needed()):
@@ -375,22 +375,26 @@ def run(table: Table) -> Path:
             answers.append({"part": question.part, "role": question.role, "run": folder.name})
         test = dataset.test
         teachers_of = [
-            {"name": one.name, "folder": one.folder.name, "test": metrics.judge(one.logits(test.images), test.labels)}
+            {
+                "name": one.name,
+                "folder": one.folder.name,
+                "test": metrics.evaluate(one.logits(test.images), test.labels),
+            }
             for one in found
         ]
         details = {"config": config, "hint": dataset.hint, "teachers": teachers_of, "answers": answers}
-        record.describe({**surroundings(), **details})
+        record.describe({**provenance(), **details})
 
-        from analysis import shifted
+        from experiments import evaluations
 
-        shifted.write(table.folder, dataset)
-        shifted.write_cost(table.folder, dataset)
+        evaluations.write_shifted(table.folder, dataset)
+        evaluations.write_cost(table.folder, dataset)
     return table.folder
 
 
 def forecast(table: Table) -> str:
     """What would run and cost, a line a sweep; a teacher that several sweeps share is counted once."""
-    from kdjax import cost, teachers
+    from kdjax import forecast, teachers
     from kdjax.progress import clock
 
     config = table.config
@@ -399,7 +403,7 @@ def forecast(table: Table) -> str:
         sweep = prepared(config.sweep(t), read)
         known += sweep.identity["teachers"]
         there = teachers.place(config.out, known[-1]).exists()
-        needed = 0.0 if there else cost.training_seconds(sweep.teacher_config, table.dataset)
+        needed = 0.0 if there else forecast.training_seconds(sweep.teacher_config, table.dataset)
         lines.append(f"teacher {t + 1}: " + ("it is there" if there else f"would be trained, about {clock(needed)}"))
         seconds += needed
     folders = tuple(teachers.place(config.out, name) for name in known)
@@ -408,12 +412,12 @@ def forecast(table: Table) -> str:
         sweep = prepared(question.config, read)
         counted = sweep.identity["teachers"][0] in known
         known += sweep.identity["teachers"]
-        lines.append(f"{question.part}, {question.role}: {cost.of_sweep(sweep, teacher=not counted)}")
-        seconds += cost.sweep_seconds(sweep, teacher=not counted)
+        lines.append(f"{question.part}, {question.role}: {forecast.of_sweep(sweep, teacher=not counted)}")
+        seconds += forecast.sweep_seconds(sweep, teacher=not counted)
     if "better" in config.parts() and config.teachers > 1 and not whole:  # who are not there cannot be asked yet
         for role, changes in of_ensemble(config).items():
             sweep = prepared(config.sweep(**changes), read)
-            needed = cost.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
+            needed = forecast.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
             lines.append(f"better, {role}: would train {config.seeds} students, about {clock(needed)}")
             seconds += needed
     lines.append(f"in all about {clock(seconds)} on this device")
@@ -422,11 +426,11 @@ def forecast(table: Table) -> str:
 
 def slower_precision(config: TableConfig) -> list[str]:
     """A line where bfloat16 was asked for and is slower here; measured in half a second."""
-    from kdjax import cost
+    from kdjax import forecast
 
     if "bfloat16" not in (config.precision, config.teacher.precision):
         return []
-    times = cost.training_rate("mlp", "float32") / cost.training_rate("mlp", "bfloat16")
+    times = forecast.training_rate("mlp", "float32") / forecast.training_rate("mlp", "bfloat16")
     said = f"bfloat16 takes {times:.1f} times as long as float32 on this device: --precision float32 and "
     return [said + "--teacher.precision float32 are faster"] if times > 1.2 else []
 
@@ -441,9 +445,10 @@ def main(config: TableConfig) -> None:
         return
     folder = run(table)
 
-    from analysis import plot_mnist_table, tables_mnist
+    from analysis import plot_mnist_table
+    from analysis.mnist import table as mnist_table_
 
-    print(tables_mnist.write_summary(folder))
+    print(mnist_table_.write_summary(folder))
     if figures := plot_mnist_table.draw(folder):  # the three rows by themselves have none
         say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 

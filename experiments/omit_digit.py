@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.checks import require, require_distinct, require_name, require_positive, require_temperature
 from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, Targets, TeacherConfig, TrainConfig, WhereConfig
+from kdjax.errors import require, require_distinct, require_name, require_positive, require_temperature
 
 if TYPE_CHECKING:
     from kdjax import omission
@@ -189,10 +189,10 @@ class Plan(NamedTuple):
 
 def prepare(config: OmitConfig) -> Plan:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    from kdjax import datasets, omission, records, students, sweeps, teachers, workers
+    from kdjax import datasets, omission, run_directory, scheduling, students, sweeps, teachers
     from kdjax.progress import say
 
-    workers.check(config.where)
+    scheduling.check(config.where)
     dataset = datasets.load(config.data)
     small = dataset.name == SMALL
     if not config.data.holdout:
@@ -223,7 +223,7 @@ def prepare(config: OmitConfig) -> Plan:
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
     if not given and not teachers.place(config.out, known[0]).exists():
-        workers.check_devices("teacher.devices", config.teacher.devices)
+        scheduling.check_devices("teacher.devices", config.teacher.devices)
     identity = {
         "experiment": "omit_digit",
         "config": {
@@ -243,27 +243,26 @@ def prepare(config: OmitConfig) -> Plan:
         "teachers": known,
         "numerics": NUMERICS,
     }
-    folder = records.run_folder(config.out, "omit_digit", config.name, identity)
+    folder = run_directory.run_folder(config.out, "omit_digit", config.name, identity)
     return Plan(config, dataset, teacher_config, given, studies, identity, folder)
 
 
 def run(plan: Plan) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
-    from analysis import corrections
-    from kdjax import omission, records, students, teachers, workers
-    from kdjax.surroundings import surroundings
+    from kdjax import corrections, omission, run_directory, scheduling, students, teachers
+    from kdjax.provenance import provenance
 
     config, dataset = plan.config, plan.dataset
-    with records.opened(plan.folder, plan.identity, config.fresh) as record:
+    with run_directory.opened(plan.folder, plan.identity, config.fresh) as record:
         rate, seed = config.teacher.learning_rate, config.teacher.seed
         taught_by = plan.given or (
             teachers.find_or_train(plan.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
         )
         taught = students.lesson(dataset, taught_by)
         details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
-        record.describe({**surroundings(), **details})
+        record.describe({**provenance(), **details})
         corrections.write_images(plan.folder, taught)
-        workers.train(
+        scheduling.train(
             omission.jobs(plan.studies, config.targets), taught, record, config.where, config.checkpoint_seconds
         )
         corrections.write_results(plan.folder, plan.studies)
@@ -272,7 +271,7 @@ def run(plan: Plan) -> Path:
 
 def forecast(plan: Plan) -> str:
     """What would run and cost: blocks, students, minutes."""
-    from kdjax import cost, teachers
+    from kdjax import forecast, teachers
     from kdjax.datasets import Split
     from kdjax.progress import clock
 
@@ -280,10 +279,10 @@ def forecast(plan: Plan) -> str:
     missing = [study for study in plan.studies if not (plan.folder / "blocks" / study.block.name).exists()]
     for study in missing:
         some = Split(*(array[: study.images] for array in plan.dataset.train))
-        operations += cost.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
+        operations += forecast.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
     found = bool(plan.given) or teachers.place(plan.config.out, plan.identity["teachers"][0]).exists()
-    seconds = operations / cost.training_rate("mlp", "float32")
-    seconds += 0 if found else cost.training_seconds(plan.teacher_config, plan.dataset)
+    seconds = operations / forecast.training_rate("mlp", "float32")
+    seconds += 0 if found else forecast.training_seconds(plan.teacher_config, plan.dataset)
     trained = sum(len(study.block.runs) for study in missing)
     return (
         f"would train {'no teacher (it is there)' if found else 'a teacher'} and {trained} students in "
@@ -301,10 +300,11 @@ def main(config: OmitConfig) -> None:
         return
     folder = run(plan)
 
-    from analysis import plot_omit_digit, tables_omit_digit
+    from analysis import plot_omit_digit
+    from analysis.omission import table as omission_table
 
     figures = plot_omit_digit.draw(folder)
-    print(tables_omit_digit.write_summary(folder))
+    print(omission_table.write_summary(folder))
     say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 
 

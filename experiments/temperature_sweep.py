@@ -13,12 +13,12 @@ PROG = "python -m experiments.temperature_sweep"
 
 def main(config: SweepConfig) -> None:
     """Runs the sweep (or goes on with it), draws its figures and prints its table."""
-    from kdjax import cost, sweeps  # late, so that --help is quick
+    from kdjax import forecast, sweeps  # late, so that --help is quick
     from kdjax.progress import say
 
     sweep = sweeps.prepare(config)
     if config.dry_run:
-        print(cost.of_sweep(sweep))
+        print(forecast.of_sweep(sweep))
         return
     folder = sweeps.run(sweep)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from kdjax import cli
-from kdjax.checks import require, require_name
 from kdjax.config import CONVOLUTIONAL, Network, Precision, TeacherConfig, TrainConfig, canonical_json
+from kdjax.errors import require, require_name
 
 PROG = "python -m experiments.throughput"
 BLOCKS = 1, 2, 4, 8, 16
@@ -102,13 +102,13 @@ class Speed(NamedTuple):
 def main(config: ThroughputConfig) -> None:
     """Measures every case; writes and prints the table, and draws it."""
     from analysis import plot_throughput
-    from kdjax import records
+    from kdjax import run_directory
     from kdjax.progress import say
-    from kdjax.surroundings import surroundings
+    from kdjax.provenance import provenance
 
     peers = _peers() if config.against else {}
-    folder = records.run_folder(config.out, "throughput", config.name, config)
-    records.make_folder(folder)
+    folder = run_directory.run_folder(config.out, "throughput", config.name, config)
+    run_directory.make_folder(folder)
     speeds = []
     print(plot_throughput.header(), flush=True)
     for case in config.cases:
@@ -117,11 +117,11 @@ def main(config: ThroughputConfig) -> None:
             print(plot_throughput.line(speeds[-1]._asdict()), flush=True)
     found = {
         "config": config,
-        "surroundings": surroundings(),
+        "provenance": provenance(),
         "cases": [speed._asdict() for speed in speeds],
         "scaling": scaling(config) if config.scaling else None,
     }
-    records.write_json(folder / "throughput.json", json.loads(canonical_json(found)))
+    run_directory.write_json(folder / "throughput.json", json.loads(canonical_json(found)))
     figures = plot_throughput.draw(folder)
     say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
 
@@ -132,7 +132,7 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     import jax.numpy as jnp
     import numpy as np
 
-    from kdjax import blocks, fitting, layers, models
+    from kdjax import blocks, layers, loop, models
     from kdjax.train import Setting
 
     recipe, settings = _recipe(case, precision, config)
@@ -141,7 +141,7 @@ def measure(case: str, precision: Precision, config: ThroughputConfig, peers: di
     setting = Setting(*(jnp.full(settings, value) for value in (4.0, 0.0 if case == "teacher" else 1.0, 1e-3)))
     program = blocks.program_for(recipe, shape, 10, config.images, settings)
     order = blocks.epoch_order(0, 0, config.images)
-    state, sums, _ = fitting.start(program, 0, 1)
+    state, sums, _ = loop.start(program, 0, 1)
     lowered = program.advance.lower(state, sums, transfer_set, setting, 0, order, 1)  # type: ignore[attr-defined]
     with _no_cache():  # what is asked is how long compiling takes
         begin = time.perf_counter()
@@ -205,7 +205,7 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
     import jax.numpy as jnp
     from rich.console import Console
 
-    from kdjax import blocks, fitting
+    from kdjax import blocks, loop
     from kdjax.train import Setting
 
     recipe, settings = _recipe("8x300", "float32", config)
@@ -218,7 +218,7 @@ def scaling(config: ThroughputConfig) -> dict[str, Any]:
         def train(blocks_to_train: int, epochs: int) -> float:
             begin = time.perf_counter()
             for seed in range(blocks_to_train):
-                fitting.fit(program, transfer_set, setting, seed, fitting.start(program, seed, epochs))
+                loop.fit(program, transfer_set, setting, seed, loop.start(program, seed, epochs))
             return time.perf_counter() - begin
 
         train(1, 1)
@@ -241,10 +241,10 @@ def _peers() -> dict[str, Callable[..., float]]:
         f"--against torch compares on CPUs, and JAX runs on {jax.devices()[0].device_kind} here: set JAX_PLATFORMS=cpu",
     )
     try:
-        from experiments import torch_styles
+        from experiments import torch_baseline
     except ModuleNotFoundError as error:
         require(False, f"--against torch needs PyTorch ({error}): pip install -e '.[bench]'")
-    return {"idiomatic": torch_styles.idiomatic, "tuned": torch_styles.tuned}
+    return {"idiomatic": torch_baseline.idiomatic, "tuned": torch_baseline.tuned}
 
 
 def _random_images(images: int, shape: tuple[int, ...] = (28, 28, 1)) -> Any:

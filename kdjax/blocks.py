@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from kdjax import models, targets, transforms
-from kdjax.checks import require
 from kdjax.config import Targets, TrainConfig
+from kdjax.errors import require
 from kdjax.models import Model, ModelState, Params
 from kdjax.train import (
     Ask,

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from kdjax.checks import BadInput
-from kdjax.compiled import programs_kept
+from kdjax.compilation_cache import programs_kept
+from kdjax.errors import BadInput
 
 Config = TypeVar("Config")
 

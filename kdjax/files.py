@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 
 MANIFEST = "MANIFEST.json"
 

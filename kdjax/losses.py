@@ -18,7 +18,7 @@ import optax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from kdjax.checks import require
+from kdjax.errors import require
 
 Logits: TypeAlias = Float[Array, "*batch classes"]
 PerExample: TypeAlias = float | int | np.generic | Float[Array | np.ndarray, "..."]

@@ -76,13 +76,13 @@ def entropy(logits: Logits, temperature: float) -> float:
     return float(np.mean(np.sum(entr(softmax(_wide(logits) / temperature, axis=1)), axis=1)))
 
 
-def judge(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
+def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
     """Every measure of one run on one set of images; those against the teacher only where there is one.
 
     Of a run that failed (logits that are not finite) only the errors are numbers; the rest is nan.
     """
     if not np.isfinite(logits).all():
-        judged = judge(np.zeros_like(logits), labels, teacher_logits)
+        judged = evaluate(np.zeros_like(logits), labels, teacher_logits)
         return {name: np.nan for name in judged} | {"errors": errors(logits, labels)}
     row: dict[str, float | int] = {
         "errors": errors(logits, labels),

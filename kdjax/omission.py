@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdjax import datasets, workers
-from kdjax.checks import require
+from kdjax import datasets, scheduling
 from kdjax.config import Targets, TrainConfig
 from kdjax.datasets import Dataset, Split
-from kdjax.students import Block, Lesson, Run
+from kdjax.errors import require
+from kdjax.students import Block, DistillationData, Run
 from kdjax.students import Shown as Taught
 
 Kind = Literal["plain", "permuted", "mean_logit", "with_pool"]
@@ -52,7 +52,7 @@ class Shown:
     seed: int
     targets: Targets = "teacher"
 
-    def __call__(self, taught: Lesson) -> Lesson:
+    def __call__(self, taught: DistillationData) -> DistillationData:
         """The student's own lesson."""
         return transfer_set(taught, self.kind, self.omitted, self.seed, self.targets)
 
@@ -113,8 +113,8 @@ def plan(
     return studies
 
 
-def jobs(studies: Sequence[Study], targets: Targets = "teacher") -> list[workers.Job]:
-    """The studies as `workers.train` takes them; its lesson is then the whole dataset with its teacher's logits.
+def jobs(studies: Sequence[Study], targets: Targets = "teacher") -> list[scheduling.Job]:
+    """The studies as `scheduling.train` takes them; its lesson is then the whole dataset with its teacher's logits.
 
     Args:
         studies: of `plan`.
@@ -124,13 +124,13 @@ def jobs(studies: Sequence[Study], targets: Targets = "teacher") -> list[workers
     for study in studies:
         # Only permutations depend on the seed: other transfer sets are shared by a student's seeds.
         shown = Shown(study.kind, study.omitted, study.block.seed if study.kind == "permuted" else 0, targets)
-        found.append(workers.Job(study.block, study.images, shown))
+        found.append(scheduling.Job(study.block, study.images, shown))
     return found
 
 
 def transfer_set(
-    taught: Lesson, kind: Kind, omitted: Collection[int], seed: int, targets: Targets = "teacher"
-) -> Lesson:
+    taught: DistillationData, kind: Kind, omitted: Collection[int], seed: int, targets: Targets = "teacher"
+) -> DistillationData:
     """The lesson that a student is trained on: images of `omitted` classes are not in its training set.
 
     Args:

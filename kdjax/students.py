@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, fitting, metrics, models, targets, teachers, transforms
+from kdjax import blocks, loop, metrics, models, targets, teachers, transforms
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import Targets, TrainConfig
 from kdjax.datasets import Dataset, Split
-from kdjax.fitting import Monitor
+from kdjax.loop import Monitor
 from kdjax.teachers import Teacher
 from kdjax.train import Objective, Setting, hinton, matched
 
@@ -53,7 +53,7 @@ class Block(NamedTuple):
     """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all at most."""
 
 
-class Lesson(NamedTuple):
+class DistillationData(NamedTuple):
     """A dataset with the logits of its teacher, or the mean logits of several, computed once."""
 
     dataset: Dataset
@@ -66,7 +66,7 @@ class Lesson(NamedTuple):
     """Whom to ask about other images than these."""
 
 
-class Outcome(NamedTuple):
+class BlockResult(NamedTuple):
     """A finished block, on the host: all that is kept of it."""
 
     rows: list[dict[str, Any]]
@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
     """That the training and judging took, since it was last gone on with."""
 
 
-def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
+def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> DistillationData:
     """Asks the teacher, or the ensemble, about every image of the dataset."""
 
     def table(split: Split) -> Float[np.ndarray, "images classes"]:
@@ -90,21 +90,21 @@ def lesson(dataset: Dataset, taught_by: Sequence[Teacher]) -> Lesson:
 
     name = "+".join(teacher.name for teacher in taught_by)
     tables = (table(dataset.train), table(dataset.holdout), table(dataset.test))
-    return Lesson(dataset, name, *tables, tuple(taught_by))
+    return DistillationData(dataset, name, *tables, tuple(taught_by))
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
     """The lesson with other targets on its training images, or with fewer; hold-out and test logits stay the teacher's.
 
-    Equal ones are the same function: it is what `workers.Job` wants.
+    Equal ones are the same function: it is what `scheduling.Job` wants.
     """
 
     targets: Targets = "teacher"
     images: int | None = None
     """The first so many; None: all."""
 
-    def __call__(self, taught: Lesson) -> Lesson:
+    def __call__(self, taught: DistillationData) -> DistillationData:
         """The lesson as students are shown it."""
         if self.images is not None:
             train = Split(*(array[: self.images] for array in taught.dataset.train))
@@ -151,7 +151,7 @@ def setting(block: Block) -> Setting:
     return found._replace(double_softmax=jnp.asarray(bugged, jnp.float32)) if any(bugged) else found
 
 
-def asked(block: Block, taught: Lesson) -> tuple[tuple[TrainConfig, ...], Targets]:
+def asked(block: Block, taught: DistillationData) -> tuple[tuple[TrainConfig, ...], Targets]:
     """The teachers that a block asks at each step, because its images are not those of the table; and for what."""
     if not asks(block):
         return (), "teacher"
@@ -164,7 +164,7 @@ def asks(block: Block) -> bool:
     return changed and block.targets in targets.ASKED and any(run.objective != "hard" for run in block.runs)
 
 
-def on_device(taught: Lesson) -> TransferSet:
+def on_device(taught: DistillationData) -> TransferSet:
     """The transfer set where the students are trained."""
     images, labels = taught.dataset.train
     # By way of the host, onto the device of this thread.
@@ -177,11 +177,11 @@ def on_device(taught: Lesson) -> TransferSet:
 
 def train_block(
     block: Block,
-    taught: Lesson,
+    taught: DistillationData,
     transfer_set: TransferSet,
     kept: Checkpoints | None,
     report: Callable[[int, str], None],
-) -> Outcome:
+) -> BlockResult:
     """Trains a block (or goes on with it) and judges its runs: a function of block and lesson, wherever it runs.
 
     Args:
@@ -206,7 +206,7 @@ def train_block(
     watched, name = (dataset.holdout, "holdout") if len(dataset.holdout.images) else (dataset.test, "test")
     every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
     monitor = Monitor(jnp.asarray(watched.images), watched.labels, every)
-    trained = fitting.fit_with_checkpoints(
+    trained = loop.fit_with_checkpoints(
         program, transfer_set, setting(block), block.seed, block.config.epochs, kept, report, monitor
     )
     starts = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
@@ -226,7 +226,7 @@ def train_block(
         for key, (split, table) in splits.items():
             row |= {
                 f"{key}_{measure}": value
-                for measure, value in metrics.judge(logits[key][index], split.labels, table).items()
+                for measure, value in metrics.evaluate(logits[key][index], split.labels, table).items()
             }
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], starts)
         table = taught.train_logits
@@ -239,7 +239,7 @@ def train_block(
         history += [{**names, "monitor": name, **line} for line in _curve(trained.history, index)]
     kept_logits = {key: table[: len(block.runs)] for key, table in logits.items() if key != "transfer"}
     params = jax.tree.map(np.asarray, models.variables(trained.state.params, trained.state.model_state))
-    return Outcome(rows, history, kept_logits, params, time.perf_counter() - begin)
+    return BlockResult(rows, history, kept_logits, params, time.perf_counter() - begin)
 
 
 def _named(run: Run) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _named(run: Run) -> dict[str, Any]:
     return {**run._asdict(), "temperature": temperature}
 
 
-def _curve(history: fitting.History, index: int) -> Iterator[dict[str, Any]]:
+def _curve(history: loop.History, index: int) -> Iterator[dict[str, Any]]:
     for epoch in range(len(history.loss)):
         measures = (history.loss, history.error_rate, history.monitor_errors, history.monitor_changed)
         values = [float(measure[epoch, index]) for measure in measures]
@@ -256,7 +256,7 @@ def _curve(history: fitting.History, index: int) -> Iterator[dict[str, Any]]:
         yield line if changed is None else {**line, "monitor_changed": changed}
 
 
-def _last_good(history: fitting.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
+def _last_good(history: loop.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
     """Errors on the monitored images the last time they were counted before a run failed; None if it did not fail."""
     counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
     counted = counted[np.isfinite(counted)]

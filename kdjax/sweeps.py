@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax import datasets, metrics, records, teachers, workers
-from kdjax.checks import require
+from kdjax import datasets, metrics, run_directory, scheduling, teachers
 from kdjax.config import NUMERICS, SweepConfig, TrainConfig
 from kdjax.datasets import Dataset
+from kdjax.errors import require
 from kdjax.progress import say
-from kdjax.students import Block, Lesson, Run, Shown, lesson
-from kdjax.surroundings import surroundings
+from kdjax.provenance import provenance
+from kdjax.students import Block, DistillationData, Run, Shown, lesson
 from kdjax.teachers import Teacher
 
 EPOCHS = {"mnist5k": 40}
@@ -91,7 +91,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         experiment: whose run directory it is.
         dataset: what `config.data` asks for, where it has been read before.
     """
-    workers.check(config.where)
+    scheduling.check(config.where)
     if dataset is None:
         dataset = datasets.load(config.data)
         say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
@@ -116,7 +116,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
     ]
     if not given and not teachers.place(config.out, known[0]).exists():
-        workers.check_devices("teacher.devices", config.teacher.devices)
+        scheduling.check_devices("teacher.devices", config.teacher.devices)
     planned = plan(config, EPOCHS.get(dataset.name, 20))
     # Where things are kept, and what is named by its fingerprint below, does not fix a result.
     elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from", "where"}
@@ -130,28 +130,28 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         "teachers": known,
         "numerics": NUMERICS,
     }
-    folder = records.run_folder(config.out, experiment, config.name, identity)
+    folder = run_directory.run_folder(config.out, experiment, config.name, identity)
     return Sweep(config, dataset, teacher_config, given, planned, identity, folder)
 
 
 def run(sweep: Sweep) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
     config, dataset = sweep.config, sweep.dataset
-    with records.opened(sweep.folder, sweep.identity, config.fresh) as record:
+    with run_directory.opened(sweep.folder, sweep.identity, config.fresh) as record:
         rate, seed = config.teacher.learning_rate, config.teacher.seed
         taught_by = sweep.given or (
             teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
         )
         taught = lesson(dataset, taught_by)
         record.describe(
-            {**surroundings(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
+            {**provenance(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
         )
         _keep_test_images(record, taught)
         rates, planned, images = config.rates(), sweep.blocks, config.transfer_images or len(dataset.train.images)
         shown = Shown(config.targets, config.transfer_images)
         for extension in range(MOST_EXTENSIONS + 1):
-            jobs = [workers.Job(block, images, shown) for block in planned]
-            workers.train(jobs, taught, record, config.where, config.checkpoint_seconds)
+            jobs = [scheduling.Job(block, images, shown) for block in planned]
+            scheduling.train(jobs, taught, record, config.where, config.checkpoint_seconds)
             more = wider(record.write_tables(), rates)
             if more and extension == MOST_EXTENSIONS:
                 say("the best learning rate still lies at an edge of the grid: ask for other --learning-rates")
@@ -186,23 +186,23 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{rate:.6g}") for rate in below + above)
 
 
-def _report(taught: Lesson, taught_by: Sequence[Teacher]) -> list[dict[str, Any]]:
+def _report(taught: DistillationData, taught_by: Sequence[Teacher]) -> list[dict[str, Any]]:
     # The ensemble, or the one teacher, first: it is what the students learn from.
     report = [{"name": taught.teacher, **_judged(taught)}]
     if len(taught_by) > 1:
         report += [
             {"name": teacher.name, "test": judged, "test_errors": judged["errors"]}
             for teacher in taught_by
-            for judged in [metrics.judge(teacher.logits(taught.dataset.test.images), taught.dataset.test.labels)]
+            for judged in [metrics.evaluate(teacher.logits(taught.dataset.test.images), taught.dataset.test.labels)]
         ]
     return report
 
 
-def _judged(taught: Lesson) -> dict[str, Any]:
+def _judged(taught: DistillationData) -> dict[str, Any]:
     dataset = taught.dataset
-    judged = {"test": metrics.judge(taught.test_logits, dataset.test.labels)}
+    judged = {"test": metrics.evaluate(taught.test_logits, dataset.test.labels)}
     if len(dataset.holdout.images):
-        judged["holdout"] = metrics.judge(taught.holdout_logits, dataset.holdout.labels)
+        judged["holdout"] = metrics.evaluate(taught.holdout_logits, dataset.holdout.labels)
     return {
         **judged,
         "test_errors": judged["test"]["errors"],
@@ -210,13 +210,13 @@ def _judged(taught: Lesson) -> dict[str, Any]:
     }
 
 
-def _keep_test_images(record: records.RunDirectory, taught: Lesson) -> None:
+def _keep_test_images(record: run_directory.RunDirectory, taught: DistillationData) -> None:
     # A few images to look at: those of which the teacher is least sure, one a class.
     labels, logits = taught.dataset.test.labels, taught.test_logits
     second, first = np.sort(logits, axis=1)[:, -2:].T
     order = np.argsort(first - second, kind="stable")
     rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
-    records.write_arrays(
+    run_directory.write_arrays(
         record.folder / "test.npz",
         labels=labels,
         teacher_logits=logits,

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, fitting, metrics, models, records, train, transforms
-from kdjax.checks import BadInput, require
+from kdjax import blocks, checkpoints, loop, metrics, models, run_directory, train, transforms
 from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, TrainConfig, canonical_json
 from kdjax.datasets import Dataset
+from kdjax.errors import BadInput, require
 from kdjax.files import Busy, check_manifest, clear_leftovers, lock, whole_folder
 from kdjax.progress import Progress, clock, say
-from kdjax.surroundings import surroundings
+from kdjax.provenance import provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Teacher:
     folder: Path
     config: TrainConfig
     info: dict[str, Any]
-    """`teacher.json`: fingerprint, dataset, input_shape, num_classes, config, test (its measures), surroundings."""
+    """`teacher.json`: fingerprint, dataset, input_shape, num_classes, config, test (its measures), provenance."""
     params: Any
     """With a leading axis of 1."""
     model_state: Any = dataclasses.field(default_factory=dict)
@@ -103,7 +103,7 @@ def find_or_train(
         checkpoint_seconds: time between checkpoints.
     """
     folder = place(out, fingerprint(config, learning_rate, seed, dataset))
-    records.make_folder(folder.parent)
+    run_directory.make_folder(folder.parent)
     guard = folder.with_name(f"{folder.name}.lock")
     kept = checkpoints.Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), checkpoint_seconds)
     try:
@@ -130,7 +130,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
         f"{folder} is no teacher: name a folder that holds teacher.json, such as one in runs/teachers",
     )
     check_manifest(folder)
-    info = records.read_json(folder / "teacher.json")
+    info = run_directory.read_json(folder / "teacher.json")
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
     except (KeyError, TypeError) as error:
@@ -148,7 +148,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
 def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = None) -> None:
     """Keeps a teacher under a manifest, whole: `teacher.json`, and parameters and model state as in a `Teacher`."""
     with whole_folder(folder) as temporary:
-        records.write_json(temporary / "teacher.json", info)
+        run_directory.write_json(temporary / "teacher.json", info)
         checkpoints.save(temporary / "parameters", models.variables(params, model_state))
 
 
@@ -193,7 +193,7 @@ def _find_or_train(
     setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         report = progress.update
-        trained = fitting.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
+        trained = loop.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
     params = trained.state.params if trained.state.averaged is None else trained.state.averaged
     test_logits = np.asarray(program.logits(trained.state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(trained.state.failed_at[0])
@@ -209,11 +209,11 @@ def _find_or_train(
         "learning_rate": learning_rate,
         "seed": seed,
         "numerics": NUMERICS,
-        "test": metrics.judge(test_logits, dataset.test.labels),
+        "test": metrics.evaluate(test_logits, dataset.test.labels),
         "parameters": models.parameter_count(
             models.network(config, dataset.train.images.shape[1:], dataset.num_classes)
         ),
-        "surroundings": surroundings(),
+        "provenance": provenance(),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     save(folder, params, info, trained.state.model_state)
@@ -243,7 +243,7 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
 
 def warn_of_differences(teacher: Teacher) -> None:
     """Says where a teacher was trained with other versions or on another device than these."""
-    before, now = teacher.info["surroundings"], surroundings()
+    before, now = teacher.info["provenance"], provenance()
     for name in ("versions", "device"):
         if before.get(name) != now[name]:
             say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now[name]})")

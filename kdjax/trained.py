@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, models, records
-from kdjax.checks import BadInput, require
+from kdjax import blocks, checkpoints, models, run_directory
 from kdjax.config import SweepConfig, TrainConfig
+from kdjax.errors import BadInput, require
 from kdjax.files import check_manifest
 
 
@@ -32,7 +32,7 @@ class Student:
     """(height, width, channels) of an image."""
     num_classes: int
 
-    def kept(self, split: str) -> Float[np.ndarray, "images classes"]:
+    def stored_logits(self, split: str) -> Float[np.ndarray, "images classes"]:
         """Its logits of a split, `test` or (where there is one) `holdout`, as they were judged."""
         with np.load(self.block / "logits.npz") as arrays:
             logits: np.ndarray = arrays[split][self.place]
@@ -46,7 +46,7 @@ class Student:
     @functools.cached_property
     def variables(self) -> tuple[models.Params, models.ModelState]:
         """Its parameters and batch statistics (empty where it has none), each leaf with a leading axis of 1."""
-        count = len(records.read_json(self.block / "rows.json"))
+        count = len(run_directory.read_json(self.block / "rows.json"))
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
             models.variables(*jax.eval_shape(self.network.init, jax.random.key(0))),
@@ -70,7 +70,7 @@ def find(folder: Path, **where: Any) -> list[Student]:
     Raises:
         BadInput: no run directory, no such student, or a damaged block among theirs.
     """
-    config = records.read_json(folder / "config.json")
+    config = run_directory.read_json(folder / "config.json")
     try:
         asked, data = config["identity"]["config"], config["identity"]["data"]
         plain = {name: asked[name] for name in ("network", "precision") if name in asked}
@@ -80,7 +80,7 @@ def find(folder: Path, **where: Any) -> list[Student]:
     found = []
     for block in sorted((folder / "blocks").glob("[!.]*")):
         mine = []
-        for place, row in enumerate(records.read_json(block / "rows.json")):
+        for place, row in enumerate(run_directory.read_json(block / "rows.json")):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
             if all(_same(row.get(name), value) for name, value in where.items()):
                 mine.append(Student(row, block, place, recipe.student(row["width"], 1), shape, classes))

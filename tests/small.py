@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import blocks, fitting
+from kdjax import blocks, loop
 from kdjax.config import TrainConfig
 from kdjax.train import Setting
 
@@ -34,14 +34,12 @@ def program(count: int = len(TEMPERATURES), **options) -> blocks.Program:
     return blocks.program_for(config(**options), SHAPE, CLASSES, IMAGES, count)
 
 
-def train(
-    program: blocks.Program, setting: Setting, seed: int = 0, epochs: int = 2, data=None, **options
-) -> fitting.Fit:
-    return fitting.fit(
+def train(program: blocks.Program, setting: Setting, seed: int = 0, epochs: int = 2, data=None, **options) -> loop.Fit:
+    return loop.fit(
         program,
         transfer_set() if data is None else data,
         setting,
         seed,
-        fitting.start(program, seed, epochs),
+        loop.start(program, seed, epochs),
         **options,
     )

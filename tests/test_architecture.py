@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "surroundings", "targets"}
+LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "provenance", "targets"}
 BELOW = {"checks", "config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
 ALLOWED = {
@@ -23,7 +23,7 @@ ALLOWED = {
     "fitting": BELOW | {"train", "blocks", "checkpoints"},
     "teachers": BELOW | LEAVES | {"train", "blocks", "fitting"},
     "students": BELOW | LEAVES | {"train", "blocks", "fitting", "teachers"},
-    "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "surroundings"},
+    "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "provenance"},
     "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
     "cost": BELOW | {"datasets", "models", "teachers", "students", "sweeps"},
     "trained": BELOW | LEAVES | {"blocks"},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import bias
+from kdjax import bias
 
 
 def brute_force(logits, labels, omitted):

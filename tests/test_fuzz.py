@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdjax import cost, sweeps
+from kdjax import forecast, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
 
@@ -144,7 +144,7 @@ def test_parsing(module, empty):
 
 def test_the_temperature_sweep_up_to_its_training(empty):
     def dry(config):
-        print(cost.of_sweep(sweeps.prepare(config)))
+        print(forecast.of_sweep(sweeps.prepare(config)))
 
     @QUICK
     @given(lines(SweepConfig))

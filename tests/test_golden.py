@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import blocks, fitting
+from kdjax import blocks, loop
 from kdjax.config import NUMERICS
 from tests import small
 
@@ -84,7 +84,7 @@ def trained(data, rates, **options):
     config = small.config(optimizer="sgd", **options)
     program = blocks.program_for(config, data.images.shape[1:], small.CLASSES, small.IMAGES, 2)
     setting = small.settings((4.0, np.inf), (0.7, 1.0), rates)
-    state, sums, _ = fitting.start(program, 3, 2)
+    state, sums, _ = loop.start(program, 3, 2)
     first = jax.tree.map(jnp.copy, state.params)
     losses = []
     for epoch in range(2):

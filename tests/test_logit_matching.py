@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import logit_matching, logit_matching_claims, logit_matching_pair, logit_matching_training
-from analysis.logit_matching_table import Numbers, Row
+from analysis import logit_matching
+from analysis.matching import claims, training
+from analysis.matching import pair as pair_
+from analysis.matching.rows import Numbers, Row
 from kdjax import cli, sweeps
 from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
 
@@ -81,13 +83,13 @@ def test_training_measures(written):
 
 
 def test_the_stages_are_the_students_own(swept):
-    pair = logit_matching_pair.load(swept, swept.parent.parent)
+    pair = pair_.load(swept, swept.parent.parent)
     test = pair.lesson.dataset.test
     stacked = {stage: params["dense_2"]["kernel"] for stage, params in pair.params.items()}
     with np.load(swept / "blocks" / "width12-seed0-rate0.001-0" / "logits.npz") as arrays:
         kept = arrays["test"][2]  # hard, 4, 20
     found = pair._replace(lesson=pair.lesson._replace(dataset=_train_on(pair.lesson.dataset, test)))
-    end = logit_matching_pair.student_logits(found, "end", np.arange(len(test.images)))
+    end = pair_.student_logits(found, "end", np.arange(len(test.images)))
     np.testing.assert_allclose(end, kept, rtol=1e-4, atol=1e-4)
     change = [float(np.linalg.norm(stacked[stage] - stacked["start"])) for stage in ("middle", "end")]
     assert change[0] > 0 and change[0] != change[1]
@@ -103,17 +105,17 @@ def _train_on(dataset, split):
 
 def test_a_schedule_halfway_is_not_half_a_schedule(swept, monkeypatch):
     # Trained to its end by the same road, the student is the one that is kept (up to the rounding of another stack).
-    real = logit_matching_pair.fitting.start
-    monkeypatch.setattr(logit_matching_pair.fitting, "start", lambda program, seed, epochs: real(program, seed, 4))
-    pair = logit_matching_pair.load(swept, swept.parent.parent)
+    real = pair_.fitting.start
+    monkeypatch.setattr(pair_.fitting, "start", lambda program, seed, epochs: real(program, seed, 4))
+    pair = pair_.load(swept, swept.parent.parent)
     for layer in ("dense_0", "dense_2"):
         middle, end = (pair.params[stage][layer]["kernel"] for stage in ("middle", "end"))
         np.testing.assert_allclose(middle, end, atol=2e-3)
 
 
 def test_parameter_gradient_of_the_last_bias_by_hand(swept):
-    pair = logit_matching_pair.load(swept, swept.parent.parent)
-    found = logit_matching_pair.parameter_curves(pair, "end", np.arange(64), np.array([1e3, 1e4, 1e6]))
+    pair = pair_.load(swept, swept.parent.parent)
+    found = pair_.parameter_curves(pair, "end", np.arange(64), np.array([1e3, 1e4, 1e6]))
     assert found["distance"][1] == pytest.approx(found["distance"][0] / 10, rel=0.05)
     np.testing.assert_allclose(found["cosine"], 1, atol=1e-3)
     np.testing.assert_allclose(found["norm ratio"], 1, atol=1e-2)
@@ -197,8 +199,8 @@ def test_a_false_claim_is_called_false():
     rows.append(Row("law", "random 10", "1 − cosine: slope", math.nan, math.nan, -1.5))
     plateau = {"error": 0.4, "predicted error": 0.316, "cosine": 0.5}
     rows += [Row("plateau", "random 10", name, math.nan, math.nan, value) for name, value in plateau.items()]
-    assert not [claim for claim in logit_matching_claims._limit(Numbers(rows)) if claim.holds]
+    assert not [claim for claim in claims._limit(Numbers(rows)) if claim.holds]
 
 
 def test_rates_are_for_the_optimizers_that_a_step_knows():
-    assert set(logit_matching_training.RATES) == {"sgd", "adam"}
+    assert set(training.RATES) == {"sgd", "adam"}

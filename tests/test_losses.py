@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 from kdjax.losses import (
     centred_logit_matching_loss,
     distillation_loss,

@@ -63,6 +63,6 @@ def test_entropy_of_soft_targets():
 
 def test_judging_separates_where_the_teacher_is_right():
     teacher = np.log(np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]))
-    row = metrics.judge(LOGITS, LABELS, teacher)
+    row = metrics.evaluate(LOGITS, LABELS, teacher)
     assert row["errors_where_teacher_right"] + row["errors_where_teacher_wrong"] == row["errors"] == 1
     assert row["errors_where_teacher_right"] == 1

@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import answers_mnist, claims_mnist, controls_mnist, plot_mnist_table, shifted, style, tables_mnist
+from analysis import plot_mnist_table, style
+from analysis.mnist import claims, controls, shifted
+from analysis.mnist import run as mnist_run
+from analysis.mnist import table as mnist_table_
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax.checks import BadInput
 from kdjax.config import DataConfig, TeacherConfig, WhereConfig
+from kdjax.errors import BadInput
 from tests import commands
 
 TINY = [
@@ -44,7 +47,7 @@ def folder_of(root):
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
     sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
-    own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "shifted.md")]
+    own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
 
@@ -134,17 +137,17 @@ def test_the_whole_table(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     for control in ("double softmax", "logits of other images", "an untrained teacher", "all classes alike"):
         assert f"| control: {control} |" in text
-    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "cost.md"):
+    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "forecast.md"):
         assert title in text
     table = pd.read_csv(folder_of(whole) / "table.csv")
     assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
     assert table["n"].tolist()[:3] == [2, 2, 4]
-    answers = answers_mnist.load(folder_of(whole))
+    answers = mnist_run.load(folder_of(whole))
     mine = answers.of("distilled", soft_weight=0.9)["test_errors"]
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
     weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
     assert weight.startswith("against soft weight 0.9: ")
-    assert "| ensemble of 2 teachers | " in (folder_of(whole) / "cost.md").read_text()
+    assert "| ensemble of 2 teachers | " in (folder_of(whole) / "forecast.md").read_text()
     assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
     assert {path.stem for path in (folder_of(whole) / "figures").glob("*.png")} == {
         "errors_against_temperature",
@@ -164,7 +167,7 @@ def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
     table = pd.read_csv(folder_of(whole) / "shifted.csv")
-    answers = answers_mnist.load(folder_of(whole))
+    answers = mnist_run.load(folder_of(whole))
     for role in ("small", "hard jittered", "jittered"):
         still = table[(table["network"] == shifted.STUDENTS[role]) & (table["pixels"] == 0)]
         assert still["errors"].tolist() == answers.of(role).sort_values("seed")["test_errors"].tolist()
@@ -173,41 +176,41 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
 
 
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
-    answers = answers_mnist.load(folder_of(whole))
+    answers = mnist_run.load(folder_of(whole))
     found = answers.of("elastic")
     assert sorted(found["objective"].unique()) == ["hard", "soft"]
     assert set(found["teacher"]).isdisjoint(answers.of("jittered")["teacher"])
     names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
     for name, objective in (
-        (tables_mnist.BETTER["elastic"].format(epochs=2), "soft"),
+        (mnist_table_.BETTER["elastic"].format(epochs=2), "soft"),
         ("hard labels on those images", "hard"),
     ):
         mine = found[found["objective"] == objective]["test_errors"]
         assert (names["mean"][name], names["n"][name]) == (pytest.approx(mine.mean(), rel=1e-5), len(mine))
     assert names["mean"]["that teacher"] == found["teacher_errors"].iloc[0]
-    verdict = names["verdict"][tables_mnist.BETTER["elastic"].format(epochs=2)]
+    verdict = names["verdict"][mnist_table_.BETTER["elastic"].format(epochs=2)]
     assert verdict.startswith("against hard labels on those images")
     # So have jittered ones, which are also set against plain targets.
-    verdict = names["verdict"][tables_mnist.BETTER["jittered"]]
+    verdict = names["verdict"][mnist_table_.BETTER["jittered"]]
     assert [part.split(":")[0] for part in verdict.split("; ")] == [
         "against the first teacher's plain targets",
         "against hard labels on those images",
     ]
     mine = answers.of("hard jittered")["test_errors"]
     assert names["mean"]["hard labels, images jittered likewise"] == pytest.approx(mine.mean(), rel=1e-5)
-    verdict = names["verdict"][tables_mnist.BETTER["ensemble"].format(members=2)]
+    verdict = names["verdict"][mnist_table_.BETTER["ensemble"].format(members=2)]
     assert verdict.startswith("against the plain targets of its members, their mean")
 
 
 def test_fewer_images_really_were_shown(whole):
-    pairs = tables_mnist.transfer_pairs(answers_mnist.load(folder_of(whole)))
+    pairs = mnist_table_.transfer_pairs(mnist_run.load(folder_of(whole)))
     assert list(pairs) == [100, 400]
 
 
 def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
-    answers = answers_mnist.load(folder_of(whole))
+    answers = mnist_run.load(folder_of(whole))
     hard = answers.of("held out", objective="hard")
-    scaled = controls_mnist.temperature_scaled(answers, hard)
+    scaled = controls.temperature_scaled(answers, hard)
     assert scaled["test_errors"].tolist() == hard["test_errors"].tolist()
     assert scaled["test_nll"].mean() != pytest.approx(hard["test_nll"].mean(), rel=1e-6)
 
@@ -261,7 +264,7 @@ def answers_of(rows, width=800, teachers=1, drop=()):
                     | {"failed_at": 3 if failed else -1}
                 )
     identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
-    return answers_mnist.Answers(None, identity, [], pd.DataFrame(table), None)
+    return mnist_run.Answers(None, identity, [], pd.DataFrame(table), None)
 
 
 def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_labels_of_such_images():
@@ -283,12 +286,12 @@ def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_lab
     config["teacher"] = {"widths": [1200, 1200], "augment": "elastic"}
     teachers = [{"name": name, "test": {"errors": count}} for name, count in (("a", 60), ("b", 62))]
     data = {"name": "mnist", "train_images": 60_000, "test_images": 10_000}
-    answers = answers_mnist.Answers(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
-    rows = {row.name: row for row in tables_mnist.rows_of_table(answers)}
+    answers = mnist_run.Answers(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
+    rows = {row.name: row for row in mnist_table_.rows_of_table(answers)}
     teacher = rows["teacher of elastically distorted images"]
     assert teacher.mean == 61 and math.isnan(teacher.paper) and not teacher.verdict  # no recipe of the paper's
     assert "that teacher" not in rows  # it is the first
-    mine = rows[tables_mnist.BETTER["ensemble, elastic"].format(members=2, epochs=100)]
+    mine = rows[mnist_table_.BETTER["ensemble, elastic"].format(members=2, epochs=100)]
     assert mine.mean == pytest.approx(56) and mine.n == 3
     one, hard = mine.verdict.split("; ")
     assert one.startswith("against one teacher of such images, on them: −16.0")
@@ -310,15 +313,15 @@ def test_claims_name_no_winner_inside_the_noise():
     seeds = rng.normal(0, 5, 10)
     near = {t: 80 + seeds + rng.normal(0, 3, 10) for t in (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)}
     alike = answers_of({float("nan"): 140 + seeds, **near})
-    (one,) = claims_mnist.judge_widths(alike)
+    (one,) = claims.judge_widths(alike)
     assert len(one.candidates) > 1 and one.alike.all_alike
-    said = " ".join(claims_mnist.claims([one], alike))
+    said = " ".join(claims.claims([one], alike))
     assert "no winner" in said and "alike within ±7 errors (" in said and "about this teacher" in said
     assert "reproduced" not in said  # one teacher is not enough for that
     apart = answers_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
-    (one,) = claims_mnist.judge_widths(apart)
+    (one,) = claims.judge_widths(apart)
     assert one.candidates.tolist() == [2.0] and not one.alike.all_alike
-    assert "not shown to be alike" in " ".join(claims_mnist.claims([one], apart))
+    assert "not shown to be alike" in " ".join(claims.claims([one], apart))
 
 
 def test_narrow_students_optimum_is_judged_against_the_papers():
@@ -326,9 +329,9 @@ def test_narrow_students_optimum_is_judged_against_the_papers():
     for best, word in ((3.0, "only these may be best: reproduced."), (16.0, "excluded: not reproduced.")):
         rows = {t: 400 + (0 if t == best else 60) + rng.normal(0, 4, (3, 20)) for t in (1.0, 2.0, 3.0, 8.0, 16.0)}
         answers = answers_of(rows, width=30, teachers=3)
-        judged = claims_mnist.judge_widths(answers)
+        judged = claims.judge_widths(answers)
         assert judged[0].errors.shape == (3, 20, 5)
-        assert any(note.endswith(f"best (paper): {word}") for note in claims_mnist.claims(judged, answers))
+        assert any(note.endswith(f"best (paper): {word}") for note in claims.claims(judged, answers))
 
 
 def test_teachers_are_draws_too():
@@ -337,7 +340,7 @@ def test_teachers_are_draws_too():
     for _ in range(60):
         seeds = rng.normal(0, 4, 10)
         rows = {t: 80 + rng.normal(0, 4, (3, 1)) + seeds + rng.normal(0, 2, (3, 10)) for t in (1.0, 2.0, 4.0, 8.0)}
-        (one,) = claims_mnist.judge_widths(answers_of(rows, teachers=3))
+        (one,) = claims.judge_widths(answers_of(rows, teachers=3))
         wrong += 8.0 not in one.candidates
     assert wrong <= 9  # 5 % of 60 is 3; over seeds alone it is about half of them
 
@@ -350,21 +353,21 @@ def test_optima_differ_only_among_temperatures_that_both_were_trained_at():
 
     fine, coarse = answers_of(curve((1.0, 2.0, 3.0, 4.0, 8.0)), width=30), answers_of(curve((1.0, 2.0, 4.0, 8.0)), 300)
     answers = fine._replace(results=pd.concat([fine.results, coarse.results]))
-    judged = claims_mnist.judge_widths(answers)
+    judged = claims.judge_widths(answers)
     assert not set(judged[0].candidates) & set(judged[1].candidates)
-    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims_mnist.claims(judged, answers))
+    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims.claims(judged, answers))
 
 
 def test_a_failed_run_costs_its_temperature_and_is_named():
     rng = np.random.default_rng(4)
     rows = {t: 100 + rng.normal(0, 3, (2, 5)) for t in (1.0, 2.0, 4.0)}
     answers = answers_of({float("nan"): 140 + rng.normal(0, 3, (1, 5)), **rows}, teachers=2, drop={(0, 3, 2.0)})
-    (one,) = claims_mnist.judge_widths(answers)
+    (one,) = claims.judge_widths(answers)
     assert one.temperatures.tolist() == [1.0, 4.0] and one.errors.shape == (2, 5, 2)
-    assert "T = 2 left out" in " ".join(claims_mnist.claims([one], answers))
+    assert "T = 2 left out" in " ".join(claims.claims([one], answers))
     assert len(one.from_hard()) == 2 and one.from_hard()[0].n == 10
     hard_failed = answers_of({float("nan"): 140 + rng.normal(0, 3, 5), 4.0: rows[4.0][0]}, drop={(0, 1, 4.0)})
-    assert claims_mnist.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
+    assert claims.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
 
 
 def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
@@ -373,18 +376,18 @@ def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
     runs = pd.DataFrame(
         [{"teacher": str(t), "seed": s, "test_errors": table[t, s]} for t in range(3) for s in range(5)]
     )
-    assert tables_mnist.grid(runs) == pytest.approx(table)
-    assert tables_mnist.grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
+    assert mnist_table_.grid(runs) == pytest.approx(table)
+    assert mnist_table_.grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
     apart = runs[runs["seed"] == runs["teacher"].astype(int)]  # no seed under two teachers
-    assert tables_mnist.grid(apart) == pytest.approx(np.diag(table))
-    assert tables_mnist.grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
+    assert mnist_table_.grid(apart) == pytest.approx(np.diag(table))
+    assert mnist_table_.grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
 
 
 def test_the_limit_is_judged_with_the_high_temperatures_and_without():
     rng = np.random.default_rng(6)
     rows = {t: 80 + rng.normal(0, 2, (3, 10)) for t in (2.0, 8.0, 16.0, 32.0)}
     answers = answers_of({**rows, math.inf: 95 + rng.normal(0, 2, (3, 10))}, teachers=3)
-    said = claims_mnist.claims(claims_mnist.judge_widths(answers), answers)
+    said = claims.claims(claims.judge_widths(answers), answers)
     (both,) = (note for note in said if "every two temperatures from 8 on" in note)
     (finite,) = (note for note in said if "every two finite temperatures from 8 on" in note)
     assert "not shown to be alike" in both and "as the paper says: reproduced" in finite

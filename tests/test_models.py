@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kdjax import layers, models
-from kdjax.checks import BadInput
 from kdjax.config import TrainConfig
+from kdjax.errors import BadInput
 
 SHAPE = (4, 4, 1)
 

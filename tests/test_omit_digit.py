@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from analysis import corrections, tables_omit_digit
+from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
-from kdjax import cli, fitting, records, students
+from kdjax import cli, corrections, loop, run_directory, students
 from tests import commands
 from tests.small_omission import config
 
@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
     asked = config(tmp_path_factory.mktemp("omit"), digit=3, name="first")
     plan = omit_digit.prepare(asked)
     seen, current = {}, []
-    train_block, fit = students.train_block, fitting.fit
+    train_block, fit = students.train_block, loop.fit
 
     def spy_block(block, *arguments, **options):
         current[:] = [block.name]
@@ -40,14 +40,14 @@ def finished(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(students, "train_block", spy_block)
-        patch.setattr(fitting, "fit", spy_fit)
+        patch.setattr(loop, "fit", spy_fit)
         folder = omit_digit.run(plan)
     return asked, plan, folder, seen
 
 
 @pytest.fixture(scope="module")
 def table(finished):
-    return tables_omit_digit.read(finished[2])
+    return omission_table.read(finished[2])
 
 
 def keys(images):
@@ -98,7 +98,7 @@ def test_the_students_are_who_they_should_be(finished):
 
 def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
     asked, plan, _, _ = finished
-    kept = records.read_json(next((asked.out / "teachers").glob("*/teacher.json")))
+    kept = run_directory.read_json(next((asked.out / "teachers").glob("*/teacher.json")))
     assert kept["data"] == plan.dataset.fingerprint and len(list((asked.out / "teachers").glob("*/teacher.json"))) == 1
     assert set(plan.dataset.train.labels) == set(range(10))
     assert not keys(plan.dataset.train.images) & keys(plan.dataset.holdout.images)
@@ -229,11 +229,11 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_bits(finished, tmp_path):
 
 
 def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):
-    text = tables_omit_digit.write_summary(finished[2])
+    text = omission_table.write_summary(finished[2])
     for words in ("Students without 3, T = 20", "distilled on all classes", "label-free", "seen only", "paired, n = 2"):
         assert words in text
     assert "paper" not in text  # its figures are full MNIST's
-    found = tables_omit_digit.compare(table, "3", 20.0)["oracle − distilled on all classes"]
+    found = omission_table.compare(table, "3", 20.0)["oracle − distilled on all classes"]
     errors = table.set_index(["student", "correction", "seed"])["test_errors"]
     differences = [errors["distilled", "oracle", s] - errors["all_digits", "none", s] for s in range(2)]
     assert found.mean == np.mean(differences) and found.n == 2
@@ -244,7 +244,7 @@ def test_other_targets_are_another_run_and_named(tmp_path):
     plan = omit_digit.prepare(asked)
     assert plan.folder != omit_digit.prepare(dataclasses.replace(asked, targets="teacher")).folder
     folder = omit_digit.run(plan)
-    text = tables_omit_digit.write_summary(folder)
+    text = omission_table.write_summary(folder)
     assert "; targets: logits of other images" in text.splitlines()[0]
     assert "Soft targets of every student: logits of other images." in text
     with np.load(folder / "blocks" / plan.studies[0].block.name / "logits.npz") as logits:
@@ -254,12 +254,12 @@ def test_other_targets_are_another_run_and_named(tmp_path):
 def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
     asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60)
     folder = omit_digit.run(omit_digit.prepare(asked))
-    table = tables_omit_digit.read(folder)
+    table = omission_table.read(folder)
     assert table["omitted"].unique().tolist() == ["0 1 2 3 4 5 6 9"]
     assert set(table.loc[table["student"] == "pairs", "without"]) == {"0 1 2 3 4 5 6 7 9", "0 1 2 3 4 5 6 8 9"}
     mine = table[table["student"] == "distilled"].set_index("correction")
     assert mine.loc["oracle", "test_errors"] < mine.loc["none", "test_errors"] and mine.loc["oracle", "bias"] > 0
-    assert "on 7 and 8 alone" in tables_omit_digit.write_summary(folder)
+    assert "on 7 and 8 alone" in omission_table.write_summary(folder)
 
 
 def test_each_trains_a_pair_once_for_both_its_digits(tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kdjax import omission
-from kdjax.checks import BadInput
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset, Split
-from kdjax.students import Lesson, Run
+from kdjax.errors import BadInput
+from kdjax.students import DistillationData, Run
 
 SOFT = Run("soft", 4.0, 1.0, 1e-3)
 
@@ -26,7 +26,7 @@ def lesson(classes=5, images=60, pool=20):
 
     names = tuple(map(str, range(classes)))
     data = Dataset("toy", classes, names, split(images), split(pool), split(10), "0" * 64, "toy")
-    return Lesson(data, "teacher", logits(images), logits(pool), logits(10))
+    return DistillationData(data, "teacher", logits(images), logits(pool), logits(10))
 
 
 def test_images_labels_and_logits_stay_together():

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import figures_omit_digit, plot_omit_digit, style, tables_omit_digit
+from analysis import plot_omit_digit, style
+from analysis.omission import figures
+from analysis.omission import table as omission_table
 from experiments import omit_digit
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 from tests.small_omission import config
 
 
@@ -58,13 +60,13 @@ def test_the_curve_passes_through_what_the_rows_say(single):
     for student in ("distilled", "control"):
         for correction in ("none", "oracle", "validation", "label_free"):
             for _, row in run.of("3", student, correction).iterrows():
-                at = figures_omit_digit._along(run, row, "3", np.array([row["bias"]]))
+                at = figures._along(run, row, "3", np.array([row["bias"]]))
                 assert at[:, 0].tolist() == [row["test_errors"], row["omitted_errors"]]
 
 
 def test_what_digits_are_taken_for_agrees_with_the_errors(single):
     run = plot_omit_digit.load(single)
-    found = dict(figures_omit_digit._confusions(run, "3", [3]))
+    found = dict(figures._confusions(run, "3", [3]))
     for label, correction in (("distilled, before correction", "none"), ("distilled, oracle", "oracle")):
         rows = run.of("3", "distilled", correction)
         right = 100 - 100 * (rows["omitted_errors"] / rows["omitted_images"]).mean()
@@ -75,7 +77,7 @@ def test_what_digits_are_taken_for_agrees_with_the_errors(single):
 def test_the_figure_of_each_digit_has_ten_rows(each):
     run = plot_omit_digit.load(each)
     with style.applied():
-        figure = figures_omit_digit.each(run)
+        figure = figures.each(run)
         left, right = figure.axes
         assert [label.get_text() for label in left.get_yticklabels()] == [str(value) for value in range(10)]
         before = [line for line in right.lines if line.get_label() == "before correction"]
@@ -88,8 +90,8 @@ def test_the_strip_shows_omitted_digits_that_the_run_kept(several):
     run = plot_omit_digit.load(several)
     assert len(run.example_rows) == 80 and len(run.example_images) == 80
     with style.applied():
-        figure = figures_omit_digit.strip(run)
-        confusions = figures_omit_digit.taken_for(run)
+        figure = figures.strip(run)
+        confusions = figures.taken_for(run)
     assert len(figure.axes) == 16  # eight images, with a prediction under each
     assert [axes.get_title("left") for axes in confusions.axes][::3] == [
         "distilled, before correction",
@@ -98,19 +100,19 @@ def test_the_strip_shows_omitted_digits_that_the_run_kept(several):
 
 
 def test_table_has_a_section_a_temperature_and_a_line_a_digit(single, each):
-    text = tables_omit_digit.write_summary(single)
+    text = omission_table.write_summary(single)
     assert [line for line in text.splitlines() if line.startswith("Students without")] == [
         f"Students without 3, T = {value}" for value in ("2", "8", "∞")
     ]
-    lines = tables_omit_digit.write_summary(each).splitlines()
+    lines = omission_table.write_summary(each).splitlines()
     assert len([line for line in lines if line.startswith("without")]) == 10
     assert (each / "summary.md").read_text().count("| without") == 10
 
 
 def test_paper_stands_beside_full_mnist_alone(single):
-    results = tables_omit_digit.read(single)
-    rows = tables_omit_digit.summarise(results)
-    header, cells = tables_omit_digit._cells([row for row in rows if row.temperature == 2], "without 3", True)
+    results = omission_table.read(single)
+    rows = omission_table.summarise(results)
+    header, cells = omission_table._cells([row for row in rows if row.temperature == 2], "without 3", True)
     assert header[-1] == "paper"
     found = {tuple(cell[:2]): cell[-1] for cell in cells}
     assert found["distilled without 3", "none"].startswith("206") and "109" in found["distilled without 3", "oracle"]
@@ -118,12 +120,12 @@ def test_paper_stands_beside_full_mnist_alone(single):
 
 
 def test_means_and_intervals_are_over_seeds_and_leave_failed_runs_out(single):
-    results = tables_omit_digit.read(single)
+    results = omission_table.read(single)
     mine = (results["student"] == "distilled") & (results["correction"] == "none") & (results["temperature"] == 2)
     errors = results.loc[mine, "test_errors"].to_numpy(float)
 
     def row(table):
-        rows = tables_omit_digit.summarise(table)
+        rows = omission_table.summarise(table)
         return next(r for r in rows if (r.temperature, r.student, r.correction) == (2, "distilled", "none"))
 
     assert row(results).errors.mean == errors.mean() and row(results).errors.n == 2

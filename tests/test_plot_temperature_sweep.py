@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from analysis import plot_temperature_sweep as plot
 from analysis import tables
 from kdjax import cli, metrics
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
 KEYS = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis import stability
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 from tests import commands
 
 EPOCHS = 8

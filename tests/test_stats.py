@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis import stats
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 
 RUNS = arrays(np.float64, st.integers(2, 8), elements=st.integers(50, 200).map(float))
 

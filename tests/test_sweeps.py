@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import cost, metrics, records, students, sweeps
-from kdjax.checks import BadInput
+from kdjax import forecast, metrics, run_directory, students, sweeps
 from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.errors import BadInput
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 
@@ -51,9 +51,9 @@ def test_blocks_have_one_size_and_lose_no_run(tmp_path):
 
 def test_rows_are_complete_canonical_and_right(finished):
     _, folder = finished
-    table = records.read_results(folder)
+    table = run_directory.read_results(folder)
     assert len(table) == 2 * (1 + 2 * 3)
-    assert list(table.columns[:7]) == records.ORDER
+    assert list(table.columns[:7]) == run_directory.ORDER
     assert table["objective"].tolist() == 2 * (["hard"] + ["soft"] * 6)
     assert table["temperature"].isna().sum() == 2 and np.isinf(table["temperature"]).sum() == 4
     assert (table["failed_at"] == -1).all()
@@ -118,13 +118,13 @@ def test_the_default_name_depends_on_what_affects_results_and_on_nothing_else(tm
 
 def test_a_run_that_diverges_is_marked_and_the_rest_is_not_disturbed(tmp_path):
     asked = config(tmp_path, learning_rates=(1e-3, 1e25), temperatures=(4.0,), epochs=3, seeds=1)
-    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     broken = table["learning_rate"] > 1
     assert (table.loc[broken, "failed_at"] >= 0).all() and (table.loc[~broken, "failed_at"] == -1).all()
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = cost.of_sweep(sweeps.prepare(config(tmp_path)))
+    text = forecast.of_sweep(sweeps.prepare(config(tmp_path)))
     assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
     assert not (tmp_path / "runs").exists()
 
@@ -132,14 +132,14 @@ def test_forecast_names_the_cost(tmp_path):
 def test_a_forecast_leaves_out_what_is_trained(tmp_path):
     asked = config(tmp_path, epochs=1, seeds=1)
     sweeps.run(sweeps.prepare(asked))
-    text = cost.of_sweep(sweeps.prepare(asked))
+    text = forecast.of_sweep(sweeps.prepare(asked))
     assert "no teacher (it is there) and 0 students in 0 blocks" in text and "(1 are there): about 0 s" in text
 
 
 def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd):
     # Rates too small to learn anything in two epochs, but not by much: the higher is better for both settings.
     asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
-    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     assert "edge of the grid: adding 0.009" in capfd.readouterr().err
     assert {1e-5, 3e-4, 9e-3} <= set(table["learning_rate"])
     assert (table.groupby("learning_rate").size() == 2).all()  # the baseline and the temperature alike
@@ -161,7 +161,7 @@ def test_which_edges_are_moved_out(errors, more):
 def test_matched_gradient_norms_and_their_placebos(tmp_path):
     asked = config(tmp_path, optimizer="sgd", match_gradient_norm=4.0, seeds=1)
     folder = sweeps.run(sweeps.prepare(asked))
-    table = records.read_results(folder)
+    table = run_directory.read_results(folder)
     assert table.groupby("objective").size().to_dict() == {"hard": 1, "matched": 3, "placebo": 3, "soft": 3}
     # At the reference all three are the same run; elsewhere they are not.
     at = table[table["temperature"] == 4.0].set_index("objective")["transfer_nll"]
@@ -187,7 +187,7 @@ def test_a_damaged_block_of_a_widened_grid_is_trained_again(tmp_path, capfd):
 
 def test_a_run_that_breaks_at_its_last_update_is_marked(tmp_path):
     asked = config(tmp_path, learning_rates=(1e38,), temperatures=(4.0,), epochs=1, batch_size=300, seeds=1)
-    table = records.read_results(sweeps.run(sweeps.prepare(asked)))
+    table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     assert (table["failed_at"] >= 0).all()
 
 
@@ -222,8 +222,8 @@ def test_operations_count_the_teachers_where_they_are_asked_at_each_step(tmp_pat
     for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0)):
         sweep = sweeps.prepare(config(tmp_path, **changes))
         block, images = sweep.blocks[0], len(sweep.dataset.train.images)
-        alone = cost.block_flops(block, sweep.dataset)
-        taught = cost.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
+        alone = forecast.block_flops(block, sweep.dataset)
+        taught = forecast.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
         widths = (784, *sweep.teacher_config.hidden, 10)
         forward = 2 * sum(before * after for before, after in itertools.pairwise(widths))
         assert taught - alone == pytest.approx(share * 2 * forward * block.config.epochs * images)

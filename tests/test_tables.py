@@ -8,7 +8,7 @@ import pytest
 import scipy
 
 from analysis import stats, tables
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 
 HARD, T4, INF = ("hard", math.nan), ("soft", 4.0), ("soft", math.inf)
 

@@ -10,8 +10,8 @@ import pytest
 import scipy
 
 from analysis import plot_temperature_sweep, tables
-from kdjax import records, students, sweeps, targets, teachers, transforms
-from kdjax.checks import BadInput
+from kdjax import run_directory, students, sweeps, targets, teachers, transforms
+from kdjax.errors import BadInput
 from tests.test_sweeps import config
 
 KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
@@ -88,7 +88,7 @@ def test_uniform_targets_are_label_smoothing():
 def test_every_kind_trains_and_is_its_own_run(tmp_path, kind, jitter):
     asked = config(tmp_path, targets=kind, jitter=jitter, seeds=1, epochs=1, temperatures=(4.0,))
     sweep = sweeps.prepare(asked)
-    table = records.read_results(sweeps.run(sweep))
+    table = run_directory.read_results(sweeps.run(sweep))
     assert (table["failed_at"] == -1).all() and len(table) == 2
     plain = sweeps.prepare(dataclasses.replace(asked, targets="teacher", jitter=0)).folder
     assert (sweep.folder == plain) == (kind == "teacher" and jitter == 0)
@@ -121,7 +121,7 @@ def test_a_teacher_asked_at_each_step_answers_for_the_shifted_image(taught):
 
 def test_the_baseline_alone(tmp_path):
     asked = config(tmp_path, soft_targets=False, seeds=1)
-    assert records.read_results(sweeps.run(sweeps.prepare(asked)))["objective"].tolist() == ["hard"]
+    assert run_directory.read_results(sweeps.run(sweeps.prepare(asked)))["objective"].tolist() == ["hard"]
     with pytest.raises(BadInput, match="nothing is left"):
         config(tmp_path, soft_targets=False, hard_labels=False)
 
@@ -132,7 +132,7 @@ def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
     )
     alone = dataclasses.replace(asked, double_softmax=False)
     both, true, bug = (
-        records.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")
+        run_directory.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")
         for each in (asked, alone, dataclasses.replace(alone, targets="double_softmax"))
     )
     assert both.index.tolist() == ["double_softmax", "hard", "soft"]

@@ -9,8 +9,8 @@ import pytest
 from scipy.special import log_softmax
 
 from kdjax import blocks, datasets, students, teachers, train, transforms
-from kdjax.checks import BadInput
 from kdjax.config import DataConfig, TeacherConfig, TrainConfig
+from kdjax.errors import BadInput
 
 RECIPE = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 RATE = 1e-3

@@ -88,10 +88,10 @@ def test_pytorch_beside_it(tmp_path):
 
 def test_the_networks_of_pytorch_are_these():
     torch = pytest.importorskip("torch", reason="needs the extra bench")
-    from experiments import torch_styles
+    from experiments import torch_baseline
 
     for kind, parameters in (("small", 770_378), ("big", 3_844_938)):
-        network = torch_styles._network(kind, torch.zeros(1, 3, 32, 32))
+        network = torch_baseline._network(kind, torch.zeros(1, 3, 32, 32))
         counted = sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
         assert counted == parameters
 

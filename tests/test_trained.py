@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from kdjax import datasets, metrics, records, trained
-from kdjax.checks import BadInput
+from kdjax import datasets, metrics, run_directory, trained
 from kdjax.config import DataConfig
+from kdjax.errors import BadInput
 from tests import commands
 
 
@@ -20,15 +20,15 @@ def swept(tmp_path_factory):
 
 
 def test_each_student_answers_as_its_row_says(swept):
-    data = records.read_json(swept / "config.json")["identity"]["data"]
+    data = run_directory.read_json(swept / "config.json")["identity"]["data"]
     test = datasets.load(DataConfig(dataset="mnist5k", train_images=data["train_images"])).test
     found = trained.find(swept)
-    table = records.read_results(swept)
+    table = run_directory.read_results(swept)
     assert len(found) == len(table) == 6
     for student in found:
         logits = student.logits(test.images)
-        np.testing.assert_allclose(logits, student.kept("test"), rtol=0, atol=1e-4)
-        assert metrics.errors(student.kept("test"), test.labels) == student.row["test_errors"]
+        np.testing.assert_allclose(logits, student.stored_logits("test"), rtol=0, atol=1e-4)
+        assert metrics.errors(student.stored_logits("test"), test.labels) == student.row["test_errors"]
     for _, row in table.iterrows():
         where = {name: row[name] for name in ("seed", "objective", "temperature", "soft_weight")}
         (one,) = trained.find(swept, **where)

@@ -12,12 +12,12 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from kdjax.checks import BadInput, require
 from kdjax.config import DataConfig, default_data_dir
 from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.raw import RawFile, check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, keep, omit
+from kdjax.errors import BadInput, require
 from kdjax.files import Busy, Damaged, clear_leftovers, lock
 
 __all__ = ["CATALOG", "NAMES", "Dataset", "Spec", "Split", "fingerprint", "keep", "load", "omit"]
@@ -94,7 +94,7 @@ def _count(found: int, official: int, what: str) -> str:
 
 def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
     """The splits of `spec`, which are prepared first if they aren't yet, are damaged, or are from other raw files."""
-    from kdjax.datasets.builders import prepare, prepared_source, read_prepared  # late: they import TFDS
+    from kdjax.datasets.store import prepare, prepared_source, read_prepared  # late: they import TFDS
 
     folder = config.data_dir / spec.name
     files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)

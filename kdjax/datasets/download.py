@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kdjax.checks import BadInput
+from kdjax.errors import BadInput
 
 logger = logging.getLogger("kdjax.datasets")
 

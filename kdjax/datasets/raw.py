@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax.checks import BadInput, require
 from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_META, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES, Spec
 from kdjax.datasets.splits import Split
+from kdjax.errors import BadInput, require
 
 KIN = ("kmnist", "emnist", "qmnist")
 """Datasets that this package doesn't know, in files of MNIST's names: a folder so named isn't MNIST."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from kdjax.checks import require
+from kdjax.errors import require
 
 
 class Split(NamedTuple):

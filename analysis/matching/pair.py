@@ -1,0 +1,253 @@
+"""A trained teacher and student, from a run directory: their logits at the start, middle and end of the training."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from analysis.matching.theory import Curves, Temperatures
+from kdjax import (
+    blocks,
+    checkpoints,
+    datasets,
+    loop,
+    losses,
+    models,
+    run_directory,
+    students,
+    sweeps,
+    teachers,
+    transforms,
+)
+from kdjax.config import DataConfig, SweepConfig, TeacherConfig, TrainConfig
+from kdjax.errors import BadInput, require
+from kdjax.files import check_manifest
+from kdjax.progress import say
+from kdjax.students import DistillationData
+
+STAGES = ("start", "middle", "end")
+EXPERIMENTS = ("temperature_sweep", "logit_matching")
+PAPER = 20.0
+"""The paper's temperature: of a sweep's students, the one trained nearest to it is followed."""
+
+
+class Pair(NamedTuple):
+    """A student, its teacher, and what both were trained on."""
+
+    where: str
+    """Dataset, widths, temperature: for titles."""
+    lesson: DistillationData
+    config: TrainConfig
+    """The student's recipe."""
+    params: dict[str, Any]
+    """The student's parameters at each of `STAGES`: as its seed makes them, after half of its epochs, and as kept. The
+    middle is trained again, by the same schedule, stopped halfway."""
+    peers: dict[str, Float[np.ndarray, "test classes"]]
+    """Test logits of networks that may stand in as teachers: the teacher, and the run's students on hard labels."""
+
+    @property
+    def model(self) -> models.Model:
+        dataset = self.lesson.dataset
+        return models.mlp(self.config, dataset.train.images.shape[1:], dataset.num_classes)
+
+
+def small_pair(out: Path) -> Path:
+    """Trains a small pair on the bundled digits, or finds it; returns its run directory, `out/logit_matching/small`."""
+    config = SweepConfig(
+        temperatures=(PAPER,),
+        widths=(300,),
+        seeds=3,
+        out=out,
+        name="small",
+        data=DataConfig(dataset="mnist5k"),
+        teacher=TeacherConfig(widths=(600, 600), epochs=40),
+    )
+    return sweeps.run(sweeps.prepare(config, "logit_matching"))
+
+
+def load(folder: Path, out: Path) -> Pair:
+    """The pair of a run directory: its first width, seed 0, and the soft targets nearest to T = 20.
+
+    Args:
+        folder: as written by `experiments.temperature_sweep`.
+        out: holds the teachers, if they are not beside the run.
+
+    Raises:
+        BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
+    """
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
+    read = run_directory.read_json(folder / "config.json")
+    try:
+        identity, details = read["identity"], read["details"]["config"]
+        experiment, known, wanted = identity["experiment"], identity["teachers"], identity["data"]
+        sweep = _sweep(identity["config"])
+        data = _data(wanted, details["data"])
+        given = [Path(path) for path in details["teacher_from"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
+    require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
+    require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
+
+    plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
+    plain = plain and sweep.transfer_images is None and sweep.soft_targets
+    require(
+        plain,
+        f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
+        "run without --targets, --jitter, --augment, --transfer-images and --no-soft-targets",
+    )
+    block, index = _nearest(sweep)
+    kept = folder / "blocks" / block.name
+    require(
+        (kept / "parameters").is_dir(),
+        f"{folder} holds no parameters of its students ({kept / 'parameters'} is missing): name a finished run",
+    )
+    check_manifest(kept)
+
+    dataset = datasets.load(data)
+    require(
+        dataset.fingerprint == wanted["fingerprint"],
+        f"the training images of {folder} ({wanted['description']}) are not those found ({dataset.description}): "
+        "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
+    )
+    roots = [folder.parent.parent / "teachers", out / "teachers"]
+    lesson = students.lesson(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
+    run = block.runs[index]
+    pair = Pair(
+        f"{dataset.description}; student 784-{'-'.join(map(str, block.config.hidden))}, T = {run.temperature:g}",
+        lesson,
+        block.config,
+        {},
+        {"teacher": lesson.test_logits, **_peers(folder, sweep, block)},
+    )
+    return pair._replace(
+        where=pair.where.replace("784", str(math.prod(dataset.train.images.shape[1:]))),
+        params=_stages(pair, block, index, kept),
+    )
+
+
+def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray, "cases classes"]:
+    """The student's logits for some of the training images, in evaluation mode, float32."""
+    stacked = jax.tree.map(lambda leaf: leaf[None], pair.params[stage])
+    images = jnp.asarray(pair.lesson.dataset.train.images[rows])
+    return np.asarray(blocks.evaluator(pair.model)(stacked, {}, images)[0])
+
+
+def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Temperatures) -> Curves:
+    """The whole parameter gradient of the mean `T²·KL`, G(T), beside that of centred logit matching, G(∞).
+
+    Returns, against T: `cosine`; `norm ratio`, ‖G(T)‖/‖G(∞)‖; `distance`, ‖G(T) − G(∞)‖/‖G(∞)‖. In float32, as trained.
+    """
+    images = transforms.to_float(jnp.asarray(pair.lesson.dataset.train.images[rows]))
+    table = jnp.asarray(pair.lesson.train_logits[rows])
+
+    @jax.jit
+    def curves(params: Any, temperatures: Array) -> dict[str, Array]:
+        logits, pull_back = jax.vjp(lambda given: pair.model.apply(given, {}, images, False)[0], params)
+
+        def gradient(temperature: Array | float) -> Array:
+            (tree,) = pull_back(losses.soft_target_gradient(logits, table, temperature) / len(rows))
+            return ravel_pytree(tree)[0]
+
+        limit = gradient(math.inf)
+        size = jnp.linalg.norm(limit)
+
+        def at(temperature: Array) -> dict[str, Array]:
+            found = gradient(temperature)
+            length = jnp.linalg.norm(found)
+            return {
+                "cosine": jnp.vdot(found, limit) / (length * size),
+                "norm ratio": length / size,
+                "distance": jnp.linalg.norm(found - limit) / size,
+            }
+
+        return jax.lax.map(at, temperatures)
+
+    return {
+        name: np.asarray(values)
+        for name, values in curves(pair.params[stage], jnp.asarray(temperatures, jnp.float32)).items()
+    }
+
+
+def _sweep(config: dict[str, Any]) -> SweepConfig:
+    """The sweep as asked for, as far as its blocks depend on it."""
+    names = {field.name for field in dataclasses.fields(SweepConfig)} - {"data", "teacher", "teacher_from", "out"}
+    given = {name: value for name, value in config.items() if name in names and value is not None}
+    for name in ("temperatures", "soft_weights", "learning_rates"):
+        given[name] = tuple(float(value) for value in given[name])  # "inf" too
+    if "match_gradient_norm" in given:
+        given["match_gradient_norm"] = float(given["match_gradient_norm"])
+    return SweepConfig(**{**given, "widths": tuple(given["widths"])})
+
+
+def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
+    """The block that holds the student to follow, and its place there."""
+    planned = [block for block in sweeps.plan(sweep, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
+    places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "soft"]
+
+    def distance(place: tuple[students.Block, int]) -> tuple[float, float]:
+        run = place[0].runs[place[1]]
+        return -run.soft_weight, abs(math.log(run.temperature / PAPER))
+
+    return min(places, key=distance)
+
+
+def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[str, Any]:
+    dataset = pair.lesson.dataset
+    shape, classes, images = dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images)
+    many = blocks.program_for(block.config, shape, classes, images, block.size)
+    end = checkpoints.load(kept / "parameters", jax.eval_shape(many.init, 0).params)
+    one = blocks.program_for(block.config, shape, classes, images, 1)
+    setting = jax.tree.map(lambda values: values[index : index + 1], students.setting(block))
+    half = max(1, block.config.epochs // 2)
+    say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
+    # The program's schedule is that of all epochs; the block is begun for half of them.
+    begun = loop.start(one, block.seed, half)
+    middle = loop.fit(one, students.on_device(pair.lesson), setting, block.seed, begun).state.params
+    stacked = {"start": one.init(block.seed).params, "middle": middle}
+    return {
+        **{stage: jax.tree.map(lambda leaf: leaf[0], tree) for stage, tree in stacked.items()},
+        "end": jax.tree.map(lambda leaf: leaf[index], end),
+    }
+
+
+def _peers(folder: Path, sweep: SweepConfig, like: students.Block) -> dict[str, np.ndarray]:
+    """Test logits of the run's students on hard labels, as many as there are whole."""
+    found = {}
+    for block in sweeps.plan(sweep, like.config.epochs):
+        path = folder / "blocks" / block.name / "logits.npz"
+        hard = [i for i, run in enumerate(block.runs) if run.objective == "hard"]
+        if hard and path.exists():
+            check_manifest(path.parent)
+            with np.load(path) as arrays:
+                found[f"{block.width} units, seed {block.seed}"] = arrays["test"][hard[0]]
+    return found
+
+
+def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
+    places = [*given, *[root / fingerprint[:16] for root in roots]]
+    for place in places:
+        info = place / "teacher.json"
+        if info.exists() and run_directory.read_json(info).get("fingerprint") == fingerprint:
+            return place
+    raise BadInput(
+        f"the teacher {fingerprint[:16]} is in none of {', '.join(map(str, places))}: give its folder's --out"
+    )
+
+
+def _data(wanted: dict[str, Any], asked: dict[str, Any]) -> DataConfig:
+    """The run's data, from the folders that it took them from where these are there, else from this computer's own."""
+    here = DataConfig()
+    raw, prepared = (asked.get(name) for name in ("raw_dir", "data_dir"))
+    return DataConfig(
+        dataset=wanted["name"],
+        raw_dir=Path(raw) if raw and Path(raw).is_dir() else here.raw_dir,
+        data_dir=Path(prepared) if prepared and Path(prepared).is_dir() else here.data_dir,
+        train_images=asked["train_images"],
+        holdout=wanted["holdout"],
+    )

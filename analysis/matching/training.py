@@ -1,0 +1,204 @@
+"""Students trained to the end at T = 1 … 1000 and at ∞: does the limit of the gradient become that of the function?"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis import stats
+from analysis.matching.pair import Pair
+from analysis.matching.rows import Claim, Numbers
+from analysis.matching.theory import slope
+from kdjax import blocks, loop, losses, metrics, students
+from kdjax.progress import Progress
+from kdjax.train import Batch, Setting
+
+TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, math.inf)
+RATES: dict[Literal["sgd", "adam"], float] = {"sgd": 0.02, "adam": 1e-3}
+"""Peak learning rate of each optimizer, one for all T. At 0.1 with SGD some students of high T
+diverge early on, far from the teacher's logits: the gradient of T²·KL is bounded by T, and at ∞ it is not."""
+PERTURBATION = 1e-6
+"""Relative change of each initial weight of the floor's student: a few float32 roundings."""
+
+
+class Measure(NamedTuple):
+    """One number of one student."""
+
+    optimizer: str
+    name: str
+    """`distance` (RMS over test images and classes between centred logits) to the ∞ student of the same seed, with
+    `floor` (∞, perturbed start), `ceiling` (∞, next seed) and `distance to the teacher`; `mean logit drift` (RMS over
+    test images, from the student's own start); `class mean drift` (RMS change of the class mean of the output layer's
+    weights and biases, over the RMS change of them all); of the student of plain MSE the same, with `MSE: ` before."""
+    temperature: float
+    seed: int
+    value: float
+
+
+def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
+    """Trains a block of students for each optimizer and seed, and another of plain MSE on logits; measures them all.
+
+    Args:
+        pair: whose transfer set, teacher and student architecture to use.
+        seeds: seeds 0 … seeds−1.
+        epochs: passes over the transfer set; None: as many as the pair's student had.
+    """
+    dataset, transfer_set = pair.lesson.dataset, students.on_device(pair.lesson)
+    images = len(dataset.train.images)
+    recipe = dataclasses.replace(pair.config, epochs=epochs or pair.config.epochs)
+    one = recipe.epochs * (images // recipe.batch_size) * 2  # the block, and MSE
+    with Progress("students near the limit", one * seeds * len(RATES)) as progress:
+        for number, (optimizer, rate) in enumerate(RATES.items()):
+            config = dataclasses.replace(recipe, optimizer=optimizer)
+            soft = blocks.make_program(pair.model, config, images, len(TEMPERATURES) + 1)
+            mse = blocks.make_program(pair.model, config, images, 1, _mse)
+            ends = []
+            for seed in range(seeds):
+                done = one * (number * seeds + seed)
+                begun = loop.start(soft, seed, config.epochs)
+                begun = begun._replace(state=begun.state._replace(params=_perturb_last(begun.state.params, seed)))
+                setting = _setting((*TEMPERATURES, math.inf), rate)
+                fit = _fit(soft, transfer_set, setting, seed, begun, progress, done)
+                pinned = _fit(
+                    mse,
+                    transfer_set,
+                    _setting((math.inf,), rate),
+                    seed,
+                    loop.start(mse, seed, config.epochs),
+                    progress,
+                    done + one // 2,
+                )
+                start = mse.init(seed)
+                states = [(soft, fit.state), (mse, pinned.state), (mse, start)]
+                logits = [
+                    np.asarray(program.logits(state, jnp.asarray(dataset.test.images))) for program, state in states
+                ]
+                params = [jax.tree.map(np.asarray, _output(pair, state.params)) for _, state in states]
+                ends.append(logits[0][len(TEMPERATURES) - 1])
+                for name, temperature, value in _judge(pair, logits, params):
+                    yield Measure(optimizer, name, temperature, seed, value)
+            for seed in range(seeds):
+                ceiling = metrics.logit_rmse(ends[seed], ends[(seed + 1) % seeds])
+                yield Measure(optimizer, "ceiling", math.inf, seed, ceiling)
+
+
+def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
+    """What the students of one optimizer say of the theory."""
+    temperatures = sorted(set(numbers.curve("training", optimizer, "distance")[0]))
+    finite = [t for t in temperatures if math.isfinite(t)]
+    means = np.array([numbers.seeds(optimizer, "distance", t).mean() for t in finite])
+    floor, ceiling = (numbers.seeds(optimizer, name) for name in ("floor", "ceiling"))
+    far = [numbers.seeds(optimizer, "distance", t) for t in (finite[0], 20.0, finite[-1])]
+    name = optimizer.upper() if optimizer == "sgd" else optimizer.capitalize()
+    reaches = next((t for t, mean in zip(finite, means, strict=True) if mean <= 2 * floor.mean()), None)
+    above = [i for i, mean in enumerate(means) if mean > 3 * floor.mean() and finite[i] >= 10]
+    fall = slope(np.array(finite)[above], means[above]) if len(above) > 1 else math.nan
+    class_mean, hot = numbers.seeds(optimizer, "class mean drift"), numbers.seeds(optimizer, "mean logit drift")
+    mse, mse_drift = (numbers.seeds(optimizer, f"MSE: {kind}") for kind in ("class mean drift", "mean logit drift"))
+    own, pinned = (numbers.seeds(optimizer, f"{kind}distance to the teacher") for kind in ("", "MSE: "))
+    conserved = all(numbers.seeds(optimizer, "class mean drift", t).max() < 1e-4 for t in temperatures)
+    found = [
+        Claim(
+            f"{name}: students end up nearer to the ∞ student as T grows (centred test logits, {len(floor)} seeds)",
+            f"falls with T; at {finite[-1]:g} below half the ceiling",
+            f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at "
+            f"{finite[-1]:g}; floor {_interval(floor)}, ceiling {_interval(ceiling)}; "
+            + (f"within twice the floor from T = {reaches:g}" if reaches else "never within twice the floor"),
+            bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
+        ),
+        Claim(
+            f"{name}: and as fast as their gradients do, from T = 10 on and above three floors",
+            "slope −1 ± 0.2",
+            f"{fall:.2f}",
+            abs(fall + 1) <= 0.2,
+        ),
+        Claim(
+            f"{name}: the output layer's class mean stays where it started, at every T"
+            if optimizer == "sgd"
+            else f"{name}: the output layer's class mean moves",
+            "relative change below 1e-4 (rounding)" if optimizer == "sgd" else "relative change above 1e-2",
+            f"{class_mean.max():.1g} at ∞; mean logit drifts by {_interval(hot)} (hidden units move)",
+            conserved if optimizer == "sgd" else bool(class_mean.min() > 1e-2),
+        ),
+    ]
+    if optimizer == "sgd":  # under Adam both move it, and which moves it more is not predicted
+        found.append(
+            Claim(
+                f"{name}: KL leaves the mean logit free, MSE on logits pins it",
+                "MSE moves the class mean",
+                f"class mean change {_interval(mse)} against {_interval(class_mean)}, drift {_interval(mse_drift)} "
+                f"against {_interval(hot)}; distance to the teacher's centred logits {_interval(pinned)} against "
+                f"{_interval(own)}",
+                bool(mse.min() > 1e-2),
+            )
+        )
+    return found
+
+
+def _judge(pair: Pair, logits: list[np.ndarray], params: list[Any]) -> Iterator[tuple[str, float, float]]:
+    soft, (mse,), (start,) = logits
+    limit, floor = soft[-2], soft[-1]
+    yield "floor", math.inf, metrics.logit_rmse(floor, limit)
+    for i, temperature in enumerate(TEMPERATURES):
+        yield "distance", temperature, metrics.logit_rmse(soft[i], limit)
+        yield "distance to the teacher", temperature, metrics.logit_rmse(soft[i], pair.lesson.test_logits)
+        yield "mean logit drift", temperature, metrics.mean_logit_drift(soft[i], start)
+        yield "class mean drift", temperature, _class_mean_drift(params[0], params[2], i)
+    yield "MSE: distance", math.inf, metrics.logit_rmse(mse, limit)
+    yield "MSE: distance to the teacher", math.inf, metrics.logit_rmse(mse, pair.lesson.test_logits)
+    yield "MSE: mean logit drift", math.inf, metrics.mean_logit_drift(mse, start)
+    yield "MSE: class mean drift", math.inf, _class_mean_drift(params[1], params[2], 0)
+
+
+def _class_mean_drift(end: dict[str, np.ndarray], start: dict[str, np.ndarray], index: int) -> float:
+    changes = [end[name][index].astype(np.float64) - start[name][0] for name in ("kernel", "bias")]
+    moved = np.concatenate([change.reshape(-1, change.shape[-1]) for change in changes])
+    return float(np.sqrt(np.mean(moved.mean(axis=1) ** 2) / np.mean(moved**2)))
+
+
+def _output(pair: Pair, params: Any) -> dict[str, Any]:
+    output: dict[str, Any] = params[f"dense_{len(pair.config.hidden)}"]
+    return output
+
+
+def _mse(logits: jax.Array, batch: Batch, setting: Setting) -> jax.Array:
+    return losses.logit_matching_loss(logits, batch.teacher_logits)
+
+
+def _setting(temperatures: tuple[float, ...], rate: float) -> Setting:
+    count = len(temperatures)
+    return Setting(*(jnp.asarray(column, jnp.float32) for column in (temperatures, [1.0] * count, [rate] * count)))
+
+
+def _perturb_last(params: Any, seed: int) -> Any:
+    """The last of the K networks with each weight multiplied by 1 + 1e-6·N(0, 1)."""
+    key = jax.random.fold_in(jax.random.key(seed), 1_000_000)  # a stream that no training uses
+
+    def perturb(leaf: jax.Array) -> jax.Array:
+        return leaf.at[-1].multiply(1 + PERTURBATION * jax.random.normal(key, leaf.shape[1:]))
+
+    return jax.tree.map(perturb, params)
+
+
+def _fit(
+    program: blocks.Program,
+    transfer_set: blocks.TransferSet,
+    setting: Setting,
+    seed: int,
+    begun: loop.Fit,
+    progress: Progress,
+    done: int,
+) -> loop.Fit:
+    def after_chunk(fit: loop.Fit, step: int) -> None:
+        progress.update(done + step, f"seed {seed}")
+
+    return loop.fit(program, transfer_set, setting, seed, begun, after_chunk)
+
+
+def _interval(values: np.ndarray) -> str:
+    found = stats.interval(values)
+    return f"{found.mean:.3g}" + ("" if math.isnan(found.low) else f" ± {found.high - found.mean:.1g}")

@@ -1,0 +1,99 @@
+"""Batch statistics collected again, with dropout and without, at a network's final weights.
+
+In the convolutional networks here dropout stands before convolutions and batch norms. The means and variances that a
+batch norm averages in training are those of units under dropout; in evaluation the units come without it and have
+smaller variances (Li et al. 2019, "Understanding the disharmony between dropout and batch normalization by variance
+shift", arXiv 1801.05134). Where two recipes suffer from this differently, a difference between them may come from the
+evaluation and not from the weights. So a network is evaluated three times, with the same weights:
+
+    trained   with the running averages of its training
+    dropout   with statistics collected again, under dropout: what collecting again changes by itself
+    clean     with statistics collected again, without dropout: against `dropout`, what dropout in them changes
+
+Collected: the mean over batches of training images, augmented as in the network's training, at its final weights (Wu
+and Johnson 2021, "Rethinking 'batch' in BatchNorm", arXiv 2105.07576). Images, augmentation and masks are the same for
+all networks of a kind.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from kdjax import blocks, models
+from kdjax.config import TrainConfig
+from kdjax.datasets import Dataset
+from kdjax.train import Batch, make_view
+
+SPLITS = ("holdout", "test")
+
+Logits = dict[str, dict[str, Float[np.ndarray, "images classes"]]]
+"""By evaluation (`trained`, `dropout`, `clean`) and split."""
+Collect = Callable[[models.Params, models.ModelState, Any], tuple[models.ModelState, models.ModelState]]
+
+
+@functools.cache
+def collector(config: TrainConfig, num_classes: int) -> Collect:
+    """Compiles (params, model_state, images) → batch statistics (under dropout, without it) of one network.
+
+    Args:
+        config: the network, and how its images are augmented in training.
+        num_classes: number of its logits.
+
+    Returns:
+        a function of parameters, a model state of the same shapes, and images `[batches, batch, height, width,
+        channels]` as bytes.
+    """
+    view = make_view(config)
+
+    def collect(
+        params: models.Params,
+        model_state: models.ModelState,
+        images: UInt8[Array, "batches batch height width channels"],
+    ) -> tuple[models.ModelState, models.ModelState]:
+        model = models.network(config, images.shape[2:], num_classes)
+        blank = jax.tree.map(jnp.zeros_like, model_state)
+        no_labels, no_logits = jnp.zeros(images.shape[1], jnp.int32), jnp.zeros((images.shape[1], num_classes))
+
+        def add(total: Any, index: Array) -> tuple[Any, None]:
+            seen = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(jax.random.key(0), index)))
+            batch = tuple(models.batch_statistics(model, params, blank, seen.images, key) for key in (seen.key, None))
+            return jax.tree.map(jnp.add, total, batch), None
+
+        total, _ = jax.lax.scan(add, (blank, blank), jnp.arange(len(images)))
+        dropped, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
+        return dropped, clean
+
+    return blocks.jit(collect)
+
+
+def evaluate(
+    config: TrainConfig,
+    dataset: Dataset,
+    variables: tuple[models.Params, models.ModelState],
+    images: UInt8[Array, "batches batch height width channels"],
+) -> Logits:
+    """A network's logits of hold-out and test images with each of the three kinds of batch statistics.
+
+    Args:
+        config: the network, and how its images are augmented in training.
+        dataset: its images.
+        variables: parameters and batch statistics, each leaf with a leading axis of 1.
+        images: from which to collect statistics.
+    """
+    params, running = jax.tree.map(jnp.asarray, variables)
+    own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, running))
+    collected = collector(config, dataset.num_classes)(own, statistics, images)
+    dropped, clean = jax.tree.map(lambda leaf: leaf[None], collected)
+    evaluator = blocks.evaluator(models.network(config, dataset.train.images.shape[1:], dataset.num_classes))
+    splits = {split: getattr(dataset, split).images for split in SPLITS}
+    return {
+        name: {
+            split: np.asarray(evaluator(params, state, pixels))[0] for split, pixels in splits.items() if len(pixels)
+        }
+        for name, state in (("trained", running), ("dropout", dropped), ("clean", clean))
+    }

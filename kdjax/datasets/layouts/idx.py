@@ -1,0 +1,62 @@
+"""The IDX files of MNIST and its kin: a big-endian header (magic number, one size a dimension), then unsigned bytes.
+
+The layout is described at the end of http://yann.lecun.com/exdb/mnist/.
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kdjax.datasets.catalog import IDX_FILES, Spec
+from kdjax.datasets.raw import RawFile, checked_split, unzipped
+from kdjax.datasets.splits import Split
+from kdjax.errors import require
+
+UNSIGNED_BYTE = 0x08
+
+
+def parse_idx(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
+    """The splits `train` and `test` in four IDX files, keyed by their official names.
+
+    Raises:
+        BadInput: a file is truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or the
+            numbers of images and labels differ. The message names the file.
+    """
+    train_images, train_labels, test_images, test_labels = (files[name] for name in IDX_FILES)
+    return {
+        "train": _split(spec, train_images, train_labels),
+        "test": _split(spec, test_images, test_labels),
+    }
+
+
+def _split(spec: Spec, images: RawFile, labels: RawFile) -> Split:
+    pixels = read_idx(images, dimensions=3)
+    return checked_split(spec, pixels[..., None], read_idx(labels, dimensions=1), images.where, labels.where)
+
+
+def read_idx(file: RawFile, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    """The array in one IDX file of unsigned bytes, gzipped or not.
+
+    Raises:
+        BadInput: it is no such file, or not as long as its header says.
+    """
+    data = unzipped(file)
+    start = 4 + 4 * dimensions
+    magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    require(
+        data[:4] == magic,
+        f"{file.where} is not the file it should be: it starts with {data[:4].hex() or 'nothing'}, an IDX file of "
+        f"{dimensions}-dimensional bytes with {magic.hex()}; get it again",
+    )
+    require(len(data) >= start, f"{file.where} is truncated: its header has {len(data)} of {start} bytes; get it again")
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    expected = start + math.prod(shape)  # Python integers: a corrupt header can't overflow
+    fault = "truncated" if len(data) < expected else "too long"
+    require(
+        len(data) == expected,
+        f"{file.where} is {fault}: it has {len(data):,} bytes, its header says {expected:,}; get it again",
+    )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,38 @@
+"""Versions, device, commit and command line: what may explain a difference between two runs."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, device, commit and argv: what may explain a difference between two runs."""
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "argv": sys.argv,
+        "git_commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "devices": jax.device_count(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
