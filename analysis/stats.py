@@ -1,15 +1,14 @@
 """Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner inside the noise.
 
-Arrays in, NamedTuples out, nothing drawn. A run is one replicate; its axis comes first. Fewer than two runs, or runs
-without any spread (integer error counts can coincide), tell nothing about spread: the bounds and p are then nan, and
-nothing is claimed.
+Arrays in, NamedTuples out. A run is one replicate; its axis comes first. One run, or runs that are all equal (error
+counts are integers), say nothing about spread: bounds and p are then nan, and nothing is claimed.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # scipy.stats takes a second to import: reached so, it is loaded at the first use (t comes from special)
+import scipy.special  # t from here: scipy.stats takes a second to import
 from jaxtyping import Bool, Real
 
 from kdjax.errors import require
@@ -21,14 +20,14 @@ Table = Real[np.ndarray, "*runs temperatures"]
 
 
 class Interval(NamedTuple):
-    """A mean and where the true mean may lie."""
+    """A mean and its confidence interval."""
 
     mean: float
     low: float
-    """nan where nothing is known about spread."""
+    """nan where the spread is unknown."""
     high: float
     n: int
-    """Runs behind it."""
+    """Number of runs."""
     standard_error: float
     """Of the mean."""
     df: float
@@ -42,17 +41,15 @@ class Difference(NamedTuple):
     low: float
     high: float
     n: int
-    """Pairs behind it."""
+    """Number of pairs."""
     p: float
-    """Two-sided, paired t; p < 1 − confidence exactly where the interval excludes zero."""
-    p_permutation: float
-    """Two-sided, sign flips; nan below 6 pairs, where it could not fall under 0.05."""
+    """Two-sided paired t test; p < 1 − confidence exactly where the interval excludes zero."""
     differs: bool
     """The interval excludes zero: only then is the difference called one."""
 
 
 class Ratio(NamedTuple):
-    """A ratio of two means over runs; unbounded where the denominator's sign is not known."""
+    """A ratio of two means over runs; its interval is unbounded where the denominator's sign is unknown."""
 
     ratio: float
     low: float
@@ -70,7 +67,7 @@ class Vertex(NamedTuple):
     high: float
     n: int
     inside: bool
-    """The temperature and its interval lie inside the temperatures tried: otherwise it is extrapolation."""
+    """The temperature and its interval lie within the temperatures tried: otherwise it is extrapolation."""
 
 
 class Equivalence(NamedTuple):
@@ -88,30 +85,16 @@ class Equivalence(NamedTuple):
     n: int
 
 
-def interval(values: Runs, confidence: float = 0.95, method: str = "t", seed: int = 0) -> Interval:
-    """`mean ± t(n−1)·s/√n`; or, from ten runs on, the bias-corrected and accelerated bootstrap (Efron 1987).
-
-    Args:
-        values: `[runs]`.
-        confidence: coverage, in (0, 1).
-        method: t or bootstrap. Bootstrap intervals of 95 % cover about 85 % at n = 5 and 75 % at n = 3.
-        seed: fixes the bootstrap's resamples.
+def interval(values: Runs, confidence: float = 0.95) -> Interval:
+    """`mean ± t(n−1)·s/√n` of `[runs]`.
 
     Raises:
-        BadInput: a bootstrap of fewer than ten runs; an unknown method; no runs.
+        BadInput: no runs, or a confidence outside (0, 1).
     """
     n = len(values)
     require(n > 0, "an interval of no runs: give at least one value")
-    require(method in ("t", "bootstrap"), f"method {method} is unknown: choose t or bootstrap")
-    require(method == "t" or n >= 10, f"a bootstrap of {n} runs covers too little: from 10 on, or choose t")
-    mean = _mean(values)
     standard_error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 and np.ptp(values) > 0 else math.nan
-    if method == "bootstrap" and not math.isnan(standard_error):
-        random = np.random.default_rng(seed)
-        found = scipy.stats.bootstrap((values,), np.mean, confidence_level=confidence, method="BCa", rng=random)
-        low, high = (float(bound) for bound in found.confidence_interval)
-        return Interval(mean, low, high, n, standard_error, float(n - 1))
-    return _t_interval(mean, standard_error, float(n - 1), n, confidence)
+    return _t_interval(_mean(values), standard_error, float(n - 1), n, confidence)
 
 
 def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
@@ -142,57 +125,40 @@ def interval_over(values: Runs | Grid, confidence: float = 0.95) -> Interval:
 def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
     """The mean of `a − b` over runs that share a seed (and a teacher), with its interval.
 
-    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences, and no permutation p (signs flip
-    by run only where runs are independent).
+    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences.
     """
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
     differences = np.asarray(a, np.float64) - b
-    one_axis = differences.ndim == 1
-    found = interval_over(differences, confidence)
+    mean = interval_over(differences, confidence)
     p = math.nan
-    if found.standard_error > 0:
-        p = float(2 * scipy.special.stdtr(found.df, -abs(found.mean) / found.standard_error))
-    permutation = math.nan
-    if one_axis and found.n >= 6:
-        permutation = sign_flip_p(differences)
-    return Difference(found.mean, found.low, found.high, found.n, p, permutation, found.low > 0 or found.high < 0)
-
-
-def sign_flip_p(differences: Runs, seed: int = 0) -> float:
-    """Two-sided p of the mean under flips of sign: exact up to 13 pairs (2^13 flips), else from 9,999 seeded draws."""
-    found = scipy.stats.permutation_test(
-        (np.asarray(differences, np.float64),),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=9999,
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.pvalue)
+    if mean.standard_error > 0:
+        p = float(2 * scipy.special.stdtr(mean.df, -abs(mean.mean) / mean.standard_error))
+    return Difference(mean.mean, mean.low, mean.high, mean.n, p, mean.low > 0 or mean.high < 0)
 
 
 def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interval:
-    """Where one more run may lie: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of the one more run.
+    """Where one more run may lie: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of this further run.
 
     `[teachers, seeds]`: one more run of another teacher and another seed. Its variance, `σ_t² + σ_s² + σ_r²`, is
     estimated by the mean squares, `MS_t/seeds + MS_s/teachers + MS_r (1 − 1/seeds − 1/teachers)`; that of the mean is
     `crossed_interval`'s; degrees of freedom by Satterthwaite.
     """
     if values.ndim == 2 and min(values.shape) > 1 and np.ptp(values) > 0:
-        wide = np.asarray(values, np.float64)
-        teachers, seeds = wide.shape
-        by_teacher, by_seed = wide.mean(axis=1, keepdims=True), wide.mean(axis=0, keepdims=True)
-        rest = wide - by_teacher - by_seed + wide.mean()
-        free = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
+        table = np.asarray(values, np.float64)
+        teachers, seeds = table.shape
+        by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+        residual = table - by_teacher - by_seed + table.mean()
+        df = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
         squares = np.array([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), 0.0])
-        squares[2] = np.sum(rest**2) / free[2]
-        shares = np.array([1 / seeds + 1 / wide.size, 1 / teachers + 1 / wide.size, 1 - 1 / seeds - 1 / teachers])
+        squares[2] = np.sum(residual**2) / df[2]
+        shares = np.array([1 / seeds + 1 / table.size, 1 / teachers + 1 / table.size, 1 - 1 / seeds - 1 / teachers])
         parts = shares * squares
         total = float(parts.sum())
-        df = total**2 / float((parts**2 / free).sum())
-        return _t_interval(_mean(wide), math.sqrt(total), df, wide.size, confidence)
-    values = values.ravel()
-    found = interval(values, confidence)
-    return _t_interval(found.mean, found.standard_error * math.sqrt(found.n + 1), found.df, found.n, confidence)
+        return _t_interval(
+            _mean(table), math.sqrt(total), total**2 / float((parts**2 / df).sum()), table.size, confidence
+        )
+    mean = interval(values.ravel(), confidence)
+    return _t_interval(mean.mean, mean.standard_error * math.sqrt(mean.n + 1), mean.df, mean.n, confidence)
 
 
 def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
@@ -221,9 +187,9 @@ def equivalent(differences: Table, margin: float | int, alpha: float = 0.05) -> 
     columns = np.moveaxis(differences, -1, 0)
     together = [interval_over(column, 1 - 2 * alpha / m) for column in columns]
     alone = [interval_over(column, 1 - 2 * alpha) for column in columns]
-    means, low, high = (np.array([getattr(found, name) for found in together]) for name in ("mean", "low", "high"))
-    all_alike = all(-margin < found.low and found.high < margin for found in alone)
-    reach = float(np.max([[abs(found.low), abs(found.high)] for found in alone]))
+    means, low, high = (np.array([getattr(each, name) for each in together]) for name in ("mean", "low", "high"))
+    all_alike = all(-margin < each.low and each.high < margin for each in alone)
+    reach = float(np.max([[abs(each.low), abs(each.high)] for each in alone]))
     n = differences[..., 0].size
     return Equivalence(means, low, high, (low > -margin) & (high < margin), all_alike, reach, n)
 
@@ -247,13 +213,12 @@ def candidates_for_best(table: Table, alpha: float = 0.05) -> Bool[np.ndarray, "
     if k == 1:
         return np.ones(1, bool)
     confidence = 1 - 2 * alpha / (k - 1)  # its lower bound is the one-sided test
-    wide = np.asarray(table, np.float64)
-    return np.array(
-        [
-            not any(interval_over(wide[..., i] - wide[..., j], confidence).low > 0 for j in range(k) if j != i)
-            for i in range(k)
-        ]
-    )
+    errors = np.asarray(table, np.float64)
+
+    def beaten(i: int) -> bool:
+        return any(interval_over(errors[..., i] - errors[..., j], confidence).low > 0 for j in range(k) if j != i)
+
+    return np.array([not beaten(i) for i in range(k)])
 
 
 def ratio_of_means(numerators: Runs, denominators: Runs, confidence: float = 0.95) -> Ratio:
@@ -300,32 +265,32 @@ def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Table, confide
     require(np.count_nonzero(finite) >= 3, "a parabola needs three finite temperatures or more")
     x = np.log(temperatures[finite])
     a, b, _ = np.polyfit(x, np.asarray(table, np.float64)[:, finite].T, 2)
-    found = ratio_of_means(-b, 2 * a, confidence)
+    lowest = ratio_of_means(-b, 2 * a, confidence)
     if not _mean(a) > 0:
-        return Vertex(math.nan, math.nan, math.nan, found.n, False)
-    at, low, high = (float(np.exp(np.clip(value, -700, 700))) for value in found[:3])
-    low, high = (0.0 if found.low == -math.inf else low), (math.inf if found.high == math.inf else high)
+        return Vertex(math.nan, math.nan, math.nan, lowest.n, False)
+    temperature, low, high = (float(np.exp(np.clip(value, -700, 700))) for value in lowest[:3])
+    low, high = (0.0 if lowest.low == -math.inf else low), (math.inf if lowest.high == math.inf else high)
     inside = bool(np.exp(x.min()) <= low and high <= np.exp(x.max()))
-    return Vertex(at, low, high, found.n, inside)
+    return Vertex(temperature, low, high, lowest.n, inside)
 
 
 def reproduced(ours: Runs | Grid, paper: float | int, confidence: float = 0.95) -> str:
     """Whether the paper's single run of `paper` errors could be one of ours: does it lie in our prediction interval?
 
-    Not judged below three runs: at two the interval holds nearly everything.
+    No verdict below three runs: at two the interval holds nearly everything.
     """
-    found = prediction_interval(ours, confidence)
-    if math.isnan(found.low) or found.n < 3:
-        return f"not judged at n = {found.n}"
-    if found.low <= paper <= found.high:
+    expected = prediction_interval(ours, confidence)
+    if math.isnan(expected.low) or expected.n < 3:
+        return f"no verdict at n = {expected.n}"
+    if expected.low <= paper <= expected.high:
         return "reproduced"
-    return "better" if found.high < paper else "not reproduced"
+    return "better" if expected.high < paper else "not reproduced"
 
 
 def difference_in_words(difference: Difference) -> str:
     """Fewer errors, more errors, or no difference seen, with n."""
     if math.isnan(difference.low):
-        return f"not judged at n = {difference.n}"
+        return f"no verdict at n = {difference.n}"
     if not difference.differs:
         return f"no difference seen at n = {difference.n}"
     return "fewer errors" if difference.mean < 0 else "more errors"

@@ -1,11 +1,11 @@
-"""How every figure of the project looks: colours for colour-blind readers, type that survives half width."""
+"""How every figure looks: colours for colour-blind readers, and type that can be read at half the width."""
 
 import contextlib
 import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
+from analysis.tables import Estimate
 from kdjax.files import write_whole
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe and Ito (2008), without the yellow that white paper swallows."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-"""A second sign beside the colour, for print without colour."""
+"""In the order of the colours, for print without colour."""
 GREY = "#6E6E6E"
 
 STYLE: dict[Any, Any] = {
@@ -54,18 +55,18 @@ STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
-    """The style, on matplotlib's own defaults whatever the reader's settings are; nothing is left changed."""
+    """The style on matplotlib's own defaults, whatever the user's settings are; they are restored afterwards."""
     with matplotlib.rc_context(matplotlib.rcParamsDefault | STYLE):
         yield
 
 
 def figure(width: float, height: float) -> Figure:
-    """A figure in inches that no window system and no global state knows of."""
+    """A figure of that many inches, outside pyplot and its global state."""
     return Figure(figsize=(width, height))
 
 
 def title(figure: Figure, what: str, where: str) -> None:
-    """What is seen, and below it on which data, wrapped to the figure's width."""
+    """The title: what is drawn, and below it from which data, wrapped to the figure's width."""
     columns = int(figure.get_figwidth() * 13)
     unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, where)]  # "T = 20" stays together
     lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
@@ -83,6 +84,11 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         write_whole(folder / f"{name}.{kind}", content.getvalue())
         paths.append(folder / f"{name}.{kind}")
     return paths
+
+
+def save_all(folder: Path, figures: Mapping[str, Figure | None]) -> list[Path]:
+    """Saves the figures of a run directory in its folder `figures`, but for those that there is nothing of (None)."""
+    return [path for name, drawn in figures.items() if drawn for path in save(drawn, folder / "figures", name)]
 
 
 def shade(temperature: float, temperatures: Sequence[float]) -> str:
@@ -138,31 +144,10 @@ class TemperatureAxis:
             axes.set_xlabel("temperature T (logits)")
         if self.has_infinity and self._finite:
             middle = (self.place(self._finite[-1]) + self._infinity) / 2
-            trans = axes.get_xaxis_transform()
-            axes.plot(
-                [middle] * 2,
-                [0, 0],
-                ls="",
-                marker=[(-0.5, -1), (0.5, 1)],
-                ms=9,
-                mec="white",
-                mew=5,
-                transform=trans,
-                clip_on=False,
-            )
-            for shift in (-0.012, 0.012):
-                at = middle + shift * span
-                axes.plot(
-                    [at],
-                    [0],
-                    ls="",
-                    marker=[(-0.5, -1), (0.5, 1)],
-                    ms=9,
-                    mec="black",
-                    mew=1,
-                    transform=trans,
-                    clip_on=False,
-                )
+            for at, colour, width in ((0.0, "white", 5), (-0.012, "black", 1), (0.012, "black", 1)):
+                x, slash = [middle + at * span] * (2 if width > 1 else 1), [(-0.5, -1), (0.5, 1)]
+                look: dict[str, Any] = {"marker": slash, "ms": 9, "mec": colour, "mew": width, "clip_on": False}
+                axes.plot(x, [0] * len(x), ls="", transform=axes.get_xaxis_transform(), **look)
 
 
 def log_axis(axes: Axes) -> None:
@@ -176,16 +161,15 @@ def log_axis(axes: Axes) -> None:
 
 def legend(figure: Figure) -> None:
     """One legend for all panels, below them: never over data."""
-    found = {}
+    entries: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
-        found.update({label: handle for handle, label in zip(handles, labels, strict=True) if label not in found})
-    if found:
-        columns = max(1, min(len(found), int(figure.get_figwidth() * 11.5 / (max(map(len, found)) + 4))))
-        figure.set_figheight(
-            figure.get_figheight() + 0.22 * math.ceil(len(found) / columns)
-        )  # room taken from no panel
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+        for label, handle in zip(labels, handles, strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        columns = max(1, min(len(entries), int(figure.get_figwidth() * 11.5 / (max(map(len, entries)) + 4))))
+        figure.set_figheight(figure.get_figheight() + 0.22 * math.ceil(len(entries) / columns))  # none from the panels
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def curve(
@@ -217,6 +201,12 @@ def curve(
     if known.any() and not thin:
         bars = np.stack([y - low, high - y])[:, known]
         axes.errorbar(x[known], y[known], bars, ls="", color=colour, elinewidth=1.2, capsize=3)
+
+
+def estimates(axes: Axes, axis: TemperatureAxis, values: Mapping[float, Estimate], **look: Any) -> None:
+    """A `curve` of estimates by temperature."""
+    bounds = ([getattr(value, name) for value in values.values()] for name in ("mean", "low", "high"))
+    curve(axes, axis, list(values), *bounds, **look)
 
 
 def band(

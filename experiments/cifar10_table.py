@@ -1,39 +1,37 @@
-"""Small, big and distilled on CIFAR-10, and the bug that passed for distillation: `python -m experiments.cifar10_table`
+"""Small, big and distilled on CIFAR-10, and the double-softmax bug: `python -m experiments.cifar10_table`
 
 Two convolutional networks of 770,378 and 3,844,938 parameters (at full width) on hard labels; the small one distilled
 from the big one at T = 10 with soft weight 0.9; beside it the control `double_softmax`, a student of the teacher's
 probabilities taken for logits, and others on request. `--temperatures 1 2 4 10 20 inf` adds what temperature does.
-Nothing is trained here: the sweep is asked, and what it has trained before is found again.
 
 The last 5,000 training images are held out: no network learns from them. Where images are augmented, the teacher is
-asked, at each step, about the image as the student sees it; with `--augment none` its logits are looked up.
-`--preset cpu` is meant for two cores, in pieces by resume; `seed` and `fast` are meant for a GPU.
+queried, at each step, about the image as the student sees it; with `--augment none` its logits are looked up.
+`--preset cpu` is meant for two cores, in pieces by resume; `post` (the blog post's recipe) and `fast` for a GPU.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from kdjax import cli
 from kdjax.config import (
-    CHECKPOINT_SECONDS,
-    CONVOLUTIONAL,
-    NUMERICS,
+    NETWORKS,
     STABILITY_EPOCHS,
     Augment,
     DataConfig,
     Precision,
+    RunConfig,
     Schedule,
     SweepConfig,
     TeacherConfig,
-    WhereConfig,
 )
-from kdjax.errors import BadInput, require, require_distinct, require_name, require_positive, require_temperature
+from kdjax.errors import BadInput, require, require_distinct, require_positive, require_temperature
+from kdjax.identity import NO_RESULT
 
 if TYPE_CHECKING:
-    from kdjax.datasets import Dataset
+    from experiments.study import Member, Study
 
 PROG = "python -m experiments.cifar10_table"
 
@@ -54,9 +52,9 @@ class ColourConfig(DataConfig):
 class TableConfig:
     """Makes the table of small, big and distilled networks on CIFAR-10, with seeds, intervals and controls."""
 
-    preset: Literal["cpu", "fast", "seed"] = "cpu"
+    preset: Literal["cpu", "fast", "post"] = dataclasses.field(default="cpu", metadata=NO_RESULT)
     """Whole settings to start from. cpu: halved widths, flips and shifts, few epochs. fast: full widths, flips and
-    shifts, a cosine schedule of 30 epochs. seed: full widths, all augmentation, a constant rate for 300 epochs."""
+    shifts, a cosine schedule of 30 epochs. post: full widths, all augmentation, a constant rate for 300 epochs."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
@@ -66,12 +64,12 @@ class TableConfig:
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
     """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), shuffled (those
-    of another image), random (an untrained teacher's), uniform (all alike)."""
+    of another image), random (an untrained teacher's), uniform (equal for all classes)."""
     stability: bool = False
-    """Also train small networks at a constant rate, and compare how their answers fluctuate from epoch to epoch."""
-    batch_statistics: bool = False
-    """Also judge every network with batch statistics that are collected anew, under dropout and without: some seconds a
-    network."""
+    """Also train small networks at a constant rate, and compare how their predictions fluctuate between epochs."""
+    batch_statistics: bool = dataclasses.field(default=False, metadata=NO_RESULT)
+    """Also evaluate every network with batch statistics that are collected again, under dropout and without: some
+    seconds a network."""
     teachers: int = 1
     """Number of big networks, each from a seed of its own; the first teaches."""
     seeds: int = 5
@@ -93,23 +91,12 @@ class TableConfig:
     sheared, zoomed and rotated); elastic is meant for digits."""
     precision: Precision = "float32"
     """Operands of the products of both networks."""
-    teacher_from: tuple[Path, ...] = ()
+    teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Folders of teachers to use instead of training big networks; several are an ensemble."""
-    out: Path = Path("runs")
-    """Folder that holds run directories and teachers."""
-    name: str | None = None
-    """Name of the run directory in OUT/cifar10_table (default: a hash of the config)."""
-    fresh: bool = False
-    """Start the table's run directory anew. Sweeps and teachers are kept: what is trained is found again."""
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
-    it."""
-    dry_run: bool = False
-    """Only say what would run: blocks, minutes, memory, disk."""
     data: Annotated[ColourConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ColourConfig)
     """Which images."""
-    where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
-    """Where small networks are trained."""
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    """Where to run and what to write."""
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)
@@ -140,12 +127,11 @@ class TableConfig:
             not self.stability or self.epochs >= STABILITY_EPOCHS,
             f"--stability needs --epochs {STABILITY_EPOCHS} or more: it is a standard deviation over half of them",
         )
-        require_name(self.name)
-        questions(self)  # what the sweep refuses is refused here
+        members(self)  # what the sweep refuses is refused here
 
     def units(self, network: Literal["small", "big"]) -> int:
         """Units of a network's hidden dense layer: they name its width."""
-        return max(1, round(CONVOLUTIONAL[network] * self.width_multiplier))
+        return max(1, round((NETWORKS[network].full_units or 1) * self.width_multiplier))
 
     def teacher(self) -> TeacherConfig:
         """The big network's recipe."""
@@ -162,16 +148,11 @@ class TableConfig:
         )
 
 
-class Question(NamedTuple):
-    """One sweep that is asked for."""
-
-    role: str
-    """What its soft students learn from: `teacher` (`temperatures`: at other T), or a control; or `stability`."""
-    config: SweepConfig
-
-
-def questions(config: TableConfig) -> list[Question]:
+def members(config: TableConfig) -> list["Member"]:
     """The sweeps behind the table: the teacher's students, double softmax in their blocks; other T; other controls."""
+    from analysis.cifar10.roles import SweepRole
+    from experiments.study import Member
+
     common = SweepConfig(
         temperatures=(config.temperature,),
         soft_weights=(config.soft_weight,),
@@ -185,46 +166,38 @@ def questions(config: TableConfig) -> list[Question]:
         batch_size=config.batch_size,
         precision=config.precision,
         teacher_from=config.teacher_from,
-        out=config.out,
-        checkpoint_seconds=config.checkpoint_seconds,
         data=config.data,
-        where=config.where,
+        run=dataclasses.replace(config.run, name=None, fresh=False, dry_run=False),
         teacher=config.teacher(),
     )
-    asked = [Question("teacher", dataclasses.replace(common, double_softmax="double_softmax" in config.controls))]
+    first = dataclasses.replace(common, double_softmax="double_softmax" in config.controls)
+    sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
-        asked.append(Question("temperatures", dataclasses.replace(common, hard_labels=False, temperatures=others)))
+        varied = dataclasses.replace(common, hard_labels=False, temperatures=others)
+        sweeps.append(Member(SweepRole.TEMPERATURES, varied))
     for kind in config.controls:
         if kind != "double_softmax":
-            asked.append(Question(kind, dataclasses.replace(common, hard_labels=False, targets=kind)))
+            sweeps.append(Member(SweepRole(kind), dataclasses.replace(common, hard_labels=False, targets=kind)))
     if config.stability and config.schedule == "constant":  # then the table's own students serve
-        asked[0] = Question("teacher", dataclasses.replace(asked[0].config, monitor_every=1))
-        asked.append(Question("stability", asked[0].config))
+        sweeps[0] = Member(SweepRole.TEACHER, dataclasses.replace(first, monitor_every=1))
+        sweeps.append(Member(SweepRole.STABILITY, sweeps[0].config))
     elif config.stability:
         steady: dict[str, Any] = {"schedule": "constant", "monitor_every": 1}
-        asked.append(Question("stability", dataclasses.replace(asked[0].config, **steady)))
-    return asked
+        sweeps.append(Member(SweepRole.STABILITY, dataclasses.replace(first, **steady)))
+    return sweeps
 
 
 PRESETS = {
     "cpu": TableConfig(),
     "fast": TableConfig(preset="fast", width_multiplier=1.0, epochs=30),
-    "seed": TableConfig(preset="seed", width_multiplier=1.0, epochs=300, schedule="constant", augment="full"),
+    "post": TableConfig(preset="post", width_multiplier=1.0, epochs=300, schedule="constant", augment="full"),
 }
 
 
-class Table(NamedTuple):
-    """The table, ready to be made."""
-
-    config: TableConfig
-    dataset: "Dataset"
-    identity: dict[str, Any]
-    folder: Path
-
-
-def prepare(config: TableConfig) -> Table:
+def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
-    from kdjax import datasets, models, run_directory, sweeps
+    from experiments import study
+    from kdjax import datasets, models, sweeps
 
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
@@ -233,133 +206,78 @@ def prepare(config: TableConfig) -> Table:
         f"--dataset {config.data.dataset} is grey-scale: this table is of networks for colour images (3 channels); "
         "give cifar10",
     )
-    asked = questions(config)
-    recipes = [config.teacher().train_config(1), asked[0].config.student(config.units("small"), 1)]
-    for recipe in recipes:
+    first = members(config)[0].config
+    for recipe in (config.teacher().train_config(1), first.student(config.units("small"), 1)):
         try:
-            models.network(recipe, (32, 32, 3), 10)
+            network = models.network(recipe, (32, 32, 3), 10)
         except BadInput as error:
             raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
-    sweep = sweeps.prepare(asked[0].config)
-    dataset = sweep.dataset
-    elsewhere = {
-        "preset",
-        "batch_statistics",
-        "out",
-        "name",
-        "fresh",
-        "checkpoint_seconds",
-        "dry_run",
-        "data",
-        "where",
-        "teacher_from",
-    }
-    identity = {
-        "experiment": "cifar10_table",
-        "config": {
-            field.name: getattr(config, field.name)
-            for field in dataclasses.fields(config)
-            if field.name not in elsewhere
-        },
-        "data": dataset.identity(),
-        "teachers": sweep.identity["teachers"],
-        "parameters": models.parameter_count(
-            models.network(recipes[1], dataset.train.images.shape[1:], dataset.num_classes)
-        ),
-        "numerics": NUMERICS,
-    }
-    return Table(
-        config, dataset, identity, run_directory.run_folder(config.out, "cifar10_table", config.name, identity)
-    )
+    sweep = sweeps.prepare(first)
+    fingerprints, parameters = sweep.identity["teachers"], models.parameter_count(network)
+    return study.prepare("cifar10_table", config, sweep.dataset, "small", fingerprints, parameters=parameters)
 
 
-def run(table: Table) -> Path:
-    """Finds or trains the big networks and asks every sweep; writes where each answer lies. Returns the folder."""
+def run(table: "Study") -> Path:
+    """Finds or trains the big networks and runs every sweep; writes where each is. Returns the folder."""
     import numpy as np
 
-    from kdjax import metrics, run_directory, sweeps, teachers
+    from experiments import evaluations, study
+    from kdjax import metrics, run_directory, teachers
     from kdjax.files import seal
-    from kdjax.progress import say
-    from kdjax.provenance import provenance
 
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
-    with run_directory.opened(table.folder, table.identity, config.fresh) as record:
-        (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained anew
-        recipe, rate = config.teacher().train_config(1), config.learning_rate
+    with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
+        (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
         given = [teachers.load(folder, dataset) for folder in config.teacher_from]
-        found = given or [
-            teachers.find_or_train(recipe, rate, seed, dataset, config.out, config.checkpoint_seconds)
-            for seed in range(config.teachers)
-        ]
-        answers = []
-        for role, asked in questions(config):
-            say("students at a constant rate" if role == "stability" else f"students of {role}")
-            folder = sweeps.run(sweeps.prepare(asked, dataset=dataset))
-            answers.append({"role": role, "run": folder.name})
-        taught_by = len(given) or 1  # the first so many
+        networks = given or study.train_teachers(config.teacher(), config.teachers, table)
+        entries = study.run_members(table, members(config))
+        teaching = len(given) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
-        said = {name: np.stack([one.logits(split.images) for one in found]) for name, split in splits.items()}
-        arrays |= {f"{name}_logits": teachers.mean_logits(tables[:taught_by]) for name, tables in said.items()}
+        logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
+        arrays |= {f"{name}_logits": teachers.mean_logits(tables[:teaching]) for name, tables in logits.items()}
         run_directory.write_arrays(table.folder / "teacher.npz", **arrays)
-        networks = [
+        described = [
             {
                 **{"name": one.name, "network": one.config.network, "epochs": one.config.epochs},
                 "parameters": one.info["parameters"],
-                **{name: metrics.evaluate(said[name][place], split.labels) for name, split in splits.items()},
+                **{name: metrics.evaluate(logits[name][index], split.labels) for name, split in splits.items()},
             }
-            for place, one in enumerate(found)
+            for index, one in enumerate(networks)
         ]
         teacher = {name: metrics.evaluate(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
-        details = {"config": config, "networks": networks, "teacher": teacher, "taught_by": taught_by}
-        record.describe({**provenance(), **details, "answers": answers})
-        kept = ["config.json", "teacher.npz"]
+        study.describe(record, table, networks=described, teacher=teacher, taught_by=teaching, answers=entries)
+        sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
-            from experiments import evaluations
-
-            evaluations.write_batch_statistics(table.folder, dataset, found, taught_by)
-            kept.append("batch_statistics.csv")
-        seal(table.folder, kept)
+            evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
+            sealed.append("batch_statistics.csv")
+        seal(table.folder, sealed)
     return table.folder
 
 
-def forecast(table: Table) -> str:
+def forecast(table: "Study") -> str:
     """What would run and cost, a line a sweep; students that serve twice are counted once."""
-    from kdjax import forecast, sweeps, teachers
+    from experiments import study
     from kdjax.progress import clock
 
-    config, lines, seen = table.config, list[str](), list[SweepConfig]()
-    for role, asked in questions(config):
-        if asked not in seen:
-            sweep = sweeps.prepare(asked, dataset=table.dataset)
-            lines.append(f"students of {role}: {forecast.of_sweep(sweep, teacher=not seen)}")
-        seen.append(asked)
-    recipe = config.teacher().train_config(1)
-    names = [
-        teachers.fingerprint(recipe, config.learning_rate, seed, table.dataset) for seed in range(1, config.teachers)
-    ]
-    if missing := sum(not teachers.place(config.out, name).exists() for name in names):
-        seconds = missing * forecast.training_seconds(recipe, table.dataset)
-        lines.append(f"further big networks: {missing}, about {clock(seconds)}")
+    config = table.config
+    lines = [line for line, _ in study.forecast_members(table, members(config), [])]
+    further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
+    if missing := [seconds for _, seconds, _ in further if seconds]:
+        lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
     return "\n".join(lines)
 
 
 def main(config: TableConfig) -> None:
-    """Makes the table (or goes on with it), draws the figure and prints it."""
-    from kdjax.progress import say
+    """Makes the table (or resumes it), draws the figures and prints it."""
+    from analysis.cifar10 import figures, table  # late, so that --help is quick
+    from experiments import study
 
-    table = prepare(config)
-    if config.dry_run:
-        print(forecast(table))
+    prepared = prepare(config)
+    if config.run.dry_run:
+        print(forecast(prepared))
         return
-    folder = run(table)
-
-    from analysis import plot_cifar10_table
-    from analysis.cifar10 import table as cifar10_table_
-
-    print(cifar10_table_.write_summary(folder))
-    figures = plot_cifar10_table.draw(folder)
-    say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
+    study.report(run(prepared), table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

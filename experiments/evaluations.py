@@ -20,7 +20,7 @@ from analysis.cifar10 import batch_statistics as statistics_table
 from analysis.cifar10 import table as cifar10
 from analysis.mnist import run as mnist
 from analysis.mnist import shifted
-from kdjax import batch_statistics, blocks, metrics, models, run_directory, teachers, trained, transforms
+from kdjax import batch_statistics, evaluation, metrics, models, run_directory, teachers, trained, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import write_whole
@@ -104,7 +104,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
             errors[name] = metrics.errors(teachers.ensemble_logits(known, dataset.test.images), dataset.test.labels)
         model = models.network(config, shape, classes)
         params = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0))[0])
-        evaluate = blocks.evaluator(model)
+        evaluate = evaluation.evaluator(model)
         evaluate(params, {}, images).mean(axis=0).block_until_ready()
         begin = time.perf_counter()
         for _ in range(5):

@@ -2,28 +2,25 @@
 
 Hinton et al. 2015, Section 3: the teacher learns all digits, the student only others, from soft targets; then one bias
 is raised. Beside the distilled student stand the controls that show where its knowledge comes from, and beside the
-bias chosen on the test set three that are not. On two cores the default takes 35 minutes with full MNIST once its
-teacher is trained, and under 2 with the bundled 5,000 digits, teacher and all. `--keep 7 8` is the paper's other row,
-`--each` all ten digits.
+bias chosen on the test set (`oracle`) three that are not. `--keep 7 8` is the paper's other row, `--each` all digits.
 
 The pool (`--holdout`) is cut from the training set before anything else: neither teacher nor student is trained on it
-(but for the student `with_pool`), so this teacher is not the temperature sweep's. Test images are never the pool.
+(except the student `with_pool`), so this teacher is not the temperature sweep's. Test images are never in the pool.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
 from kdjax import cli
-from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, DataConfig, Targets, TeacherConfig, TrainConfig, WhereConfig
-from kdjax.errors import require, require_distinct, require_name, require_positive, require_temperature
+from kdjax.config import DataConfig, RunConfig, Targets, TeacherConfig, TrainConfig, numerics
+from kdjax.errors import require, require_distinct, require_positive, require_temperature
+from kdjax.identity import NO_RESULT, added, identity
 
 if TYPE_CHECKING:
-    from kdjax import omission
-    from kdjax.datasets import Dataset
-    from kdjax.teachers import Teacher
+    from kdjax.sweeps import Sweep
 
 PROG = "python -m experiments.omit_digit"
 
@@ -53,23 +50,23 @@ class PoolConfig(DataConfig):
 class OmitConfig:
     """Distils students that never see a digit, corrects their bias, and shows what they know of it."""
 
-    digit: int | None = None
+    digit: int | None = dataclasses.field(default=None, metadata=NO_RESULT)
     """Class to omit from the transfer set (default: 3, where nothing else is said)."""
-    digits: tuple[int, ...] = ()
+    digits: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Several classes to omit together; they share one bias."""
-    keep: tuple[int, ...] = ()
+    keep: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Omit all classes but these, two or more: their biases are lowered by one amount."""
-    each: bool = False
+    each: bool = dataclasses.field(default=False, metadata=NO_RESULT)
     """Omit each class in turn, one after another."""
     temperatures: tuple[float, ...] = (20.0,)
     """Temperatures T of the soft targets (no unit), each above 0; inf is the limit, centred logit matching."""
     soft_weight: float = 1.0
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE. At 1 the student sees soft targets only:
     hard labels say nothing of an omitted class."""
-    targets: Targets = "teacher"
-    """Logits that all students of soft targets are taught, as of temperature_sweep: teacher; shift_averaged; and
-    controls: double_softmax, shuffled (those of another image that is left), random, uniform. At soft weight 1 a
-    student of the last three is told nothing of its images."""
+    targets: Targets = dataclasses.field(default="teacher", metadata=added("teacher"))
+    """What all students of soft targets learn from, as in temperature_sweep: teacher; shift_averaged; and controls:
+    double_softmax, shuffled (the logits of another image that is left), random, uniform. At soft weight 1 a student of
+    the last three is told nothing of its images."""
     students: tuple[Student, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
     control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,
@@ -85,25 +82,13 @@ class OmitConfig:
     batch_size: int = 256
     """Images a step."""
     learning_rate: float = 8e-3
-    """Peak learning rate of Adam (of 0.002 to 0.016 the default has the fewest errors on the pool: those of distilled,
-    with the bias validation, and of all_digits together, on MNIST and on mnist5k)."""
-    teacher_from: tuple[Path, ...] = ()
+    """Peak learning rate of Adam (default: chosen on the pool)."""
+    teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Folders of teachers to use instead of training one; several are an ensemble (their logits are averaged)."""
-    out: Path = Path("runs")
-    """Folder that holds run directories and teachers."""
-    name: str | None = None
-    """Name of the run directory in OUT/omit_digit (default: a hash of the config)."""
-    fresh: bool = False
-    """Remove what the run directory holds and start anew, instead of going on with it. Teachers are kept."""
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    """Seconds between checkpoints of what is being trained: the most that a kill can cost. Results do not depend on
-    it."""
-    dry_run: bool = False
-    """Only say what would run: blocks, students, minutes."""
     data: Annotated[PoolConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=PoolConfig)
     """Which images."""
-    where: Annotated[WhereConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=WhereConfig)
-    """Where students are trained."""
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     """The teacher's recipe."""
 
@@ -126,13 +111,8 @@ class OmitConfig:
             0 < self.soft_weight <= 1,
             f"--soft-weight {self.soft_weight:g} is not allowed: it lies in (0, 1]; hard labels alone are the control",
         )
-        require(self.seeds > 0, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 or more")
+        require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
         require_positive("learning-rate", self.learning_rate)
-        require(
-            self.checkpoint_seconds >= 0,
-            f"--checkpoint-seconds {self.checkpoint_seconds:g} is not allowed: it is a number of seconds, 0 or more",
-        )
-        require_name(self.name)
         self.student(1, 1)
 
     def student(self, width: int, epochs: int) -> TrainConfig:
@@ -174,30 +154,20 @@ class OmitConfig:
         return [tuple(omitted)]
 
 
-class Plan(NamedTuple):
-    """An omission experiment that is ready to train: what the config became once the data were seen."""
+def prepare(config: OmitConfig) -> "Sweep":
+    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training.
 
-    config: OmitConfig
-    dataset: "Dataset"
-    """Its hold-out is the pool."""
-    teacher_config: TrainConfig
-    given: tuple["Teacher", ...]
-    studies: list["omission.Study"]
-    identity: dict[str, Any]
-    folder: Path
+    The dataset's hold-out is the pool.
+    """
+    from kdjax import datasets, omission, run_directory, students, sweeps
 
-
-def prepare(config: OmitConfig) -> Plan:
-    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training."""
-    from kdjax import datasets, omission, run_directory, scheduling, students, sweeps, teachers
-    from kdjax.progress import say
-
-    scheduling.check(config.where)
+    sweeps.check_run(config.run)
     dataset = datasets.load(config.data)
     small = dataset.name == SMALL
     if not config.data.holdout:
-        dataset = datasets.load(dataclasses.replace(config.data, dataset=dataset.name, holdout=POOL[small]))
-    say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+        data = dataclasses.replace(config.data, dataset=dataset.name, holdout=POOL[small])
+        dataset = dataclasses.replace(datasets.load(data), hint=dataset.hint)
+    sweeps.say_data(dataset)
     tasks = config.tasks(dataset.num_classes)
     for what, split in (("training", dataset.train), ("pool", dataset.holdout), ("test", dataset.test)):
         missing = sorted(set(range(dataset.num_classes)) - set(split.labels.tolist()))
@@ -206,106 +176,49 @@ def prepare(config: OmitConfig) -> Plan:
             f"the {len(split.labels):,} {what} images hold none of class {', '.join(map(str, missing))}: "
             "give more with --train-images or --holdout",
         )
+    recipe, given, fingerprints = sweeps.find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     count = len(dataset.train.images)
-    require(
-        config.teacher.batch_size <= count,
-        f"--teacher.batch-size {config.teacher.batch_size} is more than the {count:,} training images",
-    )
 
-    def recipe(images: int) -> TrainConfig:
+    def student(images: int) -> TrainConfig:
         return config.student(WIDTH[small], EPOCHS[small] * (FEW if images < count / 2 else 1))
 
     runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
-    studies = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, recipe)
-    teacher_config = config.teacher.train_config(sweeps.teacher_epochs(dataset))
-    given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
-    known = [teacher.info["fingerprint"] for teacher in given] or [
-        teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
-    ]
-    if not given and not teachers.place(config.out, known[0]).exists():
-        scheduling.check_devices("teacher.devices", config.teacher.devices)
-    identity = {
-        "experiment": "omit_digit",
-        "config": {
-            "omitted": tasks,
-            "students": config.chosen(),
-            "temperatures": config.temperatures,
-            "soft_weight": config.soft_weight,
-            "learning_rate": config.learning_rate,
-            "batch_size": config.batch_size,
-            "width": studies[0].block.width,
-            "seeds": config.seeds,
-            "epochs": {study.block.name: study.block.config.epochs for study in studies if study.block.seed == 0},
-            # It came later: runs begun before it are found still.
-            **({} if config.targets == "teacher" else {"targets": config.targets}),
-        },
-        "data": dataset.identity(),
-        "teachers": known,
-        "numerics": NUMERICS,
+    blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
+    resolved = {
+        "omitted": tasks,
+        "students": config.chosen(),
+        "width": blocks[0].width,
+        "epochs": {block.name: block.config.epochs for block in blocks if block.seed == 0},
     }
-    folder = run_directory.run_folder(config.out, "omit_digit", config.name, identity)
-    return Plan(config, dataset, teacher_config, given, studies, identity, folder)
+    facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
+    folder = run_directory.run_folder(config.run.out, "omit_digit", config.run.name, facts)
+    return sweeps.Sweep(config, config.run, dataset, recipe, given, blocks, facts, folder)
 
 
-def run(plan: Plan) -> Path:
+def run(sweep: "Sweep") -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
-    from kdjax import corrections, omission, run_directory, scheduling, students, teachers
-    from kdjax.provenance import provenance
+    from kdjax import corrections, sweeps, transfer
 
-    config, dataset = plan.config, plan.dataset
-    with run_directory.opened(plan.folder, plan.identity, config.fresh) as record:
-        rate, seed = config.teacher.learning_rate, config.teacher.seed
-        taught_by = plan.given or (
-            teachers.find_or_train(plan.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
-        )
-        taught = students.lesson(dataset, taught_by)
-        details = {"config": config, "hint": dataset.hint, "teacher": taught.teacher}
-        record.describe({**provenance(), **details})
-        corrections.write_images(plan.folder, taught)
-        scheduling.train(
-            omission.jobs(plan.studies, config.targets), taught, record, config.where, config.checkpoint_seconds
-        )
-        corrections.write_results(plan.folder, plan.studies)
-    return plan.folder
-
-
-def forecast(plan: Plan) -> str:
-    """What would run and cost: blocks, students, minutes."""
-    from kdjax import forecast, teachers
-    from kdjax.datasets import Split
-    from kdjax.progress import clock
-
-    operations = 0.0
-    missing = [study for study in plan.studies if not (plan.folder / "blocks" / study.block.name).exists()]
-    for study in missing:
-        some = Split(*(array[: study.images] for array in plan.dataset.train))
-        operations += forecast.block_flops(study.block, dataclasses.replace(plan.dataset, train=some))
-    found = bool(plan.given) or teachers.place(plan.config.out, plan.identity["teachers"][0]).exists()
-    seconds = operations / forecast.training_rate("mlp", "float32")
-    seconds += 0 if found else forecast.training_seconds(plan.teacher_config, plan.dataset)
-    trained = sum(len(study.block.runs) for study in missing)
-    return (
-        f"would train {'no teacher (it is there)' if found else 'a teacher'} and {trained} students in "
-        f"{len(missing)} blocks in {plan.folder}: about {clock(seconds)} on this device"
-    )
+    with sweeps.open_directory(sweep) as record:
+        data = transfer.query_teachers(sweep.dataset, sweeps.train_teacher(sweep))
+        sweeps.describe(record, sweep, {"teacher": data.teacher})
+        corrections.write_images(sweep.folder, data)
+        sweeps.train(sweep.blocks, data, record, sweep.run)
+        corrections.write_results(sweep.folder, sweep.blocks)
+    return sweep.folder
 
 
 def main(config: OmitConfig) -> None:
-    """Trains the students (or goes on with it), draws the figures and prints the table."""
-    from kdjax.progress import say
+    """Trains the students (or resumes), draws the figures and prints the table."""
+    from analysis.omission import figures, table  # late, so that --help is quick
+    from experiments import study
+    from kdjax import forecast
 
-    plan = prepare(config)
-    if config.dry_run:
-        print(forecast(plan))
+    sweep = prepare(config)
+    if config.run.dry_run:
+        print(forecast.of_sweep(sweep))
         return
-    folder = run(plan)
-
-    from analysis import plot_omit_digit
-    from analysis.omission import table as omission_table
-
-    figures = plot_omit_digit.draw(folder)
-    print(omission_table.write_summary(folder))
-    say(f"figures: {', '.join(str(path) for path in figures if path.suffix == '.png')}")
+    study.report(run(sweep), table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

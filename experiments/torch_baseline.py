@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from kdjax.blocks import TransferSet
-from kdjax.models import CNN_DROPOUT, LEAK, STAGES
+from kdjax.models.cnn import DROPOUT, LEAK, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
 TEACHER = 1200
@@ -107,7 +107,7 @@ def _network(kind: Student, images: Any) -> Any:
             norm = nn.BatchNorm2d(after, eps=1e-3, momentum=0.01)
             parts += [nn.Conv2d(before, after, 3, padding=1), norm, nn.LeakyReLU(LEAK)]
             before = after
-        parts += [nn.MaxPool2d(2), nn.Dropout(CNN_DROPOUT)]
+        parts += [nn.MaxPool2d(2), nn.Dropout(DROPOUT)]
         height, width = height // 2, width // 2
     parts += [nn.Flatten(), nn.Linear(height * width * before, stages.units)]
     parts += [nn.BatchNorm1d(stages.units, eps=1e-3, momentum=0.01), nn.LeakyReLU(LEAK), nn.Linear(stages.units, 10)]

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from kdjax import blocks, models
+from kdjax import compilation, evaluation, models
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.train import Batch, make_view
@@ -68,7 +68,7 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
         dropped, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
         return dropped, clean
 
-    return blocks.jit(collect)
+    return compilation.jit(collect)
 
 
 def evaluate(
@@ -89,7 +89,7 @@ def evaluate(
     own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, running))
     collected = collector(config, dataset.num_classes)(own, statistics, images)
     dropped, clean = jax.tree.map(lambda leaf: leaf[None], collected)
-    evaluator = blocks.evaluator(models.network(config, dataset.train.images.shape[1:], dataset.num_classes))
+    evaluator = evaluation.evaluator(models.network(config, dataset.train.images.shape[1:], dataset.num_classes))
     splits = {split: getattr(dataset, split).images for split in SPLITS}
     return {
         name: {

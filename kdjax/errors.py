@@ -1,8 +1,9 @@
-"""What a user gave that cannot be used: one error, and the checks that raise it."""
+"""Input validation: one error for what a user gave, and the checks that raise it."""
 
+import difflib
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class BadInput(Exception):
@@ -60,3 +61,10 @@ def require_name(name: str | None) -> None:
         name is None or (name and "/" not in name and not name.startswith(".")),
         f"--name {name!r} is not allowed: it is the name of one folder",
     )
+
+
+def require_known(option: str, name: str, known: Collection[str]) -> None:
+    """Refuses a name that is not registered, and suggests the nearest."""
+    nearest = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f"; did you mean {nearest[0]}?" if nearest else ""
+    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{meant}")

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import models, teachers
-from kdjax.config import Network, Precision, TrainConfig
+from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock
-from kdjax.students import Block, asks
+from kdjax.students import Block
 from kdjax.sweeps import Sweep
 
 
@@ -22,19 +22,19 @@ def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
         sweep: as prepared.
         teacher: False: its teacher is counted elsewhere.
     """
-    dataset, missing, found = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
+    dataset, missing, there = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
+    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
     parameters = max(
-        block.size
-        * models.parameter_count(models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes))
-        for block in sweep.blocks
+        block.size * models.parameter_count(models.network(block.config, shape, classes)) for block in sweep.blocks
     )
-    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * dataset.num_classes for block in missing)
-    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * block_logits(sweep)
-    first = "a teacher" if not found else "no teacher (it is there)" if teacher else "no further teacher"
-    there, minutes = len(sweep.blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
+    largest = max(block.size * block.images for block in sweep.blocks) * classes
+    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
+    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * largest
+    first = "a teacher" if not there else "no teacher (it is there)" if teacher else "no further teacher"
+    finished, minutes = len(sweep.blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
     return (
         f"would train {first} and {sum(len(block.runs) for block in missing)} students in {len(missing)} blocks in "
-        f"{sweep.folder}{f' ({there} are there)' if there else ''}: about {minutes} on this device, "
+        f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {minutes} on this device, "
         f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
 
@@ -45,13 +45,16 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1) -> float
     Args:
         sweep: as prepared.
         teacher: False: its teacher is counted elsewhere.
-        members: as if its students were taught by an ensemble of so many such teachers, counted elsewhere.
+        members: as if its students learnt from an ensemble of so many such teachers, counted elsewhere.
     """
-    dataset, config = sweep.dataset, sweep.config
-    taught_by = [teacher.config for teacher in sweep.given] or [sweep.teacher_config] * members
-    operations = sum(block_flops(block, dataset, config.transfer_images, taught_by) for block in _missing(sweep))
-    seconds = operations / training_rate(config.network, config.precision)
-    return seconds + (training_seconds(sweep.teacher_config, dataset) if teacher and not _has_teacher(sweep) else 0)
+    queried = [teacher.config for teacher in sweep.given] or [sweep.teacher_config] * members
+    seconds = sum(
+        block_flops(block, sweep.dataset, queried) / training_rate(block.config.network, block.config.precision)
+        for block in _missing(sweep)
+    )
+    return seconds + (
+        training_seconds(sweep.teacher_config, sweep.dataset) if teacher and not _has_teacher(sweep) else 0
+    )
 
 
 def _missing(sweep: Sweep) -> list[Block]:
@@ -59,12 +62,7 @@ def _missing(sweep: Sweep) -> list[Block]:
 
 
 def _has_teacher(sweep: Sweep) -> bool:
-    return bool(sweep.given) or teachers.place(sweep.config.out, sweep.identity["teachers"][0]).exists()
-
-
-def block_logits(sweep: Sweep) -> int:
-    """Logits held when a block is judged: settings × images × classes."""
-    return sweep.blocks[0].size * len(sweep.dataset.train.images) * sweep.dataset.num_classes
+    return bool(sweep.given) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
 def training_seconds(config: TrainConfig, dataset: Dataset) -> float:
@@ -72,9 +70,9 @@ def training_seconds(config: TrainConfig, dataset: Dataset) -> float:
     return network_flops(config, dataset) / training_rate(config.network, config.precision)
 
 
-def training_rate(network: Network, precision: Precision) -> float:
+def training_rate(network: str, precision: Precision) -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
-    if network != "mlp":  # a convolution gains nothing from bfloat16 on CPUs
+    if network_spec(network).family == "cnn":  # a convolution gains nothing from bfloat16 on CPUs
         return product_rate("float32") * 0.45
     return product_rate(precision) * (0.65 if precision == "float32" else 0.45)
 
@@ -92,20 +90,18 @@ def product_rate(precision: Precision) -> float:
     return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
 
 
-def block_flops(
-    block: Block, dataset: Dataset, images: int | None = None, taught_by: Sequence[TrainConfig] = ()
-) -> float:
-    """Floating-point operations of a block's training on the first `images` (None: all): its matrix products, and those
-    of its teachers where they are asked at each step."""
+def block_flops(block: Block, dataset: Dataset, queried: Sequence[TrainConfig] = ()) -> float:
+    """Floating-point operations of a block's training: its matrix products, and those of its teachers where they are
+    queried at each step."""
     shape, classes = dataset.train.images.shape[1:], dataset.num_classes
-    images = (images or len(dataset.train.images)) // block.config.batch_size * block.config.batch_size
+    images = block.images // block.config.batch_size * block.config.batch_size
     of_an_epoch = block.size * models.step_flops(models.network(block.config, shape, classes), images)
-    if asks(block):
-        teachers = [models.network(teacher, shape, classes) for teacher in taught_by]
-        of_an_epoch += images * sum(models.forward_flops(teacher) for teacher in teachers)
+    if block.queries_teacher:
+        networks = [models.network(teacher, shape, classes) for teacher in queried]
+        of_an_epoch += images * sum(models.forward_flops(network) for network in networks)
     return block.config.epochs * of_an_epoch
 
 
 def network_flops(config: TrainConfig, dataset: Dataset) -> float:
     """Floating-point operations of the training of one network alone, such as a teacher: its matrix products."""
-    return block_flops(Block("", 0, config, 0, (), 1), dataset)
+    return block_flops(Block("", 0, config, 0, (), 1, len(dataset.train.images)), dataset)

@@ -1,4 +1,4 @@
-"""What networks are built of, as pure functions: products, convolution, pooling, dropout."""
+"""Building blocks of networks as pure functions: products, convolution, pooling, dropout."""
 
 import functools
 from typing import Any
@@ -9,9 +9,9 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, PRNGKeyArray
 
 FLOAT32 = jax.lax.Precision.HIGHEST
-"""Products of float32 operands as such: by default, GPUs and TPUs round them to 10 bits and fewer."""
+"""Full float32 products: by default, GPUs and TPUs round their operands to 10 bits or fewer."""
 PATCHES = 2 * 2**20
-"""Bytes of the patches of images that are handled at a time on a CPU."""
+"""Bytes of image patches that are processed at a time on a CPU."""
 
 
 def bfloat16_product(
@@ -19,7 +19,7 @@ def bfloat16_product(
 ) -> Float[Array, "batch outputs"]:
     """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
 
-    The products of its gradient are of such operands too.
+    The same holds for the products of its gradient.
     """
     (_, (axis,)), _ = dimension_numbers
     return _rounded_product(units, kernel, axis)
@@ -38,18 +38,18 @@ def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Ar
 def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     units, kernel = rounded
     gradient = gradient.astype(jnp.bfloat16)
-    of_kernel = _float32_sums(_turned(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
+    of_kernel = _float32_sums(_transposed(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
     return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
 
 
 _rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
 
 
-def _turned(units: Array) -> Array:
+def _transposed(units: Array) -> Array:
     if jax.default_backend() != "cpu":
         return units.T
-    # XLA's CPU library has no bfloat16 product that sums over the rows of both; it would go back to float32 unless the
-    # rows are really turned into columns.
+    # XLA's CPU library has no bfloat16 product that sums over the rows of both operands: it falls back to float32
+    # unless one is transposed in memory.
     return with_layout_constraint(units.T, Layout((0, 1)))
 
 
@@ -62,9 +62,9 @@ def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) ->
 def dropout(
     key: PRNGKeyArray, units: Float[Array, "batch *units"], rate: float, axis_name: str | None = None
 ) -> Float[Array, "batch *units"]:
-    """Zeroes each unit with probability `rate` and divides the rest by the probability of being kept.
+    """Zeroes each unit with probability `rate` and divides the others by the probability of keeping a unit.
 
-    The mask takes one random byte a unit (four from each 32-bit draw: threefry is dear on a CPU), so the rate is
+    The mask takes one random byte a unit (four from each 32-bit draw: threefry is expensive on a CPU), so the rate is
     rounded to a multiple of 1/256, and the division uses the rounded rate. With `axis_name`, the mask is drawn per
     global example (see `transforms.per_example`).
     """
@@ -80,12 +80,12 @@ def dropout(
 
 @jax.custom_vjp
 def max_pool(units: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The largest of each 2×2 square; an odd last row or column is left out. Ties share the gradient."""
+    """The largest unit of each 2×2 square; an odd last row or column is dropped. Ties share the gradient."""
     return functools.reduce(jnp.maximum, _corners(units))
 
 
 def _corners(units: Array) -> list[Array]:
-    """The upper left pixels of all squares, the upper right ones, the lower ones."""
+    """The upper left pixels of all squares; the upper right, lower left and lower right ones."""
     height, width = (size // 2 * 2 for size in units.shape[1:3])
     return [units[:, row:height:2, column:width:2] for row in range(2) for column in range(2)]
 
@@ -95,17 +95,17 @@ def _max_pool_forward(units: Array) -> tuple[Array, tuple[Array, Array]]:
     return largest, (units, largest)
 
 
-def _max_pool_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    # In one pass over the images: the gradient of a windowed reduction is a scatter, ten times slower on a CPU.
-    units, largest = kept
+def _max_pool_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    # One pass over the images; the gradient of a windowed reduction is a scatter, ten times slower on a CPU.
+    units, largest = residuals
     batch, rows, columns, channels = largest.shape
     ties = sum((corner == largest).astype(gradient.dtype) for corner in _corners(units))
-    share = gradient / jnp.maximum(ties, 1)  # none where a compiler rounded the two otherwise
+    share = gradient / jnp.maximum(ties, 1)  # no tie where the compiler rounded the two differently
     spread = (batch, rows, 2, columns, 2, channels)
     larger, shares = (jnp.broadcast_to(each[:, :, None, :, None], spread) for each in (largest, share))
     whole = units[:, : 2 * rows, : 2 * columns]
-    found = jnp.where(whole.reshape(spread) == larger, shares, 0).reshape(whole.shape)
-    return (jnp.pad(found, ((0, 0), (0, units.shape[1] % 2), (0, units.shape[2] % 2), (0, 0))),)
+    slopes = jnp.where(whole.reshape(spread) == larger, shares, 0).reshape(whole.shape)
+    return (jnp.pad(slopes, ((0, 0), (0, units.shape[1] % 2), (0, units.shape[2] % 2), (0, 0))),)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
@@ -114,17 +114,17 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def convolve(
     units: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], rounded: bool = False
 ) -> Float[Array, "batch height width outputs"]:
-    """Convolution of 3×3 kernels, zeros around the image: as many pixels come out as go in.
+    """Convolution with 3×3 kernels and zeros around the image: the size stays the same.
 
     Args:
         units: images, channels last.
         kernel: `[row, column, in, out]`.
-        rounded: operands rounded to bfloat16, sums in float32; so are those of the gradient.
+        rounded: operands are rounded to bfloat16, with sums in float32; in the gradient too.
     """
     *_, height, width, inputs = units.shape
     if inputs > 4:
         return _convolution(units, kernel, rounded)
-    # Few channels: one product over all nine neighbours of a pixel is several times as fast as a convolution.
+    # With few channels, one product over all nine neighbours of a pixel is several times as fast as a convolution.
     patches = _patches(units)
     product = bfloat16_product if rounded else functools.partial(jax.lax.dot_general, precision=FLOAT32)
     outputs = product(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
@@ -157,7 +157,7 @@ def _convolution_backward(rounded: bool, operands: tuple[Array, Array], gradient
     of_units = _float32_convolution(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
     if jax.default_backend() == "cpu":
         return of_units, _kernel_gradient(units, gradient)
-    # The kernel's gradient is a convolution too, of channels with channels: batch and channels change places.
+    # The kernel's gradient is a convolution too, with batch and channels exchanged.
     return of_units, _float32_convolution(units, gradient, ("CHWN", "IHWO", "HWNC"))
 
 
@@ -165,25 +165,25 @@ _convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 def _kernel_gradient(units: Array, gradient: Array) -> Array:
-    """`Σ patches·gradientᵀ` as products over a few images at a time, whose patches the caches hold.
+    """`Σ patches·gradientᵀ` as products over a few images at a time, whose patches fit into the caches.
 
-    Three times as fast on a CPU as XLA's convolution of channels with channels. Image rows come first, so that
-    the neighbours above and below a pixel are the same patches of three, further up and down in memory.
+    On a CPU this is three times as fast as XLA's convolution. Image rows come first, so that the neighbours above and
+    below a pixel are the same patches of three pixels, at other places in memory.
     """
     batch, height, width, inputs = units.shape
     outputs = gradient.shape[-1]
     fit = max(1, PATCHES // (height * width * 3 * inputs * units.dtype.itemsize))
     few = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
 
-    def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
-        padded = jnp.pad(some[0], ((0, 0), (1, 1), (1, 1), (0, 0))).transpose(1, 0, 2, 3)
+    def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        padded = jnp.pad(part[0], ((0, 0), (1, 1), (1, 1), (0, 0))).transpose(1, 0, 2, 3)
         triples = jnp.concatenate([padded[:, :, column : column + width] for column in range(3)], axis=-1)
         triples = triples.reshape(height + 2, few * width, 3 * inputs)
-        triples, slopes = jax.lax.optimization_barrier((triples, some[1].transpose(1, 0, 2, 3).reshape(-1, outputs)))
+        triples, slopes = jax.lax.optimization_barrier((triples, part[1].transpose(1, 0, 2, 3).reshape(-1, outputs)))
         rows = [triples[row : row + height].reshape(-1, 3 * inputs) for row in range(3)]
         if slopes.dtype == jnp.bfloat16:
-            turned = _turned(slopes)
-            return total + jnp.stack([_float32_sums(turned, row, 1, 0) for row in rows]), None
+            transposed = _transposed(slopes)
+            return total + jnp.stack([_float32_sums(transposed, row, 1, 0) for row in rows]), None
         return total + jnp.stack([jnp.matmul(slopes.T, row, precision=FLOAT32) for row in rows]), None
 
     parts = (units.reshape(-1, few, *units.shape[1:]), gradient.reshape(-1, few, *gradient.shape[1:]))

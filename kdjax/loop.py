@@ -1,4 +1,4 @@
-"""A block is trained to its end, in chunks, from its start or any checkpoint, and watched on the way."""
+"""The training loop: chunked, resumable, monitored."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from kdjax import checkpoints
 from kdjax.blocks import Program, TransferSet, epoch_order
+from kdjax.objectives import Setting
 from kdjax.progress import say
-from kdjax.train import Metrics, Setting, State
+from kdjax.train import Metrics, State
 
 CHUNK_SECONDS = 1.5
-"""Time between two looks at a block: signals, progress and checkpoints wait no longer than about that."""
+"""Longest time of a chunk of steps, roughly: signals, progress and checkpoints wait no longer than that."""
 
 
 class History(NamedTuple):
@@ -28,13 +29,13 @@ class History(NamedTuple):
     monitor_errors: Float[np.ndarray, "epochs settings"]
     """Errors on the monitored images after the epoch; nan where not counted."""
     monitor_changed: Float[np.ndarray, "epochs settings"]
-    """Monitored images answered otherwise than after the epoch before; nan where one of the two was not counted."""
+    """Monitored images whose predicted class changed since the epoch before; nan where not counted at both."""
     answers: Int[np.ndarray, "settings monitored"]
-    """To the monitored images, when they were last counted."""
+    """Predicted classes of the monitored images, when they were last counted."""
 
 
 class Fit(NamedTuple):
-    """A block on its way: all that is needed to go on, and all that is left at the end. One checkpoint."""
+    """Training state of a block: all that is needed to resume, and all that is left at the end. One checkpoint."""
 
     state: State
     sums: Metrics
@@ -67,25 +68,25 @@ def fit(
     transfer_set: TransferSet,
     setting: Setting,
     seed: int,
-    begun: Fit,
+    initial: Fit,
     after_chunk: Callable[[Fit, int], None] = lambda fit, step: None,
     monitor: Monitor | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> Fit:
-    """Trains a block to the end, from wherever `begun` stands.
+    """Trains a block to the end, from wherever `initial` stands.
 
     Args:
         program: the block's compiled functions.
         transfer_set: images, labels and teacher logits, on the device on which to run.
         setting: K values of each hyper-parameter.
         seed: fixes initial weights, batch order, masks and jitter.
-        begun: from `start`, or a checkpoint. Its state is used up.
+        initial: from `start`, or a checkpoint. Its state is used up.
         after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
             raises ends the training.
         monitor: images to count errors on now and then.
         chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
     """
-    state, sums, history = begun
+    state, sums, history = initial
     if monitor is not None and history.answers.shape[1] != len(monitor.images):
         history = history._replace(answers=np.full((program.settings, len(monitor.images)), -1, np.int32))
     epochs, per_epoch, images = len(history.loss), program.steps_per_epoch, len(transfer_set.images)
@@ -125,31 +126,30 @@ def fit_with_checkpoints(
     setting: Setting,
     seed: int,
     epochs: int,
-    kept: checkpoints.Checkpoints | None,
+    stored: checkpoints.Checkpoints | None,
     report: Callable[[int, str], None],
     monitor: Monitor | None = None,
 ) -> Fit:
-    """`fit` that goes on from the last checkpoint in `kept`, writes new ones by time, and tells how far it is.
+    """`fit` that resumes from the last checkpoint in `stored`, writes new ones by time, and reports its progress.
 
     Args:
-        kept: None: no checkpoints.
+        stored: None: no checkpoints.
         report: called with (step, note on the errors so far) after every chunk.
     """
-    begun = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
-    found = None if kept is None else kept.latest(begun, say)
-    if found is not None:
-        begun = found._replace(history=History(*map(np.array, found.history)))
-        say(f"{kept.folder.name} goes on from step {int(begun.state.step)}")  # type: ignore[union-attr]
+    initial = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
+    if stored is not None and (latest := stored.latest(initial, say)) is not None:
+        initial = latest._replace(history=History(*map(np.array, latest.history)))
+        say(f"{stored.folder.name} resumes at step {int(initial.state.step)}")
     last_saved = time.monotonic()
 
     def after_chunk(fit: Fit, step: int) -> None:
         nonlocal last_saved
-        if kept is not None and time.monotonic() - last_saved >= kept.seconds:
-            kept.save(step, fit)
+        if stored is not None and time.monotonic() - last_saved >= stored.seconds:
+            stored.save(step, fit)
             last_saved = time.monotonic()
         report(step, _note(fit, step // program.steps_per_epoch))
 
-    return fit(program, transfer_set, setting, seed, begun, after_chunk, monitor)
+    return fit(program, transfer_set, setting, seed, initial, after_chunk, monitor)
 
 
 def _note(fit: Fit, epoch: int) -> str:

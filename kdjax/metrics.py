@@ -1,6 +1,20 @@
-"""What a run is judged by, from logits on the host, in float64: errors, calibration, agreement, drift."""
+"""Metrics of a trained network, from logits on the host, in float64: errors, calibration, agreement with a teacher.
+
+Every run is evaluated with those in `METRICS`, on every split: each is a column of `results.csv`, such as `test_nll`.
+To add one, register it before the run:
+
+    from kdjax import metrics
+
+    def margin(logits, labels, teacher_logits):
+        chosen, second = np.sort(logits, axis=1).T[[-1, -2]]
+        return float(np.mean(chosen - second))
+
+    metrics.register(metrics.Metric("margin", margin, "mean difference of the two largest logits"))
+"""
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,14 +24,44 @@ Logits = Float[np.ndarray, "examples classes"]
 Labels = Int[np.ndarray, "examples"]
 
 
+class Metric(NamedTuple):
+    """A number that every run has for every split."""
+
+    name: str
+    """After the split, as in the column `test_errors`."""
+    function: Callable[[Logits, Labels, Any], float | int]
+    """(logits, labels, teacher_logits) → the number. The logits are finite."""
+    words: str
+    """What it is, with its unit."""
+    needs_teacher: bool = False
+    """Whether it is left out where there is no teacher; without this, `teacher_logits` may be None."""
+
+
+METRICS: dict[str, Metric] = {}
+"""By name, in the order of the columns; `register` adds to it."""
+
+
+def register(metric: Metric) -> None:
+    """Adds a metric, or replaces the one of that name."""
+    METRICS[metric.name] = metric
+
+
+def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
+    """Every metric of one run on one set of images; those that compare with a teacher only where there is one.
+
+    Of a run that failed (logits that are not finite) only the errors are a number; the rest is nan.
+    """
+    finite = np.isfinite(logits).all()
+    return {
+        name: metric.function(logits, labels, teacher_logits) if finite or metric.function is _errors else math.nan
+        for name, metric in METRICS.items()
+        if teacher_logits is not None or not metric.needs_teacher
+    }
+
+
 def errors(logits: Logits, labels: Labels) -> int:
     """Number of examples whose largest logit is not the label's. Logits that are not finite count as errors."""
     return int(np.sum(_wrong(logits, labels)))
-
-
-def errors_by_class(logits: Logits, labels: Labels) -> Int[np.ndarray, "classes"]:
-    """Errors among the examples of each class."""
-    return np.bincount(labels[_wrong(logits, labels)], minlength=logits.shape[1])
 
 
 def nll(logits: Logits, labels: Labels) -> float:
@@ -43,12 +87,12 @@ def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:
 
 
 def confidence(logits: Logits) -> float:
-    """Mean probability, at T = 1, of the class chosen. Above the accuracy: over-confident; below: over-smoothed."""
+    """Mean probability, at T = 1, of the predicted class. Above the accuracy: over-confident; below: over-smoothed."""
     return float(np.mean(softmax(_wide(logits), axis=1).max(axis=1)))
 
 
 def agreement(logits: Logits, teacher_logits: Logits) -> float:
-    """Share of examples for which student and teacher choose the same class."""
+    """Share of examples for which student and teacher predict the same class."""
     return float(np.mean(logits.argmax(axis=1) == teacher_logits.argmax(axis=1)))
 
 
@@ -64,8 +108,8 @@ def logit_rmse(logits: Logits, teacher_logits: Logits) -> float:
 
 
 def mean_logit_drift(logits: Logits, start: Logits) -> float:
-    """Root mean square over examples of how far the mean logit moved from the student's own start; nan of a run that
-    failed."""
+    """Root mean square over examples of the change of the mean logit since the student's initial weights; nan of a run
+    that failed."""
     if not np.isfinite(logits).all():
         return math.nan
     return float(np.sqrt(np.mean((_wide(logits).mean(axis=1) - _wide(start).mean(axis=1)) ** 2)))
@@ -74,33 +118,6 @@ def mean_logit_drift(logits: Logits, start: Logits) -> float:
 def entropy(logits: Logits, temperature: float) -> float:
     """Mean entropy of `softmax(logits / T)`, in nats: ln(classes) at T = ∞."""
     return float(np.mean(np.sum(entr(softmax(_wide(logits) / temperature, axis=1)), axis=1)))
-
-
-def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
-    """Every measure of one run on one set of images; those against the teacher only where there is one.
-
-    Of a run that failed (logits that are not finite) only the errors are numbers; the rest is nan.
-    """
-    if not np.isfinite(logits).all():
-        judged = evaluate(np.zeros_like(logits), labels, teacher_logits)
-        return {name: np.nan for name in judged} | {"errors": errors(logits, labels)}
-    row: dict[str, float | int] = {
-        "errors": errors(logits, labels),
-        "nll": nll(logits, labels),
-        "brier": brier(logits, labels),
-        "ece": calibration_error(logits, labels),
-        "confidence": confidence(logits),
-    }
-    if teacher_logits is not None:
-        teacher_wrong = _wrong(teacher_logits, labels)
-        row |= {
-            "agreement": agreement(logits, teacher_logits),
-            "teacher_kl": teacher_kl(logits, teacher_logits),
-            "logit_rmse": logit_rmse(logits, teacher_logits),
-            "errors_where_teacher_right": errors(logits[~teacher_wrong], labels[~teacher_wrong]),
-            "errors_where_teacher_wrong": errors(logits[teacher_wrong], labels[teacher_wrong]),
-        }
-    return row
 
 
 def _wide(logits: Logits) -> Logits:
@@ -114,3 +131,32 @@ def _centred(logits: Logits) -> Logits:
 
 def _wrong(logits: Logits, labels: Labels) -> np.ndarray:
     return (logits.argmax(axis=1) != labels) | ~np.isfinite(logits).all(axis=1)
+
+
+def _errors(logits: Logits, labels: Labels, _: Any) -> int:
+    return errors(logits, labels)
+
+
+def _errors_where_teacher_right(logits: Logits, labels: Labels, teacher_logits: Logits) -> int:
+    right = ~_wrong(teacher_logits, labels)
+    return errors(logits[right], labels[right])
+
+
+def _errors_where_teacher_wrong(logits: Logits, labels: Labels, teacher_logits: Logits) -> int:
+    wrong = _wrong(teacher_logits, labels)
+    return errors(logits[wrong], labels[wrong])
+
+
+for _metric in (
+    Metric("errors", _errors, "errors"),
+    Metric("nll", lambda logits, labels, _: nll(logits, labels), "negative log-likelihood, nats"),
+    Metric("brier", lambda logits, labels, _: brier(logits, labels), "Brier score"),
+    Metric("ece", lambda logits, labels, _: calibration_error(logits, labels), "expected calibration error"),
+    Metric("confidence", lambda logits, *_: confidence(logits), "mean probability of the predicted class"),
+    Metric("agreement", lambda logits, _, teacher: agreement(logits, teacher), "agreement with the teacher", True),
+    Metric("teacher_kl", lambda logits, _, teacher: teacher_kl(logits, teacher), "KL from the teacher, nats", True),
+    Metric("logit_rmse", lambda logits, _, teacher: logit_rmse(logits, teacher), "distance of centred logits", True),
+    Metric("errors_where_teacher_right", _errors_where_teacher_right, "errors where the teacher is right", True),
+    Metric("errors_where_teacher_wrong", _errors_where_teacher_wrong, "errors where the teacher is wrong", True),
+):
+    register(_metric)

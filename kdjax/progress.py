@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, title: str, total: int):
         self._title, self._total, self._live = title, total, None
-        self._begun, self._found = math.nan, 0
+        self._start, self._resumed = math.nan, 0
         self._shown = -math.inf
         if sys.stderr.isatty():
             from rich.console import Console
@@ -41,22 +41,22 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def found(self, more: int) -> None:
-        """So much more of the work was done before: it does not count towards the speed, which is told from now on."""
-        self._found += more
-        if math.isnan(self._begun):
-            self._begun = time.monotonic()
+    def resumed(self, more: int) -> None:
+        """Marks work that was completed before a resume: the speed is measured from here on."""
+        self._resumed += more
+        if math.isnan(self._start):
+            self._start = time.monotonic()
         if self._live:  # which takes its speed from the last half minute
-            self._live.reset(self._task, completed=self._found)
+            self._live.reset(self._task, completed=self._resumed)
 
     def update(self, done: int, note: str) -> None:
         """Shows that `done` of the total is done, with a note (current errors, say).
 
-        The first call's is taken for found, where nothing was said of that: part of it may have been, and the rest was
+        Without `resumed`, the first call sets the baseline: part of it may have been done before, and the rest was
         slowed down by compiling.
         """
-        if math.isnan(self._begun):
-            self.found(done)
+        if math.isnan(self._start):
+            self.resumed(done)
         now = time.monotonic()
         if self._live:
             self._live.update(self._task, completed=done, note=note)
@@ -65,8 +65,8 @@ class Progress:
             return
         self._shown = now
         left = ""
-        if done - self._found > self._total / 100:
-            left = f", {clock((now - self._begun) * (self._total - done) / (done - self._found))} left"
+        if done - self._resumed > self._total / 100:
+            left = f", {clock((now - self._start) * (self._total - done) / (done - self._resumed))} left"
         say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
 
 

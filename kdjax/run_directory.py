@@ -13,7 +13,6 @@ MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -24,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.config import canonical_json
 from kdjax.errors import BadInput, require
 from kdjax.files import (
     MANIFEST,
@@ -37,12 +35,12 @@ from kdjax.files import (
     whole_folder,
     write_whole,
 )
+from kdjax.identity import canonical_json, digest
 from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
-"""The canonical order of the rows, and the columns that name a run. `objective` is `hard`, `soft`, or with
-`--match-gradient-norm` also `matched` and `placebo`, with `--double-softmax` also `double_softmax`; the temperature of
-a hard row is empty."""
+"""The canonical order of the rows, and the columns that name a run. `objective` is a name in `objectives.OBJECTIVES`;
+the temperature of a hard row is empty."""
 
 CONTENT = (
     "blocks",
@@ -60,15 +58,22 @@ CONTENT = (
     "class_similarity.csv",
     "batch_statistics.csv",
     "shifted.csv",
-    "shifted.md",
     "forecast.md",
 )
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 
 
 @contextlib.contextmanager
-def opened(folder: Path, identity: dict[str, Any], fresh: bool = False) -> Iterator["RunDirectory"]:
-    """A run directory, ready to be gone on with, under its lock; arguments and errors as those of `open`.
+def opened(
+    folder: Path, identity: dict[str, Any], fresh: bool = False, schema: dict[str, Any] | None = None
+) -> Iterator["RunDirectory"]:
+    """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `open`.
+
+    Args:
+        folder: the run directory.
+        identity: what fixes the results.
+        fresh: start again.
+        schema: what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -76,7 +81,7 @@ def opened(folder: Path, identity: dict[str, Any], fresh: bool = False) -> Itera
     """
     make_folder(folder)
     with lock(folder / ".lock"):
-        record = RunDirectory(folder)
+        record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
         yield record
@@ -85,19 +90,19 @@ def opened(folder: Path, identity: dict[str, Any], fresh: bool = False) -> Itera
 class RunDirectory:
     """One run directory, held by one process (the caller has its lock)."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, schema: dict[str, Any] | None = None):
+        self.folder, self.schema = folder, schema
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
-        """Starts the directory, or goes on with it. Until `write_tables`, its files have no seal.
+        """Starts the directory, or resumes it. Until `write_tables`, its files have no seal.
 
         Args:
             identity: what fixes the results (config, data, teachers, numerics); it must not change.
-            fresh: remove what a run left there and start anew.
+            fresh: remove what a run left there and start again.
 
         Raises:
-            BadInput: the directory belongs to another config (the message names what differs), or what is in it is
-                nobody's that we know.
+            BadInput: the directory belongs to another config (the message names what differs), or contains files that
+                kdjax did not write.
         """
         make_folder(self.folder)
         path = self.folder / "config.json"
@@ -124,14 +129,14 @@ class RunDirectory:
             before = json.loads(path.read_bytes())
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start anew")
+            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
             before = {"identity": None}
         require(
             isinstance(before, dict) and "identity" in before,
             f"{path} is no file of this program: {self.folder} is left as it is; choose another --name",
         )
         if fresh:
-            say(f"{self.folder} is started anew")
+            say(f"{self.folder} is started again")
             for name in (*CONTENT, path.name):  # config.json last: until then it is ours
                 _remove(self.folder / name)
             return
@@ -139,7 +144,7 @@ class RunDirectory:
         require(
             not differing,
             f"{self.folder} holds a run of another config (differing: {', '.join(differing[:6])}): "
-            "choose another --name, or --fresh to start it anew",
+            "choose another --name, or --fresh to start it again",
         )
 
     def describe(self, details: dict[str, Any]) -> None:
@@ -152,7 +157,7 @@ class RunDirectory:
         for name in ("versions", "device"):
             before = config["details"].get(name) if isinstance(config.get("details"), dict) else None
             if before not in (None, details.get(name)):
-                say(f"note: this run was begun with other {name} ({before}; now {details.get(name)})")
+                say(f"note: this run was started with other {name} ({before}; now {details.get(name)})")
         write_json(self.folder / "config.json", {**config, "details": details})
 
     def note(self, name: str, value: Any) -> None:
@@ -166,14 +171,22 @@ class RunDirectory:
         return self.folder / "checkpoints" / block
 
     def finished(self, block: str) -> list[dict[str, Any]] | None:
-        """The rows of a finished block, or None if it is not there whole. What is left of its training is removed."""
+        """The rows of a finished block, or None if it is not there whole. What is left of its training is removed.
+
+        Raises:
+            BadInput: its rows have another schema than those that this process writes.
+        """
         folder = self.folder / "blocks" / block
-        if not folder.exists():
-            return None
-        if not self._whole(folder):
+        if not folder.exists() or not self._whole(folder):
             return None
         _remove(self.checkpoints(block))  # a kill may have come before this
-        rows: list[dict[str, Any]] = read_json(folder / "rows.json")
+        written = read_json(folder / "rows.json")
+        require(
+            written["schema"] == self.schema,
+            f"{folder} was written with other columns (schema {written['schema']}; now {self.schema}), and one run "
+            "does not mix two: finish it with the version that started it, or give --fresh to train all of it again",
+        )
+        rows: list[dict[str, Any]] = written["rows"]
         return rows
 
     def _whole(self, folder: Path) -> bool:
@@ -198,7 +211,7 @@ class RunDirectory:
         Its checkpoints are then removed, and the seconds it took are noted.
         """
         with whole_folder(self.folder / "blocks" / block) as folder:
-            write_json(folder / "rows.json", rows)
+            write_json(folder / "rows.json", {"schema": self.schema, "rows": rows})
             write_json(folder / "history.json", history)
             write_arrays(folder / "logits.npz", **logits)
             save_params(folder / "parameters")
@@ -215,7 +228,7 @@ class RunDirectory:
         rows, history = [], []
         for folder in sorted((self.folder / "blocks").iterdir()):
             if not folder.name.startswith(".") and self._whole(folder):
-                rows += read_json(folder / "rows.json")
+                rows += read_rows(folder)
                 history += read_json(folder / "history.json")
         order = [column for column in ORDER if rows and column in rows[0]]
         table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
@@ -232,7 +245,7 @@ class RunDirectory:
         try:
             before = read_json(path) if path.exists() else {}
         except BadInput as damage:  # no reason to end hours of work
-            say(f"timing starts anew: {damage}")
+            say(f"timing starts again: {damage}")
             before = {}
         write_json(path, {**before, name: round(seconds, 3)})
 
@@ -244,7 +257,7 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 def run_folder(out: Path, experiment: str, name: str | None, identity: Any) -> Path:
     """Where a run is kept: under its name, or by default under a hash of what fixes its results."""
-    return out / experiment / (name or hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:10])
+    return out / experiment / (name or digest(identity)[:10])
 
 
 def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
@@ -275,6 +288,12 @@ def read_results(folder: Path) -> Any:
         ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / 'results.csv'} is damaged ({error}): give the experiment's command again") from None
+
+
+def read_rows(block: Path) -> list[dict[str, Any]]:
+    """The rows of a finished block's folder."""
+    rows: list[dict[str, Any]] = read_json(block / "rows.json")["rows"]
+    return rows
 
 
 def make_folder(folder: Path) -> None:

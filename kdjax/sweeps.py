@@ -1,20 +1,22 @@
-"""A grid of settings → blocks → a run directory: what is trained, and in which block."""
+"""A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax import datasets, metrics, run_directory, scheduling, teachers
-from kdjax.config import NUMERICS, SweepConfig, TrainConfig
+from kdjax import cluster, datasets, metrics, models, objectives, run_directory, scheduling, students, teachers
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import require
+from kdjax.errors import require, require_known
+from kdjax.identity import identity
 from kdjax.progress import say
 from kdjax.provenance import provenance
-from kdjax.students import Block, DistillationData, Run, Shown, lesson
+from kdjax.run_directory import RunDirectory
+from kdjax.students import Block, Run
 from kdjax.teachers import Teacher
+from kdjax.transfer import DistillationData, TransferSpec, query_teachers
 
 EPOCHS = {"mnist5k": 40}
 """Epochs of a student where the user gives none: 20, but for small datasets, whose epochs have few steps."""
@@ -24,55 +26,12 @@ MOST_EXTENSIONS = 3
 """Times a grid of learning rates is widened because the best lies at its edge."""
 
 
-def teacher_epochs(dataset: Dataset) -> int:
-    """Epochs of a teacher where the user gives none."""
-    return TEACHER_EPOCHS.get(dataset.name, 30)
-
-
-def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
-    """The settings of a sweep at one learning rate, in groups that share an objective.
-
-    Hard labels and each temperature (and each with double softmax, if asked for); then, with `match_gradient_norm`,
-    each temperature matched, and its placebos.
-    """
-    soft = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
-    soft = soft if config.soft_targets else []
-    bugged = soft if config.double_softmax else []
-    first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
-    kinds = [("soft", setting) for setting in soft] + [("double_softmax", setting) for setting in bugged]
-    groups = [first + [Run(kind, *setting, rate) for kind, setting in kinds]]
-    if config.match_gradient_norm is not None:
-        groups += [[Run(objective, *setting, rate) for setting in soft] for objective in ("matched", "placebo")]
-    return groups
-
-
-def plan(config: SweepConfig, epochs: int, rates: Sequence[float] = ()) -> list[Block]:
-    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller.
-
-    Args:
-        config: the grid.
-        epochs: of a student, where the config gives none.
-        rates: learning rates in place of the config's. A rate more adds blocks and changes none.
-    """
-    size = min(config.block_size, max(map(len, grid(config, 1.0))))
-    planned = []
-    for width in config.widths:
-        for seed in range(config.seeds):
-            for rate in rates or config.rates():
-                parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
-                for index, runs in enumerate(parts):
-                    name = f"width{width}-seed{seed}-rate{rate:.9g}-{index}"
-                    student, kind = config.student(width, epochs), runs[-1].objective
-                    reference = config.match_gradient_norm if kind in ("matched", "placebo") else None
-                    same = (size, reference, config.targets, config.monitor_every)
-                    planned.append(Block(name, width, student, seed, tuple(runs), *same))
-    return planned
-
-
 class Sweep(NamedTuple):
-    """A sweep that is ready to train: what the config became once the data were seen."""
+    """A grid of blocks that is ready to train: what the config became once the data were read."""
 
-    config: SweepConfig
+    config: Any
+    """`SweepConfig`, or that of another experiment."""
+    run: RunConfig
     dataset: Dataset
     teacher_config: TrainConfig
     given: tuple[Teacher, ...]
@@ -83,6 +42,105 @@ class Sweep(NamedTuple):
     folder: Path
 
 
+def teacher_epochs(dataset: Dataset) -> int:
+    """Epochs of a teacher where the user gives none."""
+    return TEACHER_EPOCHS.get(dataset.name, 30)
+
+
+def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
+    """The runs of a sweep at one learning rate, in groups that share an objective.
+
+    Hard labels and each temperature (and each with double softmax, where it is wanted); then each temperature for every
+    further objective; then, with `match_gradient_norm`, each temperature matched, and its placebos.
+    """
+    settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
+    settings = settings if config.soft_targets else []
+    first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
+    first += [Run("soft", *setting, rate) for setting in settings]
+    first += [Run("double_softmax", *setting, rate) for setting in settings if config.double_softmax]
+    further = [*config.objectives, *(("matched", "placebo") if config.match_gradient_norm is not None else ())]
+    return [first, *([Run(objective, *setting, rate) for setting in settings] for objective in further)]
+
+
+def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
+    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller.
+
+    Args:
+        config: the grid.
+        epochs: of a student, where the config gives none.
+        images: training images; the transfer set has them all, or the config's first so many.
+        rates: learning rates in place of the config's. A rate more adds blocks and changes none.
+    """
+    size = min(config.block_size, max(map(len, grid(config, 1.0))))
+    transfer = TransferSpec(config.targets, config.transfer_images)
+    blocks = []
+    for width in config.widths:
+        for seed in range(config.seeds):
+            for rate in rates or config.rates():
+                parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
+                for index, runs in enumerate(parts):
+                    last = runs[-1].objective
+                    objective = "soft" if last in ("hard", "double_softmax") else last
+                    needs = objectives.OBJECTIVES[objective].needs_reference
+                    block = Block(
+                        name=f"width{width}-seed{seed}-rate{rate:.9g}-{index}",
+                        width=width,
+                        config=config.student(width, epochs),
+                        seed=seed,
+                        runs=tuple(runs),
+                        size=size,
+                        images=config.transfer_images or images,
+                        transfer=transfer,
+                        objective=objective,
+                        reference=config.match_gradient_norm if needs else None,
+                        monitor_every=config.monitor_every,
+                    )
+                    blocks.append(block)
+    return blocks
+
+
+def read_data(config: DataConfig) -> Dataset:
+    """The images, and a line that says which."""
+    dataset = datasets.load(config)
+    say_data(dataset)
+    return dataset
+
+
+def say_data(dataset: Dataset) -> None:
+    """Says which images are used."""
+    say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+
+
+def find_teachers(
+    config: TeacherConfig, given: Sequence[Path], dataset: Dataset, run: RunConfig
+) -> tuple[TrainConfig, tuple[Teacher, ...], list[str]]:
+    """A teacher's recipe, the teachers that the user named, and the fingerprints of those who will teach.
+
+    Raises:
+        BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images.
+    """
+    recipe, count = config.train_config(teacher_epochs(dataset)), len(dataset.train.images)
+    require(
+        config.batch_size <= count,
+        f"--teacher.batch-size {config.batch_size} is more than the {count:,} training images",
+    )
+    models.network(recipe, dataset.train.images.shape[1:], dataset.num_classes)
+    named = tuple(teachers.load(folder, dataset) for folder in given)
+    fingerprints = [teacher.info["fingerprint"] for teacher in named] or [
+        teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
+    ]
+    if not named and not teachers.place(run.out, fingerprints[0]).exists():
+        scheduling.require_devices("teacher.devices", config.devices)
+    return recipe, named, fingerprints
+
+
+def check_run(run: RunConfig) -> None:
+    """Refuses devices that are not there, and a cluster that does not answer."""
+    scheduling.require_devices("devices", run.devices or 1)
+    if run.cluster is not None:
+        cluster.check(run)
+
+
 def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset: Dataset | None = None) -> Sweep:
     """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training.
 
@@ -91,20 +149,15 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         experiment: whose run directory it is.
         dataset: what `config.data` asks for, where it has been read before.
     """
-    scheduling.check(config.where)
-    if dataset is None:
-        dataset = datasets.load(config.data)
-        say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
+    check_run(config.run)
+    for name in config.objectives:
+        require_known("objectives", name, objectives.OBJECTIVES)
+    dataset = dataset or read_data(config.data)
     count = len(dataset.train.images)
     shown = count if config.transfer_images is None else config.transfer_images
     require(shown <= count, f"--transfer-images {shown} is more than the {count:,} training images")
     require(config.batch_size <= count, f"--batch-size {config.batch_size} is more than the {count:,} training images")
-    teacher_config = config.teacher.train_config(teacher_epochs(dataset))
-    require(
-        config.teacher.batch_size <= count,
-        f"--teacher.batch-size {config.teacher.batch_size} is more than the {count:,} training images",
-    )
-    given = tuple(teachers.load(folder, dataset) for folder in config.teacher_from)
+    recipe, given, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     for teacher in given:
         require(
             not config.data.holdout or teacher.info.get("data") == dataset.fingerprint,
@@ -112,55 +165,66 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
             "needs a teacher that never saw it; give the --holdout of its own training, or leave out --teacher-from",
         )
         teachers.warn_of_differences(teacher)
-    known = [teacher.info["fingerprint"] for teacher in given] or [
-        teachers.fingerprint(teacher_config, config.teacher.learning_rate, config.teacher.seed, dataset)
-    ]
-    if not given and not teachers.place(config.out, known[0]).exists():
-        scheduling.check_devices("teacher.devices", config.teacher.devices)
-    planned = plan(config, EPOCHS.get(dataset.name, 20))
-    # Where things are kept, and what is named by its fingerprint below, does not fix a result.
-    elsewhere = {"out", "name", "fresh", "checkpoint_seconds", "dry_run", "data", "teacher", "teacher_from", "where"}
-    asked = {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in elsewhere
-    }
-    identity = {
-        "experiment": experiment,
-        "config": {**asked, "epochs": planned[0].config.epochs, "learning_rates": config.rates()},
-        "data": dataset.identity(),
-        "teachers": known,
-        "numerics": NUMERICS,
-    }
-    folder = run_directory.run_folder(config.out, experiment, config.name, identity)
-    return Sweep(config, dataset, teacher_config, given, planned, identity, folder)
+    blocks = plan(config, EPOCHS.get(dataset.name, 20), count)
+    for block in blocks:
+        models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+    resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
+    facts = identity(
+        experiment, config, dataset.identity(), numerics(config.network), teachers=fingerprints, **resolved
+    )
+    folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
+    return Sweep(config, config.run, dataset, recipe, given, blocks, facts, folder)
 
 
 def run(sweep: Sweep) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
-    config, dataset = sweep.config, sweep.dataset
-    with run_directory.opened(sweep.folder, sweep.identity, config.fresh) as record:
-        rate, seed = config.teacher.learning_rate, config.teacher.seed
-        taught_by = sweep.given or (
-            teachers.find_or_train(sweep.teacher_config, rate, seed, dataset, config.out, config.checkpoint_seconds),
-        )
-        taught = lesson(dataset, taught_by)
-        record.describe(
-            {**provenance(), "config": config, "hint": dataset.hint, "teachers": _report(taught, taught_by)}
-        )
-        _keep_test_images(record, taught)
-        rates, planned, images = config.rates(), sweep.blocks, config.transfer_images or len(dataset.train.images)
-        shown = Shown(config.targets, config.transfer_images)
+    config = sweep.config
+    with open_directory(sweep) as record:
+        data = query_teachers(sweep.dataset, train_teacher(sweep))
+        describe(record, sweep, {"teachers": _evaluate_teachers(data)})
+        _write_test_images(record, data)
+        rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
-            jobs = [scheduling.Job(block, images, shown) for block in planned]
-            scheduling.train(jobs, taught, record, config.where, config.checkpoint_seconds)
+            train(blocks, data, record, sweep.run)
             more = wider(record.write_tables(), rates)
             if more and extension == MOST_EXTENSIONS:
-                say("the best learning rate still lies at an edge of the grid: ask for other --learning-rates")
+                say("the best learning rate still lies at an edge of the grid: give other --learning-rates")
             if not more or extension == MOST_EXTENSIONS:
                 break
             say(f"the best learning rate lies at an edge of the grid: adding {', '.join(f'{rate:g}' for rate in more)}")
             rates = (*rates, *more)
-            planned = plan(config, planned[0].config.epochs, rates)
+            blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
     return sweep.folder
+
+
+def open_directory(sweep: Sweep) -> Any:
+    """The sweep's run directory, locked (a context)."""
+    return run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema())
+
+
+def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
+    """The teachers that were given, or the sweep's own, found or trained."""
+    recipe = sweep.config.teacher
+    return sweep.given or (
+        teachers.find_or_train(
+            sweep.teacher_config,
+            recipe.learning_rate,
+            recipe.seed,
+            sweep.dataset,
+            sweep.run.out,
+            sweep.run.checkpoint_seconds,
+        ),
+    )
+
+
+def describe(record: RunDirectory, sweep: Sweep, details: dict[str, Any]) -> None:
+    """Writes what else is worth knowing of a sweep into its `config.json`."""
+    record.describe({**provenance(), "config": sweep.config, "hint": sweep.dataset.hint, **details})
+
+
+def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
+    """Trains every block that the run directory does not hold yet, or resumes it, where `run` says."""
+    (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 
 
 def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
@@ -186,33 +250,23 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{rate:.6g}") for rate in below + above)
 
 
-def _report(taught: DistillationData, taught_by: Sequence[Teacher]) -> list[dict[str, Any]]:
-    # The ensemble, or the one teacher, first: it is what the students learn from.
-    report = [{"name": taught.teacher, **_judged(taught)}]
-    if len(taught_by) > 1:
-        report += [
-            {"name": teacher.name, "test": judged, "test_errors": judged["errors"]}
-            for teacher in taught_by
-            for judged in [metrics.evaluate(teacher.logits(taught.dataset.test.images), taught.dataset.test.labels)]
-        ]
+def _evaluate_teachers(data: DistillationData) -> list[dict[str, Any]]:
+    """Measures of what the students learn from, the one teacher or the ensemble, first; then of its members."""
+    dataset = data.dataset
+    measures = {"test": metrics.evaluate(data.test_logits, dataset.test.labels)}
+    if len(dataset.holdout.images):
+        measures["holdout"] = metrics.evaluate(data.holdout_logits, dataset.holdout.labels)
+    errors = {f"{split}_errors": measures.get(split, {}).get("errors") for split in ("test", "holdout")}
+    report: list[dict[str, Any]] = [{"name": data.teacher, **measures, **errors}]
+    for teacher in data.teachers if len(data.teachers) > 1 else ():
+        of_member = metrics.evaluate(teacher.logits(dataset.test.images), dataset.test.labels)
+        report.append({"name": teacher.name, "test": of_member, "test_errors": of_member["errors"]})
     return report
 
 
-def _judged(taught: DistillationData) -> dict[str, Any]:
-    dataset = taught.dataset
-    judged = {"test": metrics.evaluate(taught.test_logits, dataset.test.labels)}
-    if len(dataset.holdout.images):
-        judged["holdout"] = metrics.evaluate(taught.holdout_logits, dataset.holdout.labels)
-    return {
-        **judged,
-        "test_errors": judged["test"]["errors"],
-        "holdout_errors": judged.get("holdout", {}).get("errors"),
-    }
-
-
-def _keep_test_images(record: run_directory.RunDirectory, taught: DistillationData) -> None:
+def _write_test_images(record: RunDirectory, data: DistillationData) -> None:
     # A few images to look at: those of which the teacher is least sure, one a class.
-    labels, logits = taught.dataset.test.labels, taught.test_logits
+    labels, logits = data.dataset.test.labels, data.test_logits
     second, first = np.sort(logits, axis=1)[:, -2:].T
     order = np.argsort(first - second, kind="stable")
     rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
@@ -220,7 +274,7 @@ def _keep_test_images(record: run_directory.RunDirectory, taught: DistillationDa
         record.folder / "test.npz",
         labels=labels,
         teacher_logits=logits,
-        example_images=taught.dataset.test.images[rows],
+        example_images=data.dataset.test.images[rows],
         example_rows=rows,
-        holdout_labels=taught.dataset.holdout.labels,
+        holdout_labels=data.dataset.holdout.labels,
     )

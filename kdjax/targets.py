@@ -1,4 +1,4 @@
-"""What stands for the teacher's logits where students learn: the teacher's own, a better table, or a control.
+"""Variants of the distillation targets: the teacher's own logits, a better table, or a control.
 
     teacher          v
     shift_averaged   the mean of v over all shifts of the image by up to `SHIFTS` pixels: what the teacher says of the
@@ -6,22 +6,35 @@
     double_softmax   softmax(v) taken for logits, a known bug: the target softmax(softmax(v) / T) is nearly uniform
     shuffled         v of another image: a fixed permutation of the table
     random           v of an untrained network of the teacher's shape
-    uniform          0: all classes alike. At T = 1 and soft weight w the loss is (1 − w)·CE(y, q) + w·CE(1/N, q) less
-                     a constant: label smoothing by w (Szegedy et al. 2016, arXiv 1512.00567, Section 7)
+    uniform          0: equal for all classes. At T = 1 and soft weight w the loss is (1 − w)·CE(y, q) + w·CE(1/N, q)
+                     less a constant: label smoothing by w (Szegedy et al. 2016, arXiv 1512.00567, Section 7)
 
-All but the first two are controls: what a student gains under them it does not owe to what the teacher knows.
+All but the first two are controls: what a student gains under them does not come from the teacher's knowledge. Two more
+alter the teacher's logits for students that never see some classes: `permute_wrong` and `flatten_omitted`.
 """
+
+import functools
+from collections.abc import Callable, Collection
 
 import numpy as np
 from jax import nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kdjax.config import Targets
 
 SHIFTS = 2
 """Pixels; the jitter of the paper's teacher."""
-ASKED: tuple[Targets, ...] = ("teacher", "double_softmax", "random")
-"""Targets that follow the image as it is shifted or augmented: the teacher is then asked at each step."""
+FOLLOW_IMAGE: tuple[Targets, ...] = ("teacher", "double_softmax", "random")
+"""Targets that follow the image as it is shifted or augmented: the teacher is then queried at each step."""
+WORDS: dict[str, str] = {
+    "teacher": "the teacher's logits",
+    "shift_averaged": "averaged over shifts",
+    "double_softmax": "double softmax",
+    "shuffled": "shuffled targets",
+    "random": "untrained teacher",
+    "uniform": "uniform targets",
+}
+"""In tables and on figures."""
 
 
 def alter(kind: Targets, logits: Float[Array, "*images classes"]) -> Float[Array, "*images classes"]:
@@ -31,6 +44,39 @@ def alter(kind: Targets, logits: Float[Array, "*images classes"]) -> Float[Array
     return 0 * logits if kind == "uniform" else logits
 
 
+@functools.cache  # the same function for the same kind: it names a compiled program
+def alteration(kind: Targets) -> Callable[[Array], Array]:
+    """`alter` of one kind."""
+    return functools.partial(alter, kind)
+
+
 def shuffle(logits: Float[np.ndarray, "images classes"], seed: int) -> Float[np.ndarray, "images classes"]:
     """The rows in another order, fixed by the seed and their number."""
     return logits[np.random.default_rng([seed, len(logits)]).permutation(len(logits))]
+
+
+def permute_wrong(
+    logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, "images"], seed: int
+) -> Float[np.ndarray, "images classes"]:
+    """The logits of the wrong classes, permuted within each image by a permutation of its own.
+
+    The right class keeps its logit, and the image the entropy of its soft target at every T: what is lost is *which*
+    wrong class is how likely.
+    """
+    count, classes = logits.shape
+    random = np.random.default_rng([seed, classes])
+    wrong = np.arange(classes)[None] != labels[:, None]
+    order = np.argsort(np.where(wrong, random.random((count, classes)), np.inf), axis=1)[:, : classes - 1]
+    altered = logits.copy()
+    altered[wrong] = np.take_along_axis(logits, order, axis=1).ravel()
+    return altered
+
+
+def flatten_omitted(
+    logits: Float[np.ndarray, "images classes"], omitted: Collection[int]
+) -> Float[np.ndarray, "images classes"]:
+    """Each omitted class's logit replaced by its mean over the images: all that is known of it is how rare it is."""
+    altered = logits.copy()
+    columns = sorted(omitted)
+    altered[:, columns] = logits[:, columns].mean(axis=0, keepdims=True, dtype=np.float64)
+    return altered

@@ -1,7 +1,6 @@
 """Teachers: found by their fingerprint or trained once; their logits on a transfer set, alone or as an ensemble."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, loop, metrics, models, run_directory, train, transforms
-from kdjax.config import CHECKPOINT_SECONDS, NUMERICS, TrainConfig, canonical_json
+from kdjax import blocks, checkpoints, evaluation, loop, metrics, models, run_directory, train, transforms
+from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
 from kdjax.files import Busy, check_manifest, clear_leftovers, lock, whole_folder
+from kdjax.identity import digest, result_fields
+from kdjax.objectives import Setting
 from kdjax.progress import Progress, clock, say
 from kdjax.provenance import provenance
 
@@ -46,7 +47,7 @@ class Teacher:
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits in evaluation mode."""
-        return np.asarray(blocks.evaluator(self.network)(self.params, self.model_state, images))[0]
+        return np.asarray(evaluation.evaluator(self.network)(self.params, self.model_state, images))[0]
 
 
 def ensemble_logits(
@@ -64,19 +65,17 @@ def mean_logits(
 
 
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
-    """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, `NUMERICS`."""
-    # Fields that came later enter only where they are used: teachers trained before them are found still.
-    later = {"precision": "float32", "devices": 1, "network": "mlp", "augment": "none"}
-    recipe = {name: value for name, value in dataclasses.asdict(config).items() if later.get(name) != value}
-    facts = {
-        "config": recipe,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "data": dataset.fingerprint,
-        "num_classes": dataset.num_classes,
-        "numerics": NUMERICS,
-    }
-    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+    """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, numerics."""
+    return digest(
+        {
+            "config": result_fields(config),
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "data": dataset.fingerprint,
+            "num_classes": dataset.num_classes,
+            "numerics": numerics(config.network),
+        }
+    )
 
 
 def place(out: Path, name: str) -> Path:
@@ -134,26 +133,26 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{folder} is the teacher of another version of this program ({error}): train it anew") from None
+        raise BadInput(f"{folder} is a teacher of another version of kdjax ({error}): train it again") from None
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
     model = models.network(config, tuple(info["input_shape"]), info["num_classes"])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype),
-        models.variables(*jax.eval_shape(model.init, jax.random.key(0))),
+        models.pack_variables(*jax.eval_shape(model.init, jax.random.key(0))),
     )
-    return Teacher(folder, config, info, *models.taken(model, checkpoints.load(folder / "parameters", like)))
+    return Teacher(folder, config, info, *models.unpack_variables(model, checkpoints.load(folder / "parameters", like)))
 
 
 def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = None) -> None:
     """Keeps a teacher under a manifest, whole: `teacher.json`, and parameters and model state as in a `Teacher`."""
     with whole_folder(folder) as temporary:
         run_directory.write_json(temporary / "teacher.json", info)
-        checkpoints.save(temporary / "parameters", models.variables(params, model_state))
+        checkpoints.save(temporary / "parameters", models.pack_variables(params, model_state))
 
 
 def untrained(teacher: Teacher, seed: int, images: UInt8[np.ndarray, "images height width channels"]) -> Teacher:
-    """A network of the teacher's shape that has learnt nothing: its initial weights, from a seed that nobody trains.
+    """An untrained network of the teacher's shape: randomly initialised, from a reserved seed.
 
     Its batch statistics are those of the first 256 of `images`. With the initial ones, which normalise nothing, its
     logits would be all but the same for every image.
@@ -190,7 +189,7 @@ def _find_or_train(
     blank = np.zeros((len(dataset.train.images), dataset.num_classes), np.float32)  # hard labels alone: never looked at
     images, labels = dataset.train
     transfer_set = blocks.TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(blank))
-    setting = train.Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
+    setting = Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         report = progress.update
         trained = loop.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, kept, report)
@@ -208,7 +207,7 @@ def _find_or_train(
         "config": dataclasses.asdict(config),
         "learning_rate": learning_rate,
         "seed": seed,
-        "numerics": NUMERICS,
+        "numerics": numerics(config.network),
         "test": metrics.evaluate(test_logits, dataset.test.labels),
         "parameters": models.parameter_count(
             models.network(config, dataset.train.images.shape[1:], dataset.num_classes)

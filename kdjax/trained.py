@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from kdjax import blocks, checkpoints, models, run_directory
+from kdjax import checkpoints, evaluation, models, run_directory
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.errors import BadInput, require
 from kdjax.files import check_manifest
@@ -24,8 +24,8 @@ class Student:
     """As in `results.csv`: width, teacher, seed, objective, temperature (None on hard labels), … and its measures."""
     block: Path
     """The folder that holds it."""
-    place: int
-    """Its index in the block."""
+    index: int
+    """Its place in the block."""
     config: TrainConfig
     """The network; not how it was trained."""
     input_shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Student:
     def stored_logits(self, split: str) -> Float[np.ndarray, "images classes"]:
         """Its logits of a split, `test` or (where there is one) `holdout`, as they were judged."""
         with np.load(self.block / "logits.npz") as arrays:
-            logits: np.ndarray = arrays[split][self.place]
+            logits: np.ndarray = arrays[split][self.index]
         return logits
 
     @property
@@ -46,18 +46,18 @@ class Student:
     @functools.cached_property
     def variables(self) -> tuple[models.Params, models.ModelState]:
         """Its parameters and batch statistics (empty where it has none), each leaf with a leading axis of 1."""
-        count = len(run_directory.read_json(self.block / "rows.json"))
+        count = len(run_directory.read_rows(self.block))
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
-            models.variables(*jax.eval_shape(self.network.init, jax.random.key(0))),
+            models.pack_variables(*jax.eval_shape(self.network.init, jax.random.key(0))),
         )
-        stacked = models.taken(self.network, checkpoints.load(self.block / "parameters", like))
-        params, model_state = jax.tree.map(lambda leaf: np.asarray(leaf[self.place : self.place + 1]), stacked)
+        stacked = models.unpack_variables(self.network, checkpoints.load(self.block / "parameters", like))
+        params, model_state = jax.tree.map(lambda leaf: np.asarray(leaf[self.index : self.index + 1]), stacked)
         return params, model_state
 
     def logits(self, images: UInt8[np.ndarray, "images height width channels"]) -> Float[np.ndarray, "images classes"]:
         """Logits of any images, in evaluation mode."""
-        return np.asarray(blocks.evaluator(self.network)(*self.variables, images))[0]
+        return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
 
 
 def find(folder: Path, **where: Any) -> list[Student]:
@@ -72,24 +72,24 @@ def find(folder: Path, **where: Any) -> list[Student]:
     """
     config = run_directory.read_json(folder / "config.json")
     try:
-        asked, data = config["identity"]["config"], config["identity"]["data"]
-        plain = {name: asked[name] for name in ("network", "precision") if name in asked}
-        recipe, shape, classes = SweepConfig(**plain), tuple(data["input_shape"]), int(data["num_classes"])
+        settings, data = config["identity"]["config"], config["identity"]["data"]
+        network = {name: settings[name] for name in ("network", "precision") if name in settings}
+        recipe, shape, classes = SweepConfig(**network), tuple(data["input_shape"]), int(data["num_classes"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a run with students, or damaged ({error!r})") from None
-    found = []
+    students = []
     for block in sorted((folder / "blocks").glob("[!.]*")):
-        mine = []
-        for place, row in enumerate(run_directory.read_json(block / "rows.json")):
+        of_block = []
+        for index, row in enumerate(run_directory.read_rows(block)):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
             if all(_same(row.get(name), value) for name, value in where.items()):
-                mine.append(Student(row, block, place, recipe.student(row["width"], 1), shape, classes))
-        if mine:  # a block is read whole to be checked: not those that are not asked for
+                of_block.append(Student(row, block, index, recipe.student(row["width"], 1), shape, classes))
+        if of_block:  # a block is read whole to be checked: only where it is needed
             check_manifest(block)
-        found += mine
-    said = ", ".join(f"{name} {value}" for name, value in where.items())
-    require(found, f"{folder} holds no student of {said or 'any kind'}: its results.csv names those that it holds")
-    return found
+        students += of_block
+    wanted = ", ".join(f"{name} {value}" for name, value in where.items())
+    require(students, f"{folder} holds no student of {wanted or 'any kind'}: its results.csv names those that it holds")
+    return students
 
 
 def _same(kept: Any, wanted: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What happens to images on the device, inside the step: uint8 to float, jitter, augmentation."""
+"""Images on the device, inside the step: bytes to floats, jitter, augmentation."""
 
 import math
 
@@ -12,24 +12,24 @@ from kdjax.config import Augment
 SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
 """Largest shift, as a share of height and width; largest angle; largest change of scale; largest angle of shear."""
 NODES, ELASTIC = 5, 0.1
-"""Nodes of an elastic field along each axis; their largest move, as a share of height and width."""
+"""Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
 
 
 def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
-    """Images rest as bytes (a quarter of the memory, and of the gather) and become floats in [0, 1] here."""
+    """Floats in [0, 1]. Images are stored as bytes, which take a quarter of the memory and of the time to gather."""
     return images.astype(jnp.float32) / 255
 
 
 def jitter(
     key: PRNGKeyArray, images: Float[Array, "batch height width channels"], pixels: int, axis_name: str | None = None
 ) -> Float[Array, "batch height width channels"]:
-    """Shifts each image by whole pixels, uniform in {-pixels, …, pixels} in each direction; zeros come in at the edge.
+    """Shifts each image by whole pixels, uniform in {-pixels, …, pixels} along each axis; zeros come in at the edge.
 
     Args:
         key: the step's key; the same key gives the same shifts.
         images: `[batch, height, width, channels]`.
-        pixels: the largest shift, 0 or more; 0 returns the images as they are.
-        axis_name: the mapped axis over which the batch is divided, if it is: shifts are drawn per global example.
+        pixels: the largest shift, 0 or more; 0 leaves the images unchanged.
+        axis_name: the mapped axis over which the batch is divided, if any: shifts are drawn per global example.
 
     Returns:
         Shifted images, same shape.
@@ -49,7 +49,7 @@ def jitter(
 def shift(
     images: UInt8[np.ndarray, "images height width channels"], down: int, right: int
 ) -> UInt8[np.ndarray, "images height width channels"]:
-    """All images shifted by so many pixels (negative: up, left); zeros come in at the edge."""
+    """All images shifted by a number of pixels (negative: up, left); zeros come in at the edge."""
     _, height, width, _ = images.shape
     edge = max(abs(down), abs(right))
     padded = np.pad(images, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
@@ -59,21 +59,21 @@ def shift(
 def augment(
     key: PRNGKeyArray, images: Float[Array, "batch height width channels"], kind: Augment, axis_name: str | None = None
 ) -> Float[Array, "batch height width channels"]:
-    """A random map of each image; beyond its edge the image goes on as its nearest pixel.
+    """A random transform of each image; beyond its edge the image continues as its nearest pixel.
 
-        none         the images as they are
+        none         unchanged
         flip_shift   mirrored left to right with probability 1/2, then shifted by whole pixels, uniform up to 10 % of
                      height and width
         full         mirrored, sheared by up to 10°, zoomed by 0.8 to 1.2 along each axis, rotated by up to 20°, shifted
                      by up to 10 %, all uniform; one affine map, bilinear between pixels (`affine_maps`)
-        elastic      as full, but never mirrored, and with half the shear, zoom and rotation; then each place is moved
-                     by a smooth field (`elastic_fields`, after Simard et al. 2003)
+        elastic      as full, but never mirrored, and with half the shear, zoom and rotation; then displaced by a smooth
+                     field (`elastic_fields`, after Simard et al. 2003)
 
     Args:
-        key: the step's key; the same key gives the same maps.
+        key: the step's key; the same key gives the same transforms.
         images: `[batch, height, width, channels]`.
         kind: which of these.
-        axis_name: the mapped axis over which the batch is divided, if it is: maps are drawn per global example.
+        axis_name: the mapped axis over which the batch is divided, if any: transforms are drawn per global example.
 
     Returns:
         Images of the same shape.
@@ -81,28 +81,28 @@ def augment(
     if kind == "none":
         return images
     batch, height, width, _ = images.shape
-    drawn = per_example(jax.random.uniform, key, (batch, 7), axis_name, minval=-1.0, maxval=1.0)
+    numbers = per_example(jax.random.uniform, key, (batch, 7), axis_name, minval=-1.0, maxval=1.0)
     if kind == "full":
-        return resample(images, affine_maps(drawn, height, width))
+        return resample(images, affine_maps(numbers, height, width))
     if kind == "elastic":
         nodes_key, shape = jax.random.fold_in(key, 1), (batch, NODES, NODES, 2)
         nodes = per_example(jax.random.uniform, nodes_key, shape, axis_name, minval=-1.0, maxval=1.0)
-        drawn = drawn.at[:, 2].set(1.0).at[:, 3:].multiply(0.5)
-        return resample(images, affine_maps(drawn, height, width), elastic_fields(nodes, height, width))
+        numbers = numbers.at[:, 2].set(1.0).at[:, 3:].multiply(0.5)
+        return resample(images, affine_maps(numbers, height, width), elastic_fields(nodes, height, width))
     most = jnp.array([int(SHIFT * height), int(SHIFT * width)])[None]
-    shifts = jnp.floor((drawn[:, :2] + 1) / 2 * (2 * most + 1)).astype(jnp.int32)
+    shifts = jnp.floor((numbers[:, :2] + 1) / 2 * (2 * most + 1)).astype(jnp.int32)
     rows, columns = (
         jnp.clip(jnp.arange(size)[None] + (shifts[:, axis] - most[:, axis])[:, None], 0, size - 1)
         for axis, size in enumerate((height, width))
     )
-    columns = jnp.where(drawn[:, 2:3] < 0, columns, width - 1 - columns)
+    columns = jnp.where(numbers[:, 2:3] < 0, columns, width - 1 - columns)
     return jax.vmap(lambda image, rows, columns: image[rows][:, columns])(images, rows, columns)
 
 
 def affine_maps(
-    drawn: Float[Array, "batch 7"], height: int, width: int
+    numbers: Float[Array, "batch 7"], height: int, width: int
 ) -> tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]:
-    """From a pixel of the new image to the place in the old one that it is taken from: `A·(row, column) + b`.
+    """(A, b): a pixel of the new image comes from the place `A·(row, column) + b` of the old one.
 
     About the image's centre `A = R·S·Z·F`: rotation by φ, shear by ψ, zoom, mirror;
 
@@ -110,13 +110,13 @@ def affine_maps(
         Z = diag(z_row, z_column),  F = diag(1, ±1)
 
     Args:
-        drawn: numbers in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its
+        numbers: in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its
             largest value.
         height: in pixels.
         width: in pixels.
     """
-    mirror, angle, shear = jnp.sign(drawn[:, 2]), ROTATION * drawn[:, 3], SHEAR * drawn[:, 6]
-    tall, wide = 1 + ZOOM * drawn[:, 4], 1 + ZOOM * drawn[:, 5]
+    mirror, angle, shear = jnp.sign(numbers[:, 2]), ROTATION * numbers[:, 3], SHEAR * numbers[:, 6]
+    tall, wide = 1 + ZOOM * numbers[:, 4], 1 + ZOOM * numbers[:, 5]
     one, cos, sin = jnp.ones_like(angle), jnp.cos(angle), jnp.sin(angle)
 
     def matrix(a: Array, b: Array, c: Array, d: Array) -> Array:
@@ -126,17 +126,17 @@ def affine_maps(
     others = matrix(tall, -jnp.sin(shear) * wide * mirror, 0 * one, jnp.cos(shear) * wide * mirror)
     linear = jnp.einsum("bij,bjk->bik", rotated, others, precision="highest")
     centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
-    shift = drawn[:, :2] * SHIFT * jnp.array([height, width])[None]
+    shift = numbers[:, :2] * SHIFT * jnp.array([height, width])[None]
     return linear, centre[None] + shift - jnp.einsum("bij,j->bi", linear, centre, precision="highest")
 
 
 def elastic_fields(
     nodes: Float[Array, "batch nodes nodes 2"], height: int, width: int
 ) -> Float[Array, "batch height width 2"]:
-    """By how many pixels (down, right) each place is moved: random at the nodes of a coarse grid, bilinear between.
+    """The displacement of each place, in pixels down and right: bilinear between the nodes of a coarse grid.
 
     Args:
-        nodes: numbers in [−1, 1], a share of `ELASTIC` of the image's height and width.
+        nodes: numbers in [−1, 1], as shares of `ELASTIC` times the image's height and width.
         height: in pixels.
         width: in pixels.
     """
@@ -146,8 +146,8 @@ def elastic_fields(
         places = jnp.linspace(0, count - 1, size)[:, None]
         return jnp.maximum(1 - jnp.abs(places - jnp.arange(count)[None]), 0)
 
-    moved = jnp.einsum("hi,bijc,wj->bhwc", tents(height), nodes, tents(width), precision="highest")
-    return moved * ELASTIC * jnp.array([height, width])[None, None, None]
+    shares = jnp.einsum("hi,bijc,wj->bhwc", tents(height), nodes, tents(width), precision="highest")
+    return shares * ELASTIC * jnp.array([height, width])[None, None, None]
 
 
 def resample(
@@ -155,8 +155,7 @@ def resample(
     maps: tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]],
     fields: Float[Array, "batch height width 2"] | None = None,
 ) -> Float[Array, "batch height width channels"]:
-    """Each pixel p of the new image is what the old one holds at `A·p + b` (plus the field's own move at p), bilinear;
-    the nearest pixel beyond it."""
+    """Images whose pixel p is the old image at `A·p + b` (plus the field at p), bilinear; beyond it, its nearest pixel."""
     _, height, width, channels = images.shape
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
 
@@ -177,8 +176,8 @@ def resample(
 def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-untyped-def]
     """`draw(key, shape)` for a batch that may be divided over the mapped axis `axis_name`.
 
-    The whole global batch is drawn and this device's rows are cut out, so an example gets the same numbers however
-    many devices share the batch. (Counter-based keys let the compiler skip the rows that are cut away.)
+    The whole global batch is drawn and this device's rows are cut out, so that an example gets the same numbers however
+    many devices share the batch. (With counter-based keys, the compiler can skip the other rows.)
     """
     if axis_name is None:
         return draw(key, shape, **arguments)

@@ -85,7 +85,7 @@ def outcome(root: Path) -> dict[str, Any]:
     """All that a sweep found: the bytes of its tables, and its students' parameters and logits."""
     folder = run_directory(root)
     found: dict[str, Any] = {name: (folder / name).read_bytes() for name in ("results.csv", "history.jsonl")}
-    model = models.mlp(TrainConfig((WIDTH, WIDTH), EPOCHS, 50), (28, 28, 1), 10)
+    model = models.network(TrainConfig((WIDTH, WIDTH), EPOCHS, 50), (28, 28, 1), 10)
     one = jax.eval_shape(model.init, jax.random.key(0))[0]
     like = jax.tree.map(lambda leaf: np.zeros((SETTINGS, *leaf.shape), leaf.dtype), one)
     for block in sorted((folder / "blocks").iterdir()):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import blocks, checkpoints, layers, loop, models, train
+from kdjax import blocks, checkpoints, compilation, layers, loop, models, train
 from kdjax.progress import Progress
 from tests import small
 
@@ -29,7 +29,7 @@ def test_one_trace_whatever_the_temperatures_and_seeds(monkeypatch):
         return train.hinton(logits, batch, setting)
 
     config = small.config()
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     program = blocks.make_program(model, config, small.IMAGES, 4, counted)
     for seed, temperatures in enumerate(((1.0, 2.0, 3.0, np.inf), (0.5, 7.0, 20.0, 100.0), (np.inf, 1.0, 2.0, 1e6))):
         small.train(program, small.settings(temperatures), seed, chunk_seconds=0.0 if seed else 5.0)
@@ -126,7 +126,7 @@ def test_every_image_is_scored_whatever_the_batch(monkeypatch):
     state = program.init(0)
     images = small.transfer_set().images
     whole = program.logits(state, images)
-    monkeypatch.setattr(blocks, "EVALUATION_BATCH", 16)  # 70 is no multiple of 16
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 16)  # 70 is no multiple of 16
     pieces = program.logits(state, images)
     assert whole.shape == pieces.shape == (4, small.IMAGES, small.CLASSES)
     np.testing.assert_allclose(whole, pieces, rtol=1e-5, atol=1e-5)
@@ -281,22 +281,22 @@ def test_the_averaged_parameters_are_evaluated():
 
 
 def test_convolutions_of_a_network_stay_with_xla_on_a_cpu():
-    assert blocks.compiler_options() == blocks.CPU_OPTIONS
+    assert compilation.compiler_options() == compilation.CPU_OPTIONS
     kernel, images = jnp.ones((3, 3, 64, 64)), jnp.ones((8, 32, 32, 64))
-    programs = [jit(layers.convolve).lower(images, kernel).compile().as_text() for jit in (blocks.jit, jax.jit)]
+    programs = [jit(layers.convolve).lower(images, kernel).compile().as_text() for jit in (compilation.jit, jax.jit)]
     assert "convolution(" in programs[0] and "ynn" not in programs[0]
     assert "ynn" in programs[1]  # when this fails, XLA's default has changed, and the options may be needless
 
 
 def test_options_are_left_out_where_they_are_unknown_or_the_users(monkeypatch):
     def asked():
-        return blocks.compiler_options.__wrapped__()
+        return compilation.compiler_options.__wrapped__()
 
-    monkeypatch.setenv("XLA_FLAGS", f"--{blocks.YNN}=")
+    monkeypatch.setenv("XLA_FLAGS", f"--{compilation.YNN}=")
     assert asked() is None
     monkeypatch.delenv("XLA_FLAGS")
-    assert asked() == blocks.CPU_OPTIONS
-    monkeypatch.setattr(blocks, "CPU_OPTIONS", {blocks.YNN: "NO_SUCH_KIND"})
+    assert asked() == compilation.CPU_OPTIONS
+    monkeypatch.setattr(compilation, "CPU_OPTIONS", {compilation.YNN: "NO_SUCH_KIND"})
     assert asked() is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert asked() is None

@@ -425,7 +425,7 @@ def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path
     assert hard[2] < 0.9 * hard[1]  # it learns
     entropy = rows.set_index("objective")["soft_target_entropy"]
     assert entropy["double_softmax"] > 0.9997 * math.log(10)
-    assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["parameters"] == 49_370
+    assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["config"]["parameters"] == 49_370
 
 
 def test_at_a_constant_rate_the_tables_own_students_show_their_stability():

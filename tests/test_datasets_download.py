@@ -217,7 +217,7 @@ def test_a_failed_download_leaves_nothing_and_only_auto_goes_on(official, answer
     found = load(config(official, "auto"))
     assert found.name == "mnist5k"
     assert found.hint == f"python -m kdjax.datasets --dataset mnist --data-dir {official.data}"
-    assert [record.levelname for record in caplog.records if "full MNIST is not to be had" in record.message] == [
+    assert [record.levelname for record in caplog.records if "full MNIST is not available" in record.message] == [
         "WARNING"
     ]
     assert [path.name for path in official.data.iterdir()] == [".lock"]

@@ -13,14 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES
-from kdjax.datasets.layouts.cifar import parse_cifar
-from kdjax.datasets.layouts.idx import parse_idx, read_idx
-from kdjax.datasets.raw import KIN, RawFile, read_raw_folder
-from kdjax.datasets.splits import Split
+from kdjax.datasets import CATALOG, DataConfig, Spec, Split, load
+from kdjax.datasets.layouts import LAYOUTS, Layout, RawFile, checked_split, layout_of, register
+from kdjax.datasets.layouts.idx import read_idx
+from kdjax.datasets.raw import LOOKALIKES, read_raw_folder
 from kdjax.errors import BadInput
 
 MNIST, FASHION, CIFAR = CATALOG["mnist"], CATALOG["fashion_mnist"], CATALOG["cifar10"]
+# As the formats' authors name them.
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+CIFAR_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+CIFAR_TEST, CIFAR_ARCHIVE = "test_batch.bin", "cifar-10-binary.tar.gz"
 
 
 def idx_bytes(array):
@@ -68,9 +71,13 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def refused(folder, spec=MNIST, parse=parse_idx):
+def read(spec, folder):
+    return layout_of(spec).splits(spec, read_raw_folder(spec, folder))
+
+
+def refused(folder, spec=MNIST):
     with pytest.raises(BadInput) as caught:
-        parse(spec, read_raw_folder(spec, folder))
+        read(spec, folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -79,21 +86,21 @@ def refused(folder, spec=MNIST, parse=parse_idx):
 @pytest.mark.parametrize("below", ["", "a/b"])
 def test_idx_files_are_found_and_read(tmp_path, zipped, below):
     expected = write_idx(tmp_path / below, zipped=zipped)
-    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+    assert_same(read(MNIST, tmp_path), expected)
 
 
 def test_of_several_copies_the_named_then_the_nearest_then_the_plain_one_is_read(tmp_path):
     better_and_better = (("a/b", True), ("z", True), ("z", False), ("x/y/mnist", True))
     for seed, (below, zipped) in enumerate(better_and_better):
         expected = write_idx(tmp_path / below, seed=seed, zipped=zipped)
-        assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+        assert_same(read(MNIST, tmp_path), expected)
 
 
 def test_the_spelling_with_a_dot_is_found(tmp_path):
     expected = write_idx(tmp_path, zipped=False)
     for name in IDX_FILES:
         (tmp_path / name).rename(tmp_path / name.replace("-idx", ".idx"))
-    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), expected)
+    assert_same(read(MNIST, tmp_path), expected)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +108,11 @@ def test_the_spelling_with_a_dot_is_found(tmp_path):
 )
 def test_datasets_with_the_same_file_names_are_told_apart_by_folder(tmp_path, names):
     digits, clothes = (write_idx(tmp_path / name, seed=seed) for seed, name in enumerate(names))
-    assert_same(parse_idx(MNIST, read_raw_folder(MNIST, tmp_path)), digits)
-    assert_same(parse_idx(FASHION, read_raw_folder(FASHION, tmp_path)), clothes)
+    assert_same(read(MNIST, tmp_path), digits)
+    assert_same(read(FASHION, tmp_path), clothes)
 
 
-@pytest.mark.parametrize("name", ["FashionMNIST", *KIN])
+@pytest.mark.parametrize("name", ["FashionMNIST", *LOOKALIKES])
 def test_other_datasets_are_not_taken_for_mnist(tmp_path, name):
     write_idx(tmp_path / name / "raw")
     for folder in (tmp_path, tmp_path / name / "raw"):
@@ -124,7 +131,7 @@ def test_cifar_batches_are_read_channel_last(tmp_path, zipped):
         for path in (tmp_path / "cifar-10-batches-bin").iterdir():
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
-    assert_same(parse_cifar(CIFAR, read_raw_folder(CIFAR, tmp_path)), expected)
+    assert_same(read(CIFAR, tmp_path), expected)
 
 
 def cifar_archive(folder, prefix="cifar-10-batches-bin/"):
@@ -144,7 +151,7 @@ def test_an_archive_is_read_and_its_paths_are_not_followed(tmp_path, prefix):
     expected = write_cifar(raw / "files")
     cifar_archive(raw, prefix)
     before = sorted(tmp_path.rglob("*"))
-    assert_same(parse_cifar(CIFAR, read_raw_folder(CIFAR, raw)), expected)
+    assert_same(read(CIFAR, raw), expected)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -152,12 +159,12 @@ def test_a_truncated_or_wrong_archive_is_refused_by_name(tmp_path):
     write_cifar(tmp_path / "files")
     (tmp_path / "files" / CIFAR_TEST).unlink()
     cifar_archive(tmp_path)
-    assert CIFAR_TEST in refused(tmp_path, CIFAR, parse_cifar)
+    assert CIFAR_TEST in refused(tmp_path, CIFAR)
     archive = tmp_path / CIFAR_ARCHIVE
     archive.write_bytes(archive.read_bytes()[:-5000])
-    assert str(archive) in refused(tmp_path, CIFAR, parse_cifar)
+    assert str(archive) in refused(tmp_path, CIFAR)
     archive.write_bytes(b"<html>404</html>")
-    assert str(archive) in refused(tmp_path, CIFAR, parse_cifar)
+    assert str(archive) in refused(tmp_path, CIFAR)
 
 
 def test_cifar_batches_must_be_whole_and_have_ten_classes(tmp_path):
@@ -165,23 +172,23 @@ def test_cifar_batches_must_be_whole_and_have_ten_classes(tmp_path):
     batch = tmp_path / "data_batch_3.bin"
     whole = batch.read_bytes()
     batch.write_bytes(whole[:-1])
-    assert str(batch) in refused(tmp_path, CIFAR, parse_cifar)
+    assert str(batch) in refused(tmp_path, CIFAR)
     batch.write_bytes(b"")
-    assert str(batch) in refused(tmp_path, CIFAR, parse_cifar)
+    assert str(batch) in refused(tmp_path, CIFAR)
     batch.write_bytes(whole[:3073] + b"\x0a" + whole[3074:])
-    message = refused(tmp_path, CIFAR, parse_cifar)
+    message = refused(tmp_path, CIFAR)
     assert str(batch) in message and "label 10 at image 1" in message
     batch.unlink()
-    assert "data_batch_3.bin" in refused(tmp_path, CIFAR, parse_cifar)
+    assert "data_batch_3.bin" in refused(tmp_path, CIFAR)
 
 
 def test_cifar_class_names_must_be_the_known_ones(tmp_path):
     write_cifar(tmp_path)
     meta = tmp_path / "batches.meta.txt"
     meta.write_text("\n".join(CIFAR.class_names) + "\n\n")
-    parse_cifar(CIFAR, read_raw_folder(CIFAR, tmp_path))
+    read(CIFAR, tmp_path)
     meta.write_text("\n".join(reversed(CIFAR.class_names)))
-    assert str(meta) in refused(tmp_path, CIFAR, parse_cifar)
+    assert str(meta) in refused(tmp_path, CIFAR)
 
 
 def test_bad_idx_files_are_refused_by_name(tmp_path):
@@ -269,6 +276,30 @@ def test_no_damaged_archive_ends_in_anything_but_a_refusal(data):
     position = data.draw(st.integers(10, len(damaged) - 1))  # the gzip header before holds a time stamp
     damaged[position] ^= data.draw(st.integers(1, 255))
     try:
-        parse_cifar(CIFAR, {CIFAR_ARCHIVE: RawFile("some/archive", bytes(damaged))})
+        LAYOUTS["cifar"].splits(CIFAR, {CIFAR_ARCHIVE: RawFile("some/archive", bytes(damaged))})
     except BadInput as error:
         assert "some/archive" in str(error)
+
+
+def test_a_layout_and_a_dataset_can_be_added_from_outside(tmp_path, monkeypatch):
+    def parse(spec, files):
+        tables = {name: np.frombuffer(files[f"{name}.raw"].data, np.uint8).reshape(-1, 5) for name in ("train", "test")}
+        return {
+            name: checked_split(spec, table[:, 1:].reshape(-1, 2, 2, 1), table[:, 0], name, name)
+            for name, table in tables.items()
+        }
+
+    monkeypatch.setattr("kdjax.datasets.layouts.LAYOUTS", dict(LAYOUTS))
+    monkeypatch.setitem(CATALOG, "tiny", Spec("tiny", "Tiny", "rows", (2, 2, 1), ("a", "b"), 3, 1))
+    config = DataConfig("tiny", tmp_path / "raw", tmp_path / "data")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "train.raw").write_bytes(bytes([0, 1, 2, 3, 4, 1, 5, 6, 7, 8, 0, 9, 9, 9, 9]))
+    (tmp_path / "raw" / "test.raw").write_bytes(bytes([1, 4, 3, 2, 1]))
+    with pytest.raises(BadInput, match=r"the layout 'rows' of Tiny is unknown: there are idx, cifar"):
+        load(config)
+    register(Layout("rows", ("train.raw", "test.raw"), parse))
+    for raw in (config.raw_dir, None):  # prepared, then read again
+        dataset = load(DataConfig("tiny", raw, tmp_path / "data"))
+        assert dataset.description == "Tiny (3 training images, 1 test images)"
+        assert dataset.train.labels.tolist() == [0, 1, 0] and dataset.train.images[1].ravel().tolist() == [5, 6, 7, 8]
+        assert dataset.test.labels.tolist() == [1] and dataset.test.images.ravel().tolist() == [4, 3, 2, 1]

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plot_temperature_sweep, tables
+from analysis.sweep import run as sweep_run
+from analysis.sweep import table as sweep_table
 from kdjax import loop, run_directory, students, sweeps
 from kdjax.checkpoints import Checkpoints
 from kdjax.errors import BadInput
@@ -106,9 +107,9 @@ def test_random_flips_and_truncations(states, raw, tmp_path):
 
 def seen(folder):
     """All that the figures and the table are made of, as text."""
-    run = plot_temperature_sweep.load(folder)
+    run = sweep_run.load(folder)
     parts = [part.to_csv() if hasattr(part, "to_csv") else part for part in run]
-    return [part.tobytes() if hasattr(part, "tobytes") else part for part in parts], tables.write_summary(folder)
+    return [part.tobytes() if hasattr(part, "tobytes") else part for part in parts], sweep_table.write_summary(folder)
 
 
 def test_results_that_changed_are_not_drawn(states, tmp_path):

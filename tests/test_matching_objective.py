@@ -66,7 +66,7 @@ def test_reference_must_be_a_temperature():
 def moved(objective, optimizer, steps=1, scale=1.0, temperature=COLD):
     """How far a network gets in a few steps of constant rate on one batch of soft targets."""
     config = small.config(optimizer=optimizer, schedule="constant")
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
     state = train.State(
         params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)
@@ -105,7 +105,7 @@ def test_adam_ignores_a_constant_factor_for_any_number_of_steps():
 
 def test_a_block_of_matched_settings_is_each_setting_alone():
     config = small.config(optimizer="sgd")
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     setting = small.settings(learning_rates=(0.05,) * 4)
     program = blocks.make_program(model, config, small.IMAGES, 4, train.matched(REFERENCE))
     together = small.train(program, setting, epochs=1).state.params
@@ -119,7 +119,7 @@ def test_a_block_of_matched_settings_is_each_setting_alone():
 def output_means(optimizer, objective=train.hinton):
     """How far the output layer's class means moved in training, and how far its weights did."""
     config = small.config(optimizer=optimizer)
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     program = blocks.make_program(model, config, small.IMAGES, 4, objective)
     setting = small.settings(learning_rates=(1e-2,) * 4)
     begin = jax.tree.map(np.asarray, program.init(0).params["dense_2"])

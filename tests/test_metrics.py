@@ -1,4 +1,4 @@
-"""Measures against hand values and independent formulas."""
+"""Metrics against hand values and independent formulas."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ LABELS = np.array([0, 1, 1, 0])
 
 def test_errors_by_hand():
     assert metrics.errors(LOGITS, LABELS) == 1
-    assert metrics.errors_by_class(LOGITS, LABELS).tolist() == [0, 1, 0]
 
 
 def test_a_logit_that_is_not_finite_is_an_error():
@@ -61,8 +60,28 @@ def test_entropy_of_soft_targets():
     assert metrics.entropy(LOGITS, np.inf) == pytest.approx(np.log(3))
 
 
-def test_judging_separates_where_the_teacher_is_right():
+def test_errors_are_counted_apart_where_the_teacher_is_right():
     teacher = np.log(np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]))
     row = metrics.evaluate(LOGITS, LABELS, teacher)
     assert row["errors_where_teacher_right"] + row["errors_where_teacher_wrong"] == row["errors"] == 1
     assert row["errors_where_teacher_right"] == 1
+
+
+def test_what_is_evaluated_in_the_order_of_the_columns():
+    alone = ["errors", "nll", "brier", "ece", "confidence"]
+    beside = ["agreement", "teacher_kl", "logit_rmse", "errors_where_teacher_right", "errors_where_teacher_wrong"]
+    assert list(metrics.evaluate(LOGITS, LABELS)) == alone
+    row = metrics.evaluate(LOGITS, LABELS, LOGITS + 1)
+    assert list(row) == alone + beside and row["agreement"] == 1
+    failed = metrics.evaluate(np.where(LOGITS < -2, np.nan, LOGITS), LABELS, LOGITS)
+    assert list(failed) == alone + beside
+    assert failed.pop("errors") == 3 and np.isnan(list(failed.values())).all()
+
+
+def test_a_registered_metric_is_evaluated_too(monkeypatch):
+    monkeypatch.setattr(metrics, "METRICS", metrics.METRICS.copy())
+    metrics.register(metrics.Metric("largest", lambda logits, labels, _: float(logits.max()), "largest logit"))
+    metrics.register(metrics.Metric("same", lambda logits, _, teacher: int((logits == teacher).all()), "", True))
+    assert metrics.evaluate(LOGITS, LABELS)["largest"] == np.log(0.7)
+    assert metrics.evaluate(LOGITS, LABELS, LOGITS.copy())["same"] == 1
+    assert "same" not in metrics.evaluate(LOGITS, LABELS)

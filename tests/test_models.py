@@ -1,4 +1,4 @@
-"""The MLP: sizes, dropout, norms; and against the same network written by hand."""
+"""Networks: sizes, dropout, norms, operations; and against the same networks written by hand."""
 
 import flax.linen as nn
 import jax
@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from kdjax import layers, models
-from kdjax.config import TrainConfig
+from kdjax.config import NETWORKS, NetworkSpec, TrainConfig, register_network
 from kdjax.errors import BadInput
+from kdjax.models import flops
 
 SHAPE = (4, 4, 1)
 
 
 def build(**options):
-    return models.mlp(TrainConfig(hidden=(12, 8), epochs=1, batch_size=4, **options), SHAPE, 5)
+    return models.network(TrainConfig(hidden=(12, 8), epochs=1, batch_size=4, **options), SHAPE, 5)
 
 
 def test_parameter_counts_of_the_papers_networks():
     for hidden, count in (((1200, 1200), 2_395_210), ((800, 800), 1_276_810), ((30, 30), 24_790)):
-        model = models.mlp(TrainConfig(hidden=hidden, epochs=1, batch_size=1), (28, 28, 1), 10)
+        model = models.network(TrainConfig(hidden=hidden, epochs=1, batch_size=1), (28, 28, 1), 10)
         assert models.parameter_count(model) == count
 
 
@@ -86,18 +87,95 @@ def test_norms_of_incoming_weights_are_bounded_in_hidden_layers_only():
     np.testing.assert_array_equal(bounded["dense_2"]["kernel"], params["dense_2"]["kernel"])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_operations_of_a_multi_layer_perceptron_by_hand(precision):
+    model = build(precision=precision)
+    products = 16 * 12 + 12 * 8 + 8 * 5
+    assert models.forward_flops(model) == 2 * products
+    assert models.step_flops(model, 3) == 3 * 2 * (3 * products - 16 * 12)  # nobody needs the gradient of the images
+
+
 def test_operations_of_a_step_match_the_compilers_count():
     # Without a bias, ReLU and loss the compiler counts little but the products; they are 98 % of the rest.
     config = TrainConfig(hidden=(256, 256), epochs=1, batch_size=128)
-    model = models.mlp(config, (28, 28, 1), 10)
+    model = models.network(config, (28, 28, 1), 10)
     params, model_state = model.init(jax.random.key(0))
 
     def loss(params, images):
         return jnp.sum(model.apply(params, model_state, images, True, None)[0] ** 2)
 
     images = jnp.zeros((128, 28, 28, 1))
-    counted = jax.jit(jax.grad(loss)).lower(params, images).compile().cost_analysis()["flops"]
-    assert models.step_flops(model, 128) == pytest.approx(counted, rel=0.02)
+    compiled = jax.jit(jax.grad(loss)).lower(params, images).compile().cost_analysis()["flops"]
+    assert models.step_flops(model, 128) == pytest.approx(compiled, rel=0.02)
+
+
+def convolved(images, kernel, stride=1, apart=1, groups=1):
+    return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        "SAME",
+        rhs_dilation=(apart, apart),
+        feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def conv_and_dense(config, input_shape, num_classes):
+    """One 3×3 convolution (3 → 2 channels), one dense layer: a network as a user would register it."""
+
+    def init(key):
+        kernel, dense = jax.random.split(key)
+        inputs = 2 * input_shape[0] * input_shape[1]
+        return {
+            "kernel": jax.random.normal(kernel, (3, 3, input_shape[2], 2)),
+            "dense": jax.random.normal(dense, (inputs, num_classes)),
+        }, {}
+
+    def apply(params, model_state, images, train, key=None, axis_name=None):
+        units = jax.nn.relu(convolved(images, params["kernel"]))
+        return units.reshape(len(units), -1) @ params["dense"], model_state
+
+    return models.Model(init, apply, lambda params, bound: params, input_shape, num_classes, side_by_side=False)
+
+
+def test_a_network_can_be_registered_from_outside(monkeypatch):
+    monkeypatch.setattr("kdjax.config.network.NETWORKS", NETWORKS.copy())
+    with pytest.raises(BadInput, match="--network convdense is unknown: there are mlp, small, big"):
+        TrainConfig(hidden=(), epochs=1, batch_size=4, network="convdense")
+    register_network(NetworkSpec("convdense", 0, conv_and_dense, "mine"))
+    model = models.network(TrainConfig(hidden=(), epochs=1, batch_size=4, network="convdense"), (4, 5, 3), 7)
+    assert models.parameter_count(model) == 3 * 3 * 3 * 2 + 40 * 7
+    # Along 4 pixels a 3×3 kernel has 3·4 − 2 = 10 taps inside the image, along 5 it has 13. The kernel's gradient has
+    # as many products, and there is none of the images.
+    convolution, dense = 10 * 13 * 3 * 2, 40 * 7
+    assert models.forward_flops(model) == 2 * (convolution + dense)
+    assert models.step_flops(model, 4) == 4 * 2 * (2 * convolution + 3 * dense)
+
+
+@pytest.mark.parametrize("stride, apart, groups", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (3, 2, 1), (1, 1, 2), (2, 1, 4)])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_multiplications_of_a_convolution_are_those_with_pixels(stride, apart, groups, gradient):
+    images, kernel = jnp.ones((2, 7, 6, 4)), jnp.ones((3, 3, 4 // groups, 8))
+
+    def sums(images, kernel):
+        return jnp.sum(convolved(images, kernel, stride, apart, groups))
+
+    # With ones for pixels and weights, each multiplication adds 1 to the sum; so it does in the gradient of each input.
+    expected = float(sums(images, kernel)) * (3 if gradient else 1)
+    traced = jax.make_jaxpr(jax.value_and_grad(sums, (0, 1)) if gradient else sums)(images, kernel)
+    assert flops.count(traced.jaxpr) == expected
+
+
+def test_multiplications_inside_loops_and_branches():
+    matrix = jnp.ones((3, 3))
+
+    def looped(matrix, flag):
+        once = jax.jit(lambda total: total @ matrix)
+        total, _ = jax.lax.scan(lambda total, _: (once(total), None), matrix, length=5)
+        return jax.lax.cond(flag, lambda: total @ matrix @ matrix, lambda: total)
+
+    assert flops.count(jax.make_jaxpr(looped)(matrix, True).jaxpr) == (5 + 2) * 27
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -144,7 +222,7 @@ def cnn(network="small", width=16, shape=(8, 8, 3), **options):
 @pytest.mark.parametrize(
     "name, units, count, trainable", [("small", 256, 770_378, 769_162), ("big", 512, 3_844_938, 3_841_610)]
 )
-def test_parameter_counts_of_the_seeds_networks(name, units, count, trainable):
+def test_parameter_counts_of_the_blog_posts_networks(name, units, count, trainable):
     model = cnn(name, units, (32, 32, 3))
     params, model_state = jax.eval_shape(model.init, jax.random.key(0))
     assert models.parameter_count(model) == count
@@ -266,11 +344,46 @@ def test_dropout_of_the_convolutional_network_is_for_training_only():
     np.testing.assert_array_equal(*quiet)
 
 
+def by_hand_flops(stages, units, size=32, inputs=3):
+    """(forward, step) of one image on a CPU, layer by layer.
+
+    A convolution has `3n − 2` taps inside an image of n pixels along each axis. The first, of few channels, is a
+    product over all nine neighbours, and so is every kernel's gradient.
+    """
+    forward = step = 0
+    for layer, stage in enumerate(stages):
+        for number, outputs in enumerate(stage):
+            inside, nine = (3 * size - 2) ** 2 * inputs * outputs, 9 * size**2 * inputs * outputs
+            first = layer == number == 0
+            forward += nine if first else inside
+            step += 2 * nine if first else 2 * inside + nine
+            inputs = outputs
+        size //= 2
+    dense = size**2 * inputs * units + units * 10
+    return 2 * (forward + dense), 2 * (step + 3 * dense)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "name, units, stages",
+    [
+        ("small", 256, ((32,), (64,), (128, 128))),
+        ("big", 128, ((16, 16), (32, 32), (64, 64, 64))),
+    ],
+)
+def test_operations_of_the_convolutional_networks_by_hand(name, units, stages, precision):
+    model = cnn(name, units, (32, 32, 3), precision=precision)
+    forward, step = by_hand_flops(stages, units)
+    assert models.forward_flops(model) == forward
+    assert models.step_flops(model, 16) == 16 * step
+
+
 @pytest.mark.parametrize("name, units", [("small", 256), ("big", 128)])
 def test_operations_of_a_convolutional_step_match_the_compilers_count(name, units, monkeypatch):
-    # As a convolution: of products over a few images at a time the compiler counts one, and zeros around them.
+    # As a convolution: the compiler counts a loop over a few images at a time once.
     whole = ("CHWN", "IHWO", "HWNC")
     monkeypatch.setattr(layers, "_kernel_gradient", lambda *both: layers._float32_convolution(*both, whole))
+    flops._multiplications.cache_clear()
     # The compiler counts batch norm, LeakyReLU, pooling and the loss too.
     model = cnn(name, units, (32, 32, 3))
     params, state = model.init(jax.random.key(0))
@@ -279,8 +392,9 @@ def test_operations_of_a_convolutional_step_match_the_compilers_count(name, unit
         return jnp.sum(model.apply(params, state, images, True, None)[0] ** 2)
 
     lowered = jax.jit(jax.grad(loss)).lower(params, jnp.zeros((16, 32, 32, 3)))
-    counted = lowered.compile().cost_analysis()["flops"]
-    assert models.step_flops(model, 16) == pytest.approx(counted, rel=0.06)
+    compiled = lowered.compile().cost_analysis()["flops"]
+    assert models.step_flops(model, 16) == pytest.approx(compiled, rel=0.06)
+    flops._multiplications.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["small", "big"])
@@ -347,6 +461,6 @@ def test_networks_that_cannot_be_built_are_refused():
     with pytest.raises(BadInput, match="4×4 pixels are too small"):
         cnn("big", 64, (4, 4, 3))
     with pytest.raises(BadInput, match="one hidden dense layer"):
-        TrainConfig(hidden=(64, 64), epochs=1, batch_size=4, network="small")
-    with pytest.raises(BadInput, match="dropout of its own"):
-        TrainConfig(hidden=(64,), epochs=1, batch_size=4, network="small", max_norm=3.0)
+        models.network(TrainConfig(hidden=(64, 64), epochs=1, batch_size=4, network="small"), (8, 8, 3), 10)
+    with pytest.raises(BadInput, match="its own dropout"):
+        cnn("small", 64, max_norm=3.0)

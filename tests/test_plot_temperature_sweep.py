@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis import plot_temperature_sweep as plot
-from analysis import tables
+from analysis import plot_temperature_sweep, style
+from analysis.sweep import figures
+from analysis.sweep.run import curves, load
+from analysis.sweep.table import write_summary
 from kdjax import cli, metrics
 from kdjax.errors import BadInput
 
@@ -122,11 +124,11 @@ def names(paths):
 
 def test_every_figure_as_png_and_pdf_and_the_same_bytes_twice(tmp_path):
     folder = make_run(tmp_path / "run", widths=(30,), temperatures=(1.0, 4.0, math.inf))
-    written = plot.draw(folder)
+    written = figures.draw(folder)
     assert names(written) == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
     first = {path: path.read_bytes() for path in written}
     assert all(data.startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF") for path, data in first.items())
-    assert {path: path.read_bytes() for path in plot.draw(folder)} == first
+    assert {path: path.read_bytes() for path in figures.draw(folder)} == first
     assert names((folder / "figures").iterdir()) == names(written)  # no leftovers
 
 
@@ -143,21 +145,19 @@ def test_every_figure_as_png_and_pdf_and_the_same_bytes_twice(tmp_path):
 )
 def test_what_a_sweep_lacks_is_not_drawn(tmp_path, changes, expected):
     folder = make_run(tmp_path / "run", **changes)
-    assert sorted(path.stem for path in plot.draw(folder) if path.suffix == ".pdf") == expected
+    assert sorted(path.stem for path in figures.draw(folder) if path.suffix == ".pdf") == expected
 
 
 def drawn(run, draw):
     """The figure, and the data of its lines by label."""
-    from analysis import style
-
     with style.applied():
         figure = draw(run)
     return figure
 
 
 def test_errors_are_drawn_where_they_were_measured(tmp_path):
-    run = plot.load(make_run(tmp_path / "run", widths=(300,)))
-    axes = drawn(run, plot.draw_errors).axes[0]
+    run = load(make_run(tmp_path / "run", widths=(300,)))
+    axes = drawn(run, figures.draw_errors).axes[0]
     rows = run.results[run.results["objective"] == "soft"]
     means = rows.groupby("temperature")["test_errors"].mean().to_numpy()
     curve = next(line for line in axes.lines if line.get_marker() == "o")
@@ -170,15 +170,15 @@ def test_errors_are_drawn_where_they_were_measured(tmp_path):
 
 
 def test_titles_say_on_what(tmp_path):
-    run = plot.load(make_run(tmp_path / "run", widths=(30,), seeds=4))
-    for draw in (plot.draw_errors, plot.draw_differences, plot.draw_calibration, plot.draw_softening):
+    run = load(make_run(tmp_path / "run", widths=(30,), seeds=4))
+    for draw in (figures.draw_errors, figures.draw_differences, figures.draw_calibration, figures.draw_softening):
         title = drawn(run, draw).get_suptitle().replace("\n", " ")
         assert "MNIST (60,000 training images, 10,000 test images), 4 seeds, 1 teacher" in title
 
 
 def test_nothing_is_cut_off_or_over_anything_else(tmp_path):
-    run = plot.load(make_run(tmp_path / "run", widths=(30, 300, 800)))
-    for draw in (plot.draw_errors, plot.draw_differences, plot.draw_calibration):
+    run = load(make_run(tmp_path / "run", widths=(30, 300, 800)))
+    for draw in (figures.draw_errors, figures.draw_differences, figures.draw_calibration):
         figure = drawn(run, draw)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -202,18 +202,18 @@ def test_a_failed_run_is_left_out_and_said(tmp_path):
     results.loc[bad, ["test_errors", "failed_at"]] = [9000, 17]
     results.loc[gone, "failed_at"] = 3
     results.to_csv(folder / "results.csv", index=False)
-    run = plot.load(folder)
-    figure = drawn(run, plot.draw_errors)
+    run = load(folder)
+    figure = drawn(run, figures.draw_errors)
     assert "4 failed runs left out" in figure.get_suptitle().replace("\n", " ")
     assert figure.axes[0].get_ylim()[1] < 1000
     assert set(run.history[run.history["temperature"] == 4]["seed"]) == {1, 2}
-    assert plot.draw(folder)
+    assert figures.draw(folder)
 
 
 def test_fixed_and_tuned_rates(tmp_path):
     rates = (0.0003, 0.001, 0.003)
-    run = plot.load(make_run(tmp_path / "run", widths=(300,), rates=rates, holdout=True))
-    found = plot.curves(run)
+    run = load(make_run(tmp_path / "run", widths=(300,), rates=rates, holdout=True))
+    found = curves(run)
     assert [curve.label for curve in found] == [*(f"rate {rate:g}" for rate in rates), "rate chosen on the hold-out"]
     assert [curve.thin for curve in found] == [True] * 3 + [False]
     tuned = found[-1].runs
@@ -224,20 +224,20 @@ def test_fixed_and_tuned_rates(tmp_path):
     )
     for temperature, runs in tuned.groupby("temperature"):
         assert set(runs["learning_rate"]) == {means[temperature].idxmin()}
-    without = plot.load(make_run(tmp_path / "without", widths=(300,), rates=rates))
-    assert not any(curve.thin for curve in plot.curves(without)) and len(plot.curves(without)) == 3
+    without = load(make_run(tmp_path / "without", widths=(300,), rates=rates))
+    assert not any(curve.thin for curve in curves(without)) and len(curves(without)) == 3
 
 
 def test_temperatures_that_no_decimal_ends_are_found_in_both_files(tmp_path):
     folder = make_run(tmp_path / "run", widths=(30,), seeds=2, temperatures=(1 / 3, 2 / 3), rates=(0.1 / 3,))
-    run = plot.load(folder)
+    run = load(folder)
     assert len(run.history) == 2 * 3 * 10
-    assert len(plot.draw(folder)) == 10
+    assert len(figures.draw(folder)) == 10
 
 
 def test_the_summary_is_written_and_printed(tmp_path):
     folder = make_run(tmp_path / "run", widths=(300,))
-    text = tables.write_summary(folder)
+    text = write_summary(folder)
     written = (folder / "summary.md").read_text()
     for said in ("MNIST (60,000 training images, 10,000 test images)", "Teacher 3f9a2b: 74 test errors", "hard labels"):
         assert said in text and said in written
@@ -249,7 +249,7 @@ def test_an_ensemble_is_judged_by_its_own_logits(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["details"]["teachers"] *= 2  # two members, one teacher in the results
     (folder / "config.json").write_text(json.dumps(config))
-    run = plot.load(folder)
+    run = load(folder)
     assert run.teachers["errors"] == [metrics.errors(run.teacher_logits, run.labels)]
 
 
@@ -271,9 +271,9 @@ def damage(name, content):
             "holds no run",
         ),
         (
-            lambda folder: damage(
-                "results.csv", (folder / "results.csv").read_bytes().replace(b",soft,", b",sift,", 1)
-            )(folder),
+            lambda folder: damage("results.csv", (folder / "results.csv").read_bytes().replace(b",soft,", b",,", 1))(
+                folder
+            ),
             "objective",
         ),
         (damage("results.csv", b"\xff\xfe\x00\x01" * 99), "damaged"),
@@ -288,14 +288,19 @@ def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path, harm, said):
     folder = make_run(tmp_path / "run", widths=(30,), seeds=1, temperatures=(1.0,))
     harm(folder)
     with pytest.raises(BadInput, match=said) as refused:
-        plot.draw(folder)
+        figures.draw(folder)
     assert "\n" not in str(refused.value)
     assert not (folder / "figures").exists()
 
 
 def run_cli(*arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.run(plot.main, plot.PlotConfig, "python -m analysis.plot_temperature_sweep", list(arguments))
+        cli.run(
+            plot_temperature_sweep.main,
+            plot_temperature_sweep.PlotConfig,
+            plot_temperature_sweep.PROG,
+            list(arguments),
+        )
     return ended.value.code
 
 

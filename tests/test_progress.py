@@ -62,7 +62,7 @@ def test_blocks_of_a_cluster_are_done_when_they_are_reported(clock, capsys):
 def test_a_terminal_sees_what_is_done(clock, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with progress.Progress("students", 100) as shown:
-        shown.found(20)
+        shown.resumed(20)
         shown.update(30, "T = 4")
         (task,) = shown._live.tasks
         assert (task.completed, task.total, task.fields["note"]) == (30, 100, "T = 4")

@@ -168,10 +168,11 @@ def test_matched_gradient_norms_and_their_placebos(tmp_path):
     assert at["matched"] == pytest.approx(at["soft"], rel=1e-4) and at["placebo"] == pytest.approx(at["soft"], rel=1e-4)
     away = table[table["temperature"] == 1.0].set_index("objective")["transfer_nll"]
     assert len(set(away.round(6))) == 3
-    from analysis import plot_temperature_sweep, tables
+    from analysis.sweep import figures
+    from analysis.sweep import table as sweep_table
 
-    assert plot_temperature_sweep.draw(folder)
-    assert "4 (placebo)" in tables.write_summary(folder)
+    assert figures.draw(folder)
+    assert "4 (placebo)" in sweep_table.write_summary(folder)
 
 
 def test_a_damaged_block_of_a_widened_grid_is_trained_again(tmp_path, capfd):

@@ -1,5 +1,6 @@
 """The table of a sweep, against numbers worked by hand and by scipy, and for sweeps that lack something."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 import pytest
 import scipy
 
-from analysis import stats, tables
+from analysis import measures, runs, stats
+from analysis.measures import Measure
+from analysis.sweep.table import summarise, write_summary
 from kdjax.errors import BadInput
 
 HARD, T4, INF = ("hard", math.nan), ("soft", 4.0), ("soft", math.inf)
@@ -38,38 +41,52 @@ def sweep(errors, width=800, rate=0.001, weight=1.0, teachers=("a",), holdout=No
 
 
 def row(summary, setting, width=800, **also):
-    rows = summary.rows[(summary.rows["width"] == width) & (summary.rows["objective"] == setting[0])]
-    for name, value in {"temperature": setting[1], **also}.items():
-        rows = rows[rows[name].eq(value) | (rows[name].isna() & pd.isna(value))]
-    assert len(rows) == 1
-    return rows.iloc[0]
+    wanted = {"width": width, "objective": setting[0], "temperature": setting[1], **also}
+
+    def fits(setting):
+        return all(setting[name] == value or pd.isna([setting[name], value]).all() for name, value in wanted.items())
+
+    (found,) = (row for row in summary.rows if fits(row.setting))
+    return found
+
+
+def errors(row):
+    return row.measures["test_errors"]
+
+
+def less_hard(row):
+    return row.differences["test_errors"]
+
+
+def text(results):
+    return summarise(results).table().text()
 
 
 RESULTS = sweep({HARD: [146, 150, 142], T4: [101, 108, 97], INF: [140, 152, 141]})
 
 
 def test_mean_interval_and_paired_difference():
-    summary = tables.summarise(RESULTS)
+    summary = summarise(RESULTS)
     soft = row(summary, T4)
-    assert soft["mean"] == 102 and soft["n"] == 3 and soft["failed"] == 0
+    assert errors(soft).mean == 102 and errors(soft).n == 3 and soft.failed == 0
     expected = scipy.stats.t.interval(0.95, 2, 102, scipy.stats.sem([101, 108, 97]))
-    np.testing.assert_allclose([soft["low"], soft["high"]], expected)
-    assert soft["difference"] == -44
+    np.testing.assert_allclose([errors(soft).low, errors(soft).high], expected)
+    assert less_hard(soft).mean == -44
     paired = scipy.stats.ttest_rel([101, 108, 97], [146, 150, 142])
-    np.testing.assert_allclose([soft["difference_low"], soft["difference_high"]], paired.confidence_interval())
-    assert soft["p"] == pytest.approx(paired.pvalue) and soft["p_holm"] == pytest.approx(2 * paired.pvalue)
-    assert soft["differs"] and not row(summary, INF)["differs"]
-    hard = row(summary, HARD)
-    assert math.isnan(hard["difference"]) and not hard["differs"]
+    np.testing.assert_allclose([less_hard(soft).low, less_hard(soft).high], paired.confidence_interval())
+    assert less_hard(soft).p == pytest.approx(paired.pvalue)
+    assert soft.p_holm["test_errors"] == pytest.approx(2 * paired.pvalue)
+    assert less_hard(soft).differs and not less_hard(row(summary, INF)).differs
+    assert not row(summary, HARD).differences
 
 
 def test_pairs_are_found_by_seed_whatever_the_order_of_the_rows():
     shuffled = RESULTS.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(tables.summarise(shuffled).rows, tables.summarise(RESULTS).rows)
+    pd.testing.assert_frame_equal(summarise(shuffled).frame(), summarise(RESULTS).frame())
 
 
 def test_only_a_difference_is_called_one():
-    lines = tables.to_text(tables.summarise(RESULTS)).splitlines()
+    lines = text(RESULTS).splitlines()
     assert lines[2].split()[:3] == ["800", "hard", "labels"]
     assert lines[3].endswith("fewer") and "−44.0" in lines[3]
     assert "−1.7" in lines[4] and lines[4].split()[1] == "∞" and not lines[4].endswith(("fewer", "more"))
@@ -79,43 +96,43 @@ def test_only_a_difference_is_called_one():
 @pytest.mark.parametrize("teachers", [("a",), ("a", "b")])
 def test_temperatures_that_may_be_best_are_named(teachers):
     many, t8 = len(teachers), ("soft", 8.0)
-    errors = {T4: [101, 108, 97] * many, t8: [103, 105, 100] * many, INF: [140, 152, 141] * many}
-    said = " ".join(tables.summarise(sweep(errors, teachers=teachers)).notes)
+    of_runs = {T4: [101, 108, 97] * many, t8: [103, 105, 100] * many, INF: [140, 152, 141] * many}
+    said = " ".join(summarise(sweep(of_runs, teachers=teachers)).notes)
     assert "800 units: not excluded as best (95 %, paired, on the test set): T = 4, 8, so no winner." in said
-    failed = " ".join(tables.summarise(sweep(errors, teachers=teachers, failed={(*t8, 0)})).notes)
+    failed = " ".join(summarise(sweep(of_runs, teachers=teachers, failed={(*t8, 0)})).notes)
     assert "T = 4." in failed and "no winner" not in failed
-    assert "not excluded" not in " ".join(tables.summarise(sweep({T4: [101], INF: [140]})).notes)
+    assert "not excluded" not in " ".join(summarise(sweep({T4: [101], INF: [140]})).notes)
 
 
 def test_markdown_is_a_table():
-    lines = tables.to_markdown(tables.summarise(RESULTS)).splitlines()
+    lines = summarise(RESULTS).table().markdown().splitlines()
     assert {line.count("|") for line in lines[:5]} == {lines[0].count("|")}
     assert "| 800 | 4 | 102.0 |" in lines[3]
 
 
 def test_no_hard_baseline():
-    summary = tables.summarise(sweep({T4: [101, 108, 97]}))
-    assert summary.rows["difference"].isna().all() and "hard" not in tables.to_text(summary)
+    summary = summarise(sweep({T4: [101, 108, 97]}))
+    assert not any(row.differences for row in summary.rows) and "hard" not in summary.table().text()
 
 
 def test_one_seed_claims_nothing():
-    text = tables.to_text(tables.summarise(sweep({HARD: [146], T4: [101]})))
-    assert "−45.0" in text and "fewer" not in text and "[" not in text and "nothing is known about spread" in text
+    said = text(sweep({HARD: [146], T4: [101]}))
+    assert "−45.0" in said and "fewer" not in said and "[" not in said and "nothing is known about spread" in said
 
 
 def test_failed_runs_are_shown_and_left_out():
-    summary = tables.summarise(
+    summary = summarise(
         sweep(
             {HARD: [146, 150, 142], T4: [101, 9000, 97], INF: [1, 2, 3]},
             failed={(*T4, 1), *((*INF, i) for i in range(3))},
         )
     )
     soft = row(summary, T4)
-    assert (soft["mean"], soft["n"], soft["failed"]) == (99, 2, 1)
-    assert soft["difference"] == -45 and soft["difference_n"] == 2  # against the same two seeds of the baseline
-    assert row(summary, INF)["n"] == 0
-    text = tables.to_text(summary)
-    assert "failed" in text.splitlines()[0] and "Failed runs" in text and "nan" not in text
+    assert (errors(soft).mean, errors(soft).n, soft.failed) == (99, 2, 1)
+    assert less_hard(soft).mean == -45 and less_hard(soft).n == 2  # against the same two seeds of the baseline
+    assert not row(summary, INF).measures and row(summary, INF).failed == 3
+    said = summary.table().text()
+    assert "failed" in said.splitlines()[0] and "Failed runs" in said and "nan" not in said
 
 
 def test_each_width_weight_and_rate_has_a_row_and_its_own_baseline():
@@ -126,56 +143,54 @@ def test_each_width_weight_and_rate_has_a_row_and_its_own_baseline():
         for weight in (0.9, 1.0)
     ]
     results = pd.concat(parts).drop_duplicates()
-    summary = tables.summarise(results)
+    summary = summarise(results)
     assert len(summary.rows) == 2 * 2 * (1 + 2)
-    assert row(summary, T4, 30, soft_weight=0.9, learning_rate=0.01)["difference"] == -44 - 30
-    header = tables.to_text(summary).splitlines()[0]
-    assert (
-        "soft weight" in header and "rate" in header and "soft weight" not in tables.to_text(tables.summarise(RESULTS))
-    )
+    assert less_hard(row(summary, T4, 30, soft_weight=0.9, learning_rate=0.01)).mean == -44 - 30
+    header = summary.table().text().splitlines()[0]
+    assert "soft weight" in header and "rate" in header and "soft weight" not in text(RESULTS)
 
 
 def test_a_baseline_at_another_rate_is_no_baseline():
     results = pd.concat([sweep({HARD: [146, 150]}, rate=0.01), sweep({T4: [101, 108]}, rate=0.001)])
-    assert tables.summarise(results).rows["difference"].isna().all()
+    assert not any(row.differences for row in summarise(results).rows)
 
 
 def test_teachers_crossed_with_seeds():
     table = np.array([[100, 103, 98], [110, 112, 109]])
     results = sweep({HARD: [150, 149, 151] * 2, T4: table.ravel()}, teachers=("a", "b"))
-    soft = row(tables.summarise(results), T4)
+    soft = row(summarise(results), T4)
     expected = stats.crossed_interval(table)
-    assert (soft["low"], soft["high"], soft["n"]) == (expected.low, expected.high, 6)
+    assert (errors(soft).low, errors(soft).high, errors(soft).n) == (expected.low, expected.high, 6)
     paired = stats.crossed_interval(table - np.array([150, 149, 151]))
-    assert (soft["difference_low"], soft["difference_high"]) == (paired.low, paired.high)
+    assert (less_hard(soft).low, less_hard(soft).high) == (paired.low, paired.high)
     missing = results.drop(results[(results["teacher"] == "b") & (results["seed"] == 2)].index)
-    assert row(tables.summarise(missing), T4)["n"] == 2  # no grid: the teachers' means
+    assert errors(row(summarise(missing), T4)).n == 2  # no grid: the teachers' means
 
 
 HOLDOUT = {HARD: [150, 150, 150], T4: [90, 95, 100], INF: [95, 95, 89]}
 
 
 def test_the_holdouts_choice_is_scored_on_the_test_set():
-    errors = {HARD: [146, 150, 142], T4: [90, 91, 92], INF: [100, 108, 97]}
-    summary = tables.summarise(sweep(errors, holdout=HOLDOUT))
+    of_runs = {HARD: [146, 150, 142], T4: [90, 91, 92], INF: [100, 108, 97]}
+    summary = summarise(sweep(of_runs, holdout=HOLDOUT))
     note = summary.notes[-1]
     assert "chooses T = ∞ (93.0 hold-out errors)" in note and "scores 101.7 [" in note and "−44.3 [" in note
     assert "fewest on the test set itself: T = 4, 91.0" in note
 
 
 def test_a_setting_that_failed_once_is_not_chosen():
-    summary = tables.summarise(
+    summary = summarise(
         sweep({HARD: [1, 2, 3], T4: [90, 91, 92], INF: [100, 108, 97]}, holdout=HOLDOUT, failed={(*INF, 0)})
     )
     assert "chooses T = 4 (95.0" in summary.notes[-1]
 
 
-def test_tuned_chooses_a_rate_for_each_temperature():
+def test_the_holdout_chooses_a_rate_for_each_temperature():
     slow = sweep({T4: [90, 92], INF: [90, 92]}, rate=0.001, holdout={T4: [80, 80], INF: [60, 80]})
     fast = sweep({T4: [95, 97], INF: [95, 97]}, rate=0.01, holdout={T4: [79, 79], INF: [71, 71]})
-    chosen = tables.tuned(pd.concat([slow, fast]), by=["temperature"])
+    chosen = runs.best_on_holdout(pd.concat([slow, fast]), by=["temperature"])
     assert set(zip(chosen["temperature"], chosen["learning_rate"], strict=True)) == {(4.0, 0.01), (math.inf, 0.001)}
-    assert len(chosen) == 4 and tables.tuned(RESULTS, by=["temperature"]).empty
+    assert len(chosen) == 4 and runs.best_on_holdout(RESULTS, by=["temperature"]).empty
 
 
 @pytest.mark.parametrize(
@@ -184,17 +199,58 @@ def test_tuned_chooses_a_rate_for_each_temperature():
         (RESULTS.drop(columns="seed"), "lacks the columns seed"),
         (RESULTS.iloc[:0], "no run yet"),
         (RESULTS.assign(test_errors="many"), "test_errors"),
-        (RESULTS.assign(objective="sift"), "objective"),
+        (RESULTS.assign(objective=math.nan), "objective"),
+        (RESULTS.assign(objective=3), "objective"),
         (RESULTS.assign(test_errors=math.nan), "test_errors"),
     ],
 )
 def test_what_is_no_sweep_is_refused(results, said):
     with pytest.raises(BadInput, match=said):
-        tables.summarise(results)
+        summarise(results)
 
 
 def test_what_a_sweep_does_otherwise_than_most_stands_in_its_title():
-    assert tables.what_is_other({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
+    assert runs.unusual_options({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
     config = {"targets": "double_softmax", "network": "small", "augment": "flip_shift", "jitter": 2}
     said = ["targets: double softmax", "network small", "augment flip shift", "jitter 2", "transfer images 600"]
-    assert tables.what_is_other({"config": {**config, "transfer_images": 600}}) == said
+    assert runs.unusual_options({"config": {**config, "transfer_images": 600}}) == said
+
+
+@pytest.fixture
+def confidence():
+    """A measure of a user's own, registered as in the docstring of `analysis.measures`."""
+    measure = Measure("confidence", "confidence, %", lambda row: row["confidence"], decimals=2, scale=100)
+    measures.register(measure, ["sweep"])
+    yield measure
+    del measures.MEASURES["sweep"]["confidence"]
+
+
+def test_a_registered_measure_is_a_column_of_summary_and_csv(confidence, tmp_path):
+    of_runs = RESULTS.assign(test_confidence=[0.90, 0.91, 0.95, 0.80, 0.82, 0.87, 0.5, 0.5, 0.5], epochs=1)
+    of_runs.to_csv(tmp_path / "results.csv", index=False)
+    identity = {"data": {"description": "MNIST"}}
+    (tmp_path / "config.json").write_text(json.dumps({"identity": identity, "details": {"teachers": []}}))
+    said = write_summary(tmp_path)
+    table = pd.read_csv(tmp_path / "table.csv").set_index("temperature")
+    soft = stats.interval(np.array([80.0, 82, 87]))
+    mean = table.loc[4.0, ["test_confidence", "test_confidence_low", "test_confidence_n"]]
+    assert mean.tolist() == pytest.approx([soft.mean, soft.low, 3], rel=1e-5)
+    less = stats.paired_difference(np.array([80.0, 82, 87]), np.array([90.0, 91, 95]))
+    assert table.loc[4.0, "test_confidence_difference_high"] == pytest.approx(less.high, rel=1e-5)
+    p = row(summarise(of_runs), T4).p_holm["test_errors"]
+    assert table.loc[4.0, "test_errors_p_holm"] == pytest.approx(p, rel=1e-5)
+    for page in (said, (tmp_path / "summary.md").read_text()):
+        assert "test confidence, %" in page and f"83.00 [{soft.low:.2f}, {soft.high:.2f}]" in page
+        assert "test confidence, %, from hard labels" in page and "−9.00 [" in page
+
+
+def test_a_measure_that_the_runs_lack_is_a_dash(confidence):
+    lines = text(RESULTS).splitlines()
+    assert "test confidence, %" in lines[0] and "–" in lines[3]
+
+
+def test_a_measure_has_one_meaning_in_a_table(confidence):
+    with pytest.raises(BadInput, match="has a measure confidence already"):
+        measures.register(confidence, ["sweep"])
+    with pytest.raises(BadInput, match="table chart is unknown"):
+        measures.register(confidence, ["chart"])

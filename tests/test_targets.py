@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy
 
-from analysis import plot_temperature_sweep, tables
+from analysis.sweep import figures, table
 from kdjax import run_directory, students, sweeps, targets, teachers, transforms
 from kdjax.errors import BadInput
 from tests.test_sweeps import config
@@ -141,7 +141,7 @@ def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
         assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["soft"], rel=1e-4)
         assert both[measure]["double_softmax"] != pytest.approx(both[measure]["soft"], rel=3e-4)
     folder = sweeps.prepare(asked).folder
-    assert plot_temperature_sweep.draw(folder)
-    assert "4 (double softmax)" in tables.write_summary(folder)
+    assert figures.draw(folder)
+    assert "4 (double softmax)" in table.write_summary(folder)
     with pytest.raises(BadInput, match="double-softmax with --targets uniform is not allowed"):
         config(tmp_path, double_softmax=True, targets="uniform")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.optimized
 def one_step(setting, noise=0, objective=train.hinton, steps=0, **options):
     """The first step of one network (as if after so many), its start, and its batch."""
     config = small.config(**options)
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
     optimizer = train.make_optimizer(config)
     averaged = params if config.average else None
@@ -155,7 +155,7 @@ def test_purposes_and_seeds_have_different_keys():
 def test_step_over_a_divided_batch_equals_one_device():
     # SGD, since Adam amplifies the rounding of gradients that are truly zero.
     config = small.config(optimizer="sgd", hidden_dropout=0.5, input_dropout=0.2, jitter=1)
-    model = models.mlp(config, small.SHAPE, small.CLASSES)
+    model = models.network(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
     state = train.State(
         params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)

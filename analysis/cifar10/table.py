@@ -244,7 +244,7 @@ def _table(rows: list[Row], answers: Answers) -> str:
         cell = [row.name, tables.number(row.temperature), *(numbers or ["failed"] * len(answers.columns)), n]
         cell += [SEED_POST.get(row.role, "") if main else ""]
         cells.append(cell + [str(row.failed)] * failed)
-    small, controls = answers.identity["parameters"], {row.role for row in rows}
+    small, controls = answers.identity["config"]["parameters"], {row.role for row in rows}
     each = "; ".join(
         f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs"
         for one in {(one["parameters"], one["epochs"]): one for one in answers.networks}.values()

@@ -16,6 +16,7 @@ from kdjax import (
     blocks,
     checkpoints,
     datasets,
+    evaluation,
     loop,
     losses,
     models,
@@ -23,13 +24,14 @@ from kdjax import (
     students,
     sweeps,
     teachers,
+    transfer,
     transforms,
 )
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig, TrainConfig
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
 from kdjax.errors import BadInput, require
 from kdjax.files import check_manifest
 from kdjax.progress import say
-from kdjax.students import DistillationData
+from kdjax.transfer import DistillationData
 
 STAGES = ("start", "middle", "end")
 EXPERIMENTS = ("temperature_sweep", "logit_matching")
@@ -54,7 +56,7 @@ class Pair(NamedTuple):
     @property
     def model(self) -> models.Model:
         dataset = self.lesson.dataset
-        return models.mlp(self.config, dataset.train.images.shape[1:], dataset.num_classes)
+        return models.network(self.config, dataset.train.images.shape[1:], dataset.num_classes)
 
 
 def small_pair(out: Path) -> Path:
@@ -63,8 +65,7 @@ def small_pair(out: Path) -> Path:
         temperatures=(PAPER,),
         widths=(300,),
         seeds=3,
-        out=out,
-        name="small",
+        run=RunConfig(out=out, name="small"),
         data=DataConfig(dataset="mnist5k"),
         teacher=TeacherConfig(widths=(600, 600), epochs=40),
     )
@@ -116,7 +117,7 @@ def load(folder: Path, out: Path) -> Pair:
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
     roots = [folder.parent.parent / "teachers", out / "teachers"]
-    lesson = students.lesson(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
+    lesson = transfer.query_teachers(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
     run = block.runs[index]
     pair = Pair(
         f"{dataset.description}; student 784-{'-'.join(map(str, block.config.hidden))}, T = {run.temperature:g}",
@@ -135,7 +136,7 @@ def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray
     """The student's logits for some of the training images, in evaluation mode, float32."""
     stacked = jax.tree.map(lambda leaf: leaf[None], pair.params[stage])
     images = jnp.asarray(pair.lesson.dataset.train.images[rows])
-    return np.asarray(blocks.evaluator(pair.model)(stacked, {}, images)[0])
+    return np.asarray(evaluation.evaluator(pair.model)(stacked, {}, images)[0])
 
 
 def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Temperatures) -> Curves:
@@ -187,7 +188,7 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
 
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
-    planned = [block for block in sweeps.plan(sweep, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
+    planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
     places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "soft"]
 
     def distance(place: tuple[students.Block, int]) -> tuple[float, float]:
@@ -208,7 +209,7 @@ def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[s
     say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
     begun = loop.start(one, block.seed, half)
-    middle = loop.fit(one, students.on_device(pair.lesson), setting, block.seed, begun).state.params
+    middle = loop.fit(one, transfer.on_device(pair.lesson), setting, block.seed, begun).state.params
     stacked = {"start": one.init(block.seed).params, "middle": middle}
     return {
         **{stage: jax.tree.map(lambda leaf: leaf[0], tree) for stage, tree in stacked.items()},
@@ -219,7 +220,7 @@ def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[s
 def _peers(folder: Path, sweep: SweepConfig, like: students.Block) -> dict[str, np.ndarray]:
     """Test logits of the run's students on hard labels, as many as there are whole."""
     found = {}
-    for block in sweeps.plan(sweep, like.config.epochs):
+    for block in sweeps.plan(sweep, like.config.epochs, like.images):
         path = folder / "blocks" / block.name / "logits.npz"
         hard = [i for i, run in enumerate(block.runs) if run.objective == "hard"]
         if hard and path.exists():

@@ -13,9 +13,9 @@ from analysis import stats
 from analysis.matching.pair import Pair
 from analysis.matching.rows import Claim, Numbers
 from analysis.matching.theory import slope
-from kdjax import blocks, loop, losses, metrics, students
+from kdjax import blocks, loop, losses, metrics, transfer
+from kdjax.objectives import Setting
 from kdjax.progress import Progress
-from kdjax.train import Batch, Setting
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, math.inf)
 RATES: dict[Literal["sgd", "adam"], float] = {"sgd": 0.02, "adam": 1e-3}
@@ -47,7 +47,7 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
         seeds: seeds 0 … seeds−1.
         epochs: passes over the transfer set; None: as many as the pair's student had.
     """
-    dataset, transfer_set = pair.lesson.dataset, students.on_device(pair.lesson)
+    dataset, transfer_set = pair.lesson.dataset, transfer.on_device(pair.lesson)
     images = len(dataset.train.images)
     recipe = dataclasses.replace(pair.config, epochs=epochs or pair.config.epochs)
     one = recipe.epochs * (images // recipe.batch_size) * 2  # the block, and MSE
@@ -165,8 +165,8 @@ def _output(pair: Pair, params: Any) -> dict[str, Any]:
     return output
 
 
-def _mse(logits: jax.Array, batch: Batch, setting: Setting) -> jax.Array:
-    return losses.logit_matching_loss(logits, batch.teacher_logits)
+def _mse(student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array, setting: Setting) -> jax.Array:
+    return losses.logit_matching_loss(student_logits, teacher_logits)
 
 
 def _setting(temperatures: tuple[float, ...], rate: float) -> Setting:

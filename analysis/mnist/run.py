@@ -1,4 +1,4 @@
-"""What the sweeps of an MNIST table answered: found again from its run directory, with the networks they kept."""
+"""The results of an MNIST table, read from its run directory and those of the sweeps that it names."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,33 +6,38 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import tables
-from analysis.tables import sweep_folder
+from analysis import runs
+from analysis.mnist.roles import Role
 from kdjax import run_directory
 from kdjax.errors import BadInput, require
 
 
-class Answers(NamedTuple):
-    """What the sweeps of a table answered."""
+class MnistResults(NamedTuple):
+    """What the sweeps of a table have trained."""
 
     folder: Path
     identity: dict[str, Any]
     teachers: list[dict[str, Any]]
     """name, folder and test measures of each."""
     results: pd.DataFrame
-    """The rows of all sweeps, with the columns part, role, run (its folder's name) and teacher_errors."""
+    """The rows of all sweeps, with the columns part, role, run (the name of its folder) and teacher_errors."""
     hint: str | None
 
-    def of(self, role: str, **where: Any) -> pd.DataFrame:
-        """The finished runs of a role, with the given values in the given columns."""
-        return tables.finished(self._asked(role, **where))
+    def of(self, role: Role | str, **where: Any) -> pd.DataFrame:
+        """The finished runs of a role, with the given values in the given columns.
 
-    def failed(self, role: str, **where: Any) -> int:
+        Raises:
+            ValueError: there is no such role.
+        """
+        return runs.finished(self.trained(role, **where))
+
+    def failed(self, role: Role | str, **where: Any) -> int:
         """How many of those runs are left out because their loss stopped being finite."""
-        return int((self._asked(role, **where)["failed_at"] >= 0).sum())
+        return int((self.trained(role, **where)["failed_at"] >= 0).sum())
 
-    def _asked(self, role: str, **where: Any) -> pd.DataFrame:
-        rows = self.results[self.results["role"] == role]
+    def trained(self, role: Role | str, **where: Any) -> pd.DataFrame:
+        """Both of them."""
+        rows = self.results[self.results["role"] == Role(role).value]
         for column, value in where.items():
             same = rows[column] == value
             if isinstance(value, float):  # of which results.csv keeps nine digits
@@ -40,10 +45,14 @@ class Answers(NamedTuple):
             rows = rows[same]
         return rows
 
+    def of_first_teacher(self) -> pd.DataFrame:
+        """The finished runs of the distilled row under the first teacher alone."""
+        return self.of(Role.DISTILLED, soft_weight=self.soft_weight, teacher=str(self.teachers[0]["name"]))
+
     @property
     def of_paper(self) -> bool:
-        """Whether the rows are of the paper's setting: all of MNIST, 800 units, T = 20, a teacher of 1200 units whose
-        images are shifted at most."""
+        """Whether the setting is the paper's: all of MNIST, 800 units, T = 20, teachers of 1200 units whose images are
+        shifted at most."""
         config, data = self.identity["config"], self.identity["data"]
         nets = (config["width"], float(config["temperature"]), list(config["teacher"]["widths"]))
         whole = self.on_mnist and bool(data["train_images"] == 60_000)
@@ -51,12 +60,12 @@ class Answers(NamedTuple):
 
     @property
     def augment(self) -> str:
-        """Random maps of the teachers' images (the first tables knew none)."""
+        """Random maps of the teachers' images (the first tables had none)."""
         return str(self.identity["config"]["teacher"].get("augment", "none"))
 
     @property
     def of_which_images(self) -> str:
-        """What is said of teachers whose images are changed by more than jitter; nothing of others."""
+        """Words for teachers whose images are changed by more than jitter; empty for others."""
         words = {"none": "", "elastic": " of elastically distorted images"}
         return words.get(self.augment, f" of images changed at random ({self.augment})")
 
@@ -67,20 +76,20 @@ class Answers(NamedTuple):
 
     @property
     def soft_weight(self) -> float:
-        """That of the table's row."""
+        """That of the table's distilled row."""
         return float(self.identity["config"]["soft_weights"][0])
 
     @property
     def test_images(self) -> int:
-        """Images of the test set."""
+        """Number of test images."""
         return int(self.identity["data"]["test_images"])
 
 
-def load(folder: Path) -> Answers:
+def load(folder: Path) -> MnistResults:
     """Reads a table's run directory and the sweeps that it names.
 
     Raises:
-        BadInput: it is none, or one of its sweeps is not there, or damaged.
+        BadInput: it is none, or one of its sweeps is missing or damaged.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = run_directory.read_json(folder / "config.json")
@@ -91,23 +100,21 @@ def load(folder: Path) -> Answers:
         isinstance(identity, dict) and identity.get("experiment") == "mnist_table" and "answers" in details,
         f"{folder} is no finished run of mnist_table: give the experiment's command again",
     )
-    columns = ["part", "role", "run", "teacher_errors", *tables.SETTING, *tables.RUN, "test_errors", "failed_at"]
+    columns = ["part", "role", "run", "teacher_errors", *runs.SETTING, *runs.RUN, "test_errors", "failed_at"]
     parts = []
     try:
         for answer in details["answers"]:
-            of_sweep = sweep_folder(folder, answer["run"])
-            known = run_directory.read_json(of_sweep / "config.json")["details"]["teachers"]
-            errors = {str(teacher["name"]): teacher["test_errors"] for teacher in known}
-            rows = tables.read(of_sweep)
+            sweep = runs.sweep_folder(folder, answer["run"])
+            teachers = run_directory.read_json(sweep / "config.json")["details"]["teachers"]
+            errors = {str(teacher["name"]): teacher["test_errors"] for teacher in teachers}
+            rows = runs.read(sweep)
             parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))
-        needed: list[tuple[Any, tuple[str, ...]]] = [
-            (teacher, ("name", "folder", "test")) for teacher in details["teachers"]
-        ]
+        needed: list[tuple[Any, tuple[str, ...]]] = [(one, ("name", "folder", "test")) for one in details["teachers"]]
         needed += [(identity["data"], ("name", "description", "train_images", "test_images"))]
         needed += [(identity["config"], ("soft_weights", "temperature", "width", "precision", "teacher"))]
-        lacking = [name for holder, names in needed for name in names if name not in holder]
+        missing = [name for holder, names in needed for name in names if name not in holder]
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{broken} ({error!r} in it, or in a sweep's)") from None
-    require(not lacking, f"{broken} (it lacks {', '.join(lacking)})")
+    require(not missing, f"{broken} (it lacks {', '.join(missing)})")
     results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    return Answers(folder, identity, details["teachers"], results, details.get("hint"))
+    return MnistResults(folder, identity, details["teachers"], results, details.get("hint"))

@@ -1,4 +1,4 @@
-"""The MNIST table and its summary: rows beside the paper's, fewer images, and sections that its neighbours write."""
+"""The MNIST table and its summary: rows beside the paper's, comparisons, and the sections of the other parts."""
 
 import math
 from pathlib import Path
@@ -7,312 +7,297 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import stats, tables
-from analysis.mnist import claims, controls, shifted
-from analysis.mnist.run import Answers, load
-from analysis.tables import fixed, in_brackets, markdown, p_value, sweep_folder, with_range
-from kdjax import run_directory
+from analysis import measures, runs, stats
+from analysis.mnist import claims, controls, shifted, transfer
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults, load
+from analysis.tables import Table, bounds, estimate, fixed, p_value, write_csv
 from kdjax.files import write_whole
 
-PAPER = {"teacher": 67, "small": 146, "distilled": 74}
+PAPER_TEACHER, PAPER_SMALL, PAPER_DISTILLED = 67, 146, 74
 """Hinton et al. 2015, Section 3: test errors of single runs."""
-PAPER_GAP = (146 - 74) / (146 - 67)
+PAPER_GAP = (PAPER_SMALL - PAPER_DISTILLED) / (PAPER_SMALL - PAPER_TEACHER)
 BETTER = {
-    "shift-averaged": "targets averaged over shifts of ±2 px",
-    "jittered": "transfer set jittered by ±2 px",
-    "ensemble": "taught by an ensemble of {members} teachers",
-    "ensemble, jittered": "taught by an ensemble of {members} teachers, transfer set jittered by ±2 px",
-    "elastic": "teacher without dropout, it and the transfer set elastically distorted, {epochs} epochs",
-    "ensemble, elastic": "taught by an ensemble of {members} teachers, transfer set elastically distorted, "
+    Role.SHIFT_AVERAGED: "targets averaged over shifts of ±2 px",
+    Role.JITTERED: "transfer set jittered by ±2 px",
+    Role.ENSEMBLE: "taught by an ensemble of {members} teachers",
+    Role.ENSEMBLE_JITTERED: "taught by an ensemble of {members} teachers, transfer set jittered by ±2 px",
+    Role.ELASTIC: "teacher without dropout, it and the transfer set elastically distorted, {epochs} epochs",
+    Role.ENSEMBLE_ELASTIC: "taught by an ensemble of {members} teachers, transfer set elastically distorted, "
     "{epochs} epochs",
 }
 """Roles of the part `better`, in words."""
+UNKNOWN = stats.Ratio(math.nan, math.nan, math.nan, 0)
+
+
+class Comparison(NamedTuple):
+    """A row's test errors less those of a baseline: paired by seed, each a mean over teachers."""
+
+    against: str
+    difference: stats.Difference
+    p_holm: float
+    """p, adjusted over all comparisons of its kind (Holm)."""
+
+    @property
+    def verdict(self) -> str:
+        """In words; a difference by its own interval that is none among all comparisons is not called one."""
+        alone = self.difference.differs and not self.p_holm <= 0.05
+        return "not told apart over all comparisons" if alone else stats.difference_in_words(self.difference)
+
+
+class TableRow(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    measures: dict[str, stats.Interval]
+    """By column; `test_errors` first."""
+    gap: stats.Ratio = UNKNOWN
+    """Share of the gap between small net and teacher that is closed; nan where there is none."""
+    paper: float = math.nan
+    """The paper's test errors; nan where it has none."""
+    verdict: str = ""
+    """On the paper's errors; empty where there is none."""
+    one_more: stats.Interval | None = None
+    """Where one more run is expected (95 %), where there is a verdict."""
+    comparisons: tuple[Comparison, ...] = ()
+
+    def details(self) -> str:
+        """The verdict with its numbers, for `table.csv`."""
+        texts = [self.verdict + (f": one more run in {bounds(self.one_more)}" if self.one_more else "")] * bool(self.verdict)
+        for against, less, p in self.comparisons:
+            verdict = Comparison(against, less, p).verdict
+            adjusted = "" if math.isnan(p) else f", p = {p_value(p)} (Holm)"
+            texts.append(f"against {against}: {estimate(less, sign=True)} errors, {verdict}{adjusted}")
+        return "; ".join(texts)
 
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
-    answers = load(folder)
-    rows = rows_of_table(answers)
+    results = load(folder)
+    rows = rows_of_table(results)
+    forecast = "What an image costs, beside the errors: [forecast.md](forecast.md)."
     sections = [
-        _table(rows, answers),
-        claims.section(answers),
-        _transfer(answers),
-        controls.section(answers),
+        f"# The MNIST table on {results.identity['data']['description']}",
+        f"For the full set: {results.hint}" if results.hint else "",
+        _table(rows, results),
+        _comparisons(rows),
+        claims.section(results),
+        transfer.section(results),
+        controls.section(results),
         shifted.section(folder),
-        "What an image costs, beside the errors: [forecast.md](forecast.md)."
-        if (folder / "forecast.md").exists()
-        else "",
+        forecast if (folder / "forecast.md").exists() else "",
     ]
-    title = f"# The MNIST table on {answers.identity['data']['description']}"
-    hint = f"\n\nFor the full set: {answers.hint}" if answers.hint else ""
-    text = "\n\n".join([title + hint, *filter(None, sections)]) + "\n"
+    text = "\n\n".join(filter(None, sections)) + "\n"
     write_whole(folder / "summary.md", text)
-    frame = pd.DataFrame([row._asdict() for row in rows])
-    write_whole(folder / "table.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    write_csv(folder / "table.csv", pd.DataFrame([_line(row) for row in rows]))
     return text
 
 
-class Row(NamedTuple):
-    """One line of the table: test errors."""
-
-    name: str
-    paper: float
-    """nan where the paper has none."""
-    mean: float
-    low: float
-    high: float
-    n: int
-    gap: float
-    """Share of the gap between small net and teacher that is closed; nan where it makes no sense."""
-    gap_low: float
-    gap_high: float
-    verdict: str
-
-
-def rows_of_table(answers: Answers) -> list[Row]:
-    """Teacher, small net, distilled; then the distilled net's sensitivity to the soft weight, and what is better."""
-    errors = np.array([teacher["test"]["errors"] for teacher in answers.teachers], float)
-    rows = [_plain(f"teacher{answers.of_which_images}", "teacher", errors, answers)]
-    small = answers.of("small").set_index("seed")["test_errors"]
+def rows_of_table(results: MnistResults) -> list[TableRow]:
+    """Teacher, small net, distilled; then other soft weights, and what is better than plain targets."""
+    teachers = pd.DataFrame([{f"test_{name}": value for name, value in one["test"].items()} for one in results.teachers])
+    errors = teachers["test_errors"].to_numpy(float)
+    teacher = TableRow(f"teacher{results.of_which_images}", _means(teachers))
+    rows = [_with_verdict(teacher, errors, PAPER_TEACHER, results)]
+    small = results.of(Role.SMALL)
+    by_seed = small.set_index("seed")["test_errors"]
     if len(small):
-        rows.append(_plain(_named("small net alone", "small", answers), "small", small.to_numpy(float), answers))
-    runs = answers.of("distilled", soft_weight=answers.soft_weight)
-    several = len(answers.teachers) > 1
-    if len(runs):
-        name = _distilled_name(answers, answers.soft_weight, several and runs["teacher"].nunique() == 1)
-        row = _distilled(_named(name, "distilled", answers), runs, small)
-        if answers.of_paper:
-            about = " (about this teacher)" if runs["teacher"].nunique() == 1 else ""
-            verdict = judged_as(grid(runs), PAPER["distilled"]) + about
-            row = row._replace(paper=PAPER["distilled"], verdict=verdict)
-        rows.append(row)
-    return rows + _sensitivity_rows(answers, small) + _better_rows(answers, small)
+        alone = TableRow(_named("small net alone", results.failed(Role.SMALL)), _means(small))
+        rows.append(_with_verdict(alone, by_seed.to_numpy(float), PAPER_SMALL, results))
+    distilled = results.of(Role.DISTILLED, soft_weight=results.soft_weight)
+    if len(distilled):
+        one = distilled["teacher"].nunique() == 1
+        name = _distilled_name(results, results.soft_weight, one and len(results.teachers) > 1)
+        row = _distilled(_named(name, results.failed(Role.DISTILLED)), distilled, by_seed)
+        row = _with_verdict(row, grid(distilled), PAPER_DISTILLED, results)
+        rows.append(row._replace(verdict=row.verdict + " (about this teacher)" * (one and bool(row.verdict))))
+    return rows + _soft_weight_rows(results, by_seed) + _better_rows(results, by_seed)
 
 
-def _distilled_name(answers: Answers, weight: float, of_the_first: bool) -> str:
-    name = f"small net distilled, T = {answers.identity['config']['temperature']:g}, soft weight {weight:g}"
-    return name + (", first teacher" if of_the_first else "")
+def grid(of_row: pd.DataFrame, column: str = "test_errors") -> np.ndarray:
+    """A column `[teachers, seeds]`, of the seeds that every teacher has; under one teacher `[runs]`.
 
-
-def _sensitivity_rows(answers: Answers, small: pd.Series) -> list[Row]:
-    """The other soft weights under the first teacher, each against the table's own."""
-    rows, compared = list[Row](), list[_Compared]()
-    base = _of_first_teacher(answers)
-    for weight in answers.identity["config"]["soft_weights"][1:]:
-        runs = answers.of("other soft weights", soft_weight=weight)
-        if len(runs):
-            compared += _compare(len(rows), f"soft weight {answers.soft_weight:g}", runs, base)
-            name = _distilled_name(answers, weight, len(answers.teachers) > 1)
-            rows.append(_distilled(_named(name, "other soft weights", answers, soft_weight=weight), runs, small))
-    return _judged(rows, compared)
-
-
-def _of_first_teacher(answers: Answers) -> pd.DataFrame:
-    return answers.of("distilled", soft_weight=answers.soft_weight, teacher=str(answers.teachers[0]["name"]))
-
-
-def _better_rows(answers: Answers, small: pd.Series) -> list[Row]:
-    """What is better than plain targets, each row against its baselines."""
-    rows, compared = list[Row](), list[_Compared]()
-    everyone = _under_all(answers.of("distilled", soft_weight=answers.soft_weight), len(answers.teachers))
-    crossed = len(answers.teachers) > 1 and len(everyone) > 0
-    first = ("the first teacher's plain targets", _of_first_teacher(answers))
-    of_members = ("the plain targets of its members, their mean", everyone) if crossed else first
-    distorted, of_distorted = (answers.of("elastic", objective=objective) for objective in ("hard", "soft"))
-    # Where the images are others too, only students of the same images tell what the targets do.
-    on_jittered, on_distorted = (("hard labels on those images", of) for of in (answers.of("hard jittered"), distorted))
-    baselines = {
-        "shift-averaged": [first],
-        "jittered": [first, on_jittered],
-        "ensemble": [of_members],
-        "ensemble, jittered": [of_members, on_jittered],
-        "elastic": [on_distorted],  # whose epochs, and by default whose teacher, are not those of plain targets
-        "ensemble, elastic": [("one teacher of such images, on them", of_distorted), on_distorted],
-    }
-    for role, said in BETTER.items():
-        runs = answers.of(role, objective="soft")
-        if not len(runs):
-            continue
-        place, name = len(rows), said.format(members=len(answers.teachers), epochs=int(runs["epochs"].iloc[0]))
-        rows.append(_distilled(_named(name, role, answers, objective="soft"), runs, small))
-        for against, base in baselines[role]:
-            compared += _compare(place, against, runs, base)
-        known = str(runs["teacher"].iloc[0]) in {str(one["name"]) for one in answers.teachers}
-        if role == "ensemble" or (role == "elastic" and not known):
-            name = f"that ensemble of {len(answers.teachers)}" if role == "ensemble" else "that teacher"
-            rows.append(_beside(name, runs["teacher_errors"].to_numpy(float)[:1]))
-        if role == "jittered" and len(on_jittered[1]):
-            rows.append(_beside("hard labels, images jittered likewise", on_jittered[1]["test_errors"].to_numpy(float)))
-        if role == "elastic" and len(distorted):
-            rows.append(_beside("hard labels on those images", distorted["test_errors"].to_numpy(float)))
-    return _judged(rows, compared)
-
-
-class _Compared(NamedTuple):
-    """One difference that a row's verdict speaks of."""
-
-    place: int
-    """The row's."""
-    against: str
-    difference: stats.Difference
-
-
-def _compare(place: int, against: str, runs: pd.DataFrame, base: pd.DataFrame) -> list[_Compared]:
-    """Paired by seed, each a mean over teachers; none where no seed is shared."""
-    mine, other = (rows.groupby("seed")["test_errors"].mean() for rows in (runs, base))
-    shared = mine.index.intersection(other.index)
-    if not len(shared):
-        return []
-    return [
-        _Compared(place, against, stats.paired_difference(mine[shared].to_numpy(float), other[shared].to_numpy(float)))
-    ]
-
-
-def _judged(rows: list[Row], compared: list[_Compared]) -> list[Row]:
-    """The rows with their verdicts; p is adjusted over all these comparisons (Holm)."""
-    adjusted = stats.holm(np.array([one.difference.p for one in compared]))
-    verdicts: dict[int, list[str]] = {}
-    for (place, against, difference), p in zip(compared, adjusted, strict=True):
-        verdict = f"against {against}: {with_range(*difference[:3], sign=True)} errors, "
-        alone = difference.differs and not p <= 0.05  # by its own interval, and not among all that are compared
-        verdict += "not told apart over all comparisons" if alone else stats.difference_in_words(difference)
-        verdict += "" if math.isnan(p) else f", p = {p_value(p)} (Holm)"
-        verdicts.setdefault(place, []).append(verdict)
-    return [row._replace(verdict="; ".join(verdicts.get(place, []))) for place, row in enumerate(rows)]
-
-
-def grid(runs: pd.DataFrame) -> np.ndarray:
-    """Test errors `[teachers, seeds]`, of the seeds that every teacher has; under one teacher `[runs]`.
-
-    Where no two seeds are complete, each teacher's mean is one draw: runs that share a teacher are not independent.
+    Where fewer than two seeds are complete, each teacher's mean is one draw: runs that share a teacher are not
+    independent.
     """
-    if runs["teacher"].nunique() == 1:
-        return runs["test_errors"].to_numpy(np.float64)
-    table = complete(runs).pivot_table(index="teacher", columns="seed", values="test_errors", aggfunc="mean")
+    if of_row["teacher"].nunique() == 1:
+        return of_row[column].to_numpy(np.float64)
+    table = _complete(of_row).pivot_table(index="teacher", columns="seed", values=column, aggfunc="mean")
     crossed = table.shape[1] > 1 and not table.isna().any(axis=None)
     return np.asarray(table if crossed else table.mean(axis=1), np.float64)
 
 
-def complete(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of those seeds that every teacher has; all of them where fewer than two seeds are."""
-    found = _under_all(runs, runs["teacher"].nunique())
-    return found if found["seed"].nunique() > 1 else runs
+def _complete(of_row: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those seeds that every teacher has; all of them where fewer than two seeds are complete."""
+    complete = _under_all(of_row, of_row["teacher"].nunique())
+    return complete if complete["seed"].nunique() > 1 else of_row
 
 
-def _under_all(runs: pd.DataFrame, teachers: int) -> pd.DataFrame:
+def _under_all(of_row: pd.DataFrame, teachers: int) -> pd.DataFrame:
     """The runs of those seeds that so many teachers have."""
-    return runs[runs.groupby("seed")["teacher"].transform("nunique") == teachers]
+    return of_row[of_row.groupby("seed")["teacher"].transform("nunique") == teachers]
 
 
-def judged_as(errors: np.ndarray, paper: float) -> str:
-    """Whether the paper's single run could be one of ours, with the interval that says so."""
-    found = stats.prediction_interval(errors)
-    word = stats.reproduced(errors, paper)
-    return word if word.startswith("not judged") else f"{word}: one more run in {in_brackets(found.low, found.high)}"
+def _means(networks: pd.DataFrame) -> dict[str, stats.Interval]:
+    """Over networks, each a draw of its own."""
+    table = measures.add("mnist", networks)
+    return {column: stats.interval(table[column].to_numpy(float)) for column in measures.columns("mnist")}
 
 
-def _named(name: str, role: str, answers: Answers, **where: float | str) -> str:
-    failed = answers.failed(role, **where)
+def _with_verdict(row: TableRow, errors: np.ndarray, paper: float | int, results: MnistResults) -> TableRow:
+    """Whether the paper's single run could be one of ours, where the setting is the paper's."""
+    if not results.of_paper:
+        return row
+    verdict = stats.reproduced(errors, paper)
+    one_more = None if verdict.startswith("no verdict") else stats.prediction_interval(errors)
+    return row._replace(paper=float(paper), verdict=verdict, one_more=one_more)
+
+
+def _named(name: str, failed: int) -> str:
     return name + (f" ({failed} failed runs left out)" if failed else "")
 
 
-def _plain(name: str, role: str, errors: np.ndarray, answers: Answers) -> Row:
-    row = _beside(name, errors)
-    return row._replace(paper=PAPER[role], verdict=judged_as(errors, PAPER[role])) if answers.of_paper else row
+def _distilled_name(results: MnistResults, weight: float, of_the_first: bool) -> str:
+    name = f"small net distilled, T = {results.identity['config']['temperature']:g}, soft weight {weight:g}"
+    return name + (", first teacher" if of_the_first else "")
 
 
-def _beside(name: str, errors: np.ndarray) -> Row:
-    found, unknown = stats.interval(errors), math.nan
-    return Row(name, unknown, *found[:3], found.n, unknown, unknown, unknown, "")
-
-
-def _distilled(name: str, runs: pd.DataFrame, small: pd.Series) -> Row:
-    unknown = math.nan
-    found = stats.interval_over(grid(runs))
-    gap = stats.Ratio(unknown, unknown, unknown, 0)
-    by_seed = complete(runs).groupby("seed")[["test_errors", "teacher_errors"]].mean()  # about these teachers
+def _distilled(name: str, distilled: pd.DataFrame, small: pd.Series) -> TableRow:
+    """A row with the share of the gap that it closes, about its teachers."""
+    table, gap = measures.add("mnist", distilled), UNKNOWN
+    means = {column: stats.interval_over(grid(table, column)) for column in measures.columns("mnist")}
+    by_seed = _complete(distilled).groupby("seed")[["test_errors", "teacher_errors"]].mean()
     shared = by_seed.index.intersection(small.index)
     if len(shared):
-        mine, alone = by_seed.loc[shared].to_numpy(float), small[shared].to_numpy(float)
-        if alone.mean() > mine[:, 1].mean():  # no gap, no share of it
-            gap = stats.gap_closed(alone, mine[:, 0], mine[:, 1])
-    return Row(name, unknown, *found[:3], found.n, gap.ratio, gap.low, gap.high, "")
+        errors, alone = by_seed.loc[shared].to_numpy(float), small[shared].to_numpy(float)
+        if alone.mean() > errors[:, 1].mean():  # no gap, no share of it
+            gap = stats.gap_closed(alone, errors[:, 0], errors[:, 1])
+    return TableRow(name, means, gap)
 
 
-def _table(rows: list[Row], answers: Answers) -> str:
-    header = ["", "paper", "test errors", "95 % interval", "n", "gap closed", "95 % interval", ""]
+def _compare(of_row: pd.DataFrame, baselines: dict[str, pd.DataFrame]) -> tuple[Comparison, ...]:
+    """A row against each baseline with which it shares seeds; p is not adjusted yet."""
+    errors = of_row.groupby("seed")["test_errors"].mean()
+    differences = {
+        against: runs.paired(errors, rows.groupby("seed")["test_errors"].mean()) for against, rows in baselines.items()
+    }
+    return tuple(Comparison(against, less, less.p) for against, less in differences.items() if less)
+
+
+def _adjusted(rows: list[TableRow]) -> list[TableRow]:
+    """p, adjusted over the comparisons of all these rows (Holm)."""
+    p = iter(stats.holm(np.array([one.p_holm for row in rows for one in row.comparisons], float)))
+    return [
+        row._replace(comparisons=tuple(one._replace(p_holm=float(next(p))) for one in row.comparisons)) for row in rows
+    ]
+
+
+def _soft_weight_rows(results: MnistResults, small: pd.Series) -> list[TableRow]:
+    """The other soft weights under the first teacher, each against the table's own."""
+    rows, baseline = list[TableRow](), {f"soft weight {results.soft_weight:g}": results.of_first_teacher()}
+    for weight in results.identity["config"]["soft_weights"][1:]:
+        distilled = results.of(Role.SOFT_WEIGHTS, soft_weight=weight)
+        if len(distilled):
+            name = _distilled_name(results, weight, len(results.teachers) > 1)
+            name = _named(name, results.failed(Role.SOFT_WEIGHTS, soft_weight=weight))
+            rows.append(_distilled(name, distilled, small)._replace(comparisons=_compare(distilled, baseline)))
+    return _adjusted(rows)
+
+
+def _better_rows(results: MnistResults, small: pd.Series) -> list[TableRow]:
+    """What is better than plain targets, each row against its baselines."""
+    rows, members = list[TableRow](), len(results.teachers)
+    everyone = _under_all(results.of(Role.DISTILLED, soft_weight=results.soft_weight), members)
+    plain = {"the first teacher's plain targets": results.of_first_teacher()}
+    of_members = {"the plain targets of its members, their mean": everyone} if members > 1 and len(everyone) else plain
+    # Where the images are others too, only students of the same images tell what the targets do.
+    jittered, distorted = results.of(Role.HARD_JITTERED), results.of(Role.ELASTIC, objective="hard")
+    on_jittered, on_distorted = ({"hard labels on those images": hard} for hard in (jittered, distorted))
+    one_teacher = {"one teacher of such images, on them": results.of(Role.ELASTIC, objective="soft")}
+    baselines = {
+        Role.SHIFT_AVERAGED: plain,
+        Role.JITTERED: plain | on_jittered,
+        Role.ENSEMBLE: of_members,
+        Role.ENSEMBLE_JITTERED: of_members | on_jittered,
+        Role.ELASTIC: on_distorted,  # whose epochs, and by default whose teacher, are not those of plain targets
+        Role.ENSEMBLE_ELASTIC: one_teacher | on_distorted,
+    }
+    for role, words in BETTER.items():
+        of_role = results.of(role, objective="soft")
+        if not len(of_role):
+            continue
+        name = words.format(members=members, epochs=int(of_role["epochs"].iloc[0]))
+        row = _distilled(_named(name, results.failed(role, objective="soft")), of_role, small)
+        rows.append(row._replace(comparisons=_compare(of_role, baselines[role])))
+        known = str(of_role["teacher"].iloc[0]) in {str(one["name"]) for one in results.teachers}
+        if role == Role.ENSEMBLE or (role == Role.ELASTIC and not known):
+            name = f"that ensemble of {members}" if role == Role.ENSEMBLE else "that teacher"
+            errors = stats.interval(of_role["teacher_errors"].to_numpy(float)[:1])
+            rows.append(TableRow(name, {"test_errors": errors}))
+        if role == Role.JITTERED and len(jittered):
+            rows.append(TableRow("hard labels, images jittered likewise", _means(jittered)))
+        if role == Role.ELASTIC and len(distorted):
+            rows.append(TableRow("hard labels on those images", _means(distorted)))
+    return _adjusted(rows)
+
+
+def _table(rows: list[TableRow], results: MnistResults) -> str:
+    main, *columns = measures.columns("mnist")
+    others = [measures.of_column("mnist", column) for column in columns]
+    of_paper = results.of_paper
+    header = ["", "paper", "test errors", "95 % interval", "n", *(measure.heading for measure in others)]
+    header += ["gap closed", "95 % interval", *["one more run in"] * of_paper, "verdict"]
     cells = []
     for row in rows:
-        paper = "" if math.isnan(row.paper) else f"{row.paper:g}"
-        gap = "" if math.isnan(row.gap) else f"{row.gap:.2f}"
-        bounds = "" if math.isnan(row.gap_low) else f"[{row.gap_low:.2f}, {row.gap_high:.2f}]"
-        errors = [f"{row.mean:.1f}", in_brackets(row.low, row.high), str(row.n)]
-        cells.append([row.name, paper, *errors, gap, bounds, row.verdict])
+        mean = row.measures[main]
+        cell = [row.name, "" if math.isnan(row.paper) else f"{row.paper:g}", fixed(mean.mean), bounds(mean), str(mean.n)]
+        for column, measure in zip(columns, others, strict=True):
+            cell.append(estimate(row.measures[column], measure.decimals) if column in row.measures else "")
+        cell += ["" if math.isnan(row.gap.ratio) else fixed(row.gap.ratio, 2), bounds(row.gap, 2)]
+        cell += [bounds(row.one_more) if row.one_more else ""] * of_paper
+        verdicts = [row.verdict] if row.verdict else [comparison.verdict for comparison in row.comparisons]
+        cells.append([*cell, "; ".join(verdicts)])
     notes = [
         "Last epoch; n: runs. With one teacher the intervals are over seeds, about this teacher; with several crossed "
         "with seeds they are over both.",
         "Gap closed: (small − distilled)/(small − teacher), paired by seed, the teachers taken as they are"
-        + (f"; the paper's is {PAPER_GAP:.2f}." if answers.of_paper else "."),
-        "Teachers: " + ", ".join(f"{one['name']} ({one['test']['errors']} errors)" for one in answers.teachers) + ".",
+        + (f"; the paper's is {PAPER_GAP:.2f}." if of_paper else "."),
+        "Teachers: " + ", ".join(f"{one['name']} ({one['test']['errors']} errors)" for one in results.teachers) + ".",
     ]
-    if answers.of_paper:
+    if of_paper:
         notes.append("Reproduced: the paper's single run lies where 95 % of single runs of ours are expected.")
-    plain = answers.of("distilled", soft_weight=answers.soft_weight)
+    plain = results.of(Role.DISTILLED, soft_weight=results.soft_weight)
     if len(plain):
         far, near = (plain[f"{split}_logit_rmse"].mean() for split in ("test", "transfer"))
         notes.append(
             f"Root mean square of centred logits, student less teacher: {far:.2f} on test images, {near:.2f} on the "
             "transfer set (the further apart the two, the less more epochs can help)."
         )
-    return markdown(header, cells, notes, left=1)
+    return Table(header, cells, notes, left=1).markdown()
 
 
-def _transfer(answers: Answers) -> str:
-    rows = answers.of("transfer")
-    if not len(rows):
-        return ""
-    header = [
-        "images",
-        "hard labels",
-        "95 % interval",
-        "soft targets",
-        "95 % interval",
-        "difference",
-        "95 % interval",
-        "n",
+def _comparisons(rows: list[TableRow]) -> str:
+    header = ["comparison of test errors", "against", "difference", "95 % interval", "n", "p (Holm)", "verdict"]
+    cells = [
+        [row.name, one.against, fixed(one.difference.mean, sign=True), bounds(one.difference, sign=True)]
+        + [str(one.difference.n), p_value(one.p_holm), one.verdict]
+        for row in rows
+        for one in row.comparisons
     ]
-    cells = []
-    for images, pair in transfer_pairs(answers).items():
-        soft, hard = pair
-        found, base, difference = stats.interval(soft), stats.interval(hard), stats.paired_difference(soft, hard)
-        cells.append(
-            [
-                f"{images:,}",
-                f"{base.mean:.1f}",
-                in_brackets(base.low, base.high),
-                f"{found.mean:.1f}",
-                in_brackets(found.low, found.high),
-                fixed(difference.mean, sign=True),
-                in_brackets(difference.low, difference.high, sign=True),
-                str(difference.n),
-            ]
-        )
-    temperature = tables.number(answers.identity["config"]["temperature"])
     notes = [
-        f"T = {temperature}, soft weight {answers.soft_weight:g}; as many steps on every transfer set. The teacher "
-        "learnt from all images.",
-        "Differences, soft less hard, are paired by seed: one is called so where its interval excludes zero.",
+        "Paired by seed, each a mean over teachers. p is adjusted over the soft weights, and over all other comparisons "
+        "(Holm): a difference is called one where its interval excludes zero and that p is 0.05 at most."
     ]
-    return "## Fewer images in the transfer set\n\n" + markdown(header, cells, notes, left=1)
+    return "## Comparisons\n\n" + Table(header, cells, notes, left=2).markdown() if cells else ""
 
 
-def transfer_pairs(answers: Answers) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed."""
-    pairs = {}
-    for run, rows in answers.of("transfer").groupby("run"):
-        identity = run_directory.read_json(sweep_folder(answers.folder, str(run)) / "config.json")["identity"]
-        images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
-        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
-        shared = soft.index.intersection(hard.index)
-        pairs[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
-    return dict(sorted(pairs.items()))
+def _line(row: TableRow) -> dict[str, float | int | str]:
+    """A row of `table.csv`: mean, low, high and n are those of the test errors."""
+    main, *columns = measures.columns("mnist")
+    mean, line = row.measures[main], dict[str, float | int | str]()
+    line |= {"name": row.name, "paper": row.paper, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
+    for column in columns:
+        if column in row.measures:
+            line |= {f"{column}{part}": value for part, value in zip(("", "_low", "_high"), row.measures[column], strict=False)}
+    gap = {"gap": row.gap.ratio, "gap_low": row.gap.low, "gap_high": row.gap.high}
+    return line | gap | {"verdict": row.details()}

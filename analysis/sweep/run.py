@@ -3,21 +3,24 @@
 import math
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from kdjax import run_directory
+from analysis import runs
+from analysis.tables import count_of, number
+from kdjax import metrics, run_directory
 from kdjax.errors import BadInput, require
 
 
-class Run(NamedTuple):
-    """What a run directory holds, as far as figures need it."""
+class SweepResults(NamedTuple):
+    """What the run directory of a sweep holds, as far as figures need it."""
 
-    results: Any
-    """`results.csv`, a pandas table."""
-    history: Any
-    """`history.jsonl`, a pandas table."""
+    results: pd.DataFrame
+    """`results.csv`: a row a run."""
+    history: pd.DataFrame
+    """`history.jsonl`: a row an epoch of each finished run."""
     teachers: dict[str, list[float]]
     """Each measure of the teachers on the test images, one number a teacher."""
     labels: np.ndarray
@@ -26,36 +29,41 @@ class Run(NamedTuple):
     example_rows: np.ndarray
     class_names: list[str]
     where: str
-    """Dataset, seeds, images: the second line of every title."""
+    """Dataset, images, seeds: the second line of every title."""
+
+    @property
+    def several(self) -> bool:
+        """More than one run of a setting: there are intervals."""
+        return len(self.results[runs.RUN].drop_duplicates()) > 1
 
 
 class Curve(NamedTuple):
-    """One line against temperature: the runs of one width and one choice of soft weight and learning rate."""
+    """One line against temperature: the runs of one width, objective, soft weight and learning rate."""
 
     width: int
     label: str
     """What tells it from the other curves of its width; empty where it is the only one."""
-    runs: Any
-    hard: Any
+    runs: pd.DataFrame
+    hard: pd.DataFrame
     """The hard-label runs it is compared with; may be empty."""
     thin: bool
     """A fixed rate, drawn behind the tuned one."""
 
+    @property
+    def name(self) -> str:
+        """Its width, and its label if it has one."""
+        return ", ".join([f"{self.width} units", *[self.label] * bool(self.label)])
 
-def load(folder: Path) -> Run:
+
+def load(folder: Path) -> SweepResults:
     """Reads a run directory.
 
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    import pandas as pd
-
-    from analysis import tables
-    from kdjax import metrics
-
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = run_directory.read_json(folder / "config.json")
-    results = tables.read(folder)
+    results = runs.read(folder)
     path = folder / "test.npz"
     try:
         with np.load(path) as arrays:
@@ -64,8 +72,8 @@ def load(folder: Path) -> Run:
         history = pd.read_json(path, lines=True, dtype=False).astype({"teacher": str})
         for name in ("temperature", "soft_weight", "learning_rate"):  # to the nine digits that results.csv has
             history[name] = [float(f"{float(value):.9g}") for value in history[name].fillna(math.nan)]
-        names_of_run = [*tables.SETTING, *tables.RUN]
-        history = tables.finished(history.merge(results[[*names_of_run, "failed_at"]], on=names_of_run))
+        names_of_run = [*runs.SETTING, *runs.RUN]
+        history = runs.finished(history.merge(results[[*names_of_run, "failed_at"]], on=names_of_run))
         history[["monitor_errors", "transfer_error_rate", "epoch"]].astype(float)
         path = folder / "config.json"
         data = config["identity"]["data"]
@@ -80,47 +88,37 @@ def load(folder: Path) -> Run:
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
-    return Run(
-        results,
-        history,
-        teachers,
-        **test,
-        class_names=names,
-        where=_where(description, results, len(test["labels"]), tables.what_is_other(config["identity"])),
-    )
+    where = _where(description, results, len(test["labels"]), runs.unusual_options(config["identity"]))
+    return SweepResults(results, history, teachers, **test, class_names=names, where=where)
 
 
-def curves(run: Run) -> list[Curve]:
-    """The curves of a run: one for each width, soft weight and learning rate.
+def curves(sweep: SweepResults) -> list[Curve]:
+    """The curves of a sweep: one for each width, objective, soft weight and learning rate.
 
     With a hold-out and several rates there is one more, whose rate the hold-out chooses at each temperature: it is then
     the main one, and the fixed rates are drawn thin.
     """
-    from analysis import tables
-
-    found = []
-    results = run.results
-    for width, of_width in results.groupby("width"):
+    drawn = []
+    for width, of_width in sweep.results.groupby("width"):
         hard, soft = of_width[of_width["objective"] == "hard"], of_width[of_width["objective"] != "hard"]
         rates = sorted(of_width["learning_rate"].unique())
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
-            name = [f"soft weight {tables.number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
+            name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append(tables.NORMS.get(objective, "plain"))
-            tuned = tables.tuned(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
+                name.append("plain" if objective == "soft" else runs.OBJECTIVES.get(objective, objective))
+            tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])
-                runs, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
-                found.append(Curve(int(width), label, runs, base, thin=not tuned.empty))
+                at_rate, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
+                drawn.append(Curve(int(width), label, at_rate, base, thin=not tuned.empty))
             if not tuned.empty:
                 label = ", ".join([*name, "rate chosen on the hold-out"])
-                found.append(Curve(int(width), label, tuned, tables.tuned(hard, by=["width"]), thin=False))
-    return [curve for curve in found if len(curve.runs)]
+                drawn.append(Curve(int(width), label, tuned, runs.best_on_holdout(hard, by=["width"]), thin=False))
+    return [curve for curve in drawn if len(curve.runs)]
 
 
-def _where(description: str, results: Any, test_images: int, other: list[str]) -> str:
-    teachers, failed = results["teacher"].nunique(), int((results["failed_at"] >= 0).sum())
-    seeds = results["seed"].nunique()
+def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:
+    failed = int((results["failed_at"] >= 0).sum())
     parts = [description, *[f"{test_images:,} test images"] * ("test images" not in description)]
-    parts += [f"{seeds} seed{'s' * (seeds > 1)}", f"{teachers} teacher{'s' * (teachers > 1)}"]
-    return ", ".join(parts + other + [f"{failed} failed runs left out"] * (failed > 0))
+    parts += [count_of(results[name].nunique(), name) for name in ("seed", "teacher")]
+    return ", ".join(parts + options + [f"{failed} failed runs left out"] * (failed > 0))

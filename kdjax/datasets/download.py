@@ -1,4 +1,4 @@
-"""Downloads that end: checked by checksum, given up in bounded time, and never left behind as half a file."""
+"""Downloads with checksums and mirrors that end in bounded time, offline too, and leave no incomplete file."""
 
 import contextlib
 import hashlib
@@ -23,23 +23,23 @@ BLOCK = 1 << 16
 
 
 class Unavailable(BadInput):
-    """A file couldn't be downloaded: there is no connection, or no address gave the right bytes."""
+    """A file could not be downloaded: there is no connection, or no address served the right content."""
 
 
 class _Failed(Exception):
     """One attempt failed."""
 
     def __str__(self) -> str:
-        # The reason may quote the server, which may send anything: one printable line of it.
+        # The reason may quote the server, which may send anything: reduced to one printable line.
         return " ".join("".join(char if char.isprintable() else " " for char in super().__str__()).split())
 
 
 class _Refused(_Failed):
-    """The attempt failed in a way that the next one at this address would fail too."""
+    """Another attempt at this address would fail in the same way."""
 
 
 def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
-    """Raises `Unavailable` unless one of the hosts (or the proxy on the way) can be reached in `patience` seconds."""
+    """Raises `Unavailable` unless one of the hosts (or its proxy) can be reached within `patience` seconds."""
 
     def connect(url: str) -> Callable[[queue.Queue[Any]], None]:
         def work(answers: queue.Queue[Any]) -> None:
@@ -51,7 +51,7 @@ def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
 
         return work
 
-    # In threads, because nothing else bounds the time that a name look-up takes.
+    # In threads: nothing else bounds the time of a name look-up.
     answers: queue.Queue[Any] = queue.Queue()
     for url in urls:
         _start(connect(url), answers)
@@ -85,28 +85,28 @@ def fetch(
     stall: float = 8.0,
     pause: float = 1.0,
 ) -> bytes:
-    """The content at the first of `urls` that gives the right one.
+    """The content of a file at the first of `urls` that serves it correctly.
 
-    An attempt is given up when 64 KiB (or the end of the file) haven't come for `stall` seconds, so where nothing comes
-    all is over in `attempts·stall + (attempts − 1)·pause` seconds: 26 by default.
+    An attempt is given up when no 64 KiB (nor the end of the file) arrive in `stall` seconds. Where nothing arrives,
+    this takes `attempts·stall + (attempts − 1)·pause` seconds: 26 by default.
 
     Args:
         urls: mirrors of one file, tried in turn.
         md5: the checksum (hex) of the right content.
-        attempts: how often to try, all addresses together (each address is tried at least once where it answers).
+        attempts: how often to try, all addresses together.
         stall: seconds without 64 KiB after which an attempt is given up.
         pause: seconds between attempts.
 
     Raises:
-        Unavailable: no attempt succeeded; the message has the address and the reason of the last one.
+        Unavailable: no attempt succeeded; the message gives the address and the reason of the last one.
     """
-    left, reason = list(urls), "no address is known"
+    addresses, reason = list(urls), "no address is known"
     for attempt in range(attempts):
-        if not left:
+        if not addresses:
             break
         if attempt:
             time.sleep(pause)
-        url = left[attempt % len(left)]
+        url = addresses[attempt % len(addresses)]
         try:
             data = _attempt(url, stall)
             if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
@@ -116,17 +116,17 @@ def fetch(
             reason = f"{url}: {failure}"
             logger.info("%s", reason)
             if isinstance(failure, _Refused):
-                left.remove(url)
+                addresses.remove(url)
     raise Unavailable(f"download failed, {reason}; try again later, or give the files' folder as --raw-dir")
 
 
 def _attempt(url: str, stall: float) -> bytes:
-    """The whole answer to one request. The request runs in a thread, as only so is every wait in it bounded."""
+    """The complete answer to one request, which runs in a thread, so that every wait is bounded."""
     abandoned = threading.Event()
 
     def request(blocks: queue.Queue[Any]) -> None:
         try:
-            # The socket's own timeout only ends a thread that nobody waits for any more.
+            # This timeout only ends a thread that is no longer waited for.
             with urllib.request.urlopen(url, timeout=2 * stall) as response:
                 blocks.put(int(response.headers.get("Content-Length") or 0))
                 while block := response.read(BLOCK):
@@ -173,7 +173,7 @@ def _start(work: Callable[[queue.Queue[Any]], None], answers: queue.Queue[Any]) 
 
 @contextlib.contextmanager
 def _progress(url: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to be told of each block's size: it moves a bar on a terminal; elsewhere one line is logged."""
+    """Yields a function that takes each block's size: it moves a bar on a terminal; elsewhere, one line is logged."""
     if not sys.stderr.isatty():
         logger.info("downloading %s (%.1f MB)", url, total / 1e6)
         yield lambda _: None

@@ -1,61 +1,46 @@
-"""Raw files: the official files of a dataset, found in a user's folder and read as they are."""
+"""Raw folders: the official files of a dataset, found in a user's folder and read as they are."""
 
-import gzip
 import hashlib
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import UInt8
-
-from kdjax.datasets.catalog import CATALOG, CIFAR_ARCHIVE, CIFAR_META, CIFAR_TEST, CIFAR_TRAIN, IDX_FILES, Spec
-from kdjax.datasets.splits import Split
+from kdjax.datasets.catalog import CATALOG, Spec
+from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.errors import BadInput, require
 
-KIN = ("kmnist", "emnist", "qmnist")
-"""Datasets that this package doesn't know, in files of MNIST's names: a folder so named isn't MNIST."""
-
-
-class RawFile(NamedTuple):
-    """A file's content as it is stored, perhaps gzipped, and where it is from, for messages."""
-
-    where: str
-    data: bytes
+LOOKALIKES = ("kmnist", "emnist", "qmnist")
+"""Datasets that are not in the catalog and whose files have MNIST's names: a folder with such a name is not MNIST."""
 
 
 def read_raw_folder(spec: Spec, folder: Path) -> dict[str, RawFile]:
     """The dataset's files somewhere in `folder`, by their official names without `.gz`.
 
-    Where a file is found more than once, a folder named after the dataset comes first, then the one nearest to
-    `folder`, then the file that isn't gzipped. Links to folders aren't followed.
+    Where a file is there more than once, a folder named after the dataset comes first, then the one nearest to
+    `folder`, then the file that is not gzipped. Links to folders are not followed.
 
     Raises:
-        BadInput: the folder is missing, empty or unreadable, or lacks one of the files.
+        BadInput: the folder is missing, empty or unreadable, or lacks one of the files; or the layout is unknown.
     """
+    layout = layout_of(spec)
     check_raw_folder(folder)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     unreadable: list[OSError] = []
-    for path in _candidates(spec, folder, unreadable):
-        found.setdefault(_official(path.name), path)
-    if spec.layout == "cifar":
-        wanted: tuple[str, ...] = (*CIFAR_TRAIN, CIFAR_TEST)
-        if CIFAR_ARCHIVE in found and not all(name in found for name in wanted):
-            wanted = (CIFAR_ARCHIVE,)
-        optional: tuple[str, ...] = (CIFAR_META,) if wanted != (CIFAR_ARCHIVE,) else ()
+    for name, path in _candidates(spec, folder, unreadable):
+        paths.setdefault(name, path)
+    missing = [name for name in layout.files if name not in paths]
+    if missing and layout.archive in paths:
+        names: tuple[str, ...] = (layout.archive,)
+    elif not missing:
+        names = (*layout.files, *(name for name in layout.optional if name in paths))
     else:
-        wanted, optional = IDX_FILES, ()
-    missing = [name for name in wanted if name not in found]
-    if missing:
         unread = f" ({unreadable[0].filename} cannot be read)" if unreadable else ""
         where = "in it or below" if _takes_unnamed(spec) else f"in a folder named {spec.name}"
         raise BadInput(
             f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz) {where}{unread}; put the official "
             "files there, or leave out --raw-dir and KDJAX_RAW_DIR"
         )
-    return {name: RawFile(str(found[name]), _read(found[name])) for name in (*wanted, *optional) if name in found}
+    return {name: RawFile(str(paths[name]), _read(paths[name])) for name in names}
 
 
 def check_raw_folder(folder: Path) -> None:
@@ -72,84 +57,33 @@ def check_raw_folder(folder: Path) -> None:
 
 
 def digest(files: Mapping[str, RawFile]) -> str:
-    """SHA-256 (hex) over the names and the stored bytes: tells whether data were prepared from these very files."""
+    """SHA-256 (hex) over the names and the stored bytes: tells whether data were prepared from exactly these files."""
     total = hashlib.sha256()
     for name in sorted(files):
         total.update(f"{name} {hashlib.sha256(files[name].data).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
-def unzipped(file: RawFile) -> bytes:
-    """The content, decompressed if it is gzipped.
+def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> Iterator[tuple[str, Path]]:
+    """(official name, path) of files that may be the dataset's, the best first; errors are added to `unreadable`."""
 
-    Raises:
-        BadInput: the compressed data are damaged or cut off.
-    """
-    if not file.data.startswith(b"\x1f\x8b"):
-        return file.data
-    try:
-        return gzip.decompress(file.data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{file.where} is damaged or truncated ({error}): get it again") from None
-
-
-def checked_split(
-    spec: Spec,
-    images: UInt8[np.ndarray, "n height width channels"],
-    labels: UInt8[np.ndarray, " m"],
-    images_where: str,
-    labels_where: str,
-) -> Split:
-    """The split of these images and labels.
-
-    Raises:
-        BadInput: there are none, their numbers differ, the images have another shape than the dataset's, or a label
-            is no class.
-    """
-    require(len(images) > 0, f"{images_where} holds no images: get it again")
-    require(
-        len(images) == len(labels),
-        f"{images_where} holds {len(images):,} images, {labels_where} {len(labels):,} labels: get a pair that belongs "
-        "together",
-    )
-    expected, found = ("×".join(map(str, shape)) for shape in (spec.shape, images.shape[1:]))
-    require(
-        expected == found, f"{images_where} holds images of {found}, those of {spec.title} are {expected}: get it again"
-    )
-    classes = len(spec.class_names)
-    require(
-        labels.max() < classes,
-        f"{labels_where} holds the label {labels.max()} at image {labels.argmax():,}: labels of {spec.title} are 0 to "
-        f"{classes - 1}; get it again",
-    )
-    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
-
-
-def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
-    """Files in `folder` that may be the dataset's, the best first; errors met on the way go to `unreadable`."""
-
-    def rank(path: Path) -> tuple[bool, int, str]:
+    def rank(file: tuple[str, Path]) -> tuple[bool, int, str]:
         # In alphabetical order a file comes before its .gz.
+        _, path = file
         return _named_after(folder, path) != spec.name, len(path.parts), str(path)
 
-    names = IDX_FILES if spec.layout == "idx" else (*CIFAR_TRAIN, CIFAR_TEST, CIFAR_META, CIFAR_ARCHIVE)
+    layout = layout_of(spec)
     paths = (Path(parent) / file for parent, _, files in os.walk(folder, onerror=unreadable.append) for file in files)
-    for path in sorted((path for path in paths if _official(path.name) in names), key=rank):
-        named = _named_after(folder, path)
-        if named == spec.name or (named is None and _takes_unnamed(spec)):
-            yield path
-
-
-def _official(name: str) -> str:
-    """The official name of a file: `train-images.idx3-ubyte.gz`, a common spelling, is `train-images-idx3-ubyte`."""
-    if name == CIFAR_ARCHIVE:
-        return name
-    return name.removesuffix(".gz").replace(".idx", "-idx")
+    known = ((name, path) for path in paths if (name := layout.official(path.name)) is not None)
+    for name, path in sorted(known, key=rank):
+        dataset = _named_after(folder, path)
+        if dataset == spec.name or (dataset is None and _takes_unnamed(spec)):
+            yield name, path
 
 
 def _named_after(folder: Path, path: Path) -> str | None:
-    """The dataset that the innermost telling folder above `path` is named after, were it above `folder`."""
-    names = {name.replace("_", ""): name for name in (*CATALOG, *KIN)}
+    """The dataset that the innermost folder above `path` with a dataset's name, perhaps above `folder`, stands for."""
+    names = {name.replace("_", ""): name for name in (*CATALOG, *LOOKALIKES)}
     parts = (*folder.resolve().parts, *path.relative_to(folder).parent.parts)
     plain = ("".join(filter(str.isalnum, part.lower())) for part in reversed(parts))
     return next((names[part] for part in plain if part in names), None)

@@ -1,4 +1,4 @@
-"""What a dataset is once it is in memory: splits of images with labels, and how they are cut."""
+"""A dataset in memory: splits of images with labels, and how they are cut."""
 
 import dataclasses
 import hashlib
@@ -25,25 +25,25 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images to train on, to choose settings on, and to test on. The three share no image."""
+    """Images for training, for choosing settings and for testing. The three share no image."""
 
     name: str
-    """Name of the data that were used: never `auto`."""
+    """Name of the data in use: never `auto`."""
     num_classes: int
     class_names: tuple[str, ...]
     train: Split
     holdout: Split
-    """The last images of the training set, for choosing settings; empty unless a hold-out was asked for."""
+    """The last images of the training set, for choosing settings; empty by default."""
     test: Split
     fingerprint: str
-    """SHA-256 (hex) of the training images that are left after the hold-out is cut: shape, pixels and labels."""
+    """SHA-256 (hex) of the training images without the hold-out: shape, pixels and labels."""
     description: str
     """Title and numbers of images, for people: "MNIST (60,000 training images, 10,000 test images)"."""
     hint: str | None = None
-    """Where these are not the full set: the one-line command that gets it."""
+    """Where this is a substitute for the full dataset: the command that gets it."""
 
     def identity(self) -> dict[str, Any]:
-        """What of the images fixes the results of a run: names, numbers, fingerprints of all three parts."""
+        """What of the data fixes the results of a run: names, sizes, fingerprints of all three parts."""
         return {
             "name": self.name,
             "description": self.description,
@@ -60,7 +60,7 @@ class Dataset:
 
 
 def cut(train: Split, holdout: int, train_images: int | None) -> tuple[Split, Split]:
-    """The training set that is left, and the hold-out.
+    """The remaining training set, and the hold-out.
 
     The hold-out is the last `holdout` images, cut first; of the rest the first `train_images` are kept (None: all).
 
@@ -75,33 +75,27 @@ def cut(train: Split, holdout: int, train_images: int | None) -> tuple[Split, Sp
         f"{total - 1}",
     )
     if train_images is not None:
-        kept = "" if holdout == 0 else f" after a hold-out of {holdout:,}"
+        after = "" if holdout == 0 else f" after a hold-out of {holdout:,}"
         require(
             train_images <= left,
-            f"--train-images {train_images} is not allowed: there are {left:,} training images{kept}; give at most "
+            f"--train-images {train_images} is not allowed: there are {left:,} training images{after}; give at most "
             f"{left}",
         )
-    return _take(train, slice(0, left if train_images is None else train_images)), _take(train, slice(left, total))
+    end = left if train_images is None else train_images
+    return Split(train.images[:end], train.labels[:end]), Split(train.images[left:], train.labels[left:])
 
 
 def omit(split: Split, classes: Iterable[int]) -> Split:
-    """The images of all classes but these, in their order. A class that has no images here changes nothing.
+    """The images of all other classes, in their order. A class without images changes nothing.
 
     Raises:
         BadInput: no image is left.
     """
     classes = sorted(set(classes))
-    return _select(split, ~np.isin(split.labels, classes), f"omitting the classes {classes} leaves no image")
-
-
-def keep(split: Split, classes: Iterable[int]) -> Split:
-    """The images of these classes alone, in their order.
-
-    Raises:
-        BadInput: no image is left.
-    """
-    classes = sorted(set(classes))
-    return _select(split, np.isin(split.labels, classes), f"keeping only the classes {classes} leaves no image")
+    rest = ~np.isin(split.labels, classes)
+    present = ", ".join(str(label) for label in np.unique(split.labels)) or "none"
+    require(rest.any(), f"omitting the classes {classes} leaves no image: the classes here are {present}")
+    return Split(split.images[rest], split.labels[rest])
 
 
 def fingerprint(split: Split) -> str:
@@ -110,13 +104,3 @@ def fingerprint(split: Split) -> str:
     digest.update(np.ascontiguousarray(split.images).data)
     digest.update(np.ascontiguousarray(split.labels, dtype="<i4").data)
     return digest.hexdigest()
-
-
-def _select(split: Split, chosen: np.ndarray, complaint: str) -> Split:
-    present = ", ".join(str(label) for label in np.unique(split.labels))
-    require(chosen.any(), f"{complaint}: the classes here are {present or 'none'}")
-    return Split(split.images[chosen], split.labels[chosen])
-
-
-def _take(split: Split, part: slice) -> Split:
-    return Split(split.images[part], split.labels[part])

@@ -1,62 +1,40 @@
-"""The binary version of CIFAR-10: records of one label byte, then 32×32 red, as many green, as many blue bytes.
+"""The binary layout of CIFAR-10: records of one label byte, then 32×32 red, as many green, as many blue bytes.
 
-The layout is described at https://www.cs.toronto.edu/~kriz/cifar.html.
+The format is described at https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
-import io
-import tarfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from kdjax.datasets.catalog import CIFAR_ARCHIVE, CIFAR_META, CIFAR_TEST, CIFAR_TRAIN, Spec
-from kdjax.datasets.raw import RawFile, checked_split, unzipped
+from kdjax.datasets.catalog import Spec
+from kdjax.datasets.layouts.layout import Layout, RawFile, checked_split, unzipped
 from kdjax.datasets.splits import Split
-from kdjax.errors import BadInput, require
+from kdjax.errors import require
+
+TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST = "test_batch.bin"
+CLASS_NAMES = "batches.meta.txt"
+ARCHIVE = "cifar-10-binary.tar.gz"
 
 
 def parse_cifar(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
-    """The splits `train` and `test` in the five training batches and the test batch, or in the archive of them.
+    """The splits `train` and `test` in the five training batches and the test batch.
 
     Raises:
-        BadInput: a file is missing from the archive, is truncated or empty, has labels out of range, or lists other
-            class names. The message names the file.
+        BadInput: a file is truncated or empty, has labels out of range, or lists other class names. The message names
+            the file.
     """
-    if CIFAR_ARCHIVE in files:
-        files = unpack(files[CIFAR_ARCHIVE])
-    if CIFAR_META in files:
-        names = unzipped(files[CIFAR_META]).decode(errors="replace").split()
+    if CLASS_NAMES in files:
+        names = unzipped(files[CLASS_NAMES]).decode(errors="replace").split()
         require(
             names == list(spec.class_names),
-            f"{files[CIFAR_META].where} lists other classes than {', '.join(spec.class_names)}: get {spec.title}'s own",
+            f"{files[CLASS_NAMES].where} lists classes other than {', '.join(spec.class_names)}: get the one of "
+            f"{spec.title}",
         )
-    batches = [_batch(spec, files[name]) for name in CIFAR_TRAIN]
+    batches = [_batch(spec, files[name]) for name in TRAIN]
     train = Split(*(np.concatenate(part) for part in zip(*batches, strict=True)))
-    return {"train": train, "test": _batch(spec, files[CIFAR_TEST])}
-
-
-def unpack(archive: RawFile) -> dict[str, RawFile]:
-    """The wanted members of the archive, read into memory by name: nothing is written, so no path can lead anywhere.
-
-    Raises:
-        BadInput: it is no tar archive, is truncated, or lacks a batch.
-    """
-    found = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive.data), mode="r:gz") as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                content = tar.extractfile(member) if member.isfile() else None
-                if content is not None and name in (*CIFAR_TRAIN, CIFAR_TEST, CIFAR_META):
-                    found[name] = RawFile(f"{archive.where} ({name})", content.read())
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise BadInput(f"{archive.where} is damaged or no tar.gz archive ({error}): get it again") from None
-    for name in (*CIFAR_TRAIN, CIFAR_TEST):
-        require(
-            name in found, f"{archive.where} holds no {name}: it is not the binary version of CIFAR-10; get that one"
-        )
-    return found
+    return {"train": train, "test": _batch(spec, files[TEST])}
 
 
 def _batch(spec: Spec, file: RawFile) -> Split:
@@ -71,3 +49,6 @@ def _batch(spec: Spec, file: RawFile) -> Split:
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     planes = rows[:, 1:].reshape(-1, channels, height, width)
     return checked_split(spec, planes.transpose(0, 2, 3, 1), rows[:, 0], file.where, file.where)
+
+
+CIFAR = Layout("cifar", (*TRAIN, TEST), parse_cifar, optional=(CLASS_NAMES,), archive=ARCHIVE)

@@ -1,6 +1,6 @@
-"""The IDX files of MNIST and its kin: a big-endian header (magic number, one size a dimension), then unsigned bytes.
+"""IDX, the layout of MNIST: a big-endian header (magic number, one size a dimension), then unsigned bytes.
 
-The layout is described at the end of http://yann.lecun.com/exdb/mnist/.
+The format is described at the end of http://yann.lecun.com/exdb/mnist/.
 """
 
 import math
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import UInt8
 
-from kdjax.datasets.catalog import IDX_FILES, Spec
-from kdjax.datasets.raw import RawFile, checked_split, unzipped
+from kdjax.datasets.catalog import Spec
+from kdjax.datasets.layouts.layout import Layout, RawFile, checked_split, unzipped
 from kdjax.datasets.splits import Split
 from kdjax.errors import require
 
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 UNSIGNED_BYTE = 0x08
 
 
@@ -25,7 +26,7 @@ def parse_idx(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
         BadInput: a file is truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or the
             numbers of images and labels differ. The message names the file.
     """
-    train_images, train_labels, test_images, test_labels = (files[name] for name in IDX_FILES)
+    train_images, train_labels, test_images, test_labels = (files[name] for name in FILES)
     return {
         "train": _split(spec, train_images, train_labels),
         "test": _split(spec, test_images, test_labels),
@@ -60,3 +61,6 @@ def read_idx(file: RawFile, dimensions: int) -> UInt8[np.ndarray, "..."]:
         f"{file.where} is {fault}: it has {len(data):,} bytes, its header says {expected:,}; get it again",
     )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+IDX = Layout("idx", FILES, parse_idx, aliases={name.replace("-idx", ".idx"): name for name in FILES})

@@ -1,0 +1,40 @@
+"""Soft targets and hard labels on fewer images: the section of an MNIST table."""
+
+import numpy as np
+
+from analysis import runs, stats
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults
+from analysis.tables import Table, bounds, fixed, number
+from kdjax import run_directory
+
+
+def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed."""
+    errors = {}
+    for run, rows in results.of(Role.TRANSFER).groupby("run"):
+        identity = run_directory.read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
+        images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
+        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
+        shared = soft.index.intersection(hard.index)
+        errors[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
+    return dict(sorted(errors.items()))
+
+
+def section(results: MnistResults) -> str:
+    """The section of the summary; empty where the part was not made."""
+    if not len(results.of(Role.TRANSFER)):
+        return ""
+    header = ["images", "hard labels", "95 % interval", "soft targets", "95 % interval", "difference", "95 % interval", "n"]
+    cells = []
+    for images, (soft, hard) in pairs(results).items():
+        less = stats.paired_difference(soft, hard)
+        means = (stats.interval(hard), stats.interval(soft))
+        cell = [text for mean in means for text in (fixed(mean.mean), bounds(mean))]
+        cells.append([f"{images:,}", *cell, fixed(less.mean, sign=True), bounds(less, sign=True), str(less.n)])
+    notes = [
+        f"T = {number(results.identity['config']['temperature'])}, soft weight {results.soft_weight:g}; as many steps "
+        "on every transfer set. The teacher was trained on all images.",
+        "Differences, soft less hard, are paired by seed: one is called so where its interval excludes zero.",
+    ]
+    return "## Fewer images in the transfer set\n\n" + Table(header, cells, notes, left=1).markdown()

@@ -1,0 +1,143 @@
+"""The runs in `results.csv`: read and checked, grouped by setting, averaged, paired, chosen on the hold-out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import stats
+from kdjax import run_directory
+from kdjax.errors import require
+
+if TYPE_CHECKING:
+    from kdjax.trained import Student
+
+SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
+"""The columns that name a setting; runs of one setting differ in teacher and seed."""
+RUN = ["teacher", "seed"]
+OBJECTIVES = {"matched": "norm matched", "placebo": "placebo", "double_softmax": "double softmax"}
+"""Objectives other than `soft` and `hard`, in words. Of `--match-gradient-norm`: the direction of T with the gradient
+norm of T_REF, and the reverse; of `--double-softmax`: the known bug."""
+CONTROLS = {
+    "double_softmax": "double softmax",
+    "shuffled": "shuffled targets",
+    "random": "an untrained teacher",
+    "uniform": "uniform targets",
+}
+"""Controls among the targets (`kdjax.targets`), in words."""
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """`results.csv` of a sweep's run directory, checked."""
+    results: pd.DataFrame = run_directory.read_results(folder)
+    check(results, str(folder / "results.csv"))
+    return results.astype({"teacher": str})  # a fingerprint may be all digits
+
+
+def check(results: pd.DataFrame, source: str = "results.csv") -> None:
+    """Refuses a table that has no rows, lacks a column, or holds text where numbers belong."""
+    columns = [*SETTING, *RUN, "test_errors", "failed_at"]
+    missing = ", ".join(column for column in columns if column not in results)
+    require(not missing, f"{source} lacks the columns {missing}: it is no result of a temperature sweep, or damaged")
+    require(len(results), f"{source} holds no run yet: let the experiment finish a block")
+    numbers = results[columns].drop(columns=["teacher", "objective"])
+    damaged = [name for name, values in numbers.items() if not pd.api.types.is_numeric_dtype(values)]
+    whole = [name for name in ("width", "seed", "test_errors") if name not in damaged]
+    damaged += [name for name in whole if results[name].isna().any()]
+    damaged += [] if results["objective"].map(lambda name: isinstance(name, str)).all() else ["objective"]
+    names = ", ".join(map(str, damaged))
+    require(not damaged, f"{source} is damaged in the columns {names}: give the experiment's command again")
+
+
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose loss stayed finite."""
+    return runs[runs["failed_at"] < 0]
+
+
+def by_setting(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
+    """Each setting with its runs, indexed by teacher and seed: by width, hard labels first, then by temperature."""
+    ordered = results.sort_values(SETTING, na_position="first", kind="stable")
+    groups = ordered.groupby(SETTING, sort=False, dropna=False)
+    return [(runs.iloc[0][SETTING], runs.set_index(RUN)) for _, runs in groups]
+
+
+def hard_baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:
+    """The hard-label runs of a setting's width and learning rate, indexed by teacher and seed; there may be none."""
+    same = (results["width"] == setting["width"]) & (results["learning_rate"] == setting["learning_rate"])
+    return results[same & (results["objective"] == "hard")].set_index(RUN)
+
+
+def mean(values: pd.Series) -> stats.Interval:
+    """Mean and interval of one column of finished runs, indexed by teacher and seed.
+
+    One teacher: over seeds (about this teacher, then). Several, each with the same seeds: `stats.crossed_interval`.
+    Several with different seeds: over the teachers' means, or over runs where each has a teacher of its own.
+    """
+    return stats.crossed_interval(_grid(values))
+
+
+def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
+    """The mean of `values − others` over the labels that both have: seeds, or teachers and seeds; None without any."""
+    shared = values.index.intersection(others.index)
+    if shared.empty:
+        return None
+    a, b = (_grid(column[shared]) for column in (values, others))
+    crossed = min(a.shape) > 1
+    return stats.paired_difference(a, b) if crossed else stats.paired_difference(a.ravel(), b.ravel())
+
+
+def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:
+    """The paired difference of a column between two settings, over the runs that finished in both."""
+    return paired(finished(runs)[column], finished(baseline)[column])
+
+
+def best_on_holdout(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The runs of the setting with the lowest mean hold-out errors in each group of equal `by` columns.
+
+    A setting with a failed run is not chosen; of equal settings the first in the table's order is. Empty without a
+    hold-out.
+    """
+    if "holdout_errors" not in results:
+        return results.iloc[:0]
+    bad = results["failed_at"].ge(0) | results["holdout_errors"].isna()
+    whole = results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
+    if whole.empty:
+        return whole
+    means = whole.groupby(SETTING, dropna=False)["holdout_errors"].transform("mean")
+    ordered = whole.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
+    best = ordered.drop_duplicates(list(by))[SETTING]
+    return whole.merge(best, on=SETTING)  # pandas joins nan to nan
+
+
+def unusual_options(identity: dict[str, Any]) -> list[str]:
+    """The options of a sweep that are not the defaults, in words, for every title: targets, network, images."""
+    config = identity.get("config", {})
+    usual = {"targets": "teacher", "network": "mlp", "augment": "none", "jitter": 0, "transfer_images": None}
+    options = {name: config.get(name, value) for name, value in usual.items()}
+    words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
+    words["targets"] = f"targets: {config.get('targets', '').replace('_', ' ')}"
+    return [words[name] for name, value in options.items() if value != usual[name]]
+
+
+def sweep_folder(folder: Path, run: str) -> Path:
+    """The run directory of one of the sweeps behind the table in `folder`."""
+    return folder.parent.parent / "temperature_sweep" / run
+
+
+def load_student(folder: Path, row: pd.Series) -> "Student":
+    """The student of a row (with a column `run`) of the sweeps behind the table in `folder`."""
+    from kdjax import trained  # late: it needs JAX
+
+    (student,) = trained.find(sweep_folder(folder, str(row["run"])), **row[[*SETTING, *RUN]])
+    return student
+
+
+def _grid(values: pd.Series) -> np.ndarray:
+    """`[teachers, seeds]`; one column where runs are indexed by seed alone, or do not make a full grid."""
+    if values.index.nlevels == 1:
+        return values.to_numpy(np.float64)[:, None]
+    table = values.astype(float).unstack("seed")
+    whole = not table.isna().any(axis=None)
+    return np.asarray(table if whole else table.mean(axis=1).to_frame(), np.float64)

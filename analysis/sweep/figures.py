@@ -1,0 +1,254 @@
+"""The figures of a temperature sweep: errors and calibration against T, learning curves, and softening itself."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from analysis import runs, stats, style
+from analysis.runs import RUN
+from analysis.style import TemperatureAxis
+from analysis.sweep.run import Curve, SweepResults, curves, load
+from analysis.tables import number
+from kdjax import metrics
+
+FLOOR = 0.01
+"""Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
+
+
+@style.applied()
+def draw(folder: Path) -> list[Path]:
+    """Draws every figure of a run directory into its folder `figures`; returns the files written.
+
+    Raises:
+        BadInput: `folder` is no run directory, or what is in it is damaged.
+    """
+    sweep = load(folder)
+    figures = {
+        "errors": draw_errors(sweep),
+        "difference_from_hard_labels": draw_differences(sweep),
+        "calibration_and_agreement": draw_calibration(sweep),
+        "softening": draw_softening(sweep),
+        **draw_learning_curves(sweep),
+    }
+    return style.save_all(folder, figures)
+
+
+def draw_errors(sweep: SweepResults) -> Figure | None:
+    """Test errors against T, a panel a width; None where there are no soft targets."""
+    everything = curves(sweep)
+    widths = sorted({curve.width for curve in everything})
+    if not widths:
+        return None
+    axis = _axis(sweep)
+    figure = style.figure(5.4, 1.5 + 2.0 * len(widths))
+    panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
+    for row, (axes, width) in enumerate(zip(panels, widths, strict=True)):
+        of_width = sorted([curve for curve in everything if curve.width == width], key=lambda curve: curve.thin)
+        bold = [curve for curve in of_width if not curve.thin]
+        baselines = {tuple(sorted(set(curve.hard["learning_rate"]))) for curve in bold}
+        for i, curve in enumerate(of_width):
+            index = i if len(of_width) > 1 else row
+            _plot(axes, axis, curve, "test_errors", curve.label, index, 0.0 if curve.thin else axis.nudge(i, len(bold)))
+            if len(of_width) == 1 and sweep.several:  # the runs themselves, beside their interval
+                good = runs.finished(curve.runs)
+                x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in good["temperature"]]
+                axes.plot(x, good["test_errors"], ls="", marker=".", ms=5, color=style.PALETTE[index % 7], alpha=0.5)
+            hard = runs.finished(curve.hard)
+            if len(hard) and not curve.thin and (len(baselines) > 1 or i == 0):
+                mean = runs.mean(hard.set_index(RUN)["test_errors"])
+                colour = style.GREY if len(baselines) == 1 else style.PALETTE[index % 7]
+                style.band(axes, *mean[:3], colour=colour, label="hard labels")
+        _draw_teacher(axes, sweep.teachers["errors"])
+        axes.set_ylabel("test errors (images)")
+        axes.set_title(f"{width} units per layer", loc="left")
+        axis.dress(axes, label=axes is panels[-1])
+    style.legend(figure)
+    style.title(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.where)
+    return figure
+
+
+def draw_differences(sweep: SweepResults) -> Figure | None:
+    """The paired difference from hard labels against T; None where there is no hard baseline."""
+    everything = [curve for curve in curves(sweep) if len(curve.hard) and not curve.thin]
+    if not everything:
+        return None
+    axis = _axis(sweep)
+    figure = style.figure(5.4, 3.7)
+    axes = figure.subplots()
+    axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="hard labels")
+    for index, curve in enumerate(everything):
+        hard, groups = curve.hard.set_index(RUN), curve.runs.groupby("temperature")
+        paired = {t: runs.difference(of_t.set_index(RUN), hard) for t, of_t in groups}
+        known = {t: difference for t, difference in paired.items() if difference}
+        nudge = axis.nudge(index, len(everything))
+        style.estimates(axes, axis, known, label=curve.name, index=index, nudge=nudge)
+    axis.dress(axes)
+    axes.set_ylabel("difference in test errors (images)")
+    style.legend(figure)
+    style.title(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where)
+    return figure
+
+
+def draw_calibration(sweep: SweepResults) -> Figure | None:
+    """Calibration error, NLL, agreement with the teacher and KL from it, against T; None without soft targets."""
+    everything = [curve for curve in curves(sweep) if not curve.thin]
+    if not everything:
+        return None
+    axis = _axis(sweep)
+    figure = style.figure(6.8, 5.8)
+    panels = figure.subplots(2, 2, sharex=True).ravel()
+    measures = {
+        "test_ece": ("calibration error, ECE (%)", "ece", 100.0),
+        "test_nll": ("NLL (nats)", "nll", 1.0),
+        "test_agreement": ("agreement with teacher (%)", "", 100.0),
+        "test_teacher_kl": ("KL from teacher (nats)", "", 1.0),
+    }
+    for axes, (column, (label, teacher, scale)) in zip(panels, measures.items(), strict=True):
+        for index, curve in enumerate(everything):
+            _plot(axes, axis, curve, column, curve.name, index, axis.nudge(index, len(everything)), scale)
+            hard = runs.finished(curve.hard)
+            if len(hard):
+                mean = runs.mean(hard.set_index(RUN)[column] * scale)
+                bounds = mean[1:3] if len(everything) == 1 else (math.nan, math.nan)  # bands on bands are mud
+                style.band(axes, mean.mean, *bounds, colour=style.PALETTE[index % 7])
+        if teacher:
+            _draw_teacher(axes, [value * scale for value in sweep.teachers[teacher]])
+        axes.set_ylabel(label)
+        axis.dress(axes, label=axes in panels[2:], crowded=0.09)
+        if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
+            style.log_axis(axes)
+            axes.set_ylabel(label.replace("nats", "nats, log"))
+    style.legend(figure)
+    dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
+    style.title(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
+    return figure
+
+
+def draw_softening(sweep: SweepResults) -> Figure | None:
+    """A test image, its soft targets from the lowest T to the highest, and the mean entropy against T."""
+    axis = _axis(sweep)
+    if not axis.temperatures or not len(sweep.example_rows):
+        return None
+    which = _example(sweep)
+    logits = sweep.teacher_logits[sweep.example_rows[which]].astype(float)
+    classes = np.sort(np.argsort(-logits)[:10])
+    shown = axis.spread(7)
+    figure = style.figure(6.8, 5.2)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.15])
+    top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
+    panels = top.subplots(1, 1 + len(shown), width_ratios=[2.3] + [1] * len(shown))
+    image = sweep.example_images[which]
+    panels[0].imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r")
+    panels[0].set_axis_off()
+    panels[0].set_title(f"labelled {sweep.class_names[sweep.labels[sweep.example_rows[which]]]}")
+    for axes, temperature in zip(panels[1:], shown, strict=True):
+        axes.barh(np.arange(len(classes)), softmax(logits / temperature)[classes], color=style.PALETTE[0])
+        axes.set_yticks(np.arange(len(classes)), [sweep.class_names[c] if axes is panels[1] else "" for c in classes])
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=[0, 1])
+        axes.set_title(f"T = {number(temperature)}")
+    top.supxlabel("the teacher's soft target: probability of each class", fontsize=11)
+    axes = bottom.subplots()
+    soft = sweep.results[sweep.results["objective"] == "soft"]
+    entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
+    style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
+    uniform = math.log(len(logits))
+    style.band(axes, uniform, math.nan, math.nan)
+    label = f"ln {len(logits)}: uniform targets"
+    axes.annotate(label, (0.01, uniform), (0, 3), axes.get_yaxis_transform(), "offset points")
+    axis.dress(axes)
+    axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
+    axes.set_ylim(0, 1.2 * uniform)
+    style.title(figure, "Softening: soft targets of one test image; their mean entropy, transfer set", sweep.where)
+    return figure
+
+
+def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
+    """Errors against epochs, a row a width, a colour a temperature; a figure for each soft weight and learning rate."""
+    history = sweep.history
+    soft = history[history["objective"] == "soft"]  # matched norms and placebos have the same T and rate
+    grid = soft[["soft_weight", "learning_rate"]].drop_duplicates()
+    figures = {}
+    for weight, rate in grid.itertuples(index=False) if len(grid) else []:
+        of_weight = history["objective"].eq("soft") & history["soft_weight"].eq(weight)
+        shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
+        several = len(grid) > 1
+        details = f" (soft weight {weight:g}, rate {rate:g})" if several else ""
+        floor = "; 0.01 %: no more than that" if (shown["transfer_error_rate"] < FLOOR / 100).any() else ""
+        figure = _learning_curves(shown, _axis(sweep).temperatures)
+        style.title(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
+        figures["learning_curves" + (f"_weight{weight:g}_rate{rate:g}" if several else "")] = figure
+    return figures
+
+
+def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure:
+    widths = sorted(history["width"].unique())
+    monitor = "hold-out" if "holdout" in set(history["monitor"]) else "test"
+    figure = style.figure(6.8, 1.2 + 2.2 * len(widths))
+    panels = figure.subplots(len(widths), 2, sharex=True, squeeze=False)
+    for (left, right), width in zip(panels, widths, strict=True):
+        of_width = history[history["width"] == width].fillna({"temperature": 0.0})  # 0 stands for hard labels
+        for t, rows in of_width.groupby("temperature"):
+            look = {"color": "black", "ls": "--", "label": "hard labels"}
+            if t:
+                look = {"color": style.shade(t, temperatures), "label": f"T = {number(t)}"}
+            error_rate = 100 * rows.groupby("epoch")["transfer_error_rate"].mean()
+            left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
+            monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
+            right.plot(monitored.index, monitored, lw=1.4, marker=".", ms=5, **look)
+        style.log_axis(left)
+        style.log_axis(right)
+        left.set_title(f"{width} units per layer", loc="left")
+        left.set_ylabel("training error (%)")
+        right.set_ylabel(f"{monitor} errors (images)")
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _plot(
+    axes: Axes,
+    axis: TemperatureAxis,
+    curve: Curve,
+    column: str,
+    label: str,
+    index: int,
+    nudge: float,
+    scale: float = 1.0,
+) -> None:
+    groups = runs.finished(curve.runs).groupby("temperature")
+    means = {t: runs.mean(of_t.set_index(RUN)[column] * scale) for t, of_t in groups}
+    style.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin)
+
+
+def _draw_teacher(axes: Axes, values: list[float]) -> None:
+    """The teacher as a line; several as a band; an arrow where the line would flatten the curves."""
+    teacher = stats.interval(np.array(values))
+    low, high = axes.get_ylim()
+    if low - (high - low) <= teacher.mean <= high + (high - low):
+        style.band(axes, *teacher[:3], colour="black", ls=":", label="teacher")
+    else:
+        axes.set_title(f"teacher: {teacher.mean:.3g} {'↓' if teacher.mean < low else '↑'}", loc="right", fontsize=10)
+
+
+def _example(sweep: SweepResults) -> int:
+    """Of the example images that the teacher gets right, the one it finds most ambiguous at T = 4."""
+    logits, labels = sweep.teacher_logits[sweep.example_rows], sweep.labels[sweep.example_rows]
+    right = logits.argmax(axis=1) == labels
+    entropies = np.array([metrics.entropy(row[None], 4.0) for row in logits])
+    return int(np.argmax(entropies * (right | ~right.any())))
+
+
+def _axis(sweep: SweepResults) -> TemperatureAxis:
+    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "soft", "temperature"].tolist())
+
+
+def _bars(sweep: SweepResults) -> str:
+    return ": mean, 95 % t interval" if sweep.several else " (single runs)"

@@ -1,0 +1,254 @@
+"""The table of a temperature sweep: each setting's mean, interval and n, and its paired difference from hard labels."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import measures, runs, stats
+from analysis.runs import RUN
+from analysis.tables import Table, bounds, count_of, estimate, fixed, number, p_value, write_csv
+from kdjax import run_directory
+from kdjax.files import write_whole
+
+NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
+"""Columns of `results.csv`, in words."""
+
+
+class SweepRow(NamedTuple):
+    """One setting. Failed runs are counted and left out of every mean."""
+
+    setting: pd.Series
+    failed: int
+    measures: dict[str, stats.Interval]
+    """By column, such as `test_errors`; empty where all runs failed."""
+    differences: dict[str, stats.Difference]
+    """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
+    p_holm: dict[str, float]
+    """p of the differences, adjusted over the rows of a width (Holm)."""
+
+
+class Summary(NamedTuple):
+    """The rows of a sweep's table, and the sentences below it."""
+
+    rows: list[SweepRow]
+    notes: tuple[str, ...]
+
+    def table(self) -> Table:
+        """As it is printed: a column in which nothing varies or happens is left out."""
+        first, *columns = measures.columns("sweep")
+        main, *others = (measures.of_column("sweep", column) for column in (first, *columns))
+        varying = _varying(pd.DataFrame([row.setting for row in self.rows]))
+        failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
+        header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "95 % interval", "n"]
+        header += [measure.heading for measure in others] + ["failed"] * failed
+        if paired:
+            header += ["from hard labels", "95 % interval", "n", "p (Holm)", ""]
+            header += [f"{measure.heading}, from hard labels" for measure in others]
+        cells = []
+        for row in self.rows:
+            hard = row.setting["objective"] == "hard"
+            cell = [str(row.setting["width"]), "hard labels" if hard else _temperature(row.setting)]
+            cell += ["–" if hard and name == "soft_weight" else number(row.setting[name]) for name in varying]
+            mean = row.measures.get(first)
+            cell += [fixed(mean.mean, main.decimals) if mean else "failed", bounds(mean, main.decimals) if mean else ""]
+            cell += [str(mean.n if mean else 0), *_estimates(row.measures, columns)] + [str(row.failed)] * failed
+            if paired:
+                less = row.differences.get(first)
+                cell += _difference_cells(less, row.p_holm[first], main.decimals) if less else [""] * 5
+                cell += _estimates(row.differences, columns, sign=True)
+            cells.append(cell)
+        return Table(header, cells, self.notes)
+
+    def frame(self) -> pd.DataFrame:
+        """For `table.csv`: the setting, then of each measure mean, interval, n, and the difference from hard labels."""
+        lines = []
+        for row in self.rows:
+            line = {**row.setting, "failed": row.failed}
+            for column in measures.columns("sweep"):
+                if mean := row.measures.get(column):
+                    line |= {column: mean.mean, f"{column}_low": mean.low, f"{column}_high": mean.high}
+                    line |= {f"{column}_n": mean.n}
+                if less := row.differences.get(column):
+                    line |= {f"{column}_difference": less.mean, f"{column}_difference_low": less.low}
+                    line |= {f"{column}_difference_high": less.high, f"{column}_difference_n": less.n}
+                    line |= {f"{column}_p": less.p, f"{column}_p_holm": row.p_holm[column]}
+            lines.append(line)
+        return pd.DataFrame(lines)
+
+
+def summarise(results: pd.DataFrame) -> Summary:
+    """The table of a sweep's runs."""
+    runs.check(results)
+    columns, rows = measures.columns("sweep"), list[SweepRow]()
+    table = measures.add("sweep", results)
+    for setting, of_setting in runs.by_setting(table):
+        good = runs.finished(of_setting)
+        means = {column: runs.mean(good[column]) for column in columns if len(good)}
+        own = setting["objective"] in ("hard", *runs.OBJECTIVES)  # a baseline, or compared in notes
+        hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
+        differences = {column: runs.difference(of_setting, hard, column) for column in columns}
+        known = {column: difference for column, difference in differences.items() if difference}
+        rows.append(SweepRow(setting, len(of_setting) - len(good), means, known, {}))
+    rows = _with_holm(rows)
+    return Summary(rows, (*_notes(results, rows), *_best_notes(results), *_holdout_notes(results, rows)))
+
+
+def write_summary(folder: Path) -> str:
+    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
+    config, results = run_directory.read_json(folder / "config.json"), runs.read(folder)
+    summary, details, identity = summarise(results), config["details"], config["identity"]
+    teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
+    reference, hint = identity.get("config", {}).get("match_gradient_norm"), details.get("hint")
+    notes = [*teachers, *summary.notes, *(norm_notes(results, float(reference)) if reference is not None else [])]
+    summary = summary._replace(notes=(*notes, *[f"For the full set: {hint}"] * bool(hint)))
+    what = f"Temperature sweep on {identity['data']['description']}"
+    title, table = ", ".join([what, *runs.unusual_options(identity)]), summary.table()
+    write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
+    write_csv(folder / "table.csv", summary.frame())
+    return f"{title}\n\n{table.text()}\n"
+
+
+def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
+    """Better temperature, or larger step? For each T, paired differences of errors that tell one from the other.
+
+    `matched − soft(T_REF)`: steps of equal size in the directions of T and T_REF, so temperature alone. `soft(T) −
+    placebo(T)`: again equal steps, of T's size, in the two directions. Both need soft runs.
+    """
+    notes = []
+    sound = runs.finished(results)
+    grouped = sound[sound["objective"] != "hard"].groupby(["width", "soft_weight", "learning_rate"])
+    for (width, *_), of_group in grouped:
+        kinds = {kind: rows for kind, rows in of_group.groupby("objective")}
+        if not {"soft", "matched", "placebo"} <= kinds.keys():
+            continue
+        own = kinds["soft"][kinds["soft"]["temperature"] == reference].set_index(RUN)
+        for t in sorted(value for value in of_group["temperature"].unique() if value != reference):
+            at = {kind: rows[rows["temperature"] == t].set_index(RUN) for kind, rows in kinds.items()}
+            differences = {
+                "steps of T_REF's size, against T_REF": runs.difference(at["matched"], own),
+                "steps of T's size, against the placebo": runs.difference(at["soft"], at["placebo"]),
+            }
+            numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
+            where = f"{width} units, T = {number(t)}, T_REF = {number(reference)}"
+            notes += [f"{where}: {numbers} errors."] * bool(numbers)
+    return notes
+
+
+def name_setting(setting: pd.Series, *also: str) -> str:
+    """A setting in words: `T = 4` or `hard labels`, with the columns of `also`."""
+    name = "hard labels" if setting["objective"] == "hard" else f"T = {_temperature(setting)}"
+    extra = [f"{NAMES[column]} {number(setting[column])}" for column in also if not pd.isna(setting[column])]
+    return ", ".join([name, *extra])
+
+
+def _temperature(setting: pd.Series) -> str:
+    kind = "" if setting["objective"] == "soft" else runs.OBJECTIVES.get(setting["objective"], setting["objective"])
+    return number(setting["temperature"]) + (f" ({kind})" if kind else "")
+
+
+def _varying(rows: pd.DataFrame) -> list[str]:
+    """Which of soft weight and learning rate take several values."""
+    soft = rows[rows["objective"] == "soft"]
+    varying = {"soft_weight": soft["soft_weight"].nunique(), "learning_rate": rows["learning_rate"].nunique()}
+    return [name for name, count in varying.items() if count > 1]
+
+
+def _estimates(
+    values: Mapping[str, stats.Interval | stats.Difference], columns: Sequence[str], sign: bool = False
+) -> list[str]:
+    decimals = {column: measures.of_column("sweep", column).decimals for column in columns}
+    return [estimate(values[name], decimals[name], sign) if name in values else "" for name in columns]
+
+
+def _difference_cells(less: stats.Difference, p_holm: float, decimals: int) -> list[str]:
+    word = ("fewer" if less.mean < 0 else "more") if less.differs else ""
+    return [
+        fixed(less.mean, decimals, sign=True),
+        bounds(less, decimals, sign=True),
+        str(less.n),
+        p_value(p_holm),
+        word,
+    ]
+
+
+def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
+    adjusted: list[dict[str, float]] = [{} for _ in rows]
+    for width in {row.setting["width"] for row in rows}:
+        for column in measures.columns("sweep"):
+            places = [i for i, row in enumerate(rows) if row.setting["width"] == width and column in row.differences]
+            p = stats.holm(np.array([rows[i].differences[column].p for i in places], float))
+            for i, value in zip(places, p, strict=True):
+                adjusted[i][column] = float(value)
+    return [row._replace(p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
+    teachers, seeds = results["teacher"].nunique(), results["seed"].nunique()
+    over = f"{count_of(seeds, 'seed')}, {count_of(teachers, 'teacher')}"
+    if seeds * teachers == 1:
+        notes = [f"{over}: nothing is known about spread, and no difference is called one."]
+    elif teachers == 1:
+        notes = [f"{over}: t intervals over seeds, about this teacher; another teacher is another draw."]
+    else:
+        notes = [f"{over}: t intervals over teachers and seeds."]
+    if any(row.differences for row in rows) and seeds * teachers > 1:
+        notes.append(
+            "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
+            "zero. p is adjusted over the rows of a width (Holm), and can disagree."
+        )
+    if any(row.failed for row in rows):
+        notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
+    return notes
+
+
+def _best_notes(results: pd.DataFrame) -> list[str]:
+    """Of each width, soft weight and rate: the temperatures that are not excluded as best on the test set."""
+    notes = []
+    soft = results[results["objective"] == "soft"]
+    names = ["width", "soft_weight", "learning_rate"]
+    varying = _varying(results)
+    for values, of_group in soft.groupby(names):
+        errors = of_group.assign(test_errors=of_group["test_errors"].where(of_group["failed_at"] < 0))
+        table = errors.pivot_table(index=RUN, columns="temperature", values="test_errors", dropna=False)
+        table = table.dropna(axis="columns")
+        teachers, seeds = of_group["teacher"].nunique(), of_group["seed"].nunique()
+        if table.shape[1] < 2 or len(table) != teachers * seeds or len(table) < 2:
+            continue
+        grid = table.sort_index().to_numpy(float).reshape(teachers, seeds, -1)
+        may = stats.candidates_for_best(grid if min(teachers, seeds) > 1 else grid.reshape(len(table), -1))
+        setting = dict(zip(names, values, strict=True))
+        where = ", ".join(
+            [f"{setting['width']} units", *(f"{NAMES[name]} {number(setting[name])}" for name in varying)]
+        )
+        best = ", ".join(number(t) for t, possible in zip(table.columns, may, strict=True) if possible)
+        note = f"{where}: not excluded as best (95 %, paired, on the test set): T = {best}"
+        notes.append(note + ("." if may.sum() == 1 else ", so no winner."))
+    return notes
+
+
+def _holdout_notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
+    """What the hold-out would choose at each width, and what that choice scores on the test set."""
+    notes = []
+    varying = _varying(results)
+    of_soft = {tuple(row.setting.map(str)): row for row in rows if row.setting["objective"] == "soft" and row.measures}
+    for width, chosen in runs.best_on_holdout(results[results["objective"] == "soft"], by=["width"]).groupby("width"):
+        setting, of_setting = runs.by_setting(chosen)[0]
+        mean = of_soft[tuple(setting.map(str))].measures["test_errors"]
+        best = min(
+            (row for row in of_soft.values() if row.setting["width"] == width),
+            key=lambda row: row.measures["test_errors"].mean,
+        )
+        fewest = best.measures["test_errors"].mean
+        note = f"{width} units: the hold-out chooses {name_setting(setting, *varying)} "
+        note += f"({fixed(of_setting['holdout_errors'].mean())} hold-out errors), which scores "
+        note += f"{estimate(mean)} on the test set"
+        hard = results[(results["objective"] == "hard") & (results["width"] == width)]
+        less = runs.difference(of_setting, runs.best_on_holdout(hard, by=["width"]).set_index(RUN))
+        note += f", {estimate(less, sign=True)} from hard labels" if less else ""
+        if fewest < mean.mean:
+            note += f"; fewest on the test set itself: {name_setting(best.setting, *varying)}, {fixed(fewest)}"
+        notes.append(note + ".")
+    return notes

@@ -1,0 +1,194 @@
+"""Blocks trained by the workers of a Dask cluster. Needs the extra `cluster`."""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import math
+import os
+import platform
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kdjax import compilation_cache
+from kdjax.config import RunConfig
+from kdjax.errors import BadInput, require
+from kdjax.progress import Progress, say
+from kdjax.provenance import provenance
+from kdjax.run_directory import RunDirectory
+from kdjax.scheduling import Board, Device, missing, store
+from kdjax.students import Block, BlockResult
+from kdjax.transfer import DistillationData
+
+CONNECT_SECONDS = 10
+"""How long to wait for a cluster's scheduler to answer."""
+WORKER_SECONDS = 600
+"""How long to wait for its first worker: a queue may have to start it."""
+LOSSES = 3
+"""How often the data are sent again because every worker that held them has died."""
+
+
+def check(run: RunConfig) -> None:
+    """Raises `BadInput` unless Dask is installed and the cluster answers."""
+    if run.local_workers():  # beside which this process takes only the memory that it needs
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    distributed = _dask()
+    if not run.local_workers():
+        with _client(distributed, run):
+            pass
+
+
+def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
+    """`scheduling.train` on a cluster. Workers write no checkpoints: a block that is cut off starts again."""
+    unfinished = missing(blocks, record)
+    if not unfinished:
+        return
+    total = sum(block.steps for block in blocks)
+    with Progress("students", total) as progress:
+        board = Board(progress, total - sum(block.steps for block in unfinished))
+        _train(unfinished, data, record, run, board)
+
+
+def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig, board: Board) -> None:
+    distributed = _dask()
+    waiting, killed, losses = {block.name: block for block in blocks}, list[str](), 0
+    with _client(distributed, run) as client:
+        while waiting:
+            facts = _wait_for_workers(client, run, record)
+            try:
+                # Every worker gets the data once, over the network; a block's own part is selected where it runs.
+                (sent,) = client.scatter([data], broadcast=True)
+                running = {
+                    client.submit(train_on_worker, block, sent, facts, pure=False): block for block in waiting.values()
+                }
+                for done in distributed.as_completed(list(running)):
+                    block = running.pop(done)
+                    try:
+                        store(record, block, done.result())
+                        losses = 0
+                    except distributed.KilledWorker:
+                        killed.append(block.name)
+                    del waiting[block.name]
+                    note = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
+                    board.update(block.name, block.steps, note, whole=True)
+            except distributed.client.FutureCancelledError:
+                losses += 1
+                require(
+                    client.status == "running" and losses <= LOSSES,
+                    f"the cluster {run.cluster} is gone, or its workers die again and again: see their logs. "
+                    "Finished blocks are kept; give the same command again to resume",
+                )
+                say("all workers that held the data have died: they are sent again")
+    require(
+        not killed,
+        f"{len(killed)} blocks ({', '.join(killed[:3])}) ended every worker that tried them: see the workers' logs "
+        "(memory?). All others are kept; give the same command again to resume",
+    )
+
+
+def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict[str, Any]:
+    """Waits for the first worker; returns what all must have in common, and notes it in the run directory."""
+    if not client.scheduler_info()["workers"]:
+        say(f"waiting for workers to join {run.cluster}")
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            f"no worker joined the cluster {run.cluster} within {WORKER_SECONDS} s: start some, and give the same "
+            "command again to resume"
+        ) from None
+    try:
+        of_workers = client.run(what_fixes_digits)
+    except ModuleNotFoundError as error:
+        raise BadInput(f"the workers of {run.cluster} lack a package ({error}): install kdjax there") from None
+    facts, here = next(iter(of_workers.values())), what_fixes_digits()
+    for name in ("sources", "versions"):
+        same = facts[name] == here[name]
+        require(same, f"the workers of {run.cluster} have other {name} than this process: {HINT}")
+    record.note("workers", facts)
+    return facts
+
+
+HINT = "results would differ; install the same kdjax and packages for all"
+
+
+@functools.cache
+def what_fixes_digits() -> dict[str, Any]:
+    """What must be the same wherever blocks of one run are trained: sources, versions, device, cores."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    facts = provenance()
+    return {"sources": digest, **{name: facts[name] for name in ("versions", "device", "cpus")}}
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.cache
+def _device_of_worker() -> Device:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", str(compilation_cache.folder()))
+    return Device(jax.local_devices()[0])
+
+
+def train_on_worker(block: Block, data: DistillationData, facts: dict[str, Any]) -> BlockResult:
+    """What a worker computes: a pure function of block and data.
+
+    Raises:
+        BadInput: this worker is not as `facts` says that all are.
+    """
+    here = what_fixes_digits()
+    differing = [name for name in facts if here[name] != facts[name]]
+    require(not differing, f"a worker on {platform.node()} has other {', '.join(differing)} than the first one: {HINT}")
+    with _ONE_AT_A_TIME, compilation_cache.programs_kept():
+        return _device_of_worker().train(block, data, None, lambda step, note: None)
+
+
+def _dask() -> Any:
+    try:
+        import distributed
+    except ModuleNotFoundError:
+        raise BadInput(
+            "--cluster needs Dask: install kdjax[cluster] (pip install -e '.[cluster]') here and where workers run"
+        ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters to a user is said here
+    return distributed
+
+
+@contextlib.contextmanager
+def _client(distributed: Any, run: RunConfig) -> Iterator[Any]:
+    if run.local_workers():
+        with _local_cluster(distributed, run) as cluster, distributed.Client(cluster) as client:
+            count = len(cluster.workers)
+            say(f"{count} worker process{'es' * (count > 1)}; dashboard: {client.dashboard_link}")
+            yield client
+        return
+    try:
+        client = distributed.Client(run.cluster, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(
+            f"no cluster answers at --cluster {run.cluster} ({reason}): give the address that `dask scheduler` "
+            "prints, such as tcp://10.0.0.1:8786, or local:N for N worker processes here"
+        ) from None
+    with client:
+        yield client
+
+
+def _local_cluster(distributed: Any, run: RunConfig) -> Any:
+    devices, workers = jax.local_device_count(), run.local_workers()
+    options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, "host": "127.0.0.1"}
+    specs = {}
+    for index in range(devices if workers == math.inf else int(workers)):
+        # A process that sees one card cannot take memory on the others.
+        visible = {"CUDA_VISIBLE_DEVICES": str(index % devices)} if jax.default_backend() == "gpu" else {}
+        specs[index] = {"cls": distributed.Nanny, "options": {**options, "env": visible}}
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"},
+    }
+    return distributed.SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)

@@ -1,0 +1,47 @@
+"""Which images, and where they are found."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from kdjax.errors import require
+
+
+def default_data_dir() -> Path:
+    """Where prepared data are kept: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
+    return Path(os.environ.get("KDJAX_DATA_DIR") or cache_folder() / "data")
+
+
+def cache_folder() -> Path:
+    """`kdjax` in the user's cache folder: what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+
+
+def default_raw_dir() -> Path | None:
+    """The raw folder named by `KDJAX_RAW_DIR`, if any."""
+    named = os.environ.get("KDJAX_RAW_DIR")
+    return Path(named) if named else None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how many of them."""
+
+    dataset: str = "auto"
+    """Name of the dataset: mnist, fashion_mnist, cifar10, mnist5k (5,000 real digits that need no download), or auto:
+    mnist where it is prepared or can be had, else mnist5k."""
+    raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
+    """Folder searched, with all below it, for the official data files, gzipped or not (default: KDJAX_RAW_DIR)."""
+    data_dir: Path = dataclasses.field(default_factory=default_data_dir)
+    """Folder in which prepared datasets are kept (default: KDJAX_DATA_DIR, else the user's cache folder)."""
+    train_images: int | None = None
+    """Use only the first N training images, after the hold-out is cut (default: all)."""
+    holdout: int = 0
+    """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
+
+    def __post_init__(self) -> None:
+        require(self.holdout >= 0, f"--holdout {self.holdout} is not allowed: it is a number of images, 0 or more")
+        require(
+            self.train_images is None or self.train_images > 0,
+            f"--train-images {self.train_images} is not allowed: it is a number of images, 1 or more",
+        )

@@ -1,0 +1,192 @@
+"""How one network is built and trained, and the teacher's recipe."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+from kdjax.errors import BadInput, require, require_known, require_positive
+from kdjax.identity import added
+
+NUMERICS = {"mlp": 4, "cnn": 4}
+"""By family of networks: raised when a golden test of the family changes, or the order of a block's sums. The same
+config then no longer means the same numbers, and what was trained before is trained again. CHANGELOG.md says why."""
+
+Precision = Literal["float32", "bfloat16"]
+
+Augment = Literal["none", "flip_shift", "full", "elastic"]
+"""Random maps of the images at each step: `kdjax.transforms` says what each is."""
+
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """An entry of the registry of networks: what a command line needs to know, and where the network is built."""
+
+    name: str
+    """On the command line."""
+    hidden_layers: int
+    """Widths that a recipe gives; a student has as many layers of one width."""
+    build: str | Callable[..., Any]
+    """(config, input_shape, num_classes) → `models.Model`: a function, or "module:function", imported when needed."""
+    family: str
+    """Networks whose numerics change together (`NUMERICS`)."""
+    full_units: int | None = None
+    """Units of the hidden dense layer at full width; None where there is no such width."""
+
+
+NETWORKS: dict[str, NetworkSpec] = {}
+"""By name; `register_network` adds to it."""
+
+
+def register_network(spec: NetworkSpec) -> None:
+    """Adds a network, or replaces the one of that name."""
+    NETWORKS[spec.name] = spec
+
+
+register_network(NetworkSpec("mlp", 2, "kdjax.models.mlp:mlp", "mlp"))
+register_network(NetworkSpec("small", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
+register_network(NetworkSpec("big", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
+
+
+def network_spec(name: str) -> NetworkSpec:
+    """The registered network of that name.
+
+    Raises:
+        BadInput: there is none; the message names the nearest.
+    """
+    require_known("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def numerics(network: str) -> int:
+    """The number in `NUMERICS` of a network's family; 1 for a family that is not listed there."""
+    return NUMERICS.get(network_spec(network).family, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How one network is built and trained: all that a compiled program closes over (equal configs share it)."""
+
+    hidden: tuple[int, ...]
+    """Units of each hidden layer. The convolutional networks have one, of 256 (small) or 512 (big) units at full width;
+    their channels are in proportion."""
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images a step; the incomplete last batch of an epoch is dropped (in training, never in evaluation)."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    schedule: Schedule = "cosine"
+    """cosine: one epoch of linear warm-up, then a half cosine to 0; or constant."""
+    input_dropout: float = 0.0
+    """Probability of dropping an input pixel."""
+    hidden_dropout: float = 0.0
+    """Probability of dropping a hidden unit."""
+    max_norm: float = 0.0
+    """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
+    jitter: int = 0
+    """Each image is shifted, at each step, by up to this number of pixels in each direction."""
+    average: float = 0.0
+    """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none.
+    After t steps it is at most (1 + t)/(10 + t), so that the initial weights are soon forgotten."""
+    network: str = dataclasses.field(default="mlp", metadata=added("mlp"))
+    """A name in `NETWORKS`."""
+    augment: Augment = dataclasses.field(default="none", metadata=added("none"))
+    """Random maps of each image at each step."""
+    precision: Precision = dataclasses.field(default="float32", metadata=added("float32"))
+    """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
+    devices: int = dataclasses.field(default=1, metadata=added(1))
+    """Each batch is divided over N devices (pmap), for one big network; sums are then taken in another order."""
+
+    def __post_init__(self) -> None:
+        network_spec(self.network)
+        for width in self.hidden:
+            require(0 < width <= 100_000, f"--widths {width} is not allowed: a layer has 1 unit or more, up to 100,000")
+        require(
+            0 < self.epochs <= 100_000,
+            f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more, up to 100,000",
+        )
+        require(
+            self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more"
+        )
+        for name in ("input_dropout", "hidden_dropout"):
+            rate = getattr(self, name)
+            require(
+                rate == 0 or 0 < round(rate * 256) < 256,
+                f"--{name.replace('_', '-')} {rate:g} is not allowed: it is 0, or rounds to one of 1/256 … 255/256",
+            )
+        require(0 <= self.average < 1, f"--average {self.average:g} is not allowed: it lies in [0, 1)")
+        require(
+            0 <= self.max_norm < math.inf, f"--max-norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more"
+        )
+        require(
+            self.devices > 0 and self.batch_size % self.devices == 0,
+            f"--devices {self.devices} is not allowed: it is 1 or more, and divides the {self.batch_size} "
+            "images of a batch",
+        )
+        require(self.jitter >= 0, f"--jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher: 784-1200-1200-10 with dropout, max-norm and jittered inputs, as in the paper's Section 3."""
+
+    widths: tuple[int, ...] = (1200, 1200)
+    """Units of each hidden layer."""
+    epochs: int | None = None
+    """Passes over the training images (default: 30; 80 on mnist5k)."""
+    batch_size: int = 256
+    """Images a step."""
+    learning_rate: float = 1.5e-3
+    """Peak learning rate of Adam, after one epoch of warm-up."""
+    input_dropout: float = 0.0
+    """Probability of dropping an input pixel."""
+    hidden_dropout: float = 0.5
+    """Probability of dropping a hidden unit."""
+    max_norm: float = 4.0
+    """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
+    jitter: int = 2
+    """Shift of each image at each step, up to this number of pixels in each direction."""
+    average: float = 0.0
+    """Decay, per step, of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0: none."""
+    devices: int = 1
+    """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
+    seed: int = 0
+    """Fixes initial weights, batch order, masks, jitter and augmentation."""
+    network: str = "mlp"
+    """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
+    norm and their own dropout. The dropout and max-norm options above are for the mlp."""
+    augment: Augment = "none"
+    """Random augmentation of each image at each step: flip_shift (mirrored, shifted by up to 10 %), full (also sheared,
+    zoomed and rotated), or elastic (distorted as handwriting is; for digits)."""
+    schedule: Schedule = "cosine"
+    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    precision: Precision = "float32"
+    """Operands of the teacher's matrix products: float32, or bfloat16, as for students."""
+
+    def train_config(self, default_epochs: int) -> TrainConfig:
+        """The teacher as a network to train."""
+        require_positive("teacher.learning-rate", self.learning_rate)
+        require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
+        mlp = self.network == "mlp"
+        try:
+            return TrainConfig(
+                hidden=self.widths,
+                epochs=default_epochs if self.epochs is None else self.epochs,
+                batch_size=self.batch_size,
+                schedule=self.schedule,
+                input_dropout=self.input_dropout if mlp else 0.0,
+                hidden_dropout=self.hidden_dropout if mlp else 0.0,
+                max_norm=self.max_norm if mlp else 0.0,
+                network=self.network,
+                augment=self.augment,
+                jitter=self.jitter,
+                average=self.average,
+                devices=self.devices,
+                precision=self.precision,
+            )
+        except BadInput as error:  # which names the student's option
+            raise BadInput(re.sub("^--", "--teacher.", str(error))) from None

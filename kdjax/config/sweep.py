@@ -1,0 +1,154 @@
+"""A temperature sweep: its grid, its students, its teacher."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from kdjax.config.data import DataConfig
+from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec
+from kdjax.config.run import RunConfig
+from kdjax.errors import require, require_distinct, require_positive, require_temperature
+from kdjax.identity import NO_RESULT, added
+
+Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
+"""What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
+
+STABILITY_EPOCHS = 6
+"""Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """Trains a teacher, then students at every temperature, from several seeds, and draws test errors against T."""
+
+    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
+    """Temperatures T of the soft targets (no unit), each above 0; inf is the limit, centred logit matching."""
+    soft_weights: tuple[float, ...] = (1.0,)
+    """Weights w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
+    and T all that changes."""
+    learning_rates: tuple[float, ...] = ()
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd). With a hold-out, the best of
+    several is chosen on it at each T; while that choice lies at an edge, the grid is widened for all, up to three
+    times."""
+    hard_labels: bool = True
+    """Also train each student on hard labels alone: the baseline."""
+    soft_targets: bool = True
+    """Train students on soft targets; --no-soft-targets leaves the baseline alone."""
+    objectives: tuple[str, ...] = dataclasses.field(default=(), metadata=added(()))
+    """Further objectives (a name in the registry, such as mse), each trained at every temperature beside soft
+    targets."""
+    targets: Targets = "teacher"
+    """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
+    pixels); and controls: double_softmax (probabilities taken for logits), shuffled (the logits of another image),
+    random (an untrained teacher's), uniform (equal for all classes: at T = 1 and soft weight w, label smoothing)."""
+    jitter: int = 0
+    """Students' images are shifted, at each step, by up to N pixels in each direction; the teacher is then queried
+    about the shifted image (except for shift_averaged, shuffled and uniform targets, which belong to the image)."""
+    augment: Augment = "none"
+    """Random augmentation of students' images at each step, about which the teacher is queried as with --jitter:
+    flip_shift (mirrored, shifted by up to 10 %), full (also sheared, zoomed and rotated), or elastic (distorted as
+    handwriting is; for digits)."""
+    double_softmax: bool = False
+    """Beside each student on soft targets, also train one with a known bug: the teacher's probabilities taken for
+    logits (as --targets double_softmax, but in the same block)."""
+    transfer_images: int | None = None
+    """Students learn from the first N training images only; the teacher learns from all (default: all)."""
+    widths: tuple[int, ...] = (300,)
+    """Units in each of the student's two hidden layers; several widths are several sweeps. (Convolutional networks have
+    one such layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
+    network: str = "mlp"
+    """The student: mlp; or small or big: convolutional, with batch norm and dropout."""
+    schedule: Schedule = "cosine"
+    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    seeds: int = 3
+    """Number of seeds: 0, 1, … Each fixes initial weights and batch order, the same at every temperature."""
+    epochs: int | None = None
+    """Passes over the transfer set by a student (default: 20; 40 on mnist5k)."""
+    batch_size: int = 256
+    """Images a step."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    precision: Precision = "float32"
+    """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
+    the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its own."""
+    match_gradient_norm: float | None = None
+    """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
+    norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
+    monitor_every: int | None = None
+    """Epochs between two counts of the errors on the hold-out (without one: the test set) for the learning curves
+    (default: at most 12 counts in all). With 1, history.jsonl also tells how many answers change between epochs."""
+    block_size: int = 8
+    """Settings trained together as one program; bounds the memory of a block."""
+    teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
+    """Folders of teachers to use instead of training one; several are an ensemble (their logits are averaged)."""
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
+    """Which images."""
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    """Where to run and what to write."""
+    teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
+    """The teacher's recipe."""
+
+    def __post_init__(self) -> None:
+        require_distinct("temperatures", self.temperatures)
+        for temperature in self.temperatures:
+            require_temperature("temperatures", temperature)
+        require_distinct("soft-weights", self.soft_weights)
+        for weight in self.soft_weights:
+            require(0 < weight <= 1, f"--soft-weights {weight:g} is not allowed: it lies in (0, 1]; 0 is --hard-labels")
+        if self.learning_rates:
+            require_distinct("learning-rates", self.learning_rates)
+        for rate in self.learning_rates:
+            require_positive("learning-rates", rate)
+        if self.match_gradient_norm is not None:
+            require_temperature("match-gradient-norm", self.match_gradient_norm)
+            require(
+                self.optimizer == "sgd",
+                "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
+            )
+        require(
+            self.transfer_images is None or self.transfer_images >= self.batch_size,
+            f"--transfer-images {self.transfer_images} is not allowed: it is --batch-size ({self.batch_size}) or more",
+        )
+        require(
+            self.hard_labels or self.soft_targets,
+            "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train",
+        )
+        require(
+            not self.double_softmax or self.targets in ("teacher", "shift_averaged"),
+            f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits",
+        )
+        own = [name for name in self.objectives if name in ("hard", "soft", "double_softmax", "matched", "placebo")]
+        require(not own, f"--objectives {' '.join(own)} is not allowed: it has an option of its own")
+        require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
+        require_distinct("widths", self.widths)
+        folders = [folder.resolve() for folder in self.teacher_from]
+        require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
+        require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
+        require(
+            self.monitor_every is None or self.monitor_every > 0,
+            f"--monitor-every {self.monitor_every} is not allowed: it is a number of epochs, 1 or more",
+        )
+        require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
+        for width in self.widths:
+            self.student(width, 1)
+
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates, or the optimizer's default."""
+        return self.learning_rates or ((1e-3,) if self.optimizer == "adam" else (0.02,))
+
+    def student(self, width: int, default_epochs: int) -> TrainConfig:
+        """The student of this width as a network to train."""
+        return TrainConfig(
+            hidden=(width,) * network_spec(self.network).hidden_layers,
+            epochs=default_epochs if self.epochs is None else self.epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            jitter=self.jitter,
+            network=self.network,
+            augment=self.augment,
+            precision=self.precision,
+        )

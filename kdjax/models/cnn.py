@@ -1,0 +1,143 @@
+"""The convolutional networks `small` and `big`."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from kdjax.config import TrainConfig, network_spec
+from kdjax.errors import require
+from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
+from kdjax.models.model import Model, ModelState, Params
+
+STAGES: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType(
+    {
+        "small": ((32,), (64,), (128, 128)),
+        "big": ((64, 64), (128, 128), (256, 256, 256)),
+    }
+)
+"""Channels of each convolution at full width; a stage ends with pooling and dropout. The networks have 770,378 and
+3,844,938 parameters, batch statistics included, for 32×32 images of 3 channels and 10 classes."""
+MOMENTUM = 0.99
+"""Of the running statistics of batch norm: the share of the old ones that remains after a batch."""
+DROPOUT = 0.3
+"""After each pooling."""
+LEAK = 0.1
+"""Slope of LeakyReLU below 0."""
+
+
+class Cnn(nn.Module):
+    """Stages of 3×3 convolutions, each ended by 2×2 max pooling and dropout; then a hidden dense layer, then logits.
+
+    Every convolution and the hidden layer is followed by batch norm (momentum 0.99, eps 1e-3: Keras's defaults) and
+    LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras.
+    """
+
+    channels: tuple[tuple[int, ...], ...]
+    units: int
+    num_classes: int
+    rounded: bool = False
+    """Operands of all products in bfloat16."""
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
+    ) -> Float[Array, "batch classes"]:
+        """Logits. In training with the batch's own statistics, over all of `axis_name`, and dropout if there is a key;
+        in evaluation with the running statistics."""
+        product = bfloat16_product if self.rounded else jax.lax.dot_general
+        init = nn.initializers.glorot_uniform()
+
+        def normalised(units: Array, name: str) -> Array:
+            axis = None if self.is_initializing() else axis_name
+            norm = nn.BatchNorm(not train, momentum=MOMENTUM, epsilon=1e-3, axis_name=axis, name=f"norm_{name}")
+            return nn.leaky_relu(norm(units), LEAK)
+
+        def dense(units: Array, width: int, name: str, biased: bool = True) -> Array:
+            layer = nn.Dense(width, biased, precision=FLOAT32, kernel_init=init, dot_general=product, name=name)
+            return layer(units)
+
+        # Biases before batch norm, which subtracts them again, are left out in training. They start at 0 and their
+        # gradient is 0, or would be without rounding errors, which Adam turns into steps of full size; and they would
+        # take a tenth of the time.
+        biased, units, layer = not train, images, 0
+        for stage, widths in enumerate(self.channels):
+            for width in widths:
+                kernel = self.param(f"kernel_{layer}", init, (3, 3, units.shape[-1], width))
+                bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width,))
+                units = convolve(units, kernel, self.rounded)
+                units = normalised(units + bias[None, None, None] if biased else units, f"{layer}")
+                layer += 1
+            units = max_pool(units)
+            if key is not None and train:
+                units = dropout(jax.random.fold_in(key, stage), units, DROPOUT, axis_name)
+        units = normalised(dense(units.reshape(len(units), -1), self.units, "hidden", biased), "hidden")
+        return dense(units, self.num_classes, "logits")
+
+
+def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """The convolutional network of `STAGES` that `config.network` names.
+
+    Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
+    at full width. `model_state` holds the running mean and variance of every batch norm.
+
+    Args:
+        config: network, width and precision.
+        input_shape: (height, width, channels) of an image.
+        num_classes: number of logits.
+
+    Raises:
+        BadInput: several widths, dropout or a bound on norms; images too small for three poolings; a width that leaves
+            a layer without channels.
+    """
+    name = config.network
+    require(
+        len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm),
+        f"the {name} network has one hidden dense layer and its own dropout: give one width, no dropout, no max-norm",
+    )
+    require(
+        min(input_shape[:2]) >= 8,
+        f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network: its three poolings "
+        "need 8×8 or more",
+    )
+    full, (units,) = network_spec(name).full_units or 0, config.hidden
+    channels = tuple(tuple(round(width * units / full) for width in stage) for stage in STAGES[name])
+    first = STAGES[name][0][0]
+    require(
+        channels[0][0] > 0,
+        f"{units} hidden units are too few for the {name} network: no channel would be left in its first layer, which "
+        f"has {first} at {full} units; give {full // first // 2 + 1} units or more",
+    )
+    module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
+
+    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
+        variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
+        return variables.pop("params"), variables
+
+    def apply(
+        params: Params,
+        model_state: ModelState,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch classes"], ModelState]:
+        variables = {"params": params, **model_state}
+        if not train:
+            logits: Any = module.apply(variables, images, False)
+            return logits, model_state
+        outputs: Any = module.apply(variables, images, True, key, axis_name, mutable=["batch_stats"])
+        return outputs[0], dict(outputs[1])
+
+    def bound_norms(params: Params, bound: float) -> Params:
+        raise NotImplementedError("a recipe with max_norm is refused above")
+
+    return Model(init, apply, bound_norms, input_shape, num_classes, side_by_side=False, momentum=MOMENTUM)

@@ -1,0 +1,110 @@
+"""The multi-layer perceptron."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from kdjax.config import TrainConfig
+from kdjax.layers import FLOAT32, bfloat16_product, dropout
+from kdjax.models.model import Model, ModelState, Params
+
+
+class InputDense(nn.Module):
+    """A dense layer that stores its kernel as `[out, in]`.
+
+    In a block, settings share the images but not the weights. Stacked as `[setting, out, in]`, the gradients of all
+    settings are one product, `[setting · out, batch] × [batch, in]`, already in the order in which they are stored.
+    """
+
+    features: int
+    product: Callable[..., Array] = jax.lax.dot_general
+    """Of inputs and kernel, called with full float32 precision, which some accelerators do not use by default."""
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
+        kernel = self.param(
+            "kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1])
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return self.product(inputs, kernel, (((1,), (1,)), ((), ())), precision=FLOAT32) + bias[None]
+
+
+class Mlp(nn.Module):
+    """ReLU layers of the given widths, then a linear layer of logits; in training with dropout before each layer."""
+
+    hidden: tuple[int, ...]
+    num_classes: int
+    input_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    product: Callable[..., Array] = jax.lax.dot_general
+    """Of units and weights."""
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        key: PRNGKeyArray | None,
+        axis_name: str | None = None,
+    ) -> Float[Array, "batch classes"]:
+        """Logits; without a key there is no dropout."""
+        units = images.reshape(len(images), -1)
+        for layer, width in enumerate((*self.hidden, self.num_classes)):
+            rate = self.hidden_dropout if layer else self.input_dropout
+            if key is not None and rate > 0:
+                units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
+            name = f"dense_{layer}"
+            units = (
+                nn.Dense(
+                    width,
+                    precision=FLOAT32,
+                    kernel_init=nn.initializers.he_normal(),
+                    dot_general=self.product,
+                    name=name,
+                )(units)
+                if layer
+                else InputDense(width, self.product, name=name)(units)
+            )
+            if layer < len(self.hidden):
+                units = nn.relu(units)
+        return units
+
+
+def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
+    """A multi-layer perceptron of `config.hidden` ReLU units with `config`'s dropout.
+
+    Args:
+        config: hidden widths, dropout rates and precision.
+        input_shape: (height, width, channels) of an image.
+        num_classes: number of logits.
+    """
+    product = bfloat16_product if config.precision == "bfloat16" else jax.lax.dot_general
+    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, product)
+
+    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
+        return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
+
+    def apply(
+        params: Params,
+        model_state: ModelState,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        key: PRNGKeyArray | None = None,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, "batch classes"], ModelState]:
+        logits: Any = module.apply({"params": params}, images, key if train else None, axis_name)
+        return logits, model_state
+
+    def bound_norms(params: Params, bound: float) -> Params:
+        bounded = dict(params)
+        for layer in range(len(config.hidden)):
+            kernel = params[f"dense_{layer}"]["kernel"]
+            norms = jnp.linalg.norm(kernel, axis=0 if layer else 1, keepdims=True)
+            factor = jnp.minimum(1.0, bound / jnp.maximum(norms, 1e-12))
+            bounded[f"dense_{layer}"] = {**params[f"dense_{layer}"], "kernel": kernel * factor}
+        return bounded
+
+    return Model(init, apply, bound_norms, input_shape, num_classes, side_by_side=True)

@@ -1,0 +1,70 @@
+"""A network as two pure functions, its variables as one tree, and its batch statistics."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Params = Any
+ModelState = Any
+
+
+class Model(NamedTuple):
+    """A network as two pure functions, and the shapes of its inputs and outputs."""
+
+    init: Callable[[PRNGKeyArray], tuple[Params, ModelState]]
+    """key → (params, model_state); the latter changes without a gradient (batch statistics) and is often empty."""
+    apply: Callable[..., tuple[Float[Array, "batch classes"], ModelState]]
+    """(params, model_state, images, train, key=None, axis_name=None) → (logits, model_state). Without a key, training
+    has no dropout."""
+    bound_norms: Callable[[Params, float], Params]
+    """(params, bound) → params whose hidden units' incoming weights have L2 norms of at most `bound`."""
+    input_shape: tuple[int, ...]
+    """(height, width, channels) of an image."""
+    num_classes: int
+    """Logits an image."""
+    side_by_side: bool
+    """Whether K such networks are trained as one stack (`jax.vmap`), or one after another. A stack of convolutions with
+    K kernels is a grouped convolution, for which XLA has no fast program."""
+    momentum: float = 0.0
+    """Of running batch statistics: the share of the old ones that remains after a batch; 0 where there are none."""
+
+
+def batch_statistics(
+    model: Model,
+    params: Params,
+    model_state: ModelState,
+    images: Float[Array, "batch height width channels"],
+    key: PRNGKeyArray | None = None,
+) -> ModelState:
+    """Mean and variance of one batch in every batch norm, in training mode: `(s′ − m·s)/(1 − m)`, m the momentum.
+
+    Args:
+        model: the network.
+        params: its parameters.
+        model_state: running statistics s, which the batch changes to s′; with zeros, nothing is lost to rounding.
+        images: the batch.
+        key: of the dropout masks; None: no dropout.
+    """
+    _, updated = model.apply(params, model_state, images, True, key)
+    momentum = model.momentum
+    return jax.tree.map(lambda new, old: (new - momentum * old) / (1 - momentum), updated, model_state)
+
+
+def pack_variables(params: Params, model_state: ModelState) -> Any:
+    """All variables of a network as one tree: its parameters, beside `model_state` where it has any."""
+    return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params
+
+
+def unpack_variables(model: Model, variables: Any) -> tuple[Params, ModelState]:
+    """(params, model_state) of what `pack_variables` returned."""
+    stateless = not jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[1])
+    return (variables, {}) if stateless else (variables["params"], variables["model_state"])
+
+
+def parameter_count(model: Model) -> int:
+    """Number of trainable parameters plus batch statistics."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))

@@ -1,0 +1,123 @@
+"""Which images a block's students learn from, and which targets: from a dataset and its teacher to a transfer set."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from kdjax import datasets, targets, teachers, transforms
+from kdjax.blocks import TransferSet
+from kdjax.config import Targets
+from kdjax.datasets import Dataset, Split
+from kdjax.teachers import Teacher
+
+Variant = Literal["plain", "permuted", "mean_logit", "with_pool"]
+"""plain: nothing more. permuted, mean_logit: `targets.permute_wrong`, `targets.flatten_omitted`. with_pool: the
+unlabelled hold-out is added, and with it images of omitted classes."""
+
+
+class DistillationData(NamedTuple):
+    """On the host: a dataset with the logits of its teacher, or the mean logits of several, computed once."""
+
+    dataset: Dataset
+    teacher: str
+    """Short name of the teacher, or of several joined by +."""
+    train_logits: Float[np.ndarray, "train classes"]
+    holdout_logits: Float[np.ndarray, "holdout classes"]
+    test_logits: Float[np.ndarray, "test classes"]
+    teachers: tuple[Teacher, ...] = ()
+    """To be queried about other images than these."""
+
+
+def query_teachers(dataset: Dataset, members: Sequence[Teacher]) -> DistillationData:
+    """Queries the teacher, or the ensemble, about every image of the dataset."""
+
+    def logits(split: Split) -> Float[np.ndarray, "images classes"]:
+        empty = np.zeros((0, dataset.num_classes), np.float32)
+        return teachers.ensemble_logits(members, split.images) if len(split.images) else empty
+
+    name = "+".join(teacher.name for teacher in members)
+    tables = (logits(dataset.train), logits(dataset.holdout), logits(dataset.test))
+    return DistillationData(dataset, name, *tables, tuple(members))
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferSpec:
+    """What a block's students learn from. Equal specs give the same transfer set from the same data, on any machine."""
+
+    targets: Targets = "teacher"
+    """What stands for the teacher's logits (`kdjax.targets`)."""
+    images: int | None = None
+    """The first so many images; None: all."""
+    omitted: tuple[int, ...] = ()
+    """Classes whose images are left out."""
+    variant: Variant = "plain"
+    seed: int = 0
+    """Of the permutations."""
+
+    def select(self, data: DistillationData) -> DistillationData:
+        """The data with another training set and other targets; hold-out and test images and logits stay the same.
+
+        In this order: classes are omitted, the pool is added, the first images are taken, targets are altered.
+        """
+        data = self._select_images(data)
+        data = _with_targets(data, self.targets)
+        if self.variant == "permuted":
+            altered = targets.permute_wrong(data.train_logits, data.dataset.train.labels, self.seed)
+            return data._replace(train_logits=altered)
+        if self.variant == "mean_logit":
+            return data._replace(train_logits=targets.flatten_omitted(data.train_logits, self.omitted))
+        return data
+
+    def _select_images(self, data: DistillationData) -> DistillationData:
+        train, logits = data.dataset.train, data.train_logits
+        if self.omitted:
+            logits = logits[~np.isin(train.labels, sorted(self.omitted))]
+            train = datasets.omit(train, self.omitted)
+        if self.variant == "with_pool":
+            # Unlabelled: the teacher's answer stands for the label.
+            answers = data.holdout_logits.argmax(axis=1).astype(np.int32)
+            pool = data.dataset.holdout.images
+            train = Split(np.concatenate([train.images, pool]), np.concatenate([train.labels, answers]))
+            logits = np.concatenate([logits, data.holdout_logits])
+        if self.images is not None:
+            train, logits = Split(*(array[: self.images] for array in train)), logits[: self.images]
+        return data._replace(dataset=dataclasses.replace(data.dataset, train=train), train_logits=logits)
+
+
+def _with_targets(data: DistillationData, kind: Targets) -> DistillationData:
+    images = data.dataset.train.images
+    if kind == "shift_averaged":
+        return data._replace(train_logits=shift_averaged(data.teachers, images))
+    if kind == "shuffled":
+        return data._replace(train_logits=targets.shuffle(data.train_logits, 0))
+    if kind == "random":
+        strangers = tuple(teachers.untrained(one, index, images) for index, one in enumerate(data.teachers))
+        return data._replace(train_logits=teachers.ensemble_logits(strangers, images), teachers=strangers)
+    return data._replace(train_logits=np.asarray(targets.alter(kind, jnp.asarray(data.train_logits))))
+
+
+def shift_averaged(
+    members: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
+) -> Float[np.ndarray, "images classes"]:
+    """The teachers' mean logits over all shifts of each image by up to `targets.SHIFTS` pixels each way."""
+    total, pixels = np.zeros((len(images), members[0].info["num_classes"])), targets.SHIFTS
+    for down in range(-pixels, pixels + 1):
+        for right in range(-pixels, pixels + 1):
+            total += teachers.ensemble_logits(members, transforms.shift(images, down, right))
+    return (total / (2 * pixels + 1) ** 2).astype(np.float32)
+
+
+def on_device(data: DistillationData) -> TransferSet:
+    """The training images, labels and teacher logits where the students are trained."""
+    images, labels = data.dataset.train
+    # By way of the host, onto the device of this thread.
+    variables = tuple(
+        jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (teacher.params, teacher.model_state))
+        for teacher in data.teachers
+    )
+    return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(data.train_logits), variables)
