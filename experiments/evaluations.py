@@ -15,11 +15,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from analysis import tables
 from analysis.cifar10 import batch_statistics as statistics_table
-from analysis.cifar10 import table as cifar10
+from analysis.cifar10 import run as cifar10
+from analysis.cifar10.roles import Role as Cifar10Role
+from analysis.cifar10.roles import SweepRole
 from analysis.mnist import run as mnist
 from analysis.mnist import shifted
+from analysis.mnist.roles import Role
+from analysis.runs import load_student, sweep_folder
+from analysis.tables import Table
 from kdjax import batch_statistics, evaluation, metrics, models, run_directory, teachers, trained, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
@@ -36,7 +40,7 @@ Logits = Callable[[UInt8[np.ndarray, "images height width channels"]], Float[np.
 def write_shifted(folder: Path, dataset: Dataset) -> None:
     """Writes `shifted.csv` of an MNIST table: test errors of its networks on shifted test images, where asked for."""
     results = mnist.load(folder)
-    if "shifted" not in results.identity["config"]["parts"] or not len(results.of("hard jittered")):
+    if "shifted" not in results.identity["config"]["parts"] or not len(results.of(Role.HARD_JITTERED)):
         return
     rows = [
         {"network": name, "run": index, "seed": seed, "pixels": pixels, "errors": errors}
@@ -59,13 +63,13 @@ def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "sh
     return np.array(columns)
 
 
-def _shifted_networks(results: mnist.Answers) -> Iterator[tuple[str, Sequence[Teacher | Student], Sequence[int]]]:
+def _shifted_networks(results: mnist.MnistResults) -> Iterator[tuple[str, Sequence[Teacher | Student], Sequence[int]]]:
     """Name of each kind of network, the networks, and their seeds."""
     runs = results.folder.parent.parent
     folders = {"teacher": [runs / "teachers" / one["folder"] for one in results.teachers]}
-    still = results.of("of a still teacher")
+    still = results.of(Role.STILL_TEACHER)
     if len(still):
-        sweep = tables.sweep_folder(results.folder, str(still["run"].iloc[0]))
+        sweep = sweep_folder(results.folder, str(still["run"].iloc[0]))
         (name,) = run_directory.read_json(sweep / "config.json")["identity"]["teachers"]
         folders["teacher of still images"] = [teachers.place(runs, name)]
     for name, places in folders.items():
@@ -73,11 +77,11 @@ def _shifted_networks(results: mnist.Answers) -> Iterator[tuple[str, Sequence[Te
         yield name, loaded, [teacher.info["seed"] for teacher in loaded]
     for role, name in shifted.STUDENTS.items():
         rows = results.of(role)
-        if role == "distilled":
-            rows = results.of(role, soft_weight=results.soft_weight, teacher=str(results.teachers[0]["name"]))
+        if role == Role.DISTILLED:
+            rows = results.of_first_teacher()
         if len(rows):
             by_seed = rows.sort_values("seed")
-            yield name, [tables.trained(results.folder, row) for _, row in by_seed.iterrows()], list(by_seed["seed"])
+            yield name, [load_student(results.folder, row) for _, row in by_seed.iterrows()], list(by_seed["seed"])
 
 
 def write_cost(folder: Path, dataset: Dataset) -> None:
@@ -96,7 +100,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     shape, classes = dataset.train.images.shape[1:], dataset.num_classes
     images = jnp.asarray(dataset.test.images[:1000])
     errors = {"teacher": np.mean([one["test"]["errors"] for one in results.teachers])}
-    if len(distilled := results.of("distilled", soft_weight=results.soft_weight)):
+    if len(distilled := results.of(Role.DISTILLED, soft_weight=results.soft_weight)):
         errors["student"] = distilled["test_errors"].mean()
     cells = []
     for name, (config, count) in named.items():
@@ -116,7 +120,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         cells.append([name, mean, parameters, f"{operations:.2f}", f"{milliseconds:.4f}"])
     header = ["", "test errors", "parameters", "million operations an image", "milliseconds an image"]
     notes = ["Errors: means over teachers and over distilled students. Forward pass, batches of 1,000, on this device."]
-    write_whole(folder / "cost.md", "## Cost\n\n" + tables.markdown(header, cells, notes, left=1) + "\n")
+    write_whole(folder / "cost.md", "## Cost\n\n" + Table(header, cells, notes, left=1).markdown() + "\n")
 
 
 def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Teacher], teaching: int) -> None:
@@ -132,8 +136,8 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
     config = results.identity["config"]
     students = [
         (cifar10.role_of(role, student.row["objective"]), student)
-        for role, sweep in results.runs.items()
-        if role != "stability"
+        for role, sweep in results.sweeps.items()
+        if role != SweepRole.STABILITY
         for student in trained.find(sweep)
         if student.row["failed_at"] < 0
     ]
@@ -142,14 +146,13 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
     images = jnp.asarray(first.reshape(-1, batch, *first.shape[1:]))
     lines, of_teachers = list[dict[str, Any]](), list[batch_statistics.Logits]()
 
-    def add(role: str, temperature: float | None, seed: int, logits: batch_statistics.Logits) -> None:
+    def add(role: Cifar10Role, temperature: float | None, seed: int, logits: batch_statistics.Logits) -> None:
         for name, of_splits in logits.items():
-            line = {"role": role, "temperature": temperature, "seed": seed, "statistics": name, "images": len(first)}
+            line = {"role": role.value, "temperature": temperature, "seed": seed, "statistics": name}
+            line |= {"images": len(first)}
             for split, table in of_splits.items():
                 labels = getattr(dataset, split).labels
-                measured = metrics.evaluate(table, labels)
-                measured |= cifar10.in_points(measured, len(labels))
-                line |= {f"{split}_{measure}": measured[measure] for measure in cifar10.MEASURES}
+                line |= cifar10.of_evaluation(metrics.evaluate(table, labels), split, len(labels))
             lines.append(line)
 
     with Progress("batch statistics", len(networks) + len(students)) as progress:
@@ -158,17 +161,18 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
             if network.model_state:  # a multi-layer perceptron has none
                 variables = (network.params, network.model_state)
                 logits = batch_statistics.evaluate(network.config, dataset, variables, images)
-                add("big", None, done, logits)
+                add(Cifar10Role.BIG, None, done, logits)
                 of_teachers += [logits] * (done < teaching)
         if len(of_teachers) == teaching > 1:
-            add("ensemble", None, 0, jax.tree.map(lambda *each: np.mean(each, axis=0), *of_teachers))
+            add(Cifar10Role.ENSEMBLE, None, 0, jax.tree.map(lambda *each: np.mean(each, axis=0), *of_teachers))
         for done, (role, student) in enumerate(students, len(networks)):
             progress.update(done, f"{role}, seed {student.row['seed']}")
             augmented = dataclasses.replace(student.config, augment=config["augment"])
             logits = batch_statistics.evaluate(augmented, dataset, student.variables, images)
             add(role, student.row["temperature"], student.row["seed"], logits)
     frame = pd.DataFrame(lines).astype({"temperature": float})
+    order = [role.value for role in Cifar10Role]
     frame = frame.sort_values(
-        statistics_table.KEYS, key=lambda column: column.map(cifar10.ROLES.index) if column.name == "role" else column
+        statistics_table.KEYS, key=lambda column: column.map(order.index) if column.name == "role" else column
     )
     write_whole(folder / statistics_table.FILE, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))

@@ -1,9 +1,8 @@
-"""What `experiments.throughput --against torch` compares with: one student at a time, as PyTorch is written.
+"""The PyTorch side of `experiments.throughput --against torch`: one student at a time.
 
-No experiment of its own. Both styles train a student at T = 4 by Adam, on the mix of soft and hard labels: 784-W-W-10,
-or one of the convolutional networks of `kdjax.models.STAGES`.
+Not an experiment of its own. Both styles train a student at T = 4 by Adam, on a mix of soft and hard labels.
 
-    idiomatic  a shuffled DataLoader; the teacher (784-1200-1200-10, or the big network) is asked at every step
+    idiomatic  a shuffled DataLoader; the teacher (784-1200-1200-10, or the big network) is queried at every step
     tuned      tensors in memory (channels last), the teacher's logits looked up, torch.compile, fused Adam
 """
 
@@ -11,7 +10,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,27 +18,27 @@ from torch import nn
 from torch.nn import functional
 
 from kdjax.blocks import TransferSet
-from kdjax.models.cnn import DROPOUT, LEAK, STAGES
+from kdjax.config import TeacherConfig, TrainConfig
+from kdjax.models.cnn import DROPOUT, LEAK, MOMENTUM, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
-TEACHER = 1200
+TEACHERS = {False: TeacherConfig().train_config(1), True: TrainConfig((512,), 1, 128, network="big")}
+"""Of a multi-layer perceptron; of a convolutional network."""
 Step = Callable[[], None]
-Student = int | Literal["small", "big"]
-"""Units of two hidden layers, or a convolutional network."""
 
 
-def idiomatic(student: Student, batch: int, transfer_set: TransferSet, seconds: float) -> float:
+def idiomatic(student: TrainConfig, transfer_set: TransferSet, seconds: float) -> float:
     """Seconds a step, measured for about `seconds`."""
-    return _seconds_each(_kept(_idiomatic, student, batch, _Tensors(transfer_set)), seconds)
+    return _seconds_each(_started(_idiomatic, student, _Tensors(transfer_set)), seconds)
 
 
-def tuned(student: Student, batch: int, transfer_set: TransferSet, seconds: float) -> float:
+def tuned(student: TrainConfig, transfer_set: TransferSet, seconds: float) -> float:
     """Seconds a step, measured for about `seconds`, compiled before."""
-    return _seconds_each(_kept(_tuned, student, batch, _Tensors(transfer_set)), seconds)
+    return _seconds_each(_started(_tuned, student, _Tensors(transfer_set)), seconds)
 
 
 class _Tensors:
-    """The transfer set as PyTorch has it; equal where it has as many images (they are random)."""
+    """A transfer set as a key of caches: equal to any of the same size, as they are all random."""
 
     def __init__(self, transfer_set: TransferSet):
         self.transfer_set = transfer_set
@@ -60,64 +59,65 @@ def _loaded(tensors: _Tensors) -> tuple[Any, Any, Any]:
 
 
 @functools.cache
-def _kept(style: Callable[..., Iterator[None]], student: Student, batch: int, tensors: _Tensors) -> Step:
-    running = style(student, batch, *_loaded(tensors))
+def _started(style: Callable[..., Iterator[None]], student: TrainConfig, tensors: _Tensors) -> Step:
+    running = style(student, *_loaded(tensors))
     next(running)  # builds, and compiles
     return functools.partial(next, running)
 
 
-def _idiomatic(kind: Student, batch: int, images: Any, labels: Any, logits: Any) -> Iterator[None]:
-    student = _network(kind, images)
-    teacher = _network(TEACHER if isinstance(kind, int) else "big", images).eval()
+def _idiomatic(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterator[None]:
+    student = _network(recipe, images)
+    teacher = _network(TEACHERS[recipe.network in STAGES], images).eval()
     images = images.contiguous()
     optimizer = torch.optim.Adam(student.parameters(), 1e-3)
     dataset = torch.utils.data.TensorDataset(images, labels)
-    loader = torch.utils.data.DataLoader(dataset, batch, shuffle=True, drop_last=True)
-    for shown, right in itertools.chain.from_iterable(itertools.repeat(loader)):
+    loader = torch.utils.data.DataLoader(dataset, recipe.batch_size, shuffle=True, drop_last=True)
+    for batch, targets in itertools.chain.from_iterable(itertools.repeat(loader)):
         with torch.no_grad():
-            taught = teacher(shown)
+            teacher_logits = teacher(batch)
         optimizer.zero_grad()
-        _loss(student(shown), taught, right).backward()
+        _loss(student(batch), teacher_logits, targets).backward()
         optimizer.step()
         yield
 
 
-def _tuned(kind: Student, batch: int, images: Any, labels: Any, logits: Any) -> Iterator[None]:
-    student = _network(kind, images)
-    if not isinstance(kind, int):
+def _tuned(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterator[None]:
+    student = _network(recipe, images)
+    if recipe.network in STAGES:
         student, images = student.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(student.parameters(), 1e-3, fused=True)
-    loss = torch.compile(lambda shown, taught, right: _loss(student(shown), taught, right))
+    loss = torch.compile(lambda batch, teacher_logits, targets: _loss(student(batch), teacher_logits, targets))
+    steps = len(images) // recipe.batch_size
     while True:
-        for rows in torch.randperm(len(images)).split(batch)[: len(images) // batch]:
+        for rows in torch.randperm(len(images)).split(recipe.batch_size)[:steps]:
             optimizer.zero_grad(set_to_none=True)
             loss(images[rows], logits[rows], labels[rows]).backward()
             optimizer.step()
             yield
 
 
-def _network(kind: Student, images: Any) -> Any:
-    if isinstance(kind, int):
-        inputs = images.shape[1]
-        return nn.Sequential(nn.Linear(inputs, kind), nn.ReLU(), nn.Linear(kind, kind), nn.ReLU(), nn.Linear(kind, 10))
-    stages, (_, before, height, width) = STAGES[kind], images.shape
+def _network(recipe: TrainConfig, images: Any) -> Any:
+    if recipe.network not in STAGES:
+        sizes = itertools.pairwise((images.shape[1], *recipe.hidden, 10))
+        return nn.Sequential(*[part for size in sizes for part in (nn.Linear(*size), nn.ReLU())][:-1])
+    (units,), (_, channels, height, width) = recipe.hidden, images.shape
     parts: list[Any] = []
-    for stage in stages.channels:
-        for after in stage:
-            norm = nn.BatchNorm2d(after, eps=1e-3, momentum=0.01)
-            parts += [nn.Conv2d(before, after, 3, padding=1), norm, nn.LeakyReLU(LEAK)]
-            before = after
+    for stage in STAGES[recipe.network]:
+        for outputs in stage:
+            norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=1 - MOMENTUM)
+            parts += [nn.Conv2d(channels, outputs, 3, padding=1), norm, nn.LeakyReLU(LEAK)]
+            channels = outputs
         parts += [nn.MaxPool2d(2), nn.Dropout(DROPOUT)]
         height, width = height // 2, width // 2
-    parts += [nn.Flatten(), nn.Linear(height * width * before, stages.units)]
-    parts += [nn.BatchNorm1d(stages.units, eps=1e-3, momentum=0.01), nn.LeakyReLU(LEAK), nn.Linear(stages.units, 10)]
+    parts += [nn.Flatten(), nn.Linear(height * width * channels, units)]
+    parts += [nn.BatchNorm1d(units, eps=1e-3, momentum=1 - MOMENTUM), nn.LeakyReLU(LEAK), nn.Linear(units, 10)]
     return nn.Sequential(*parts)
 
 
-def _loss(logits: Any, taught: Any, right: Any) -> Any:
-    mine, theirs = (functional.log_softmax(table / TEMPERATURE, 1) for table in (logits, taught))
-    soft = functional.kl_div(mine, theirs, log_target=True, reduction="batchmean") * TEMPERATURE**2
-    return SOFT_WEIGHT * soft + (1 - SOFT_WEIGHT) * functional.cross_entropy(logits, right)
+def _loss(logits: Any, teacher_logits: Any, labels: Any) -> Any:
+    student, teacher = (functional.log_softmax(each / TEMPERATURE, 1) for each in (logits, teacher_logits))
+    soft = functional.kl_div(student, teacher, log_target=True, reduction="batchmean") * TEMPERATURE**2
+    return SOFT_WEIGHT * soft + (1 - SOFT_WEIGHT) * functional.cross_entropy(logits, labels)
 
 
 def _seconds_each(step: Step, seconds: float) -> float:

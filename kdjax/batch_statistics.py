@@ -60,13 +60,14 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
         no_labels, no_logits = jnp.zeros(images.shape[1], jnp.int32), jnp.zeros((images.shape[1], num_classes))
 
         def add(total: Any, index: Array) -> tuple[Any, None]:
-            seen = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(jax.random.key(0), index)))
-            batch = tuple(models.batch_statistics(model, params, blank, seen.images, key) for key in (seen.key, None))
-            return jax.tree.map(jnp.add, total, batch), None
+            batch = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(jax.random.key(0), index)))
+            keys = (batch.key, None)
+            both = tuple(models.batch_statistics(model, params, blank, batch.images, key) for key in keys)
+            return jax.tree.map(jnp.add, total, both), None
 
         total, _ = jax.lax.scan(add, (blank, blank), jnp.arange(len(images)))
-        dropped, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
-        return dropped, clean
+        under_dropout, clean = jax.tree.map(lambda leaf: leaf / len(images), total)
+        return under_dropout, clean
 
     return compilation.jit(collect)
 

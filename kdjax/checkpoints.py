@@ -64,7 +64,7 @@ def load(folder: Path, like: Any) -> Any:
     if wrong:
         raise Damaged(f"{folder} holds other parameters than expected: {wrong[0]}")
     # Read on the host (JAX would make a float64 a float32), then put where the thread puts its arrays: bound to no
-    # device, as those of a program that begins, so that one that goes on compiles nothing again.
+    # device, like those of a program that starts, so that one that resumes compiles nothing again.
     on_host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     found = _orbax().load(folder.absolute() / "tree", on_host)
     return jax.tree.map(lambda leaf, wanted: leaf if isinstance(wanted, np.ndarray) else jnp.array(leaf), found, like)
@@ -83,7 +83,7 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def latest(self, like: Any, warn: Any = print) -> Any | None:
-        """The newest undamaged checkpoint, or None; one that is damaged is named, and the one before it tried.
+        """The newest undamaged checkpoint, or None; a damaged one is named, and the one before it tried.
 
         Call it, like `save`, only while holding the lock of this piece of work: it clears what kills left.
         """
@@ -96,7 +96,7 @@ class Checkpoints:
                 warn(f"checkpoint set aside: {damage}")
                 shutil.rmtree(folder)
         if steps:
-            warn(f"no whole checkpoint is left in {self.folder}: this piece of work starts anew")
+            warn(f"no whole checkpoint is left in {self.folder}: this piece of work starts again")
         return None
 
     def clear(self) -> None:

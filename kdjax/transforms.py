@@ -155,7 +155,7 @@ def resample(
     maps: tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]],
     fields: Float[Array, "batch height width 2"] | None = None,
 ) -> Float[Array, "batch height width channels"]:
-    """Images whose pixel p is the old image at `A·p + b` (plus the field at p), bilinear; beyond it, its nearest pixel."""
+    """Images whose pixel p is the old one at `A·p + b` (plus the field at p), bilinear; outside, its nearest pixel."""
     _, height, width, channels = images.shape
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
 

@@ -1,5 +1,6 @@
 """The temperature sweep as a command, on few digits, in this process or in one of its own; and what it left behind."""
 
+import ast
 import contextlib
 import io
 import logging
@@ -19,6 +20,22 @@ from kdjax import checkpoints, cli, datasets, models, sweeps
 from kdjax.config import DataConfig, SweepConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
+
+
+def find_commands():
+    """Every module that ends with `cli.run(main, CONFIG, …)`, and the name of its config class."""
+    found = {}
+    for path in sorted(ROOT.glob("[!.]*/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())) if path.parts[-2] != "tests" else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
+                name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                found[name.removesuffix(".__main__")] = ast.unparse(node.args[1])
+    return found
+
+
+COMMANDS = find_commands()
+
+
 PROG = "python -m experiments.temperature_sweep"
 WIDTH, EPOCHS, SETTINGS = 16, 8, 4
 

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import blocks, loop
+from kdjax import blocks, loop, objectives
+from kdjax import train as train_
 from kdjax.config import TrainConfig
-from kdjax.train import Setting
+from kdjax.objectives import Setting
 
 SHAPE, CLASSES, IMAGES = (6, 6, 1), 10, 70
 TEMPERATURES = (1.0, 4.0, 20.0, np.inf)
@@ -43,3 +44,9 @@ def train(program: blocks.Program, setting: Setting, seed: int = 0, epochs: int 
         loop.start(program, seed, epochs),
         **options,
     )
+
+
+def step_of(model, config, objective=objectives.distillation, axis_name=None):
+    """The step as blocks compose it: the view of the batch, then the update."""
+    view, update = train_.make_view(config, axis_name), train_.make_update(model, config, 4, objective, axis_name)
+    return lambda state, batch, setting: update(state, view(batch), setting)

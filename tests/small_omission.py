@@ -1,7 +1,7 @@
 """A small omission run on the bundled digits, for the tests of the experiment and of its figures."""
 
 from experiments.omit_digit import OmitConfig, PoolConfig
-from kdjax.config import TeacherConfig, WhereConfig
+from kdjax.config import RunConfig, TeacherConfig
 
 
 def config(folder, **options) -> OmitConfig:
@@ -19,8 +19,7 @@ def config(folder, **options) -> OmitConfig:
     return OmitConfig(
         **{
             **defaults,
-            "where": WhereConfig(devices=1),
-            "out": folder / "runs",
+            "run": RunConfig(devices=1, out=folder / "runs", name=options.pop("name", None)),
             "data": data,
             "teacher": teacher,
             **options,

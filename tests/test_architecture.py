@@ -1,40 +1,65 @@
-"""The arrows between the rooms: experiments → analysis → kdjax, never backwards."""
+"""The arrows between the rooms: experiments → analysis → kdjax, never backwards, and no circle anywhere."""
 
 import ast
+import graphlib
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "records", "provenance", "targets"}
-BELOW = {"checks", "config", "files", "progress"}
+PACKAGES = ("kdjax", "analysis", "experiments")
+BELOW = {"errors", "identity", "config", "files", "progress"}
 """What every room may use: they know nothing of networks or images."""
+LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "provenance"}
+"""They know no other room but those below."""
 ALLOWED = {
-    "checks": set(),
-    "config": {"checks"},
-    "layers": BELOW,
-    "files": {"checks"},
+    "errors": set(),
+    "identity": set(),
+    "config": {"errors", "identity"},
+    "files": {"errors"},
     "progress": set(),
-    "compiled": BELOW,
-    "cli": BELOW | {"compiled"},
-    "command": BELOW | {"cli", "datasets"},
-    "train": BELOW | {"losses", "models", "transforms", "metrics"},
-    "blocks": BELOW | {"train", "losses", "models", "transforms", "targets"},
-    "fitting": BELOW | {"train", "blocks", "checkpoints"},
-    "teachers": BELOW | LEAVES | {"train", "blocks", "fitting"},
-    "students": BELOW | LEAVES | {"train", "blocks", "fitting", "teachers"},
-    "workers": BELOW | {"blocks", "checkpoints", "compiled", "records", "students", "provenance"},
-    "sweeps": BELOW | LEAVES | {"train", "blocks", "teachers", "students", "workers"},
-    "cost": BELOW | {"datasets", "models", "teachers", "students", "sweeps"},
-    "trained": BELOW | LEAVES | {"blocks"},
-    "omission": BELOW | {"datasets", "records", "students", "workers"},
+    "compilation": set(),
+    "compilation_cache": BELOW,
+    "cli": BELOW | {"compilation_cache"},
+    "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
     "models": BELOW | {"layers"},
+    "objectives": BELOW | {"losses"},
+    "targets": BELOW,
+    "train": BELOW | {"objectives", "models", "transforms"},
+    "evaluation": BELOW | {"compilation", "models", "transforms"},
+    "blocks": BELOW | {"compilation", "evaluation", "objectives", "models", "train"},
+    "batch_statistics": BELOW | {"compilation", "datasets", "evaluation", "models", "train"},
+    "loop": BELOW | {"blocks", "checkpoints", "objectives", "train"},
+    "teachers": BELOW | LEAVES | {"blocks", "evaluation", "loop", "objectives", "train"},
+    "transfer": BELOW | {"blocks", "datasets", "targets", "teachers", "transforms"},
+    "students": BELOW | LEAVES | {"blocks", "loop", "objectives", "targets", "transfer"},
+    "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
+    "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
+    "sweeps": BELOW | LEAVES | {"cluster", "objectives", "scheduling", "students", "teachers", "transfer"},
+    "forecast": BELOW | {"datasets", "models", "students", "sweeps", "teachers"},
+    "trained": BELOW | LEAVES | {"evaluation"},
+    "omission": BELOW | {"datasets", "students", "transfer"},
+    "bias": set(),
+    "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},
+    "__main__": BELOW | {"cli", "datasets"},
 }
 
 
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(path): path for package in PACKAGES for path in files(package)}
+
+
 def imported(path: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, at whatever depth."""
+    """Dotted names of all modules that a file imports, at whatever depth, for types alone too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -44,13 +69,31 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def modules_of(names: set[str]) -> set[str]:
+    """Our own modules among imported names: `kdjax.models.Model` is of `kdjax.models`."""
+    found = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+    return {name for name in found if name in MODULES and name not in PACKAGES}
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """A circle of imports, or none."""
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_there_is_no_circle_of_imports():
+    assert circle({name: modules_of(imported(path)) - {name} for name, path in MODULES.items()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})  # it would be found
+
+
 def room(path: Path) -> str:
-    if path.name == "__main__.py":
-        return "command"
-    return path.relative_to(ROOT / "kdjax").parts[0].removesuffix(".py")
+    return path.stem if path.name == "__main__.py" else path.relative_to(ROOT / "kdjax").parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "kdjax").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", files("kdjax"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_rooms_of_the_library(path):
     names = imported(path)
     assert not {name for name in names if name.split(".")[0] in ("experiments", "analysis", "tests")}
@@ -59,19 +102,37 @@ def test_rooms_of_the_library(path):
         assert used <= ALLOWED[room(path)], f"{room(path)} must not use {used - ALLOWED[room(path)]}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "analysis").rglob("*.py")), ids=lambda path: path.name)
+def test_every_room_on_the_map_exists_and_uses_what_it_may():
+    assert set(ALLOWED) == {room(path) for path in files("kdjax")} - {"__init__"}
+
+
+@pytest.mark.parametrize("path", files("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_analysis_does_not_import_experiments(path):
-    assert not {name for name in imported(path) if name.split(".")[0] == "experiments"}
+    assert not {name for name in imported(path) if name.split(".")[0] in ("experiments", "tests")}
 
 
-@pytest.mark.parametrize("name", ["checks", "config", "cli", "files", "compiled"])
+@pytest.mark.parametrize("path", files("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_analysis_trains_no_network(path):
+    trains = {"kdjax.loop", "kdjax.students", "kdjax.blocks", "kdjax.sweeps", "kdjax.evaluation", "kdjax.train"}
+    if path.parent.name != "matching":
+        assert not modules_of(imported(path)) & trains
+
+
+@pytest.mark.parametrize("name", ["errors", "identity", "config", "cli", "files", "compilation_cache"])
 def test_quick_rooms_do_not_import_jax(name):
     # `--help` is quick only as long as these know nothing of JAX.
-    assert not {
-        found for found in imported(ROOT / "kdjax" / f"{name}.py") if found.split(".")[0] in ("jax", "flax", "optax")
-    }
+    paths = [path for path in files("kdjax") if room(path) == name]
+    assert paths
+    for path in paths:
+        assert not {found for found in imported(path) if found.split(".")[0] in ("jax", "flax", "optax")}
 
 
 def test_only_models_knows_flax():
-    knows = {path.name for path in (ROOT / "kdjax").rglob("*.py") if any(n.startswith("flax") for n in imported(path))}
-    assert knows == {"models.py"}
+    knows = {room(path) for path in files("kdjax") if any(name.startswith("flax") for name in imported(path))}
+    assert knows == {"models"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/glossary.md"])
+def test_rooms_that_a_page_names_exist(name):
+    named = set(re.findall(r"`((?:kdjax|analysis|experiments)/[\w/]+\.py)`", (ROOT / name).read_text()))
+    assert all((ROOT / path).exists() for path in named)

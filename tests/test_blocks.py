@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import blocks, checkpoints, compilation, layers, loop, models, train
+from kdjax import blocks, checkpoints, compilation, evaluation, layers, loop, models, objectives
 from kdjax.progress import Progress
 from tests import small
 
@@ -24,9 +24,9 @@ def row(tree, index):
 def test_one_trace_whatever_the_temperatures_and_seeds(monkeypatch):
     traces = []
 
-    def counted(logits, batch, setting):
-        traces.append(logits.shape)
-        return train.hinton(logits, batch, setting)
+    def counted(student_logits, *arguments):
+        traces.append(student_logits.shape)
+        return objectives.distillation(student_logits, *arguments)
 
     config = small.config()
     model = models.network(config, small.SHAPE, small.CLASSES)

@@ -16,7 +16,9 @@ from scipy.special import softmax
 from scipy.stats import t as student_t
 
 from analysis import plot_cifar10_table, stats, tables
-from analysis.cifar10 import table as cifar10_table_
+from analysis.cifar10 import figures, table
+from analysis.cifar10.rows import rows_of_table, teacher_less_small
+from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
 from kdjax import cli, datasets, metrics, models, run_directory, teachers, train, trained, transforms
@@ -57,27 +59,27 @@ def folder_of(root):
 
 
 def test_presets_are_whole_settings_that_options_change():
-    assert list(PRESETS) == ["cpu", "fast", "seed"]
+    assert list(PRESETS) == ["cpu", "fast", "post"]
     assert all(config.preset == name for name, config in PRESETS.items())
     assert cli.parse(TableConfig, PROG, [], PRESETS) == TableConfig()
-    seed = cli.parse(TableConfig, PROG, ["--preset", "seed", "--epochs", "3"], PRESETS)
-    assert seed == dataclasses.replace(PRESETS["seed"], epochs=3)
-    asked = cifar10_table.questions(PRESETS["seed"])[0].config
+    post = cli.parse(TableConfig, PROG, ["--preset", "post", "--epochs", "3"], PRESETS)
+    assert post == dataclasses.replace(PRESETS["post"], epochs=3)
+    asked = cifar10_table.members(PRESETS["post"])[0].config
     student, teacher = asked.student(256, 1), asked.teacher.train_config(1)
     for recipe, network, hidden in ((student, "small", (256,)), (teacher, "big", (512,))):
         assert (recipe.network, recipe.hidden, recipe.epochs, recipe.batch_size) == (network, hidden, 300, 128)
         assert (recipe.schedule, recipe.augment, recipe.jitter) == ("constant", "full", 0)
     assert asked.rates() == (3e-3,) and asked.teacher.learning_rate == 3e-3
     assert asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.double_softmax
-    assert PRESETS["fast"].epochs * 10 <= PRESETS["seed"].epochs
+    assert PRESETS["fast"].epochs * 10 <= PRESETS["post"].epochs
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
 
 
 def test_double_softmax_shares_the_blocks_of_the_teachers_students_and_other_controls_have_their_own():
     config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
-    first, others, control = cifar10_table.questions(config)
+    first, others, control = cifar10_table.members(config)
     assert first.config.temperatures == (10.0,) and first.config.hard_labels and first.config.double_softmax
-    assert first == cifar10_table.questions(TableConfig())[0]  # so that temperatures can be added later
+    assert first == cifar10_table.members(TableConfig())[0]  # so that temperatures can be added later
     assert (others.role, others.config.temperatures) == ("temperatures", (1.0, math.inf))
     assert (control.role, control.config.targets, control.config.temperatures) == ("shuffled", "shuffled", (10.0,))
     assert not any(one.config.hard_labels or one.config.double_softmax for one in (others, control))
@@ -116,7 +118,7 @@ def test_bad_input_is_one_line(pictures, line):
 
 def test_an_unknown_preset_is_one_line():
     said = commands.finish(commands.start(["--preset", "slow"], "experiments.cifar10_table"))
-    assert said == (2, "error: --preset slow is unknown: there are cpu, fast, seed\n")
+    assert said == (2, "error: --preset slow is unknown: there are cpu, fast, post\n")
 
 
 def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
@@ -129,15 +131,15 @@ def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
 
 
 def test_every_row_is_there_with_its_runs(whole):
-    answers = load(whole)
-    rows = {(row.role, row.temperature): row for row in cifar10_table_.rows_of_table(answers)}
+    results = load(whole)
+    rows = {(row.role, row.temperature): row for row in rows_of_table(results)}
     soft = {("distilled", t) for t in (1.0, 10.0, math.inf)}
     others = {(kind, 10.0) for kind in ("double_softmax", "shuffled", "random", "uniform")}
     assert {key for key in rows if not math.isnan(key[1])} == soft | others
     assert [role for role, t in rows if math.isnan(t)] == ["small", "big"]
     assert all(found.n == 2 for row in rows.values() for found in row.measures.values())
-    assert all(row.from_small["test_accuracy"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
-    raw = run_directory.read_results(answers.runs["teacher"])
+    assert all(row.differences["test_accuracy"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
+    raw = run_directory.read_results(results.sweeps["teacher"])
     hard = raw[raw["objective"] == "hard"]
     small = next(row for row in rows.values() if row.role == "small")
     assert small.measures["holdout_accuracy"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
@@ -145,7 +147,7 @@ def test_every_row_is_there_with_its_runs(whole):
     over = 100 * hard["holdout_confidence"].mean() - small.measures["holdout_accuracy"].mean
     assert small.measures["holdout_overconfidence"].mean == pytest.approx(over)
     at = raw[(raw["objective"] == "double_softmax") & (raw["temperature"] == 10.0)].set_index("seed")["holdout_nll"]
-    paired = rows["double_softmax", 10.0].from_small["holdout_nll"]
+    paired = rows["double_softmax", 10.0].differences["holdout_nll"]
     assert paired.mean == pytest.approx((at - hard.set_index("seed")["holdout_nll"]).mean())
 
 
@@ -156,28 +158,28 @@ def test_stability_is_measured_beside_the_table_and_changes_no_row(whole):
     folder = whole / "runs" / "cifar10_table" / "steady"
     text = (folder / "summary.md").read_text()
     assert "\n## Fluctuation from epoch to epoch" in text and "constant learning rate" in text
-    answers = cifar10_table_.load(folder)
-    assert (answers.results["role"] == "distilled").sum() == 2
-    (steady,) = (path for role, path in answers.runs.items() if role == "stability")
+    results = load_results(folder)
+    assert (results.results["role"] == "distilled").sum() == 2
+    (steady,) = (path for role, path in results.sweeps.items() if role == "stability")
     assert run_directory.read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
 
 
 def load(root):
-    return cifar10_table_.load(folder_of(root))
+    return load_results(folder_of(root))
 
 
 def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     assert "(first 80 training images, last 20 held out, first 10 test images)" in text.splitlines()[0]
     assert "20 training images that are held out" in text
-    assert "not so for logits of other images and all classes alike: one target an image" in text
-    assert "small: 12,754 parameters" in text and "asked at each step" in text
+    assert "not so for shuffled targets and uniform targets: one target an image" in text
+    assert "small: 12,754 parameters" in text and "queried at each step" in text
     assert "| big, hard labels (the first is the teacher) | – |" in text and "90 %" in text
     assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf"}
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
-    raw = run_directory.read_results(load(whole).runs["teacher"])
+    raw = run_directory.read_results(load(whole).sweeps["teacher"])
     at = raw.groupby("objective")["soft_target_entropy"].mean()
     assert at["soft"] < at["double_softmax"] <= math.log(10)
 
@@ -185,7 +187,7 @@ def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
 def test_the_same_command_again_trains_nothing(whole):
     before = (folder_of(whole) / "table.csv").read_bytes()
     code, said = call(whole, *TINY)
-    assert code == 0 and "2 of 2 blocks are there already" in said
+    assert code == 0 and "2 of 2 blocks are finished already" in said
     assert (folder_of(whole) / "table.csv").read_bytes() == before
 
 
@@ -211,17 +213,17 @@ def elsewhere(root, out, *arguments):
 
 
 def test_big_less_small_is_over_images(whole):
-    answers = load(whole)
-    found = cifar10_table_.big_less_small(answers)
+    results = load(whole)
+    found = teacher_less_small(results)
     assert {split: interval.n for split, interval in found.items()} == {"test": 10, "holdout": 20}
-    hard = answers.results[answers.results["role"] == "small"]
+    hard = results.results[results.results["role"] == "small"]
     for split, interval in found.items():
-        expected = answers.teacher[split]["accuracy"] - hard[f"{split}_accuracy"].mean()
+        expected = results.teacher[split]["accuracy"] - hard[f"{split}_accuracy"].mean()
         assert interval.mean == pytest.approx(expected)
     # Of each image of the hold-out by hand: is the teacher right, less the share of the two small networks that are?
-    with np.load(answers.folder / "teacher.npz") as teacher:
+    with np.load(results.folder / "teacher.npz") as teacher:
         labels, right = teacher["holdout_labels"], [teacher["holdout_logits"].argmax(1) == teacher["holdout_labels"]]
-    for block in sorted((answers.runs["teacher"] / "blocks").iterdir()):
+    for block in sorted((results.sweeps["teacher"] / "blocks").iterdir()):
         index = [row["objective"] for row in run_directory.read_json(block / "rows.json")].index("hard")
         with np.load(block / "logits.npz") as logits:
             right.append(logits["holdout"][index].argmax(1) == labels)
@@ -230,26 +232,26 @@ def test_big_less_small_is_over_images(whole):
     assert found["holdout"].high - found["holdout"].mean == pytest.approx(spread)
 
 
-def test_every_network_is_judged_with_statistics_under_dropout_and_without(whole):
-    answers = load(whole)
-    frame = pd.read_csv(answers.folder / "batch_statistics.csv")
+def test_every_network_is_evaluated_with_statistics_under_dropout_and_without(whole):
+    results = load(whole)
+    frame = pd.read_csv(results.folder / "batch_statistics.csv")
     keys = ["role", "temperature", "seed"]
     kept = frame[frame["statistics"] == "trained"].set_index(keys).sort_index()
-    expected = answers.results[[*keys, *answers.columns]].set_index(keys).sort_index()
+    expected = results.results[[*keys, *results.columns]].set_index(keys).sort_index()
     assert [str(key) for key in kept.drop("big").index] == [str(key) for key in expected.index]
     # As in the table: these are the statistics of the training.
-    for column in answers.columns:
+    for column in results.columns:
         np.testing.assert_allclose(kept.drop("big")[column], expected[column], rtol=1e-4, atol=1e-4)
-    assert kept.loc["big"]["holdout_nll"].tolist() == pytest.approx([one["holdout"]["nll"] for one in answers.networks])
+    assert kept.loc["big"]["holdout_nll"].tolist() == pytest.approx([one["holdout"]["nll"] for one in results.networks])
     by = frame.pivot(index=keys, columns="statistics", values="holdout_nll")
     assert len(frame) == 3 * (16 + 2) and (by["dropout"] != by["clean"]).all() and (by["trained"] != by["clean"]).all()
 
 
 def test_statistics_collected_anew_are_means_over_batches_of_training_images(whole):
-    answers = load(whole)
+    results = load(whole)
     dataset = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
-    student = trained.find(answers.runs["teacher"], objective="hard", seed=1)[0]
-    frame = pd.read_csv(answers.folder / "batch_statistics.csv").set_index(["role", "seed", "statistics"])
+    student = trained.find(results.sweeps["teacher"], objective="hard", seed=1)[0]
+    frame = pd.read_csv(results.folder / "batch_statistics.csv").set_index(["role", "seed", "statistics"])
     changed = dataclasses.replace(student.config, augment="flip_shift")
     images = jnp.asarray(dataset.train.images.reshape(5, 16, 32, 32, 3))
     params, state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), student.variables)
@@ -279,7 +281,7 @@ def test_the_summary_compares_the_evaluations(whole):
     assert first.split(" | ")[4] == tables.estimate(stats.interval(values["small", "clean"].to_numpy()), 2)
     less = {name: (values["shuffled", name] - values["small", name]).to_numpy() for name in ("clean", "dropout")}
     of_clean, change = stats.interval(less["clean"]), stats.paired_difference(less["clean"], less["dropout"])
-    last = [line for line in section.splitlines() if "logits of other images" in line][-1]
+    last = [line for line in section.splitlines() if "shuffled targets" in line][-1]
     assert last.endswith(f"| {tables.estimate(of_clean, 2, sign=True)} | {tables.estimate(change, 2, sign=True)} | 2 |")
 
 
@@ -300,12 +302,12 @@ def test_a_damaged_record_of_evaluations_is_one_line(whole, tmp_path):
 
 
 def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
-    answers = load(whole)
-    frame = pd.read_csv(answers.folder / "batch_statistics.csv")
+    results = load(whole)
+    frame = pd.read_csv(results.folder / "batch_statistics.csv")
     clean = frame[frame["statistics"] == "clean"]
-    first, *_ = plot_cifar10_table.draw_students(answers).axes
+    first, *_ = figures.draw_students(results).axes
     marks = [line for line in first.get_lines() if line.get_marker() == "|" and line.get_markersize() == 11]
-    rows = [row for row in cifar10_table_.rows_of_table(answers) if row.role != "big"]
+    rows = [row for row in rows_of_table(results) if row.role != "big"]
     found = {(row.role, row.temperature): mark.get_xdata()[0] for row, mark in zip(rows, marks, strict=True)}
     at = clean[(clean["role"] == "shuffled")]["holdout_accuracy"]
     assert found["shuffled", 10.0] == pytest.approx(at.mean())
@@ -315,14 +317,14 @@ def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
 
 
 def test_verdicts_on_double_softmax_follow_the_signs(whole):
-    answers = load(whole)
-    results = answers.results.copy()
-    bug, true = (results["role"] == role for role in ("double_softmax", "distilled"))
-    seed = results["seed"] * 1e-4  # a little spread
+    results = load(whole)
+    changed = results.results.copy()
+    bug, true = (changed["role"] == role for role in ("double_softmax", "distilled"))
+    seed = changed["seed"] * 1e-4  # a little spread
     for column, of_true, of_bug in (("nll", 0.5, 0.9), ("ece", 0.2, 0.1), ("overconfidence", 3.0, -9.0)):
-        results.loc[true, f"holdout_{column}"] = of_true + seed
-        results.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
-    lines = cifar10_table_._signature(answers._replace(results=results)).splitlines()
+        changed.loc[true, f"holdout_{column}"] = of_true + seed
+        changed.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
+    lines = table._double_softmax(results._replace(results=changed)).splitlines()
     said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "less distilled" in line}
     assert said == {"NLL": "as predicted.", "ECE": "against the prediction.", "confidence": "as predicted."}
 
@@ -347,27 +349,27 @@ def test_a_forecast_counts_students_once_and_further_big_networks(pictures):
     assert not (pictures / "none").exists()
     named = [line.split(":")[0] for line in lines]
     asked = ["teacher", "temperatures", "shuffled", "random", "uniform"]
-    assert named == [*(f"students of {role}" for role in asked), "further big networks"]
+    assert named == [*asked, "further big networks"]
     assert "would train a teacher and 6 students in 2 blocks" in lines[0] and ": 2, about " in lines[-1]
 
 
-def test_given_teachers_are_described_as_what_they_are_and_judged_on_these_images(whole, tmp_path):
-    members, known = cifar10_table_.load(folder_of(whole)).networks, whole / "runs" / "teachers"
+def test_given_teachers_are_described_as_what_they_are_and_evaluated_on_these_images(whole, tmp_path):
+    members, known = load_results(folder_of(whole)).networks, whole / "runs" / "teachers"
     both = [str(next(known.glob(f"{one['name']}*/teacher.json")).parent) for one in members]
     code, said = elsewhere(whole, tmp_path, "--name", "given", "--controls", "--teacher-from", *both)
     assert code == 0, said
-    answers = cifar10_table_.load(tmp_path / "cifar10_table" / "given")
-    assert [one["test"] for one in answers.networks] == [one["test"] for one in members]
-    assert {one["epochs"] for one in answers.networks} == {2} and len(answers.taught_by) == 2
+    results = load_results(tmp_path / "cifar10_table" / "given")
+    assert [one["test"] for one in results.networks] == [one["test"] for one in members]
+    assert {one["epochs"] for one in results.networks} == {2} and len(results.taught_by) == 2
     images = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
     mean = np.mean([teachers.load(Path(path)).logits(images.holdout.images) for path in both], axis=0)
-    assert answers.teacher["holdout"]["nll"] == pytest.approx(metrics.nll(mean, images.holdout.labels), rel=1e-5)
-    text = (answers.folder / "summary.md").read_text()
+    assert results.teacher["holdout"]["nll"] == pytest.approx(metrics.nll(mean, images.holdout.labels), rel=1e-5)
+    text = (results.folder / "summary.md").read_text()
     assert f"big: {members[0]['parameters']:,} parameters, 2 epochs" in text
     assert "big, hard labels (members of the ensemble that teaches)" in text and "their ensemble (the teacher)" in text
-    frame = pd.read_csv(answers.folder / "batch_statistics.csv").set_index(["role", "statistics"])
+    frame = pd.read_csv(results.folder / "batch_statistics.csv").set_index(["role", "statistics"])
     assert len(frame.loc["big", "clean"]) == 2 and "| their ensemble | – |" in text
-    assert frame.loc[("ensemble", "trained"), "holdout_nll"].item() == pytest.approx(answers.teacher["holdout"]["nll"])
+    assert frame.loc[("ensemble", "trained"), "holdout_nll"].item() == pytest.approx(results.teacher["holdout"]["nll"])
 
 
 def test_a_table_whose_runs_all_failed_says_so(whole, tmp_path):
@@ -392,7 +394,7 @@ def test_a_damaged_record_is_one_line(tmp_path, damage):
 def test_class_similarity_is_the_mean_soft_target_of_each_class():
     logits = np.random.default_rng(0).normal(0, 3, (40, 4))
     labels = np.arange(40) % 3  # none of the last class
-    found = plot_cifar10_table.class_similarity(logits, labels, 5.0)
+    found = figures.class_similarity(logits, labels, 5.0)
     np.testing.assert_allclose(found[1], softmax(logits[labels == 1] / 5, axis=1).mean(axis=0))
     np.testing.assert_allclose(found[:3].sum(axis=1), 1)
     assert np.isnan(found[3]).all()
@@ -401,7 +403,7 @@ def test_class_similarity_is_the_mean_soft_target_of_each_class():
 def test_the_classes_most_alike():
     similarity = np.full((4, 4), 0.05) + np.eye(4)
     similarity[1, 3], similarity[3, 1], similarity[0, 2] = 0.2, 0.1, 0.24
-    assert plot_cifar10_table.most_alike(similarity) == (1, 3)
+    assert figures.most_alike(similarity) == (1, 3)
 
 
 @pytest.mark.alone
@@ -430,7 +432,7 @@ def test_a_smoke_run_on_real_images_takes_less_than_a_minute_and_a_half(tmp_path
 
 def test_at_a_constant_rate_the_tables_own_students_show_their_stability():
     cosine, constant = (
-        cifar10_table.questions(TableConfig(stability=True, schedule=schedule, temperatures=(1.0,)))
+        cifar10_table.members(TableConfig(stability=True, schedule=schedule, temperatures=(1.0,)))
         for schedule in ("cosine", "constant")
     )
     assert constant[0].config == constant[-1].config and constant[-1].role == "stability"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdjax import cli, teachers
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 from tests import commands
 
 
@@ -161,7 +161,7 @@ def test_errors_of_our_own_keep_their_traceback():
         commands.call(fail, Nothing, [], "prog")
 
 
-def test_how_to_go_on_is_the_same_command_without_fresh():
+def test_how_to_resume_is_the_same_command_without_fresh():
     def fail(config):
         raise OSError(28, "full")
 
@@ -180,7 +180,7 @@ def test_signal_handlers_are_as_they_were():
 
 def test_values_are_what_was_asked_for():
     config = cli.parse(SweepConfig, "prog", ["--temperatures", "0.5", "inf", "--seeds", "2", "--fresh"])
-    assert config.temperatures == (0.5, np.inf) and config.seeds == 2 and config.fresh
+    assert config.temperatures == (0.5, np.inf) and config.seeds == 2 and config.run.fresh
 
 
 def test_help_is_quick_and_explains_every_field():
@@ -194,7 +194,7 @@ def test_help_is_quick_and_explains_every_field():
     assert min(times) < 2
     # One text an option: what stands between its name and the next one's.
     texts = re.split(r"^[│ ]+(?=-)", re.sub(r"^[│╰╭─ ]*$", "", shown, flags=re.MULTILINE), flags=re.MULTILINE)[2:]
-    groups = (DataConfig, TeacherConfig, WhereConfig)
+    groups = (DataConfig, TeacherConfig, RunConfig)
     fields = [field for cls in (SweepConfig, *groups) for field in dataclasses.fields(cls)]
     assert len(texts) == len(fields) - len(groups)  # a group's own field is no option
     for text in texts:

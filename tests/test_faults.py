@@ -13,8 +13,10 @@ import pytest
 
 from analysis.sweep import run as sweep_run
 from analysis.sweep import table as sweep_table
-from kdjax import loop, run_directory, students, sweeps
+from experiments import temperature_sweep
+from kdjax import loop, run_directory, students
 from kdjax.checkpoints import Checkpoints
+from kdjax.config import NUMERICS, SweepConfig
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -76,10 +78,10 @@ def copy(root, target):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_going_on_after_a_cut_gives_the_same_to_the_bit(states, raw, tmp_path, state):
+def test_resuming_after_a_cut_gives_the_same_to_the_bit(states, raw, tmp_path, state):
     root = copy(states[state], tmp_path / "root")
     code, said = go_on(root, raw)
-    assert code == 0 and ("goes on from step 3" in said) == (state != "finished"), said
+    assert code == 0 and ("resumes at step 3" in said) == (state != "finished"), said
     assert commands.outcome(root) == commands.outcome(states["finished"])
     assert not commands.leftovers(root)
 
@@ -113,7 +115,7 @@ def seen(folder):
 
 
 def test_results_that_changed_are_not_drawn(states, tmp_path):
-    undamaged = seen(commands.run_directory(states["finished"]))
+    undamaged = seen(copy(commands.run_directory(states["finished"]), tmp_path / "undamaged"))
     for number in range(FLIPS):
         rng = random.Random(number)
         folder = copy(commands.run_directory(states["finished"]), tmp_path / "run")
@@ -125,22 +127,50 @@ def test_results_that_changed_are_not_drawn(states, tmp_path):
             assert str(folder) in str(damage) and "\n" not in str(damage)
 
 
-@pytest.mark.parametrize("name", ["results.csv", "history.jsonl", "test.npz", "timing.json", "figures", "summary.md"])
+def whole_command(root, raw):
+    """The sweep as a user gives it, figures and summary included; the bytes of all that follows from its blocks."""
+    arguments = commands.tiny(root, "--dataset", "mnist", "--raw-dir", str(raw), "--checkpoint-seconds", "30")
+    code, said = commands.call(temperature_sweep.main, SweepConfig, arguments)
+    assert code == 0, said
+    folder = commands.run_directory(root)
+    derived = [folder / name for name in DERIVED] + sorted((folder / "figures").iterdir())
+    return {path.relative_to(folder): path.read_bytes() for path in derived}
+
+
+DERIVED = ("results.csv", "history.jsonl", "test.npz", "summary.md", "table.csv")
+
+
 @pytest.mark.parametrize("how", ["missing", "rubbish"])
-def test_what_follows_from_the_blocks_is_written_again(states, raw, tmp_path, name, how):
+def test_what_follows_from_the_blocks_is_written_again(states, raw, tmp_path, how):
     root = copy(states["finished"], tmp_path / "root")
-    path = commands.run_directory(root) / name
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif how == "missing":
-        path.unlink(missing_ok=True)
-    else:
-        path.write_text("[rubbish")
-    assert go_on(root, raw)[0] == 0
+    before = whole_command(root, raw)
+    assert len(before) > len(DERIVED) + 4
+    for name in before:
+        path = commands.run_directory(root) / name
+        if how == "missing":
+            path.unlink()
+        else:
+            path.write_text("[rubbish")
+    after = whole_command(root, raw)
+    assert after.keys() == before.keys()
+    for name, content in before.items():
+        assert after[name] == content, name
     assert commands.outcome(root) == commands.outcome(states["finished"])
 
 
-def test_all_checkpoints_damaged_is_said_and_starts_the_block_anew(states, raw, tmp_path):
+@pytest.mark.parametrize("content", [None, "[rubbish"])
+def test_lost_timing_costs_nothing_else(states, raw, tmp_path, content):
+    root = copy(states["finished"], tmp_path / "root")
+    path = commands.run_directory(root) / "timing.json"
+    path.unlink()
+    if content:
+        path.write_text(content)
+    assert go_on(root, raw)[0] == 0
+    assert commands.outcome(root) == commands.outcome(states["finished"])
+    assert (path.read_text() if path.exists() else None) == content  # a finished run has no new times to tell
+
+
+def test_all_checkpoints_damaged_is_said_and_starts_the_block_again(states, raw, tmp_path):
     root = copy(states["block under way"], tmp_path / "root")
     for folder in commands.run_directory(root).glob("checkpoints/*/*"):
         (folder / "MANIFEST.json").unlink()
@@ -158,9 +188,9 @@ def test_other_data_or_numerics_under_the_same_name_are_refused(states, raw, tmp
     (other / "t10k-images-idx3-ubyte").write_bytes(content)
     code, said = go_on(root, other)
     assert code == 2 and "differing: data.test_fingerprint)" in said and "--fresh" in said
-    monkeypatch.setattr(sweeps, "NUMERICS", 0)
+    monkeypatch.setitem(NUMERICS, "mlp", 0)
     code, said = go_on(root, raw)
-    assert code == 2 and "differing: numerics)" in said
+    assert code == 2 and "differing: numerics, teachers)" in said
     kept = {path: path.read_bytes() for path in commands.files(commands.run_directory(root)) if path.name != ".lock"}
     assert kept.items() <= before.items()
 

@@ -4,7 +4,6 @@ Here in this process, without training: experiments stop at `--dry-run`, analyse
 `KDJAX_FUZZ=300 pytest tests/test_fuzz.py` also starts so many real processes.
 """
 
-import ast
 import dataclasses
 import importlib
 import os
@@ -20,22 +19,11 @@ from hypothesis import strategies as st
 from kdjax import forecast, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
+from tests.commands import COMMANDS
 
 PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 
 
-def find_commands():
-    """Every module that ends with `cli.run(main, CONFIG, …)`, and the name of its config class."""
-    found = {}
-    for path in sorted(commands.ROOT.glob("[!.]*/**/*.py")):
-        for node in ast.walk(ast.parse(path.read_text())) if path.parts[-2] != "tests" else ():
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
-                name = ".".join(path.relative_to(commands.ROOT).with_suffix("").parts)
-                found[name.removesuffix(".__main__")] = ast.unparse(node.args[1])
-    return found
-
-
-COMMANDS = find_commands()
 # Other data might be downloaded; whether to train is not left to chance.
 KEPT = ("--dataset", "--dry-run", "--out", "--data-dir")
 assert {"experiments.temperature_sweep", "analysis.logit_matching", "kdjax.datasets"} < set(COMMANDS)
@@ -47,7 +35,7 @@ def config_class(module):
 
 def dry_runs(module):
     """Can it be asked what it would do?"""
-    return "dry_run" in [field.name for field in dataclasses.fields(config_class(module))]
+    return "run" in [field.name for field in dataclasses.fields(config_class(module))] and "experiments" in module
 
 
 def options(cls, prefix=""):
@@ -57,7 +45,7 @@ def options(cls, prefix=""):
         name = field.name.replace("_", "-")
         inner = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
         if dataclasses.is_dataclass(inner):
-            found |= options(type(inner), "" if name == "data" else f"{name}.")
+            found |= options(type(inner), "" if name in ("data", "run") else f"{name}.")
         elif f"--{name}" not in KEPT:
             found[f"--{prefix}{name}"] = field.default
     return found

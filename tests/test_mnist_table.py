@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plot_mnist_table, style
-from analysis.mnist import claims, controls, shifted
+from analysis import measures, style
+from analysis.mnist import claims, controls, figures, shifted, transfer
 from analysis.mnist import run as mnist_run
 from analysis.mnist import table as mnist_table_
+from analysis.mnist.roles import Role
+from analysis.mnist.rows import BETTER, grid, rows_of_table
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax.config import DataConfig, TeacherConfig, WhereConfig
+from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -60,16 +62,16 @@ def whole(tmp_path_factory):
 
 
 def asked(**options):
-    return mnist_table.questions(dataclasses.replace(TableConfig(), **options), 60_000)
+    return mnist_table.members(dataclasses.replace(TableConfig(), **options), 60_000)
 
 
 def test_only_makes_what_it_names_and_all_is_the_sum():
-    assert {question.part for question in asked()} == set(PARTS) - {"teacher"}
+    assert {member.part for member in asked()} == set(PARTS) - {"teacher"}
     assert not asked(only=("teacher",))
     (small,) = asked(only=("small",))
     assert not small.config.soft_targets and small.config.widths == (800,)
     both = asked(only=("small", "distilled"), teachers=1)
-    assert [question.role for question in both] == ["small", "distilled", "other soft weights"]
+    assert [member.role for member in both] == ["small", "distilled", "other soft weights"]
     assert both[1].config.soft_weights == (0.9,) and both[1].config.temperatures == (20.0,)
     assert both[2].config.soft_weights == (0.5, 0.99, 1.0)
     # The three rows by themselves are found again by the whole table: its sweep of them is the same.
@@ -79,8 +81,8 @@ def test_only_makes_what_it_names_and_all_is_the_sum():
 
 def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     found = asked(only=("widths",), widths=(30, 800))
-    assert [question.config.teacher.seed for question in found] == [0, 1, 2, 0, 1, 2]
-    assert [question.config.hard_labels for question in found] == [True, False, False] * 2
+    assert [member.config.teacher.seed for member in found] == [0, 1, 2, 0, 1, 2]
+    assert [member.config.hard_labels for member in found] == [True, False, False] * 2
     narrow, wide = found[0].config, found[3].config
     assert (narrow.seeds, wide.seeds) == (20, 10) and narrow.temperatures == (*mnist_table.FINE,)
 
@@ -88,7 +90,7 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
 def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_asked_about_such_images():
     config = dataclasses.replace(PRESETS["distorted"], only=("better", "shifted"), teachers=2)
     folders = (Path("first"), Path("second"))
-    found = {question.role: question.config for question in mnist_table.questions(config, 60_000, folders)}
+    found = {member.role: member.config for member in mnist_table.members(config, 60_000, folders)}
     assert found["elastic"].teacher == config.teacher
     assert config.teacher.hidden_dropout == 0 and config.teacher.augment == "elastic"
     together = found["ensemble, elastic"]
@@ -101,8 +103,8 @@ def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_asked_abo
 
 def test_fewer_images_are_trained_on_for_as_many_steps():
     steps = {
-        question.config.epochs * (question.config.transfer_images // question.config.batch_size)
-        for question in asked(only=("transfer",), batch_size=200)
+        member.config.epochs * (member.config.transfer_images // member.config.batch_size)
+        for member in asked(only=("transfer",), batch_size=200)
     }
     assert max(steps) <= 1.01 * min(steps) and min(steps) >= 20 * 300
 
@@ -135,20 +137,22 @@ def test_bad_input_is_refused_before_anything_runs(options, message):
 
 def test_the_whole_table(whole):
     text = (folder_of(whole) / "summary.md").read_text()
-    for control in ("double softmax", "logits of other images", "an untrained teacher", "all classes alike"):
+    for control in ("double softmax", "shuffled targets", "an untrained teacher", "uniform targets"):
         assert f"| control: {control} |" in text
     for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "forecast.md"):
         assert title in text
     table = pd.read_csv(folder_of(whole) / "table.csv")
     assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
     assert table["n"].tolist()[:3] == [2, 2, 4]
-    answers = mnist_run.load(folder_of(whole))
-    mine = answers.of("distilled", soft_weight=0.9)["test_errors"]
+    results = mnist_run.load(folder_of(whole))
+    mine = results.of(Role.DISTILLED, soft_weight=0.9)["test_errors"]
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
     weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
     assert weight.startswith("against soft weight 0.9: ")
     assert "| ensemble of 2 teachers | " in (folder_of(whole) / "forecast.md").read_text()
     assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
+    cells = [cell.strip() for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
+    assert max(map(len, cells)) <= 120  # a cell is no paragraph
     assert {path.stem for path in (folder_of(whole) / "figures").glob("*.png")} == {
         "errors_against_temperature",
         "fewer_images",
@@ -167,59 +171,59 @@ def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
     table = pd.read_csv(folder_of(whole) / "shifted.csv")
-    answers = mnist_run.load(folder_of(whole))
-    for role in ("small", "hard jittered", "jittered"):
+    results = mnist_run.load(folder_of(whole))
+    for role in (Role.SMALL, Role.HARD_JITTERED, Role.JITTERED):
         still = table[(table["network"] == shifted.STUDENTS[role]) & (table["pixels"] == 0)]
-        assert still["errors"].tolist() == answers.of(role).sort_values("seed")["test_errors"].tolist()
+        assert still["errors"].tolist() == results.of(role).sort_values("seed")["test_errors"].tolist()
     teacher = table[(table["network"] == "teacher") & (table["pixels"] == 0)]
-    assert teacher["errors"].tolist() == [one["test"]["errors"] for one in answers.teachers]
+    assert teacher["errors"].tolist() == [one["test"]["errors"] for one in results.teachers]
 
 
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
-    answers = mnist_run.load(folder_of(whole))
-    found = answers.of("elastic")
+    results = mnist_run.load(folder_of(whole))
+    found = results.of(Role.ELASTIC)
     assert sorted(found["objective"].unique()) == ["hard", "soft"]
-    assert set(found["teacher"]).isdisjoint(answers.of("jittered")["teacher"])
+    assert set(found["teacher"]).isdisjoint(results.of(Role.JITTERED)["teacher"])
     names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
     for name, objective in (
-        (mnist_table_.BETTER["elastic"].format(epochs=2), "soft"),
+        (BETTER[Role.ELASTIC].format(epochs=2), "soft"),
         ("hard labels on those images", "hard"),
     ):
         mine = found[found["objective"] == objective]["test_errors"]
         assert (names["mean"][name], names["n"][name]) == (pytest.approx(mine.mean(), rel=1e-5), len(mine))
     assert names["mean"]["that teacher"] == found["teacher_errors"].iloc[0]
-    verdict = names["verdict"][mnist_table_.BETTER["elastic"].format(epochs=2)]
+    verdict = names["verdict"][BETTER[Role.ELASTIC].format(epochs=2)]
     assert verdict.startswith("against hard labels on those images")
     # So have jittered ones, which are also set against plain targets.
-    verdict = names["verdict"][mnist_table_.BETTER["jittered"]]
+    verdict = names["verdict"][BETTER[Role.JITTERED]]
     assert [part.split(":")[0] for part in verdict.split("; ")] == [
         "against the first teacher's plain targets",
         "against hard labels on those images",
     ]
-    mine = answers.of("hard jittered")["test_errors"]
+    mine = results.of(Role.HARD_JITTERED)["test_errors"]
     assert names["mean"]["hard labels, images jittered likewise"] == pytest.approx(mine.mean(), rel=1e-5)
-    verdict = names["verdict"][mnist_table_.BETTER["ensemble"].format(members=2)]
+    verdict = names["verdict"][BETTER[Role.ENSEMBLE].format(members=2)]
     assert verdict.startswith("against the plain targets of its members, their mean")
 
 
 def test_fewer_images_really_were_shown(whole):
-    pairs = mnist_table_.transfer_pairs(mnist_run.load(folder_of(whole)))
+    pairs = transfer.pairs(mnist_run.load(folder_of(whole)))
     assert list(pairs) == [100, 400]
 
 
 def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
-    answers = mnist_run.load(folder_of(whole))
-    hard = answers.of("held out", objective="hard")
-    scaled = controls.temperature_scaled(answers, hard)
+    results = mnist_run.load(folder_of(whole))
+    hard = results.of(Role.HELD_OUT, objective="hard")
+    scaled = controls.temperature_scaled(results, hard)
     assert scaled["test_errors"].tolist() == hard["test_errors"].tolist()
     assert scaled["test_nll"].mean() != pytest.approx(hard["test_nll"].mean(), rel=1e-6)
 
 
 def test_the_plots_are_drawn_again_by_their_own_command(whole):
-    found = plot_mnist_table.draw(folder_of(whole))
+    found = figures.draw(folder_of(whole))
     assert len(found) == 6 and all(path.stat().st_size > 5_000 for path in found)
     with pytest.raises(BadInput, match="no finished run of mnist_table"):
-        plot_mnist_table.draw(next(whole.glob("runs/temperature_sweep/*")))
+        figures.draw(next(whole.glob("runs/temperature_sweep/*")))
 
 
 def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
@@ -242,8 +246,8 @@ def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
     assert len(table) == 5 and table == undisturbed[:5]
 
 
-def answers_of(rows, width=800, teachers=1, drop=()):
-    """Answers with the given test errors: {temperature: errors of seeds 0, 1, …}; nan is hard labels.
+def results_of(rows, width=800, teachers=1, drop=()):
+    """Results with the given test errors: {temperature: errors of seeds 0, 1, …}; nan is hard labels.
 
     With several teachers the errors are `[teachers, seeds]`. `drop`: (teacher, seed, temperature) of failed runs.
     """
@@ -264,7 +268,7 @@ def answers_of(rows, width=800, teachers=1, drop=()):
                     | {"failed_at": 3 if failed else -1}
                 )
     identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
-    return mnist_run.Answers(None, identity, [], pd.DataFrame(table), None)
+    return mnist_run.MnistResults(None, identity, [], pd.DataFrame(table), None)
 
 
 def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_labels_of_such_images():
@@ -286,25 +290,27 @@ def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_lab
     config["teacher"] = {"widths": [1200, 1200], "augment": "elastic"}
     teachers = [{"name": name, "test": {"errors": count}} for name, count in (("a", 60), ("b", 62))]
     data = {"name": "mnist", "train_images": 60_000, "test_images": 10_000}
-    answers = mnist_run.Answers(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
-    rows = {row.name: row for row in mnist_table_.rows_of_table(answers)}
+    results = mnist_run.MnistResults(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
+    rows = {row.name: row for row in rows_of_table(results)}
     teacher = rows["teacher of elastically distorted images"]
-    assert teacher.mean == 61 and math.isnan(teacher.paper) and not teacher.verdict  # no recipe of the paper's
+    assert (
+        teacher.measures["test_errors"].mean == 61 and math.isnan(teacher.paper) and not teacher.verdict
+    )  # no recipe of the paper's
     assert "that teacher" not in rows  # it is the first
-    mine = rows[mnist_table_.BETTER["ensemble, elastic"].format(members=2, epochs=100)]
-    assert mine.mean == pytest.approx(56) and mine.n == 3
-    one, hard = mine.verdict.split("; ")
+    ensemble = rows[BETTER[Role.ENSEMBLE_ELASTIC].format(members=2, epochs=100)]
+    assert ensemble.measures["test_errors"].mean == pytest.approx(56) and ensemble.measures["test_errors"].n == 3
+    one, hard = ensemble.details().split("; ")
     assert one.startswith("against one teacher of such images, on them: −16.0")
     assert hard.startswith("against hard labels on those images: −26.0")
 
 
 @pytest.mark.parametrize("augment, words", [("none", ""), ("elastic", "elastically distorted"), ("full", "(full)")])
 def test_a_figure_of_soft_targets_says_which_images_its_teachers_saw(augment, words):
-    answers = answers_of({t: [100, 101, 99] for t in (1.0, 4.0)})
+    results = results_of({t: [100, 101, 99] for t in (1.0, 4.0)})
     data = {"name": "mnist", "description": "MNIST", "test_images": 10_000}
-    answers = answers._replace(identity={"data": data, "config": {"teacher": {"augment": augment}}})
+    results = results._replace(identity={"data": data, "config": {"teacher": {"augment": augment}}})
     with style.applied():
-        title = plot_mnist_table.draw_widths(answers).get_suptitle()
+        title = figures.draw_widths(results).get_suptitle()
     assert ("of a teacher" in title) == bool(words) and words in title
 
 
@@ -312,26 +318,26 @@ def test_claims_name_no_winner_inside_the_noise():
     rng = np.random.default_rng(0)
     seeds = rng.normal(0, 5, 10)
     near = {t: 80 + seeds + rng.normal(0, 3, 10) for t in (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)}
-    alike = answers_of({float("nan"): 140 + seeds, **near})
-    (one,) = claims.judge_widths(alike)
+    alike = results_of({float("nan"): 140 + seeds, **near})
+    (one,) = claims.width_curves(alike)
     assert len(one.candidates) > 1 and one.alike.all_alike
     said = " ".join(claims.claims([one], alike))
     assert "no winner" in said and "alike within ±7 errors (" in said and "about this teacher" in said
     assert "reproduced" not in said  # one teacher is not enough for that
-    apart = answers_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
-    (one,) = claims.judge_widths(apart)
+    apart = results_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
+    (one,) = claims.width_curves(apart)
     assert one.candidates.tolist() == [2.0] and not one.alike.all_alike
     assert "not shown to be alike" in " ".join(claims.claims([one], apart))
 
 
-def test_narrow_students_optimum_is_judged_against_the_papers():
+def test_narrow_students_optimum_is_compared_with_the_papers():
     rng = np.random.default_rng(1)
     for best, word in ((3.0, "only these may be best: reproduced."), (16.0, "excluded: not reproduced.")):
         rows = {t: 400 + (0 if t == best else 60) + rng.normal(0, 4, (3, 20)) for t in (1.0, 2.0, 3.0, 8.0, 16.0)}
-        answers = answers_of(rows, width=30, teachers=3)
-        judged = claims.judge_widths(answers)
-        assert judged[0].errors.shape == (3, 20, 5)
-        assert any(note.endswith(f"best (paper): {word}") for note in claims.claims(judged, answers))
+        results = results_of(rows, width=30, teachers=3)
+        curves = claims.width_curves(results)
+        assert curves[0].errors.shape == (3, 20, 5)
+        assert any(note.endswith(f"best (paper): {word}") for note in claims.claims(curves, results))
 
 
 def test_teachers_are_draws_too():
@@ -340,7 +346,7 @@ def test_teachers_are_draws_too():
     for _ in range(60):
         seeds = rng.normal(0, 4, 10)
         rows = {t: 80 + rng.normal(0, 4, (3, 1)) + seeds + rng.normal(0, 2, (3, 10)) for t in (1.0, 2.0, 4.0, 8.0)}
-        (one,) = claims.judge_widths(answers_of(rows, teachers=3))
+        (one,) = claims.width_curves(results_of(rows, teachers=3))
         wrong += 8.0 not in one.candidates
     assert wrong <= 9  # 5 % of 60 is 3; over seeds alone it is about half of them
 
@@ -351,23 +357,23 @@ def test_optima_differ_only_among_temperatures_that_both_were_trained_at():
     def curve(grid):
         return {t: 100 + 40 * math.log(t / 2.8) ** 2 + rng.normal(0, 1, 10) for t in grid}
 
-    fine, coarse = answers_of(curve((1.0, 2.0, 3.0, 4.0, 8.0)), width=30), answers_of(curve((1.0, 2.0, 4.0, 8.0)), 300)
-    answers = fine._replace(results=pd.concat([fine.results, coarse.results]))
-    judged = claims.judge_widths(answers)
-    assert not set(judged[0].candidates) & set(judged[1].candidates)
-    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims.claims(judged, answers))
+    fine, coarse = results_of(curve((1.0, 2.0, 3.0, 4.0, 8.0)), width=30), results_of(curve((1.0, 2.0, 4.0, 8.0)), 300)
+    results = fine._replace(results=pd.concat([fine.results, coarse.results]))
+    curves = claims.width_curves(results)
+    assert not set(curves[0].candidates) & set(curves[1].candidates)
+    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims.claims(curves, results))
 
 
 def test_a_failed_run_costs_its_temperature_and_is_named():
     rng = np.random.default_rng(4)
     rows = {t: 100 + rng.normal(0, 3, (2, 5)) for t in (1.0, 2.0, 4.0)}
-    answers = answers_of({float("nan"): 140 + rng.normal(0, 3, (1, 5)), **rows}, teachers=2, drop={(0, 3, 2.0)})
-    (one,) = claims.judge_widths(answers)
+    results = results_of({float("nan"): 140 + rng.normal(0, 3, (1, 5)), **rows}, teachers=2, drop={(0, 3, 2.0)})
+    (one,) = claims.width_curves(results)
     assert one.temperatures.tolist() == [1.0, 4.0] and one.errors.shape == (2, 5, 2)
-    assert "T = 2 left out" in " ".join(claims.claims([one], answers))
+    assert "T = 2 left out" in " ".join(claims.claims([one], results))
     assert len(one.from_hard()) == 2 and one.from_hard()[0].n == 10
-    hard_failed = answers_of({float("nan"): 140 + rng.normal(0, 3, 5), 4.0: rows[4.0][0]}, drop={(0, 1, 4.0)})
-    assert claims.judge_widths(hard_failed) == []  # and one of the two temperatures is all there was
+    hard_failed = results_of({float("nan"): 140 + rng.normal(0, 3, 5), 4.0: rows[4.0][0]}, drop={(0, 1, 4.0)})
+    assert claims.width_curves(hard_failed) == []  # and one of the two temperatures is all there was
 
 
 def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
@@ -376,18 +382,18 @@ def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
     runs = pd.DataFrame(
         [{"teacher": str(t), "seed": s, "test_errors": table[t, s]} for t in range(3) for s in range(5)]
     )
-    assert mnist_table_.grid(runs) == pytest.approx(table)
-    assert mnist_table_.grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
+    assert grid(runs) == pytest.approx(table)
+    assert grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
     apart = runs[runs["seed"] == runs["teacher"].astype(int)]  # no seed under two teachers
-    assert mnist_table_.grid(apart) == pytest.approx(np.diag(table))
-    assert mnist_table_.grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
+    assert grid(apart) == pytest.approx(np.diag(table))
+    assert grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
 
 
-def test_the_limit_is_judged_with_the_high_temperatures_and_without():
+def test_the_limit_is_compared_with_the_high_temperatures_and_without():
     rng = np.random.default_rng(6)
     rows = {t: 80 + rng.normal(0, 2, (3, 10)) for t in (2.0, 8.0, 16.0, 32.0)}
-    answers = answers_of({**rows, math.inf: 95 + rng.normal(0, 2, (3, 10))}, teachers=3)
-    said = claims.claims(claims.judge_widths(answers), answers)
+    results = results_of({**rows, math.inf: 95 + rng.normal(0, 2, (3, 10))}, teachers=3)
+    said = claims.claims(claims.width_curves(results), results)
     (both,) = (note for note in said if "every two temperatures from 8 on" in note)
     (finite,) = (note for note in said if "every two finite temperatures from 8 on" in note)
     assert "not shown to be alike" in both and "as the paper says: reproduced" in finite
@@ -409,7 +415,7 @@ def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_few_images_do_not_ask_one_sweep_twice():
-    shown = [q.config.transfer_images for q in mnist_table.questions(TableConfig(only=("transfer",)), 4_000)]
+    shown = [member.config.transfer_images for member in mnist_table.members(TableConfig(only=("transfer",)), 4_000)]
     assert shown == sorted(set(shown)) and shown[0] == 128
 
 
@@ -422,7 +428,7 @@ def test_damaged_tables_are_one_line(whole, tmp_path):
     for damage in damages:
         path.write_text(json.dumps(damage))
         with pytest.raises(BadInput, match="experiment's command again"):
-            plot_mnist_table.draw(path.parent)
+            figures.draw(path.parent)
 
 
 def test_a_forecast_asks_every_sweep(tmp_path, capsys):
@@ -430,9 +436,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     small = TeacherConfig(widths=(16,), epochs=1)
     config = TableConfig(
         data=data,
-        where=WhereConfig(devices=1),
-        out=tmp_path / "runs",
-        dry_run=True,
+        run=RunConfig(devices=1, out=tmp_path / "runs", dry_run=True),
         teacher=small,
         only=("widths",),
         precision="float32",
@@ -441,7 +445,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     told = capsys.readouterr()
     printed = told.out.splitlines()
     assert told.err.count("data: ") == 1  # what every sweep asks for is read once
-    assert len(printed) == 3 + len(mnist_table.questions(config, 4_000)) + 1
+    assert len(printed) == 3 + len(mnist_table.members(config, 4_000)) + 1
     assert sum("would be trained" in line for line in printed) == 3
     assert sum("no further teacher" in line for line in printed) == len(printed) - 4
     assert printed[-1].startswith("in all about ")
@@ -452,7 +456,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
 def test_what_was_trained_for_one_part_serves_another(whole):
     folders = json.loads((folder_of(whole) / "config.json").read_text())["details"]["answers"]
 
-    roles = [question.role for question in asked(only=("small", "distilled", "shifted"), teachers=1)]
+    roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
     assert len(roles) == len(set(roles))
     assert len({answer["run"] for answer in folders}) == len(folders)
 
@@ -475,3 +479,27 @@ def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
     assert code == 0, said
     text = (folder_of(tmp_path) / "summary.md").read_text()
     assert "Fashion" in text and "reproduced" not in text.replace("Reproduced:", "")
+
+
+def test_an_unknown_role_is_an_error():
+    with pytest.raises(ValueError, match="hard jitterd"):
+        results_of({4.0: [100]}).of("hard jitterd")
+
+
+@pytest.fixture
+def nll():
+    """A measure of a user's own in the MNIST table."""
+    measures.register(measures.Measure("nll", "NLL, nats", lambda row: row["nll"], decimals=4), ["mnist"])
+    yield
+    del measures.MEASURES["mnist"]["nll"]
+
+
+def test_a_registered_measure_is_a_column(whole, nll):
+    folder = folder_of(whole)
+    before = {name: (folder / name).read_bytes() for name in ("summary.md", "table.csv")}
+    text, expected = mnist_table_.write_summary(folder), mnist_run.load(folder).of(Role.SMALL)["test_nll"]
+    table = pd.read_csv(folder / "table.csv").set_index("name")
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+    assert table["test_nll"]["small net alone"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert "test NLL, nats" in text and f"{expected.mean():.4f} [" in text

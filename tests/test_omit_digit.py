@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from analysis.omission import run as omission_run
 from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
-from kdjax import cli, corrections, loop, run_directory, students
+from kdjax import cli, corrections, forecast, loop, run_directory, students
 from tests import commands
 from tests.small_omission import config
 
@@ -47,7 +48,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(finished):
-    return omission_table.read(finished[2])
+    return omission_run.read(finished[2])
 
 
 def keys(images):
@@ -56,7 +57,7 @@ def keys(images):
 
 def reader(finished):
     _, plan, folder, _ = finished
-    return corrections.Reader(folder, plan.studies, plan.config.chosen())
+    return corrections.Reader(folder, plan.blocks, plan.config.chosen())
 
 
 def biases(found, student="distilled", seed=0):
@@ -66,40 +67,41 @@ def biases(found, student="distilled", seed=0):
 def test_no_image_of_an_omitted_class_reaches_a_students_step(finished):
     _, plan, _, seen = finished
     data = plan.dataset
-    assert len(seen) == len(plan.studies) == 2 * (5 + 9)
+    assert len(seen) == len(plan.blocks) == 2 * (5 + 9)
     everything = np.concatenate([data.train.images, data.holdout.images, data.test.images])
     labels = np.concatenate([data.train.labels, data.holdout.labels, data.test.labels])
     assert len(keys(everything)) == len(everything)  # an image is known by its pixels
-    for study in plan.studies:
-        images, shown_labels, _ = seen[study.block.name]
+    for block in plan.blocks:
+        images, shown_labels, _ = seen[block.name]
         shown = keys(images)
-        left = data.train.images[~np.isin(data.train.labels, study.omitted)]
-        if study.kind == "with_pool":
+        left = data.train.images[~np.isin(data.train.labels, block.transfer.omitted)]
+        if block.transfer.variant == "with_pool":
             assert shown == keys(left) | keys(data.holdout.images)
         else:
             assert shown == keys(left)
-            assert not shown & keys(everything[np.isin(labels, study.omitted)])
-            assert not np.isin(shown_labels, study.omitted).any()
+            assert not shown & keys(everything[np.isin(labels, block.transfer.omitted)])
+            assert not np.isin(shown_labels, block.transfer.omitted).any()
             assert not shown & keys(data.holdout.images)
         assert not shown & keys(data.test.images)
-        assert len(images) == study.images
+        assert len(images) == block.images
 
 
 def test_the_students_are_who_they_should_be(finished):
     _, plan, _, _ = finished
-    omitted = {(study.kind, study.omitted) for study in plan.studies}
+    omitted = {(block.transfer.variant, block.transfer.omitted) for block in plan.blocks}
     alone = {("plain", ()), ("plain", (3,)), ("permuted", (3,)), ("mean_logit", (3,)), ("with_pool", (3,))}
     assert omitted == alone | {("plain", tuple(sorted((3, c)))) for c in range(10) if c != 3}
-    for study in plan.studies:
-        assert [run.objective for run in study.block.runs] == (
-            ["hard", "soft"] if study.kind == "plain" and study.omitted else ["soft"]
+    for block in plan.blocks:
+        assert [run.objective for run in block.runs] == (
+            ["hard", "soft"] if block.transfer.variant == "plain" and block.transfer.omitted else ["soft"]
         )
 
 
 def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
     asked, plan, _, _ = finished
-    kept = run_directory.read_json(next((asked.out / "teachers").glob("*/teacher.json")))
-    assert kept["data"] == plan.dataset.fingerprint and len(list((asked.out / "teachers").glob("*/teacher.json"))) == 1
+    kept = run_directory.read_json(next((asked.run.out / "teachers").glob("*/teacher.json")))
+    assert kept["data"] == plan.dataset.fingerprint
+    assert len(list((asked.run.out / "teachers").glob("*/teacher.json"))) == 1
     assert set(plan.dataset.train.labels) == set(range(10))
     assert not keys(plan.dataset.train.images) & keys(plan.dataset.holdout.images)
 
@@ -165,7 +167,7 @@ def test_validation_and_label_free_read_no_test_image(finished):
         kept, test, pool = load(block)
         return kept, np.random.default_rng(0).normal(0, 9, test.shape), pool
 
-    poisoned._block = no_test_logits
+    poisoned._stored = no_test_logits
     found = biases(poisoned)
     assert {name for name in found if found[name] != honest[name]} == {"oracle"}
 
@@ -181,8 +183,8 @@ def test_seen_only_reads_no_image_of_the_digit(finished):
         pool[:, of_digit] = np.nan
         return kept, test * np.nan, pool
 
-    poisoned._block = digit_poisoned
-    run = next(run for run in finished[1].studies[0].block.runs if run.objective == "soft")
+    poisoned._stored = digit_poisoned
+    run = next(run for run in finished[1].blocks[0].runs if run.objective == "soft")
     fitted = poisoned.pair_biases("pairs", (3,), 0, run)
     assert np.median(list(fitted.values())) == honest["seen_only"]
     # And not for want of looking at the rest: the other images are read.
@@ -192,7 +194,8 @@ def test_seen_only_reads_no_image_of_the_digit(finished):
 
 def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capfd):
     asked, _, folder, _ = finished
-    again = omit_digit.run(omit_digit.prepare(dataclasses.replace(asked, name="second")))
+    renamed = dataclasses.replace(asked, run=dataclasses.replace(asked.run, name="second"))
+    again = omit_digit.run(omit_digit.prepare(renamed))
     assert "found" in capfd.readouterr().err
     for name in ("results.csv", "history.jsonl"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
@@ -245,16 +248,16 @@ def test_other_targets_are_another_run_and_named(tmp_path):
     assert plan.folder != omit_digit.prepare(dataclasses.replace(asked, targets="teacher")).folder
     folder = omit_digit.run(plan)
     text = omission_table.write_summary(folder)
-    assert "; targets: logits of other images" in text.splitlines()[0]
-    assert "Soft targets of every student: logits of other images." in text
-    with np.load(folder / "blocks" / plan.studies[0].block.name / "logits.npz") as logits:
+    assert "; targets: shuffled targets" in text.splitlines()[0]
+    assert "Soft targets of every student: shuffled targets." in text
+    with np.load(folder / "blocks" / plan.blocks[0].name / "logits.npz") as logits:
         assert np.isfinite(logits["test"]).all()
 
 
 def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
     asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60)
     folder = omit_digit.run(omit_digit.prepare(asked))
-    table = omission_table.read(folder)
+    table = omission_run.read(folder)
     assert table["omitted"].unique().tolist() == ["0 1 2 3 4 5 6 9"]
     assert set(table.loc[table["student"] == "pairs", "without"]) == {"0 1 2 3 4 5 6 7 9", "0 1 2 3 4 5 6 8 9"}
     mine = table[table["student"] == "distilled"].set_index("correction")
@@ -264,21 +267,21 @@ def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
 
 def test_each_trains_a_pair_once_for_both_its_digits(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, each=True))
-    assert len(plan.studies) == 2 * (10 + 1 + 45)
-    assert len({study.block.name for study in plan.studies}) == len(plan.studies)
+    assert len(plan.blocks) == 2 * (10 + 1 + 45)
+    assert len({block.name for block in plan.blocks}) == len(plan.blocks)
     assert plan.identity["config"]["omitted"] == [(value,) for value in range(10)]
 
 
 def test_temperatures_share_a_block(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, temperatures=(1.0, 8.0, float("inf"))))
-    (first, *_) = plan.studies
-    assert [run.objective for run in first.block.runs] == ["hard", "soft", "soft", "soft"]
-    assert len(plan.studies) == 2 * (5 + 9)
+    (first, *_) = plan.blocks
+    assert [run.objective for run in first.runs] == ["hard", "soft", "soft", "soft"]
+    assert len(plan.blocks) == 2 * (5 + 9)
 
 
 def test_few_images_get_more_epochs_unless_the_user_says_how_many(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, keep=(7, 8), epochs=None))
-    epochs = {study.omitted: study.block.config.epochs for study in plan.studies}
+    epochs = {block.transfer.omitted: block.config.epochs for block in plan.blocks}
     assert epochs[()] * omit_digit.FEW == epochs[0, 1, 2, 3, 4, 5, 6, 9]
 
 
@@ -289,7 +292,7 @@ def test_the_default_pool_depends_on_the_dataset(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = omit_digit.forecast(omit_digit.prepare(config(tmp_path)))
+    text = forecast.of_sweep(omit_digit.prepare(config(tmp_path)))
     assert "a teacher and 48 students in 28 blocks" in text
     assert not (tmp_path / "runs").exists()
 

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kdjax import omission
+from kdjax import omission, targets
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset, Split
 from kdjax.errors import BadInput
-from kdjax.students import DistillationData, Run
+from kdjax.students import Run
+from kdjax.transfer import DistillationData, TransferSpec
 
 SOFT = Run("soft", 4.0, 1.0, 1e-3)
 
@@ -31,7 +32,7 @@ def lesson(classes=5, images=60, pool=20):
 
 def test_images_labels_and_logits_stay_together():
     taught = lesson()
-    found = omission.transfer_set(taught, "plain", (1, 3), seed=0)
+    found = TransferSpec(omitted=(1, 3)).select(taught)
     rows = np.flatnonzero(~np.isin(taught.dataset.train.labels, (1, 3)))
     assert (found.dataset.train.images == taught.dataset.train.images[rows]).all()
     assert (found.dataset.train.labels == taught.dataset.train.labels[rows]).all()
@@ -42,12 +43,12 @@ def test_images_labels_and_logits_stay_together():
 def test_permuting_moves_the_wrong_logits_of_each_image_and_no_other():
     taught = lesson(images=400)
     labels = taught.dataset.train.labels
-    found = omission.permute_wrong(taught.train_logits, labels, seed=1)
+    found = targets.permute_wrong(taught.train_logits, labels, seed=1)
     rows = np.arange(len(labels))
     assert (found[rows, labels] == taught.train_logits[rows, labels]).all()
     assert (np.sort(found, axis=1) == np.sort(taught.train_logits, axis=1)).all()
-    assert (found == omission.permute_wrong(taught.train_logits, labels, seed=1)).all()
-    assert (found != omission.permute_wrong(taught.train_logits, labels, seed=2)).any()
+    assert (found == targets.permute_wrong(taught.train_logits, labels, seed=1)).all()
+    assert (found != targets.permute_wrong(taught.train_logits, labels, seed=2)).any()
     # Each image has a permutation of its own, and each place is as likely: a logit stays with probability 1/4.
     wrong = np.arange(5)[None] != labels[:, None]
     assert np.mean(found[wrong] == taught.train_logits[wrong]) == pytest.approx(1 / 4, abs=0.04)
@@ -55,35 +56,35 @@ def test_permuting_moves_the_wrong_logits_of_each_image_and_no_other():
 
 def test_the_omitted_logits_become_their_mean_over_the_images_that_are_left():
     taught = lesson()
-    left = omission.transfer_set(taught, "plain", (3,), seed=0)
-    found = omission.transfer_set(taught, "mean_logit", (3,), seed=0)
+    left = TransferSpec(omitted=(3,)).select(taught)
+    found = TransferSpec(omitted=(3,), variant="mean_logit").select(taught)
     assert found.train_logits[:, 3] == pytest.approx(left.train_logits[:, 3].mean())
     assert (np.delete(found.train_logits, 3, axis=1) == np.delete(left.train_logits, 3, axis=1)).all()
 
 
 def test_the_pool_comes_with_the_teachers_word_and_without_its_labels():
     taught = lesson()
-    found = omission.transfer_set(taught, "with_pool", (3,), seed=0)
+    found = TransferSpec(omitted=(3,), variant="with_pool").select(taught)
     assert len(found.dataset.train.images) == 48 + 20
     assert (found.dataset.train.images[48:] == taught.dataset.holdout.images).all()
     assert (found.train_logits[48:] == taught.holdout_logits).all()
     poisoned = dataclasses.replace(
         taught.dataset, holdout=taught.dataset.holdout._replace(labels=np.full(20, 3, np.int32))
     )
-    again = omission.transfer_set(taught._replace(dataset=poisoned), "with_pool", (3,), seed=0)
+    again = TransferSpec(omitted=(3,), variant="with_pool").select(taught._replace(dataset=poisoned))
     assert (again.dataset.train.labels == found.dataset.train.labels).all()
 
 
 def test_controls_know_nothing_of_the_image_and_nothing_of_images_that_are_not_shown():
     taught = lesson()
-    left = omission.transfer_set(taught, "plain", (3,), seed=0).train_logits
-    shuffled = omission.transfer_set(taught, "plain", (3,), seed=0, targets="shuffled").train_logits
+    left = TransferSpec(omitted=(3,)).select(taught).train_logits
+    shuffled = TransferSpec("shuffled", omitted=(3,)).select(taught).train_logits
     assert (shuffled != left).any() and sorted(map(tuple, shuffled)) == sorted(map(tuple, left))
-    assert not omission.transfer_set(taught, "plain", (3,), seed=0, targets="uniform").train_logits.any()
+    assert not TransferSpec("uniform", omitted=(3,)).select(taught).train_logits.any()
     # What a kind of student alters is altered afterwards.
-    flat = omission.transfer_set(taught, "mean_logit", (3,), seed=0, targets="shuffled").train_logits
-    assert flat == pytest.approx(omission.flatten_omitted(shuffled, (3,)))
-    pool = omission.transfer_set(taught, "with_pool", (3,), seed=0, targets="double_softmax").train_logits
+    flat = TransferSpec("shuffled", omitted=(3,), variant="mean_logit").select(taught).train_logits
+    assert flat == pytest.approx(targets.flatten_omitted(shuffled, (3,)))
+    pool = TransferSpec("double_softmax", omitted=(3,), variant="with_pool").select(taught).train_logits
     assert len(pool) == len(left) + 20 and pool.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
@@ -95,12 +96,12 @@ def test_a_plan_trains_what_is_shared_once():
 
     students = ("distilled", "all_digits", "pairs")
     planned = omission.plan([(1,), (3,)], students, [SOFT], 2, taught.dataset, recipe)
-    omitted = {study.omitted for study in planned}
+    omitted = {block.transfer.omitted for block in planned}
     assert omitted == {(), (1,), (3,), (0, 1), (1, 2), (1, 3), (1, 4), (0, 3), (2, 3), (3, 4)}
     assert len(planned) == 2 * len(omitted)
-    assert all(study.images == 60 - 12 * len(study.omitted) for study in planned)
+    assert all(block.images == 60 - 12 * len(block.transfer.omitted) for block in planned)
     with_control = omission.plan([(1,)], ("distilled", "control"), [SOFT], 1, taught.dataset, recipe)
-    assert [[run.objective for run in study.block.runs] for study in with_control] == [["hard", "soft"]]
+    assert [[run.objective for run in block.runs] for block in with_control] == [["hard", "soft"]]
 
 
 def test_a_transfer_set_smaller_than_a_batch_is_refused():

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plot_omit_digit, style
-from analysis.omission import figures
+from analysis import stats, style
+from analysis.omission import figures, predictions
 from analysis.omission import table as omission_table
+from analysis.omission.run import load, read
 from experiments import omit_digit
 from kdjax.errors import BadInput
 from tests.small_omission import config
@@ -50,48 +51,48 @@ def names(paths):
 
 def test_each_question_has_its_figure(single, each):
     one = {"soft_predictions", "errors_against_bias", "errors_by_class", "taken_for"}
-    assert names(plot_omit_digit.draw(single)) == one | {"errors_against_temperature"}
-    assert names(plot_omit_digit.draw(each)) == {"soft_predictions", "each"}
+    assert names(figures.draw(single)) == one | {"errors_against_temperature"}
+    assert names(figures.draw(each)) == {"soft_predictions", "each"}
 
 
 def test_the_curve_passes_through_what_the_rows_say(single):
-    run = plot_omit_digit.load(single)
-    assert run.temperature == 8.0  # the first that was asked for, not the lowest
+    results = load(single)
+    assert results.temperature == 8.0  # the first that was asked for, not the lowest
     for student in ("distilled", "control"):
         for correction in ("none", "oracle", "validation", "label_free"):
-            for _, row in run.of("3", student, correction).iterrows():
-                at = figures._along(run, row, "3", np.array([row["bias"]]))
+            for _, row in results.of("3", student, correction).iterrows():
+                at = figures._along(results, row, "3", np.array([row["bias"]]))
                 assert at[:, 0].tolist() == [row["test_errors"], row["omitted_errors"]]
 
 
 def test_what_digits_are_taken_for_agrees_with_the_errors(single):
-    run = plot_omit_digit.load(single)
-    found = dict(figures._confusions(run, "3", [3]))
+    results = load(single)
+    found = dict(predictions._confusions(results, "3", [3]))
     for label, correction in (("distilled, before correction", "none"), ("distilled, oracle", "oracle")):
-        rows = run.of("3", "distilled", correction)
+        rows = results.of("3", "distilled", correction)
         right = 100 - 100 * (rows["omitted_errors"] / rows["omitted_images"]).mean()
         assert found[label].shape == (1, 10) and found[label].sum() == pytest.approx(100)
         assert found[label][0, 3] == pytest.approx(right)
 
 
 def test_the_figure_of_each_digit_has_ten_rows(each):
-    run = plot_omit_digit.load(each)
+    results = load(each)
     with style.applied():
-        figure = figures.each(run)
+        figure = figures.each(results)
         left, right = figure.axes
         assert [label.get_text() for label in left.get_yticklabels()] == [str(value) for value in range(10)]
         before = [line for line in right.lines if line.get_label() == "before correction"]
-        assert [line.get_xdata()[0] for line in before] == run.results.loc[
-            (run.results["student"] == "distilled") & (run.results["correction"] == "none"), "test_errors"
+        assert [line.get_xdata()[0] for line in before] == results.rows.loc[
+            (results.rows["student"] == "distilled") & (results.rows["correction"] == "none"), "test_errors"
         ].tolist()
 
 
 def test_the_strip_shows_omitted_digits_that_the_run_kept(several):
-    run = plot_omit_digit.load(several)
-    assert len(run.example_rows) == 80 and len(run.example_images) == 80
+    results = load(several)
+    assert len(results.example_rows) == 80 and len(results.example_images) == 80
     with style.applied():
-        figure = figures.strip(run)
-        confusions = figures.taken_for(run)
+        figure = predictions.strip(results)
+        confusions = predictions.taken_for(results)
     assert len(figure.axes) == 16  # eight images, with a prediction under each
     assert [axes.get_title("left") for axes in confusions.axes][::3] == [
         "distilled, before correction",
@@ -110,19 +111,18 @@ def test_table_has_a_section_a_temperature_and_a_line_a_digit(single, each):
 
 
 def test_paper_stands_beside_full_mnist_alone(single):
-    results = omission_table.read(single)
-    rows = omission_table.summarise(results)
-    header, cells = omission_table._cells([row for row in rows if row.temperature == 2], "without 3", True)
-    assert header[-1] == "paper"
-    found = {tuple(cell[:2]): cell[-1] for cell in cells}
+    rows = omission_table.summarise(read(single))
+    table = omission_table._students([row for row in rows if row.temperature == 2], "without 3", True)
+    assert table.header[-1] == "paper"
+    found = {tuple(cell[:2]): cell[-1] for cell in table.rows}
     assert found["distilled without 3", "none"].startswith("206") and "109" in found["distilled without 3", "oracle"]
     assert found["hard labels without 3", "oracle"] == ""
 
 
 def test_means_and_intervals_are_over_seeds_and_leave_failed_runs_out(single):
-    results = omission_table.read(single)
-    mine = (results["student"] == "distilled") & (results["correction"] == "none") & (results["temperature"] == 2)
-    errors = results.loc[mine, "test_errors"].to_numpy(float)
+    results = read(single)
+    chosen = (results["student"] == "distilled") & (results["correction"] == "none") & (results["temperature"] == 2)
+    errors = results.loc[chosen, "test_errors"].to_numpy(float)
 
     def row(table):
         rows = omission_table.summarise(table)
@@ -130,30 +130,45 @@ def test_means_and_intervals_are_over_seeds_and_leave_failed_runs_out(single):
 
     assert row(results).errors.mean == errors.mean() and row(results).errors.n == 2
     failed = results.copy()
-    failed.loc[mine & (failed["seed"] == 1), "failed_at"] = 7
+    failed.loc[chosen & (failed["seed"] == 1), "failed_at"] = 7
     assert row(failed).errors.mean == errors[0] and row(failed).failed == 1
+
+
+def test_the_csv_has_the_rows_and_comparisons_of_the_summary(single):
+    omission_table.write_summary(single)
+    table, results = pd.read_csv(single / "table.csv", dtype={"omitted": str}), read(single)
+    key = {"omitted": "3", "temperature": 2.0, "student": "distilled", "correction": "oracle"}
+    line = table[table["against"].isna() & np.logical_and.reduce([table[name] == value for name, value in key.items()])]
+    errors = results[np.logical_and.reduce([results[name] == value for name, value in key.items()])]["test_errors"]
+    interval = stats.interval(errors.to_numpy(float))
+    names = ["test_errors", "test_errors_low", "test_errors_high", "n"]
+    assert line[names].iloc[0].tolist() == pytest.approx([*interval[:3], 2], rel=1e-5, nan_ok=True)
+    compared = omission_table.compare(results, "3", 2.0)
+    written = table[table["against"].notna() & (table["temperature"] == 2.0)]
+    assert written["difference"].tolist() == pytest.approx([less.mean for less in compared.values()], rel=1e-5)
+    assert len(written) == 3  # nothing was trained on the pool too, and no pairs
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no folder"):
-        plot_omit_digit.draw(tmp_path / "nowhere")
+        figures.draw(tmp_path / "nowhere")
     with pytest.raises(BadInput, match=r"config\.json is missing"):
-        plot_omit_digit.draw(tmp_path)
+        figures.draw(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"identity": {"experiment": "temperature_sweep"}}))
     with pytest.raises(BadInput, match="no run directory of omit_digit"):
-        plot_omit_digit.draw(tmp_path)
+        figures.draw(tmp_path)
 
 
 def test_what_is_damaged_is_named(copy):
     (copy / "test.npz").write_bytes(b"not an archive")
     with pytest.raises(BadInput, match=r"test\.npz is damaged"):
-        plot_omit_digit.draw(copy)
+        figures.draw(copy)
     (copy / "test.npz").unlink()
     with pytest.raises(BadInput, match=r"test\.npz is missing"):
-        plot_omit_digit.draw(copy)
+        figures.draw(copy)
     pd.read_csv(copy / "results.csv").drop(columns="bias").to_csv(copy / "results.csv", index=False)
     with pytest.raises(BadInput, match="lacks bias"):
-        plot_omit_digit.draw(copy)
+        figures.draw(copy)
 
 
 def test_a_changed_byte_is_noticed(single, tmp_path):
@@ -161,4 +176,4 @@ def test_a_changed_byte_is_noticed(single, tmp_path):
     path = tmp_path / "run" / "results.csv"
     path.write_text(path.read_text().replace("distilled", "distiller", 1))
     with pytest.raises(BadInput, match=r"results\.csv"):
-        plot_omit_digit.draw(tmp_path / "run")
+        figures.draw(tmp_path / "run")

@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 def test_what_resumed_blocks_had_done_does_not_count_as_speed(clock, capsys):
     with progress.Progress("students", 2000) as shown:
-        board = scheduling._Board(shown, 0)
+        board = scheduling.Board(shown, 0)
         for step in (900, 910, 920, 930):  # two devices at a time, each going on from 900 of 1,000
             for block in ("one", "two"):
                 clock[0] += 5
@@ -51,7 +51,7 @@ def test_what_resumed_blocks_had_done_does_not_count_as_speed(clock, capsys):
 
 def test_blocks_of_a_cluster_are_done_when_they_are_reported(clock, capsys):
     with progress.Progress("students", 1000) as shown:
-        board = scheduling._Board(shown, 200)  # two of ten blocks were there
+        board = scheduling.Board(shown, 200)  # two of ten blocks were there
         for block in ("three", "four"):
             clock[0] += 3600
             board.update(block, 100, "", whole=True)

@@ -116,7 +116,7 @@ def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted
     assert code == ending and "Traceback" not in said, said
     assert "to go on, give the same command again: python -m experiments.temp" in said.splitlines()[-1]
     code, said = commands.call_sweep(tmp_path, *more(raw))
-    assert code == 0 and "found" in said and ("goes on from step" in said or "blocks are there already" in said), said
+    assert code == 0 and "found" in said and ("resumes at step" in said or "blocks are finished already" in said), said
     assert commands.outcome(tmp_path) == uninterrupted[0] and not commands.leftovers(tmp_path)
 
 

@@ -134,7 +134,7 @@ def test_other_versions_are_warned_of(tmp_path, capfd):
     record.open(IDENTITY)
     record.describe({"versions": {"jax": "2"}, "device": "cpu"})
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and "begun with other versions" in said
+    assert said.count("\n") == 1 and "started with other versions" in said
     assert json.loads((tmp_path / "config.json").read_text())["details"]["versions"] == {"jax": "2"}
 
 
@@ -143,7 +143,7 @@ def test_damaged_timing_costs_nothing_else(tmp_path, capfd):
     (tmp_path / "timing.json").write_text("{")
     record.add_timing("two", 2.0)
     assert json.loads((tmp_path / "timing.json").read_text()) == {"two": 2.0}
-    assert "timing starts anew" in capfd.readouterr().err
+    assert "timing starts again" in capfd.readouterr().err
 
 
 def test_leftovers_of_kills_are_cleared_at_the_next_start(tmp_path):

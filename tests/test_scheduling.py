@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from kdjax import omission, scheduling, students, sweeps
-from kdjax.config import SweepConfig, TrainConfig, WhereConfig
+from kdjax import cluster, scheduling, students, sweeps, transfer
+from kdjax.config import RunConfig, SweepConfig, TrainConfig
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -77,7 +77,7 @@ def test_what_fails_on_one_device_ends_the_others(tmp_path, monkeypatch):
     ],
 )
 def test_bad_input(tmp_path, monkeypatch, arguments, said):
-    monkeypatch.setattr(scheduling, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     if "--teacher.devices" in arguments:
         arguments = [*arguments, "--devices", "1"]
     if arguments == ["--teacher.devices", "5", "--devices", "1"]:
@@ -128,46 +128,47 @@ def test_worker_processes_and_one_that_is_killed(one_device, tmp_path):
 
 def test_where_is_no_part_of_what_a_run_is(tmp_path):
     config = SweepConfig(data=dataclasses.replace(SweepConfig().data, dataset="mnist5k", raw_dir=None))
-    elsewhere = dataclasses.replace(config, where=WhereConfig(devices=1))
+    elsewhere = dataclasses.replace(config, run=RunConfig(devices=1))
     assert sweeps.prepare(config).identity == sweeps.prepare(elsewhere).identity
 
 
 def test_local_workers():
-    assert WhereConfig().local_workers() == 0
-    assert WhereConfig(cluster="local").local_workers() == float("inf")
-    assert WhereConfig(cluster="local:3").local_workers() == 3
-    assert WhereConfig(cluster="tcp://10.0.0.1:8786").local_workers() == 0
+    assert RunConfig().local_workers() == 0
+    assert RunConfig(cluster="local").local_workers() == float("inf")
+    assert RunConfig(cluster="local:3").local_workers() == 3
+    assert RunConfig(cluster="tcp://10.0.0.1:8786").local_workers() == 0
     with pytest.raises(BadInput):
-        WhereConfig(cluster="local:x")
+        RunConfig(cluster="local:x")
 
 
-BLOCK = students.Block("block", 8, TrainConfig((8, 8), 1, 10), 0, (), 1)
+BLOCK = students.Block("block", 8, TrainConfig((8, 8), 1, 10), 0, (), 1, 100)
 
 
-def lesson_of(what) -> students.DistillationData:
-    return students.DistillationData(what, "teacher", None, None, None)
+def data_of(what) -> transfer.DistillationData:
+    return transfer.DistillationData(what, "teacher", None, None, None)
 
 
-def test_a_place_keeps_the_transfer_set_of_equal_jobs(monkeypatch):
+def test_a_device_keeps_the_transfer_set_of_equal_blocks(monkeypatch):
     made, trained = [], []
-    monkeypatch.setattr(students, "on_device", lambda taught: made.append(taught.dataset) or "images")
+    monkeypatch.setattr(transfer, "on_device", lambda data: made.append(data.dataset) or "images")
     monkeypatch.setattr(
         students,
         "train_block",
-        lambda block, taught, *_: trained.append(taught.dataset) or students.BlockResult([], [], {}, None, 0.0),
+        lambda block, data, *_: trained.append(data.dataset) or students.BlockResult([], [], {}, None, 0.0),
     )
-    monkeypatch.setattr(omission.Shown, "__call__", lambda self, taught: lesson_of((taught.dataset, *self.omitted)))
-    place, lesson = scheduling._Place(jax.devices()[1]), lesson_of("images")
+    monkeypatch.setattr(transfer.TransferSpec, "select", lambda self, data: data_of((data.dataset, *self.omitted)))
+    device, data = scheduling.Device(jax.devices()[1]), data_of("images")
     for digit in (3, 3, 4, 4):
-        shown = pickle.loads(pickle.dumps(omission.Shown("plain", (digit,), 0)))  # as it comes to a worker
-        place.train(scheduling.Job(BLOCK, 100, shown), lesson, None, lambda step, note: None)
-    place.train(scheduling.Job(BLOCK, 100, shown), lesson_of("others"), None, lambda step, note: None)
+        block = BLOCK._replace(transfer=transfer.TransferSpec(omitted=(digit,)))
+        block = pickle.loads(pickle.dumps(block))  # as it comes to a worker
+        device.train(block, data, None, lambda step, note: None)
+    device.train(block, data_of("others"), None, lambda step, note: None)
     assert trained == [("images", 3)] * 2 + [("images", 4)] * 2 + [("others", 4)]
     assert made == [("images", 3), ("images", 4), ("others", 4)]
 
 
 def test_a_worker_that_differs_is_refused():
-    facts, job = scheduling.what_fixes_digits(), scheduling.Job(BLOCK, 100, students.Shown())
+    facts = cluster.what_fixes_digits()
     for name in ("sources", "versions", "device", "cpus"):
         with pytest.raises(BadInput, match=f"has other {name} than the first one"):
-            scheduling.train_on_worker(job, lesson_of(None), {**facts, name: "other"})
+            cluster.train_on_worker(BLOCK, data_of(None), {**facts, name: "other"})

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import stability
+from analysis import stability as command
+from analysis.sweep import stability
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -59,7 +60,7 @@ def test_ratios_are_geometric_and_paired_by_seed():
 
 
 def test_the_command_writes_its_table(swept):
-    code, said = commands.call(stability.main, stability.StabilityConfig, [str(swept)], "python -m analysis.stability")
+    code, said = commands.call(command.main, command.StabilityConfig, [str(swept)], command.PROG)
     assert code == 0, said
     text = (swept / "stability.md").read_text()
     assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
@@ -80,7 +81,7 @@ def test_other_runs_are_refused_in_one_line(tmp_path):
         stability.measure(tmp_path / "runs" / "temperature_sweep" / "cosine")
     # Of 13 epochs every second is counted, and the last.
     assert commands.call_sweep(tmp_path, "--name", "curve", "--schedule", "constant", "--epochs", "13")[0] == 0
-    with pytest.raises(BadInput, match="after every epoch how many answers changed"):
+    with pytest.raises(BadInput, match="after every epoch how many predictions changed"):
         stability.measure(tmp_path / "runs" / "temperature_sweep" / "curve")
     code, said = commands.call_sweep(tmp_path, "--monitor-every", "0")
     assert code == 2 and "--monitor-every 0 is not allowed" in said

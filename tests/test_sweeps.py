@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from kdjax import forecast, metrics, run_directory, students, sweeps
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 from kdjax.errors import BadInput
+from kdjax.identity import added
 
 TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
 
@@ -21,8 +22,14 @@ def config(tmp_path, **options):
         dataset="mnist5k", raw_dir=None, data_dir=tmp_path / "data", train_images=300, holdout=options.pop("holdout", 0)
     )
     defaults = {"temperatures": (1.0, 4.0, math.inf), "widths": (12,), "seeds": 2, "epochs": 2, "batch_size": 50}
-    groups = {"teacher": TEACHER, "data": data, "where": WhereConfig(devices=1)}
-    return SweepConfig(**{**defaults, **groups, "out": tmp_path / "runs", **options})
+    places = {"out": tmp_path / "runs", **{name: options.pop(name) for name in ("out", "name") if name in options}}
+    groups = {"teacher": TEACHER, "data": data, "run": RunConfig(devices=1, **places)}
+    return SweepConfig(**{**defaults, **groups, **options})
+
+
+def named(asked, name):
+    """The same sweep under another name."""
+    return dataclasses.replace(asked, run=dataclasses.replace(asked.run, name=name))
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +43,12 @@ def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
     assert [run.objective for run in runs] == ["hard"] + ["soft"] * 6
     (soft,) = sweeps.grid(config(tmp_path, hard_labels=False), 1e-3)
     assert [run.objective for run in soft] == ["soft"] * 3
-    planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2)
+    planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2, 300)
     assert [run.learning_rate for block in planned for run in block.runs] == [1e-3] * 4 + [1e-2] * 4
 
 
 def test_blocks_have_one_size_and_lose_no_run(tmp_path):
-    planned = sweeps.plan(config(tmp_path, block_size=3), 2)
+    planned = sweeps.plan(config(tmp_path, block_size=3), 2, 300)
     assert [len(block.runs) for block in planned] == [3, 1, 3, 1]
     assert {block.size for block in planned} == {3}
     assert len({block.name for block in planned}) == 4
@@ -84,7 +91,7 @@ def test_history_has_a_line_a_run_and_epoch(finished):
 
 def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capfd):
     asked, folder = finished
-    again = sweeps.run(sweeps.prepare(dataclasses.replace(asked, name="second")))
+    again = sweeps.run(sweeps.prepare(named(asked, "second")))
     assert "found" in capfd.readouterr().err
     assert (again / "results.csv").read_bytes() == (folder / "results.csv").read_bytes()
     assert (again / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
@@ -219,13 +226,51 @@ def test_settings_that_cannot_be_told_apart_or_held_are_refused(tmp_path, option
         config(tmp_path, **options)
 
 
-def test_operations_count_the_teachers_where_they_are_asked_at_each_step(tmp_path):
+def test_operations_count_the_teachers_where_they_are_queried_at_each_step(tmp_path):
     for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0)):
         sweep = sweeps.prepare(config(tmp_path, **changes))
         block, images = sweep.blocks[0], len(sweep.dataset.train.images)
         alone = forecast.block_flops(block, sweep.dataset)
-        taught = forecast.block_flops(block, sweep.dataset, None, [sweep.teacher_config] * 2)
+        with_teachers = forecast.block_flops(block, sweep.dataset, [sweep.teacher_config] * 2)
         widths = (784, *sweep.teacher_config.hidden, 10)
         forward = 2 * sum(before * after for before, after in itertools.pairwise(widths))
-        assert taught - alone == pytest.approx(share * 2 * forward * block.config.epochs * images)
+        assert with_teachers - alone == pytest.approx(share * 2 * forward * block.config.epochs * images)
         assert alone > 0
+
+
+def test_a_field_that_is_added_later_does_not_orphan_a_finished_sweep(finished):
+    asked, folder = finished
+
+    @dataclasses.dataclass(frozen=True)
+    class Later(SweepConfig):
+        warmth: float = dataclasses.field(default=0.0, metadata=added(0.0))
+
+    fields = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+    unnamed = {**fields, "run": dataclasses.replace(asked.run, name=None)}
+    same, warmer = sweeps.prepare(Later(**unnamed)), sweeps.prepare(Later(**unnamed, warmth=1.0))
+    assert same.folder == sweeps.prepare(SweepConfig(**unnamed)).folder != warmer.folder
+    again = sweeps.prepare(Later(**fields))
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "blocks").iterdir()}
+    sweeps.run(again)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "blocks").iterdir()} == stamps
+    with pytest.raises(BadInput, match=r"another config.*config\.warmth"):
+        sweeps.run(sweeps.prepare(Later(**fields, warmth=1.0)))
+
+
+def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
+    asked, folder = finished
+    before = (folder / "results.csv").read_bytes()
+    monkeypatch.setattr(students, "ROW_SCHEMA", students.ROW_SCHEMA + 1)
+    with pytest.raises(BadInput, match=r"was written with other columns .*--fresh"):
+        sweeps.run(sweeps.prepare(asked))
+    assert (folder / "results.csv").read_bytes() == before
+
+
+def test_a_further_objective_is_trained_at_each_temperature(tmp_path):
+    asked = config(tmp_path, objectives=("mse",), seeds=1)
+    table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
+    assert table["objective"].tolist() == ["hard", *["mse"] * 3, *["soft"] * 3]
+    errors = table[table["objective"] == "mse"]["transfer_nll"]
+    assert errors.nunique() == 1  # it has no temperature
+    with pytest.raises(BadInput, match=r"--objectives mes is unknown.*did you mean mse"):
+        sweeps.prepare(config(tmp_path, objectives=("mes",)))

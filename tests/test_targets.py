@@ -10,7 +10,7 @@ import pytest
 import scipy
 
 from analysis.sweep import figures, table
-from kdjax import run_directory, students, sweeps, targets, teachers, transforms
+from kdjax import run_directory, students, sweeps, targets, teachers, transfer, transforms
 from kdjax.errors import BadInput
 from tests.test_sweeps import config
 
@@ -21,8 +21,8 @@ KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "u
 def taught(tmp_path_factory):
     asked = config(tmp_path_factory.mktemp("targets"))
     sweep = sweeps.prepare(asked)
-    teacher = teachers.find_or_train(sweep.teacher_config, 1e-3, 0, sweep.dataset, asked.out)
-    return students.lesson(sweep.dataset, [teacher])
+    teacher = teachers.find_or_train(sweep.teacher_config, 1e-3, 0, sweep.dataset, asked.run.out)
+    return transfer.query_teachers(sweep.dataset, [teacher])
 
 
 def test_shifts_move_images_and_let_zeros_in():
@@ -43,7 +43,7 @@ def test_the_jitter_of_the_step_makes_the_shifts_that_are_averaged_over():
 
 
 def test_shift_averaged_targets_are_the_mean_over_25_shifts(taught):
-    shown = students.Shown("shift_averaged")(taught)
+    shown = transfer.TransferSpec("shift_averaged").select(taught)
     images = taught.dataset.train.images[:7]
     (teacher,) = taught.teachers
     by_hand = np.mean(
@@ -63,13 +63,15 @@ def test_double_softmax_targets_are_all_but_uniform():
 
 
 def test_controls_lose_what_they_say_they_lose(taught):
-    shuffled, uniform, random = (students.Shown(kind)(taught) for kind in ("shuffled", "uniform", "random"))
+    shuffled, uniform, random = (
+        transfer.TransferSpec(kind).select(taught) for kind in ("shuffled", "uniform", "random")
+    )
     rows = {row.tobytes() for row in taught.train_logits}
     assert {row.tobytes() for row in shuffled.train_logits} == rows
     assert (shuffled.train_logits != taught.train_logits).any(axis=1).mean() > 0.9
     assert not uniform.train_logits.any()
     assert not np.allclose(random.train_logits, taught.train_logits, atol=0.1)
-    assert (students.Shown("random")(taught).train_logits == random.train_logits).all()
+    assert (transfer.TransferSpec("random").select(taught).train_logits == random.train_logits).all()
 
 
 def test_uniform_targets_are_label_smoothing():
@@ -105,16 +107,16 @@ def test_a_teacher_asked_at_each_step_answers_for_the_shifted_image(taught):
     run = students.Run("soft", 4.0, 1.0, 1e-2)
 
     def trained(block, lesson):
-        outcome = students.train_block(block, lesson, students.on_device(lesson), None, lambda step, note: None)
+        outcome = students.train_block(block, lesson, transfer.on_device(lesson), None, lambda step, note: None)
         return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(outcome.params)])
 
     def apart(lesson):
         one, other = trained(asking, lesson), trained(looking, lesson)
         return np.linalg.norm(one - other) / np.linalg.norm(one)
 
-    block = students.Block("one", 64, recipe, 0, (run,), 1)
-    asking, looking = block._replace(targets="teacher"), block._replace(targets="shuffled")
-    assert students.asked(asking, lesson)[0] and not students.asked(looking, lesson)[0]
+    block = students.Block("one", 64, recipe, 0, (run,), 1, len(taught.dataset.train.images))
+    asking, looking = block, block._replace(transfer=transfer.TransferSpec("shuffled"))
+    assert asking.queries_teacher and not looking.queries_teacher
     assert apart(lesson) < 1e-5
     assert apart(taught) > 1e-2
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kdjax import blocks, datasets, students, teachers, train, transforms
-from kdjax.config import DataConfig, TeacherConfig, TrainConfig
+from kdjax import blocks, datasets, students, teachers, train, transfer, transforms
+from kdjax.config import NUMERICS, DataConfig, TeacherConfig, TrainConfig
 from kdjax.errors import BadInput
 
 RECIPE = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
@@ -56,7 +56,7 @@ def test_what_affects_training_is_in_the_fingerprint(digits, change, monkeypatch
     elif change == "data":
         data = dataclasses.replace(digits, fingerprint="other")
     else:
-        monkeypatch.setattr(teachers, "NUMERICS", 1)
+        monkeypatch.setitem(NUMERICS, "mlp", 1)
     assert before != teachers.fingerprint(config, rate, seed, data)
 
 
@@ -125,27 +125,26 @@ def test_a_convolutional_teacher_keeps_its_batch_statistics(digits, convolutiona
     assert of_stranger.std(axis=0).mean() > 0.1 and len(set(of_stranger.argmax(axis=1))) > 3
 
 
-def test_a_convolutional_teacher_is_asked_in_evaluation_mode_about_the_images_as_they_are_seen(digits, convolutional):
-    taught = students.lesson(digits, [convolutional])
-    shown = students.on_device(taught)
-    block = students.Block("one", 16, convolutional.config, 0, (students.Run("soft", 4.0, 1.0, 1e-3),), 1)
-    asked = students.asked(block, taught)
-    assert asked == ((convolutional.config,), "teacher")
-    ask = blocks.asker(digits.train.images.shape[1:], digits.num_classes, *asked)
+def test_a_convolutional_teacher_is_queried_in_evaluation_mode_about_the_images_as_they_are_seen(digits, convolutional):
+    data = transfer.query_teachers(digits, [convolutional])
+    shown = transfer.on_device(data)
+    runs, spec = (students.Run("soft", 4.0, 1.0, 1e-3),), transfer.TransferSpec()
+    block = students.Block("one", 16, convolutional.config, 0, runs, 1, len(digits.train.images), spec)
+    assert block.queries_teacher
+    query = blocks.teacher_query(digits.train.images.shape[1:], digits.num_classes, (convolutional.config,))
     seen = transforms.to_float(shown.images[:20])
-    np.testing.assert_allclose(ask(shown.teachers, seen), taught.train_logits[:20], rtol=1e-4, atol=1e-4)
-    view = train.make_view(block.config, None, ask)
+    np.testing.assert_allclose(query(shown.teachers, seen), data.train_logits[:20], rtol=1e-4, atol=1e-4)
+    view = train.make_view(block.config, None, query)
     batch = train.Batch(*(array[:20] for array in shown[:3]), jax.random.key(1), shown.teachers)
     viewed = view(batch)
-    np.testing.assert_allclose(viewed.teacher_logits, ask(shown.teachers, viewed.images), rtol=1e-5, atol=1e-5)
-    assert np.abs(viewed.teacher_logits - taught.train_logits[:20]).max() > 1e-2
-    plain = dataclasses.replace(block.config, augment="none")
-    assert students.asked(block._replace(config=plain), taught) == ((), "teacher")
-    assert students.asked(block._replace(targets="shuffled"), taught) == ((), "teacher")
+    np.testing.assert_allclose(viewed.teacher_logits, query(shown.teachers, viewed.images), rtol=1e-5, atol=1e-5)
+    assert np.abs(viewed.teacher_logits - data.train_logits[:20]).max() > 1e-2
+    assert not block._replace(config=dataclasses.replace(block.config, augment="none")).queries_teacher
+    assert not block._replace(transfer=transfer.TransferSpec("shuffled")).queries_teacher
 
 
 def test_fingerprints_of_teachers_trained_before_there_were_other_networks_stay(digits, monkeypatch):
-    monkeypatch.setattr(teachers, "NUMERICS", 1)  # as it was; whatever else came later must not enter by its default
+    monkeypatch.setitem(NUMERICS, "mlp", 1)  # as it was; whatever else came later must not enter by its default
     config, known = RECIPE.train_config(30), dataclasses.replace(digits, fingerprint="known")
     assert teachers.fingerprint(config, RATE, 0, known)[:16] == "47e5d129fc86dcf6"
     for field, value in (("augment", "full"), ("average", 0.5)):

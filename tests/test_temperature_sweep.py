@@ -40,7 +40,7 @@ def test_the_same_command_again_trains_nothing(done):
     before = results.read_bytes()
     again = sweep(folder, *SMALL.split(), *SMALL_TEACHER.split(), "--name", "first")
     assert again.returncode == 0, again.stderr
-    assert "2 of 2 blocks are there already" in again.stderr and "found in" in again.stderr
+    assert "2 of 2 blocks are finished already" in again.stderr and "found in" in again.stderr
     assert results.read_bytes() == before
 
 

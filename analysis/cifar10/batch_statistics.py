@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import stats, tables
-from analysis.cifar10 import table as cifar10_table_
-from analysis.cifar10.table import Answers
+from analysis import measures, stats
+from analysis.cifar10.roles import Role
+from analysis.cifar10.rows import row_name
+from analysis.cifar10.run import Cifar10Results
+from analysis.measures import SPLITS
+from analysis.tables import Table, estimate, number
 from kdjax.errors import BadInput
 
-EVALUATIONS = {"trained": "as trained", "dropout": "anew, under dropout", "clean": "anew, without dropout"}
+EVALUATIONS = {
+    "trained": "as trained",
+    "dropout": "collected again, under dropout",
+    "clean": "collected again, without dropout",
+}
 """With which batch statistics a network is evaluated, in words."""
 KEYS = ["role", "temperature", "seed"]
 FILE = "batch_statistics.csv"
@@ -25,61 +32,56 @@ def read(folder: Path) -> pd.DataFrame | None:
         BadInput: the file is damaged.
     """
     try:
-        frame = pd.read_csv(folder / FILE)
-        return frame.astype({"role": str, "statistics": str, "temperature": float, "seed": int, "images": int})
+        table = pd.read_csv(folder / FILE)
+        return table.astype({"role": str, "statistics": str, "temperature": float, "seed": int, "images": int})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{folder / FILE} is damaged ({error}): give the experiment's command again") from None
 
 
-def section(answers: Answers) -> str:
+def section(results: Cifar10Results) -> str:
     """Two tables in Markdown: each row of the table by evaluation, and its paired differences from `small`."""
-    frame = read(answers.folder)
-    if frame is None or frame.empty:
+    evaluated = read(results.folder)
+    if evaluated is None or evaluated.empty:
         return ""
-    split = answers.columns[0].split("_", 1)[0]
-    measures = [f"{split}_accuracy", f"{split}_nll"]
-    shown = [(column, name) for column in measures for name in EVALUATIONS]
-    values = frame.pivot(index=KEYS, columns="statistics", values=measures)
-    small = values[values.index.get_level_values("role") == "small"].droplevel(["role", "temperature"])
+    accuracy, nll = (f"{results.split}_{name}" for name in ("accuracy", "nll"))
+    shown = [
+        (measures.of_column("cifar10", column), column, name) for column in (accuracy, nll) for name in EVALUATIONS
+    ]
+    values = evaluated.pivot(index=KEYS, columns="statistics", values=[accuracy, nll])
+    small = values[values.index.get_level_values("role") == Role.SMALL.value].droplevel(["role", "temperature"])
+    names = {Role.BIG: f"{results.networks[0]['network']}, hard labels", Role.ENSEMBLE: "their ensemble"}
     cells, differences = [], []
-    groups = values.groupby(["role", "temperature"], dropna=False)
-    for (role, temperature), runs in sorted(
-        groups, key=lambda group: (cifar10_table_.ROLES.index(group[0][0]), group[0][1])
-    ):
-        mine = runs.droplevel(["role", "temperature"])
-        known = {"big": f"{answers.networks[0]['network']}, hard labels", "ensemble": "their ensemble"}
-        name = known.get(role) or cifar10_table_.row_name(role)
-        found = [stats.interval(mine[column].to_numpy(float)) for column in shown]
-        numbers = [cifar10_table_.estimate(column, each) for (column, _), each in zip(shown, found, strict=True)]
-        cells.append([name, tables.number(temperature), *numbers, str(len(mine))])
-        shared = mine.index.intersection(small.index)
-        if len(shared) and role not in ("small", "big", "ensemble"):
-            less = (mine.loc[shared] - small.loc[shared])[measures[0]]
-            each = [stats.interval(less[name].to_numpy(float)) for name in EVALUATIONS]
-            each.append(stats.interval((less["clean"] - less["dropout"]).to_numpy(float)))
-            numbers = [tables.estimate(one, 2, sign=True) for one in each]
-            differences.append([name, tables.number(temperature), *numbers, str(len(shared))])
-    titles = [f"{cifar10_table_.column_name(column)}: {EVALUATIONS[name]}" for column, name in shown]
+    groups = {(Role(role), t): rows for (role, t), rows in values.groupby(["role", "temperature"], dropna=False)}
+    for role, temperature in sorted(groups, key=lambda group: (list(Role).index(group[0]), group[1])):
+        rows = groups[role, temperature].droplevel(["role", "temperature"])
+        name, t = names.get(role) or row_name(role), number(temperature)
+        means = [(stats.interval(rows[column, of].to_numpy(float)), one.decimals) for one, column, of in shown]
+        cells.append([name, t, *(estimate(*mean) for mean in means), str(len(rows))])
+        shared = rows.index.intersection(small.index)
+        if len(shared) and role not in (Role.SMALL, Role.BIG, Role.ENSEMBLE):
+            less = (rows.loc[shared] - small.loc[shared])[accuracy]
+            each = [less[of] for of in EVALUATIONS] + [less["clean"] - less["dropout"]]
+            texts = [estimate(stats.interval(one.to_numpy(float)), 2, sign=True) for one in each]
+            differences.append([name, t, *texts, str(len(shared))])
     notes = [
-        "The same weights throughout. As trained: with the running averages of training, under dropout. Anew: means "
-        f"over batches of {frame['images'].iloc[0]:,} training images, changed at random as in training.",
+        "The same weights throughout. As trained: with the running averages of training, under dropout. Collected "
+        f"again: means over batches of {evaluated['images'].iloc[0]:,} training images, changed at random as in "
+        "training.",
         "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. One set of images, their "
         "changes and masks serves all networks: the noise of collecting is not in the intervals.",
     ]
-    parts = [
-        "## Batch statistics collected without dropout",
-        tables.markdown(["", "T", *titles, "n"], cells, notes, left=1),
-    ]
+    titles = [f"{one.heading}: {EVALUATIONS[of]}" for one, _, of in shown]
+    parts = ["## Batch statistics collected without dropout"]
+    parts.append(Table(["", "T", *titles, "n"], cells, notes, left=1).markdown())
     if differences:
-        what = f"{cifar10_table_.SPLITS[split]} accuracy less that of small, points"
-        change = "change without dropout, points"
-        header = ["paired by seed", "T", *(f"{what}: {words}" for words in EVALUATIONS.values()), change, "n"]
+        what = f"{SPLITS[results.split]} accuracy less that of small, points"
+        header = ["paired by seed", "T", *(f"{what}: {words}" for words in EVALUATIONS.values())]
         notes = [
-            "Change: of the difference, anew without dropout less anew under dropout.",
+            "Change: of the difference, collected again without dropout less under dropout.",
             "A difference is one only where its interval excludes zero; of twenty such intervals one misses by chance, "
             "for which nothing is corrected here.",
         ]
-        parts.append(tables.markdown(header, differences, notes, left=1))
+        parts.append(Table([*header, "change without dropout, points", "n"], differences, notes, left=1).markdown())
     return "\n\n".join(parts)

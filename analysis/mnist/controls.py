@@ -2,99 +2,84 @@
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize_scalar
 
-from analysis import stats, tables
-from analysis.mnist.run import Answers
-from analysis.tables import markdown, sweep_folder
+from analysis import measures, runs, stats
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults
+from analysis.tables import Table, estimate, number
 from kdjax import metrics
 
+CONTROLS = (Role.DOUBLE_SOFTMAX, Role.SHUFFLED, Role.RANDOM, Role.UNIFORM)
 
-def section(answers: Answers) -> str:
+
+def section(results: MnistResults) -> str:
     """The table of controls, each less distillation; empty where the part was not made."""
-    held = answers.of("held out")
-    if not len(held):
+    held_out = results.of(Role.HELD_OUT)
+    if not len(held_out):
         return ""
-    hard = held[held["objective"] == "hard"]
-    everything = answers.results[answers.results["role"] == "label smoothing"]  # a failed run counts against a setting
-    smooth = tables.tuned(everything, by=["width"])
-    named = {
+    hard, soft = (held_out[held_out["objective"] == kind] for kind in ("hard", "soft"))
+    tried = results.trained(Role.LABEL_SMOOTHING)  # a failed run counts against a setting
+    smoothed = runs.best_on_holdout(tried, by=["width"])
+    weight, weights = next(iter(smoothed["soft_weight"]), None), sorted(tried["soft_weight"].unique())
+    self_distilled = results.of(Role.SELF_DISTILLATION)
+    kinds = {
         "hard labels": hard,
-        "distilled": held[held["objective"] == "soft"],
-        **(
-            {f"label smoothing by {smooth['soft_weight'].iloc[0]:g} (chosen on the hold-out)": smooth}
-            if len(smooth)
-            else {}
-        ),
-        "self-distillation (the small net's own kind teaches)": answers.of("self-distillation"),
-        "hard labels, temperature-scaled on the hold-out": temperature_scaled(answers, hard),
-        **{f"control: {what}": answers.of(role) for role, what in tables.CONTROLS.items()},
+        "distilled": soft,
+        f"label smoothing by {weight or 0:g} (chosen on the hold-out)": smoothed,
+        "self-distillation (the small net's own kind teaches)": self_distilled,
+        "hard labels, temperature-scaled on the hold-out": temperature_scaled(results, hard),
+        **{f"control: {runs.CONTROLS[role.value]}": results.of(role) for role in CONTROLS},
     }
-    soft = named["distilled"]
-    header = ["", "test errors", "NLL (nats)", "ECE (%)", "n"]
-    header += [f"less distilled, {what}" for what in ("errors", "NLL", "ECE")]
-    cells, base = [], _measures(soft)
-    for name, rows in named.items():
-        if len(rows):
-            mine = _measures(rows)
-            cell = [tables.estimate(stats.interval(mine[what].to_numpy()), digits) for what, digits in _DIGITS.items()]
-            cells.append([name, *cell, str(len(mine)), *_less(mine, base, name == "distilled")])
     notes = [
         "Training images are held out from teachers and students alike. ECE of 15 bins. Differences are paired by "
         "seed, none corrected for their number; all kinds have the learning rate that suits soft targets."
     ]
-    tried = sorted(everything["soft_weight"].unique())
-    if len(smooth) and smooth["soft_weight"].iloc[0] in (tried[0], tried[-1]):
-        notes.append(f"The label smoothing chosen is at an edge of those tried, {', '.join(f'{w:g}' for w in tried)}.")
-    taught = answers.of("self-distillation")
-    if len(taught):
-        notes.append(f"The teacher of self-distillation has {taught['teacher_errors'].iloc[0]:g} test errors.")
+    if weight is not None and weight in (weights[0], weights[-1]):
+        edges = ", ".join(f"{value:g}" for value in weights)
+        notes.append(f"The label smoothing chosen is at an edge of those tried, {edges}.")
+    if len(self_distilled):
+        errors = self_distilled["teacher_errors"].iloc[0]
+        notes.append(f"The teacher of self-distillation has {errors:g} test errors.")
     if len(soft):
-        at = f"T = {tables.number(soft['temperature'].iloc[0])}, soft weight {soft['soft_weight'].iloc[0]:g}"
+        at = f"T = {number(soft['temperature'].iloc[0])}, soft weight {soft['soft_weight'].iloc[0]:g}"
         notes.append(
-            f"Distilled, self-distillation and each control: {at}. Label smoothing is all classes alike at T = 1."
+            f"Distilled, self-distillation and each control: {at}. Label smoothing is uniform targets at T = 1."
         )
-    if missing := [what for role, what in tables.CONTROLS.items() if not len(answers.of(role))]:
+    if missing := [runs.CONTROLS[role.value] for role in CONTROLS if not len(results.of(role))]:
         notes.append(f"Not made, or failed: {', '.join(missing)}. The experiment's command makes what is missing.")
-    return "## Controls\n\n" + markdown(header, cells, notes, left=1)
+    return "## Controls\n\n" + _table(kinds, notes).markdown()
 
 
-_DIGITS = {"test_errors": 1, "test_nll": 4, "test_ece": 2}
-"""Measures of a control, and their decimals."""
+def _table(kinds: dict[str, pd.DataFrame], notes: list[str]) -> Table:
+    columns = measures.columns("controls")
+    shown = {column: measures.of_column("controls", column) for column in columns}
+    header = ["", *(measure.heading for measure in shown.values()), "n"]
+    header += [f"{measure.heading}: less distilled" for measure in shown.values()]
+    tables = {name: measures.add("controls", rows).set_index("seed") for name, rows in kinds.items() if len(rows)}
+    cells = []
+    for name, rows in tables.items():
+        means = [estimate(stats.interval(rows[column].to_numpy(float)), shown[column].decimals) for column in columns]
+        baseline = tables.get("distilled", rows.iloc[:0]) if name != "distilled" else rows.iloc[:0]
+        less = {column: runs.paired(rows[column], baseline[column]) for column in columns}
+        differences = [estimate(d, shown[column].decimals, sign=True) if d else "" for column, d in less.items()]
+        cells.append([name, *means, str(len(rows)), *differences])
+    return Table(header, cells, notes, left=1)
 
 
-def _measures(rows: pd.DataFrame) -> pd.DataFrame:
-    table = rows.set_index("seed")[list(_DIGITS)].astype(float)
-    return table.assign(test_ece=100 * table["test_ece"])
-
-
-def _less(mine: pd.DataFrame, base: pd.DataFrame, same: bool) -> list[str]:
-    """Each measure less that of distilled networks, paired by seed."""
-    shared = mine.index.intersection(base.index)
-    if same or not len(shared):
-        return [""] * len(_DIGITS)
-    return [
-        tables.estimate(
-            stats.paired_difference(mine[what][shared].to_numpy(), base[what][shared].to_numpy()), digits, sign=True
-        )
-        for what, digits in _DIGITS.items()
-    ]
-
-
-def temperature_scaled(answers: Answers, hard: pd.DataFrame) -> pd.DataFrame:
+def temperature_scaled(results: MnistResults, hard: pd.DataFrame) -> pd.DataFrame:
     """Each hard-label run with its logits divided by the temperature that suits the hold-out (Guo et al. 2017)."""
-    import scipy
-
     rows = []
     for _, row in hard.iterrows():
-        student = tables.trained(answers.folder, row)
-        held, tested = student.stored_logits("holdout"), student.stored_logits("test")
-        with np.load(sweep_folder(answers.folder, row["run"]) / "test.npz") as arrays:
-            known, labels = arrays["holdout_labels"], arrays["labels"]
-        fitted = scipy.optimize.minimize_scalar(
-            lambda log_t, held=held, known=known: metrics.nll(held / np.exp(log_t), known),
-            bounds=(-3, 3),
-            method="bounded",
-        )
-        judged = metrics.evaluate(tested / np.exp(fitted.x), labels)
-        rows.append({**row, **{f"test_{name}": value for name, value in judged.items()}})
+        student = runs.load_student(results.folder, row)
+        held_out, tested = student.stored_logits("holdout"), student.stored_logits("test")
+        with np.load(runs.sweep_folder(results.folder, row["run"]) / "test.npz") as arrays:
+            held_out_labels, labels = arrays["holdout_labels"], arrays["labels"]
+
+        def nll(log_t: float, logits: np.ndarray = held_out, labels: np.ndarray = held_out_labels) -> float:
+            return metrics.nll(logits / np.exp(log_t), labels)
+
+        log_t = minimize_scalar(nll, bounds=(-3, 3), method="bounded").x
+        evaluated = metrics.evaluate(tested / np.exp(log_t), labels)
+        rows.append({**row, **{f"test_{name}": value for name, value in evaluated.items()}})
     return pd.DataFrame(rows)

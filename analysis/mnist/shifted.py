@@ -11,17 +11,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis import stats, tables
+from analysis import stats
+from analysis.mnist.roles import Role
+from analysis.tables import Table, estimate
 from kdjax.errors import BadInput
 
 PIXELS = (0, 1, 2, 3, 4)
-"""Shifts: each by this number of pixels in the eight directions of a compass, all of them scored."""
+"""Shifts: by so many pixels in each of the eight directions of a compass."""
 STUDENTS = {
-    "small": "hard labels",
-    "of a still teacher": "distilled, teacher of still images",
-    "distilled": "distilled",
-    "hard jittered": "hard labels, jittered by ±2 px",
-    "jittered": "distilled, transfer set jittered by ±2 px",
+    Role.SMALL: "hard labels",
+    Role.STILL_TEACHER: "distilled, teacher of still images",
+    Role.DISTILLED: "distilled",
+    Role.HARD_JITTERED: "hard labels, jittered by ±2 px",
+    Role.JITTERED: "distilled, transfer set jittered by ±2 px",
 }
 """Roles, in the order of the table, in words."""
 COMPARED = (
@@ -30,7 +32,7 @@ COMPARED = (
     ("distilled, teacher of still images", "hard labels"),
     ("distilled, transfer set jittered by ±2 px", "hard labels, jittered by ±2 px"),
 )
-"""Does a knowledge of shifts cross through soft targets? All but the last: through those of unshifted images."""
+"""Does knowledge of shifts pass through soft targets? In all but the last: through those of unshifted images."""
 
 
 class Shifted(NamedTuple):
@@ -65,27 +67,24 @@ def read(folder: Path) -> list[Shifted]:
 
 def section(folder: Path) -> str:
     """The section of the summary; empty where the part was not made."""
-    found = read(folder)
-    if not found:
+    kinds = {kind.name: kind for kind in read(folder)}
+    if not kinds:
         return ""
     header = ["test errors at a shift of", *(f"{pixels} px" for pixels in PIXELS), "n"]
     cells = []
-    for one in found:
-        intervals = [stats.interval(column) for column in one.errors.T]
-        ranges = [tables.with_range(*each[:3]) for each in intervals]
-        cells.append([one.name, *ranges, str(len(one.errors))])
-    differences = []
-    by_name = {one.name: one for one in found}
+    for kind in kinds.values():
+        means = [estimate(stats.interval(column)) for column in kind.errors.T]
+        cells.append([kind.name, *means, str(len(kind.errors))])
     for first, second in COMPARED:
-        if {first, second} <= by_name.keys():
-            differences += _differences(by_name[first], by_name[second])
+        if {first, second} <= kinds.keys():
+            cells += _differences(kinds[first], kinds[second])
     notes = [
         "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
         "nothing else is said.",
         "Differences are paired by seed: one is called so where its interval excludes zero. Knowledge of shifts shows "
         "in what is beyond the difference without a shift.",
     ]
-    return "## Shifted test images\n\n" + tables.markdown(header, cells + differences, notes, left=1)
+    return "## Shifted test images\n\n" + Table(header, cells, notes, left=1).markdown()
 
 
 def _differences(first: Shifted, second: Shifted) -> list[list[str]]:
@@ -93,11 +92,9 @@ def _differences(first: Shifted, second: Shifted) -> list[list[str]]:
     shared = sorted(set(first.seeds) & set(second.seeds))
     if not shared:
         return []
-    mine, other = (one.errors[[one.seeds.index(seed) for seed in shared]] for one in (first, second))
-    each = [stats.paired_difference(*pair) for pair in zip(mine.T, other.T, strict=True)]
-    beyond = [
-        stats.paired_difference(*pair) for pair in zip((mine - mine[:, :1]).T, (other - other[:, :1]).T, strict=True)
-    ]
-    plain, further = ([tables.with_range(*found[:3], sign=True) for found in row] for row in (each, beyond))
-    name, n = f"{first.name} − {second.name}", str(len(shared))
-    return [[name, *plain, n], ["… beyond that at 0 px", "", *further[1:], n]]
+    a, b = (kind.errors[[kind.seeds.index(seed) for seed in shared]] for kind in (first, second))
+    each = [stats.paired_difference(*pair) for pair in zip(a.T, b.T, strict=True)]
+    beyond = [stats.paired_difference(*pair) for pair in zip((a - a[:, :1]).T, (b - b[:, :1]).T, strict=True)]
+    plain, further = ([estimate(difference, sign=True) for difference in row] for row in (each, beyond))
+    n = str(len(shared))
+    return [[f"{first.name} − {second.name}", *plain, n], ["… beyond that at 0 px", "", *further[1:], n]]

@@ -25,7 +25,16 @@ def section(results: MnistResults) -> str:
     """The section of the summary; empty where the part was not made."""
     if not len(results.of(Role.TRANSFER)):
         return ""
-    header = ["images", "hard labels", "95 % interval", "soft targets", "95 % interval", "difference", "95 % interval", "n"]
+    header = [
+        "images",
+        "hard labels",
+        "95 % interval",
+        "soft targets",
+        "95 % interval",
+        "difference",
+        "95 % interval",
+        "n",
+    ]
     cells = []
     for images, (soft, hard) in pairs(results).items():
         less = stats.paired_difference(soft, hard)

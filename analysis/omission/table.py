@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import stats, tables
+from analysis import runs, stats
+from analysis.omission.run import at_temperature, described, name_task, read
+from analysis.tables import Table, estimate, number, write_csv
 from kdjax import run_directory
-from kdjax.errors import require
 from kdjax.files import write_whole
 
 STUDENTS = {
@@ -31,10 +32,17 @@ PAPER = {
     ("0 1 2 3 4 5 6 9", "oracle"): "13.2 % (b = +7.6)",
 }
 """Hinton et al. 2015, Section 3, full MNIST: (omitted, correction) → test errors of the distilled student."""
-KEY = ["omitted", "temperature", "student", "correction"]
+COMPARISONS = {
+    "oracle − distilled on all classes": (("distilled", "oracle"), ("all_digits", "none")),
+    "label-free − oracle": (("distilled", "label_free"), ("distilled", "oracle")),
+    "seen only − oracle": (("distilled", "seen_only"), ("distilled", "oracle")),
+    "label-free − distilled also on the pool": (("distilled", "label_free"), ("with_pool", "none")),
+    "control − distilled, both oracle": (("control", "oracle"), ("distilled", "oracle")),
+}
+"""The paired differences in test errors that the claims rest on: (student, correction) less (student, correction)."""
 
 
-class Row(NamedTuple):
+class OmissionRow(NamedTuple):
     """One student under one correction: intervals over seeds."""
 
     omitted: str
@@ -51,17 +59,14 @@ class Row(NamedTuple):
     failed: int
 
 
-def read(folder: Path) -> pd.DataFrame:
-    """`results.csv` of an omission run, checked; `omitted` is text, and a hard run's temperature nan."""
-    results: pd.DataFrame = run_directory.read_results(folder)
-    wanted = ["omitted", "student", "correction", "bias", "seed", "temperature", "test_errors", "omitted_errors"]
-    missing = [name for name in [*wanted, "failed_at", "block", "place"] if name not in results]
-    require(not missing, f"{folder / 'results.csv'} lacks {', '.join(missing)}: it is no result of omit_digit")
-    require(len(results), f"{folder / 'results.csv'} holds no run yet: let the experiment finish")
-    return results.astype({"omitted": str, "without": str, "teacher": str})
+class Section(NamedTuple):
+    """A table of the summary under its heading."""
+
+    heading: str
+    table: Table
 
 
-def summarise(results: pd.DataFrame) -> list[Row]:
+def summarise(results: pd.DataFrame) -> list[OmissionRow]:
     """A row for each set of omitted classes, temperature, student and correction; failed runs are left out of means.
 
     Hard-label runs have no temperature: they stand at every one.
@@ -69,57 +74,42 @@ def summarise(results: pd.DataFrame) -> list[Row]:
     rows = []
     for omitted, of_task in results.groupby("omitted", sort=False):
         for temperature in sorted(of_task["temperature"].dropna().unique()):
-            here = of_task[of_task["temperature"].eq(temperature) | of_task["temperature"].isna()]
-            for student in STUDENTS:
-                for correction in CORRECTIONS:
-                    runs = here[(here["student"] == student) & (here["correction"] == correction)]
-                    good = runs[runs["failed_at"] < 0]
-                    if len(good):
-                        columns = [good[name].to_numpy(float) for name in ("bias", "test_errors", "omitted_errors")]
-                        right = 100 - 100 * columns[2] / good["omitted_images"].to_numpy(float)
-                        bias, errors, on_omitted, share = (stats.interval(values) for values in (*columns, right))
-                        images, failed = int(good["test_images"].iloc[0]), len(runs) - len(good)
-                        names = (str(omitted), float(temperature), student, correction)
-                        rows.append(Row(*names, bias, errors, on_omitted, share, images, failed))
+            groups = dict(list(at_temperature(of_task, temperature).groupby(["student", "correction"])))
+            for student, correction in ((student, correction) for student in STUDENTS for correction in CORRECTIONS):
+                of_row = groups.get((student, correction), results.iloc[:0])
+                good = runs.finished(of_row)
+                if good.empty:
+                    continue
+                columns = [good[name].to_numpy(float) for name in ("bias", "test_errors", "omitted_errors")]
+                right = 100 - 100 * columns[2] / good["omitted_images"].to_numpy(float)
+                bias, errors, on_omitted, share = (stats.interval(values) for values in (*columns, right))
+                names = (str(omitted), float(temperature), student, correction)
+                counts = int(good["test_images"].iloc[0]), len(of_row) - len(good)
+                rows.append(OmissionRow(*names, bias, errors, on_omitted, share, *counts))
     return rows
 
 
 def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str, stats.Difference]:
-    """Paired differences in test errors that the claims rest on, by what is compared."""
-    of_task = results[(results["omitted"] == omitted) & (results["failed_at"] < 0)]
-    here = of_task[of_task["temperature"].eq(temperature) | of_task["temperature"].isna()]
-
-    def errors(student: str, correction: str) -> pd.Series:
-        mine = here[(here["student"] == student) & (here["correction"] == correction)]
-        return mine.set_index("seed")["test_errors"]
-
-    oracle = errors("distilled", "oracle")
-    pairs = {
-        "oracle − distilled on all classes": (oracle, errors("all_digits", "none")),
-        "label-free − oracle": (errors("distilled", "label_free"), oracle),
-        "seen only − oracle": (errors("distilled", "seen_only"), oracle),
-        "label-free − distilled also on the pool": (errors("distilled", "label_free"), errors("with_pool", "none")),
-        "control − distilled, both oracle": (errors("control", "oracle"), oracle),
+    """The `COMPARISONS` that can be made, paired by seed."""
+    rows = at_temperature(runs.finished(results[results["omitted"] == omitted]), temperature)
+    errors = {key: group.set_index("seed")["test_errors"] for key, group in rows.groupby(["student", "correction"])}
+    differences = {
+        name: runs.paired(errors[left], errors[right])
+        for name, (left, right) in COMPARISONS.items()
+        if {left, right} <= errors.keys()
     }
-    found = {}
-    for name, (left, right) in pairs.items():
-        shared = left.index.intersection(right.index)
-        if len(shared):
-            found[name] = stats.paired_difference(left[shared].to_numpy(float), right[shared].to_numpy(float))
-    return found
+    return {name: difference for name, difference in differences.items() if difference}
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` of a run directory; returns the same as text."""
+    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
     config = run_directory.read_json(folder / "config.json")
-    data = described(config["identity"])
-    results = read(folder)
+    data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
-    title = f"Digits never seen, on {data['description']}"
     with np.load(folder / "test.npz") as arrays:
         teacher_errors = int((arrays["teacher_logits"].argmax(axis=1) != arrays["labels"]).sum())
     notes = [
-        f"Teacher {config['details'].get('teacher')}: {teacher_errors} test errors, trained on all digits, not on the "
+        f"Teacher {details.get('teacher')}: {teacher_errors} test errors, trained on all digits, not on the "
         f"pool of {data['holdout']:,} images.",
         _over(results),
         "The bias is added to the logits of the omitted classes; to lower those of the others by it is the same.",
@@ -129,63 +119,56 @@ def write_summary(folder: Path) -> str:
             f"Soft targets of every student: {data['targets']}. What the pool's images are called, and the share of "
             "the omitted that label-free takes from them, stay the teacher's."
         )
-    if config["details"].get("hint"):
-        notes.append(f"For the full set: {config['details']['hint']}")
-    markdown, text = [f"# {title}", ""], [title, ""]
-    for heading, header, cells, remarks in _sections(results, rows, data):
-        markdown += [f"## {heading}", "", _markdown(header, cells), "", *(f"* {line}" for line in remarks), ""]
-        text += [heading, "", _text(header, cells), "", *remarks, ""]
-    write_whole(folder / "summary.md", "\n".join([*markdown, *(f"* {line}" for line in notes)]) + "\n")
-    return "\n".join([*text, *notes])
+    if details.get("hint"):
+        notes.append(f"For the full set: {details['hint']}")
+    title, sections = f"Digits never seen, on {data['description']}", _sections(results, rows, data)
+    markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
+    listed = "\n".join(f"* {note}" for note in notes)
+    write_whole(folder / "summary.md", f"# {title}\n\n{markdown}\n\n{listed}\n")
+    write_csv(folder / "table.csv", _frame(results, rows))
+    text = "\n\n".join(f"{heading}\n\n{table.text()}" for heading, table in sections)
+    return "\n".join([title, "", text, "", *notes])
 
 
-def described(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity's data; their description says what stands for the teacher's logits, where something does."""
-    data: dict[str, Any] = identity["data"]
-    targets = identity["config"].get("targets")
-    if targets is None:
-        return data
-    words = tables.CONTROLS.get(targets, targets.replace("_", " "))
-    return {**data, "description": f"{data['description']}; targets: {words}", "targets": words}
+def _frame(results: pd.DataFrame, rows: Sequence[OmissionRow]) -> pd.DataFrame:
+    """For `table.csv`: a line a row, then a line a comparison, which says against what."""
+    lines: list[dict[str, Any]] = []
+    for row in rows:
+        line = {"omitted": row.omitted, "temperature": row.temperature, "student": row.student}
+        line |= {"correction": row.correction, "failed": row.failed, "n": row.errors.n}
+        measures = {"bias": row.bias, "test_errors": row.errors, "omitted_errors": row.omitted_errors}
+        for name, interval in {**measures, "omitted_right_percent": row.right}.items():
+            line |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        lines.append(line)
+    for omitted, temperature in dict.fromkeys((row.omitted, row.temperature) for row in rows):
+        for name, less in compare(results, omitted, temperature).items():
+            (student, correction), against = COMPARISONS[name]
+            line = {"omitted": omitted, "temperature": temperature, "student": student, "correction": correction}
+            line |= {"n": less.n, "against": ", ".join(against), "difference": less.mean}
+            lines.append(line | {"difference_low": less.low, "difference_high": less.high, "p": less.p})
+    return pd.DataFrame(lines)
 
 
-def shown(omitted: str, data: dict[str, Any]) -> str:
-    """What a student was shown, in words: "without 3", "without 3 and 5", "on 7 and 8 alone"."""
-    left_out = [int(value) for value in omitted.split()]
-    names = data["class_names"]
-    kept = [names[value] for value in range(data["num_classes"]) if value not in left_out]
-    if len(left_out) > len(kept):
-        return f"on {_listed(kept)} alone"
-    return f"without {_listed([names[value] for value in left_out])}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _sections(
-    results: pd.DataFrame, rows: list[Row], data: dict[str, Any]
-) -> list[tuple[str, list[str], list[list[str]], list[str]]]:
-    temperatures = sorted({row.temperature for row in rows})
+def _sections(results: pd.DataFrame, rows: list[OmissionRow], data: dict[str, Any]) -> list[Section]:
     tasks = list(dict.fromkeys(row.omitted for row in rows))
-    sections: list[tuple[str, list[str], list[list[str]], list[str]]] = []
-    for temperature in temperatures:
-        at = f"T = {tables.number(temperature)}"
+    sections = []
+    for temperature in sorted({row.temperature for row in rows}):
+        at_t = [row for row in rows if row.temperature == temperature]
+        t = f"T = {number(temperature)}"
         if len(tasks) > 1:
-            sections.append((f"Each class omitted in turn, {at}", *_each(rows, tasks, temperature, data), []))
+            sections.append(Section(f"Each class omitted in turn, {t}", _each(at_t, tasks, data)))
             continue
-        mine = [row for row in rows if row.temperature == temperature]
-        header, cells = _cells(mine, shown(tasks[0], data), data["name"] == "mnist" and "targets" not in data)
-        remarks = [
-            f"{name}: {_with_range(found, sign=True)} errors, paired, n = {found.n} "
-            f"({stats.difference_in_words(found)})"
-            for name, found in compare(results, tasks[0], temperature).items()
+        shown = name_task(tasks[0], data)
+        table = _students(at_t, shown, data["name"] == "mnist" and "targets" not in data)
+        notes = [
+            f"{name}: {estimate(less, sign=True)} errors, paired, n = {less.n} ({stats.difference_in_words(less)})"
+            for name, less in compare(results, tasks[0], temperature).items()
         ]
-        sections.append((f"Students {shown(tasks[0], data)}, {at}", header, cells, remarks))
+        sections.append(Section(f"Students {shown}, {t}", table._replace(notes=notes)))
     return sections
 
 
-def _cells(rows: list[Row], described: str, with_paper: bool) -> tuple[list[str], list[list[str]]]:
+def _students(rows: list[OmissionRow], shown: str, with_paper: bool) -> Table:
     header = ["student", "correction", "bias", "test errors", "%", "on the omitted", "% of the omitted right", "n"]
     failed = any(row.failed for row in rows)
     with_paper &= any((row.omitted, row.correction) in PAPER for row in rows)
@@ -193,40 +176,36 @@ def _cells(rows: list[Row], described: str, with_paper: bool) -> tuple[list[str]
     cells = []
     for row in rows:
         whole = row.student in ("all_digits", "with_pool")
-        cell = [STUDENTS[row.student].format(shown=described), "–" if whole else CORRECTIONS[row.correction]]
-        cell += ["–" if whole or row.correction == "none" else _with_range(row.bias, sign=True)]
-        cell += [_with_range(row.errors), f"{100 * row.errors.mean / row.images:.2f}"]
-        cell += [_with_range(row.omitted_errors), _with_range(_percent(row.right)), str(row.errors.n)]
-        cell += [str(row.failed)] * failed
-        if with_paper:
-            cell += [PAPER.get((row.omitted, row.correction), "") if row.student == "distilled" else ""]
-        cells.append(cell)
-    return header, cells
+        cell = [STUDENTS[row.student].format(shown=shown), "–" if whole else CORRECTIONS[row.correction]]
+        cell += ["–" if whole or row.correction == "none" else estimate(row.bias, sign=True)]
+        cell += [estimate(row.errors), f"{100 * row.errors.mean / row.images:.2f}", estimate(row.omitted_errors)]
+        cell += [estimate(_percent(row.right)), str(row.errors.n), *[str(row.failed)] * failed]
+        paper = PAPER.get((row.omitted, row.correction), "") if row.student == "distilled" else ""
+        cells.append(cell + [paper] * with_paper)
+    return Table(header, cells, left=len(header))
 
 
-def _each(
-    rows: list[Row], tasks: Sequence[str], temperature: float, data: dict[str, Any]
-) -> tuple[list[str], list[list[str]]]:
+def _each(rows: list[OmissionRow], tasks: Sequence[str], data: dict[str, Any]) -> Table:
     """A line a class: means of errors, and per cent of the omitted class right, before and after."""
-    found = {(row.omitted, row.student, row.correction): row for row in rows if row.temperature == temperature}
+    by_key = {(row.omitted, row.student, row.correction): row for row in rows}
+    students = {"all_digits": "all classes", "distilled": "distilled", "control": "control"}
     columns = [
-        (student, correction, label)
-        for student, label in (("all_digits", "all classes"), ("distilled", "distilled"), ("control", "control"))
+        (student, correction)
+        for student in students
         for correction in CORRECTIONS
-        if any((task, student, correction) in found for task in tasks)
+        if any((task, student, correction) in by_key for task in tasks)
         and (student != "control" or correction in ("none", "oracle"))
     ]
     header = ["student"]
-    header += [
-        f"{label}: errors (% right)" if student == "all_digits" else f"{label}, {CORRECTIONS[correction]}"
-        for student, correction, label in columns
-    ]
+    for student, correction in columns:
+        what = ": errors (% right)" if student == "all_digits" else f", {CORRECTIONS[correction]}"
+        header.append(students[student] + what)
     cells = []
     for task in tasks:
-        mine = [found.get((task, student, correction)) for student, correction, _ in columns]
-        means = [f"{row.errors.mean:.1f} ({row.right.mean:.1f})" if row else "" for row in mine]
-        cells.append([shown(task, data), *means])
-    return header, cells
+        of_task = [by_key.get((task, *column)) for column in columns]
+        means = [f"{row.errors.mean:.1f} ({row.right.mean:.1f})" if row else "" for row in of_task]
+        cells.append([name_task(task, data), *means])
+    return Table(header, cells, left=len(header))
 
 
 def _over(results: pd.DataFrame) -> str:
@@ -236,22 +215,7 @@ def _over(results: pd.DataFrame) -> str:
     return f"{seeds} seeds: mean and 95 % t interval over seeds, about this teacher; another teacher is another draw."
 
 
-def _with_range(found: stats.Interval | stats.Difference, sign: bool = False) -> str:
-    return tables.with_range(*found[:3], sign=sign)
-
-
-def _percent(found: stats.Interval) -> stats.Interval:
+def _percent(interval: stats.Interval) -> stats.Interval:
     """A t interval knows nothing of 0 and 100."""
-    low, high = (bound if math.isnan(bound) else min(max(bound, 0.0), 100.0) for bound in (found.low, found.high))
-    return found._replace(low=low, high=high)
-
-
-def _text(header: list[str], cells: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *cells]]
-    lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _markdown(header: list[str], cells: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells])
+    low, high = (value if math.isnan(value) else min(max(value, 0.0), 100.0) for value in (interval.low, interval.high))
+    return interval._replace(low=low, high=high)

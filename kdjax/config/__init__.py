@@ -43,6 +43,5 @@ __all__ = [
     "register_network",
 ]
 
-CONVOLUTIONAL = {"small": 256, "big": 512}  # for rooms that have not moved yet
 Network = str
 from kdjax.identity import canonical_json  # noqa: E402, F401

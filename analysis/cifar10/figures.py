@@ -1,0 +1,161 @@
+"""The figures of a CIFAR-10 table: what became of the small networks, and which classes the teacher finds alike."""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from analysis import measures, style
+from analysis.cifar10 import batch_statistics
+from analysis.cifar10.roles import Role
+from analysis.cifar10.rows import rows_of_table
+from analysis.cifar10.run import Cifar10Results, load
+from analysis.measures import SPLITS
+from analysis.tables import count_of, number, write_csv
+from kdjax.errors import BadInput
+
+TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
+CLEAN = "batch statistics without dropout"
+"""How the marks beside the intervals were evaluated."""
+
+
+def class_similarity(
+    logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, "images"], temperature: float
+) -> Float[np.ndarray, "classes classes"]:
+    """Mean soft target by true class: row c is the mean of `softmax(v / T)` over the images of class c.
+
+    Rows sum to 1; a class without images has a row of nan.
+
+    Args:
+        logits: the teacher's, v.
+        labels: the true classes.
+        temperature: T in (0, ∞).
+    """
+    targets = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
+    belongs = labels[:, None] == np.arange(logits.shape[1])[None]
+    counts = belongs.sum(axis=0)[:, None]
+    sums: np.ndarray = belongs.T.astype(np.float64) @ targets
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def most_alike(similarity: Float[np.ndarray, "classes classes"]) -> tuple[int, int]:
+    """The two different classes that share most: the largest of `(s_cd + s_dc)/2`."""
+    both = np.nan_to_num((similarity + similarity.T) / 2)
+    np.fill_diagonal(both, -1)
+    first, second = np.unravel_index(both.argmax(), both.shape)
+    return int(first), int(second)
+
+
+@style.applied()
+def draw(folder: Path) -> list[Path]:
+    """Draws the figures of a table's run directory into its folder `figures`; returns the files written.
+
+    Raises:
+        BadInput: `folder` is no run directory, or what is in it is damaged.
+    """
+    results = load(folder)
+    figures = {"students": draw_students(results), "class_similarity": draw_class_similarity(results)}
+    return style.save_all(folder, figures)
+
+
+def draw_students(results: Cifar10Results) -> Figure:
+    """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence less accuracy."""
+    everything = rows_of_table(results)
+    rows = [row for row in everything if row.measures and row.role not in (Role.BIG, Role.ENSEMBLE)]
+    shown = [f"{results.split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
+    figure = style.figure(9.6, 1.6 + 0.36 * len(rows))
+    panels = figure.subplots(1, len(shown), sharey=True)
+    places, clean = range(len(rows), 0, -1), _without_dropout(results)
+    teacher_role = Role.ENSEMBLE if len(results.taught_by) > 1 else Role.BIG
+    for axes, column in zip(panels, shown, strict=True):
+        for place, row in zip(places, rows, strict=True):
+            mean = row.measures[column]
+            index = {Role.SMALL: 6, Role.DISTILLED: 0}.get(row.role, 1)
+            bars = None if math.isnan(mean.low) else [[mean.mean - mean.low], [mean.high - mean.mean]]
+            look: dict[str, Any] = {"fmt": style.MARKERS[index], "color": style.PALETTE[index], "ms": 6, "capsize": 3}
+            axes.errorbar([mean.mean], [place], xerr=bars, **look)
+        for place, row in zip(places, rows, strict=True):
+            if (value := clean.get((column, row.role.value, str(row.temperature)))) is not None:
+                look = {"marker": "|", "color": "black", "ms": 11, "mew": 1.6, "zorder": 3}
+                axes.plot(value, place, ls="", label=f"mean, {CLEAN}", **look)
+        teacher = results.teacher[results.split][column.split("_", 1)[1]]
+        axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
+        if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
+            axes.axvline(value, color="black", ls=":", lw=1.4, label=f"the teacher, {CLEAN}", zorder=1.5)
+        axes.set_xlabel(measures.of_column("cifar10", column).heading.replace(" ", "\n", 1))
+        axes.set_ylim(0.4, len(rows) + 0.6)
+    names = [
+        row.name.removeprefix("small, ").removeprefix("control: ")
+        + ("" if math.isnan(row.temperature) else f", T = {number(row.temperature)}")
+        for row in rows
+    ]
+    panels[0].set_yticks(places, names)
+    style.legend(figure)
+    seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
+    where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, {_teachers(results)}"
+    where += f", {count_of(failed, 'failed run')} left out" * bool(failed)
+    style.title(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
+    return figure
+
+
+def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], float]:
+    """(column, role, temperature as text) → mean with batch statistics that were collected without dropout."""
+    evaluated = batch_statistics.read(results.folder)
+    if evaluated is None:
+        return {}
+    clean = evaluated[evaluated["statistics"] == "clean"]
+    clean = clean[(clean["role"] != Role.BIG.value) | (clean["seed"] < len(results.taught_by))]
+    means = clean.groupby(["role", "temperature"], dropna=False)[results.columns].mean()
+    return {
+        (column, role, str(temperature)): value
+        for column in results.columns
+        for (role, temperature), value in means[column].items()
+    }
+
+
+def draw_class_similarity(results: Cifar10Results) -> Figure:
+    """The teacher's mean soft targets by true class, a panel a temperature; their numbers go into a table beside."""
+    names, path = results.identity["data"]["class_names"], results.folder / "teacher.npz"
+    try:
+        with np.load(path) as arrays:
+            logits, labels = arrays[f"{results.split}_logits"], arrays[f"{results.split}_labels"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    similarities = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
+    lines = [
+        (temperature, true, soft, shares[row, column])
+        for temperature, shares in similarities.items()
+        for row, true in enumerate(names)
+        for column, soft in enumerate(names)
+    ]
+    table = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
+    write_csv(results.folder / "class_similarity.csv", table)
+    figure = style.figure(9.6, 9.0)
+    panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+    for axes, (temperature, shares) in zip(panels, similarities.items(), strict=True):
+        shown = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)  # the right class would outshine the rest
+        image = axes.imshow(shown, cmap="viridis")
+        figure.colorbar(image, ax=axes, shrink=0.8, label="mean probability")
+        first, second = (names[index] for index in most_alike(shares))
+        axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
+        ticks = range(len(names))
+        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, names, fontsize=8)
+        axes.set(xlabel="class in the soft target", ylabel="true class")
+        axes.label_outer()
+        axes.grid(visible=False)
+    what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
+    images = f"n = {len(labels):,} {SPLITS[results.split]} images"
+    style.title(figure, what, f"{results.identity['data']['description']}; {_teachers(results)}, {images}")
+    return figure
+
+
+def _teachers(results: Cifar10Results) -> str:
+    many = len(results.taught_by)
+    return "one teacher" if many == 1 else f"an ensemble of {many} teachers"

@@ -1,0 +1,98 @@
+"""The rows of a CIFAR-10 table: small, big, distilled and the controls, with paired differences from small."""
+
+import math
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis import runs, stats
+from analysis.cifar10.roles import Role, SweepRole
+from analysis.cifar10.run import Cifar10Results
+from analysis.measures import SPLITS
+from kdjax import trained
+from kdjax.errors import BadInput
+
+
+class TableRow(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    role: Role
+    temperature: float
+    """nan for hard labels."""
+    failed: int
+    measures: dict[str, stats.Interval]
+    """By column; accuracies and overconfidence in percentage points, NLL in nats, ECE in [0, 1]."""
+    differences: dict[str, stats.Difference]
+    """The same less those of the small network of the same seed; empty where there are no pairs."""
+
+
+def rows_of_table(results: Cifar10Results) -> list[TableRow]:
+    """Small, big, distilled at each temperature, controls. Failed runs are counted, and left out of means."""
+    rows, columns = list[TableRow](), results.columns
+    small = runs.finished(results.of(Role.SMALL)).set_index("seed")
+    for role in sorted({Role(name) for name in results.results["role"]}, key=list(Role).index):
+        of_role = results.of(role)
+        for temperature in sorted(of_role["temperature"].unique()):
+            of_row = of_role[of_role["temperature"].eq(temperature) | of_role["temperature"].isna()]
+            good = runs.finished(of_row).set_index("seed")
+            means = {column: stats.interval(good[column].to_numpy(float)) for column in columns if len(good)}
+            baseline = small.iloc[:0] if role == Role.SMALL else small
+            paired = {column: runs.paired(good[column], baseline[column]) for column in columns}
+            differences = {column: difference for column, difference in paired.items() if difference}
+            row = TableRow(row_name(role), role, float(temperature), len(of_row) - len(good), means, differences)
+            rows.append(row)
+    at = 1 if rows[0].role == Role.SMALL else 0
+    rows[at:at] = _big_rows(results)
+    return rows
+
+
+def row_name(role: Role) -> str:
+    """What a small network of a role is called in the table."""
+    names = {Role.SMALL: "small, hard labels", Role.DISTILLED: "small, distilled"}
+    return names.get(role) or f"small, control: {runs.CONTROLS[role.value]}"
+
+
+def _big_rows(results: Cifar10Results) -> list[TableRow]:
+    """The big networks; below them, where several teach, the ensemble."""
+
+    def row(name: str, role: Role, networks: list[dict[str, Any]]) -> TableRow:
+        means = {}
+        for column in results.columns:
+            split, measure = column.split("_", 1)
+            means[column] = stats.interval(np.array([one[split][measure] for one in networks], float))
+        return TableRow(name, role, math.nan, 0, means, {})
+
+    kind, several = results.networks[0]["network"], len(results.taught_by) > 1
+    part = "members of the ensemble that teaches" if several else "the teacher"
+    part = "the first is the teacher" if len(results.networks) > len(results.taught_by) else part
+    rows = [row(f"{kind}, hard labels ({part})", Role.BIG, results.networks)]
+    return rows + [row("their ensemble (the teacher)", Role.ENSEMBLE, [results.teacher])] * several
+
+
+def teacher_less_small(results: Cifar10Results) -> dict[str, stats.Interval]:
+    """What teaches, less the small networks of hard labels: points of accuracy by split, and their 95 % interval.
+
+    Over images: of each, whether the teacher is right less the share of small networks that are. It is about these
+    networks, and says nothing of other seeds.
+
+    Raises:
+        BadInput: the logits of a network are missing or damaged.
+    """
+    if runs.finished(results.of(Role.SMALL)).empty:
+        return {}
+    sweep, gaps = results.sweeps[SweepRole.TEACHER], dict[str, stats.Interval]()
+    try:
+        with np.load(results.folder / "teacher.npz") as arrays:
+            teacher = {name: arrays[name] for name in arrays.files}
+        students = trained.find(sweep, objective="hard", failed_at=-1)
+        for split in (split for split in SPLITS if f"{split}_labels" in teacher):
+            labels = teacher[f"{split}_labels"]
+            small = np.mean([student.stored_logits(split).argmax(1) == labels for student in students], axis=0)
+            gaps[split] = stats.interval(100.0 * ((teacher[f"{split}_logits"].argmax(1) == labels) - small))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(
+            f"{results.folder} or {sweep} is damaged ({error}): give the experiment's command again"
+        ) from None
+    return gaps

@@ -1,0 +1,101 @@
+"""The results of a CIFAR-10 table, read from its run directory and those of the sweeps that it names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis import measures, runs
+from analysis.cifar10.roles import Role, SweepRole
+from analysis.measures import SPLITS
+from kdjax import run_directory
+from kdjax.errors import BadInput, require
+from kdjax.files import check_seal
+
+
+class Cifar10Results(NamedTuple):
+    """What a table's sweeps have trained, and its big networks."""
+
+    folder: Path
+    identity: dict[str, Any]
+    networks: list[dict[str, Any]]
+    """Each big network: name, network, epochs, parameters, and its measures on `test` and (with one) `holdout`."""
+    taught_by: list[dict[str, Any]]
+    """Those of them that teach: one, or the members of an ensemble."""
+    teacher: dict[str, Any]
+    """The measures of what teaches: of the one network, or of the ensemble."""
+    sweeps: dict[str, Path]
+    """`SweepRole` → run directory; that of `stability` is not in `results`."""
+    results: pd.DataFrame
+    """The small networks: `results.csv` of all sweeps, with a column role, and the table's measures of both splits."""
+    columns: list[str]
+    """Those that the table shows: both accuracies, and the rest on the hold-out if there is one."""
+
+    def of(self, role: Role | str) -> pd.DataFrame:
+        """The runs of a role, failed ones too.
+
+        Raises:
+            ValueError: there is no such role.
+        """
+        return self.results[self.results["role"] == Role(role).value]
+
+    @property
+    def split(self) -> str:
+        """The split of the first column: that of the figures."""
+        return self.columns[0].split("_", 1)[0]
+
+    @property
+    def title(self) -> str:
+        """What was done, on which images: it stands wherever a number does."""
+        return f"Small, big and distilled networks on {self.identity['data']['description']}"
+
+
+def load(folder: Path) -> Cifar10Results:
+    """Reads a table's run directory and the sweeps that it names.
+
+    Raises:
+        BadInput: it is none, or one of its sweeps is missing or damaged.
+    """
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
+    config = run_directory.read_json(folder / "config.json")
+    check_seal(folder)
+    try:
+        identity, details = config["identity"], config["details"]
+        require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
+        sweeps = {entry["role"]: runs.sweep_folder(folder, entry["run"]) for entry in details["answers"]}
+        networks, teacher = details["networks"], details["teacher"]
+        taught_by = networks[: int(details["taught_by"])]
+        images = {"test": int(identity["data"]["test_images"]), "holdout": int(identity["data"]["holdout"])}
+        for network in (*networks, teacher):
+            for split in SPLITS.keys() & network.keys():
+                evaluated = of_evaluation(network[split], split, images[split])
+                network[split] |= {name.removeprefix(f"{split}_"): value for name, value in evaluated.items()}
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{folder} is no finished run of cifar10_table: give the experiment's command again") from None
+    parts = []
+    for role, sweep in sweeps.items():
+        if role != SweepRole.STABILITY:
+            rows = runs.read(sweep)
+            parts.append(rows.assign(role=[role_of(role, objective).value for objective in rows["objective"]]))
+    results = pd.concat(parts, ignore_index=True)
+    for split in [split for split in SPLITS if images[split]]:
+        results = measures.add("cifar10", results.assign(**{f"{split}_images": images[split]}), split)
+    watched = "holdout" if images["holdout"] else "test"
+    columns = [f"{split}_accuracy" for split in SPLITS if images[split]]
+    columns += [column for column in measures.columns("cifar10", watched) if column not in columns]
+    return Cifar10Results(folder, identity, networks, taught_by, teacher, sweeps, results, columns)
+
+
+def role_of(sweep_role: SweepRole | str, objective: str) -> Role:
+    """The row of the table to which a student belongs."""
+    role = SweepRole(sweep_role)
+    if objective == "soft":
+        return Role.DISTILLED if role in (SweepRole.TEACHER, SweepRole.TEMPERATURES) else Role(role.value)
+    return Role.SMALL if objective == "hard" else Role(objective)
+
+
+def of_evaluation(evaluation: Mapping[str, Any], split: str, images: int) -> dict[str, float]:
+    """The table's measures, by column, from an evaluation (`kdjax.metrics`) on so many images of a split."""
+    row = {f"{split}_{name}": value for name, value in evaluation.items()}
+    return measures.of_row("cifar10", {**row, f"{split}_images": images}, split)

@@ -1,0 +1,139 @@
+"""The figures of an MNIST table: errors against T at each width, fewer images, shifted test images."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import stats, style
+from analysis.mnist import claims, transfer
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults, load
+from analysis.tables import count_of
+from kdjax.errors import BadInput
+
+
+@style.applied()
+def draw(folder: Path) -> list[Path]:
+    """Draws every figure of a table's run directory into its folder `figures`; returns the files written.
+
+    Raises:
+        BadInput: `folder` is no run directory, or what is in it is damaged.
+    """
+    results = load(folder)
+    figures = {
+        "errors_against_temperature": draw_widths(results),
+        "fewer_images": draw_transfer(results),
+        "shifted": draw_shifted(results),
+    }
+    return style.save_all(folder, figures)
+
+
+def draw_widths(results: MnistResults) -> Figure | None:
+    """Test errors against T, a panel a width; filled signs may be best. None where the part was not made."""
+    curves = claims.width_curves(results)
+    if not curves:
+        return None
+    axis = style.TemperatureAxis([t for curve in curves for t in curve.temperatures])
+    figure = style.figure(5.4, 1.6 + 1.9 * len(curves))
+    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    for index, (axes, curve) in enumerate(zip(panels, curves, strict=True)):
+        means = [stats.interval_over(column) for column in np.moveaxis(curve.errors, -1, 0)]
+        style.estimates(axes, axis, dict(zip(curve.temperatures, means, strict=True)), index=index)
+        out = ~np.isin(curve.temperatures, curve.candidates)
+        places = [axis.place(t) for t in curve.temperatures[out]]
+        axes.plot(
+            places,
+            np.array([mean.mean for mean in means])[out],
+            ls="",
+            marker=style.MARKERS[index],
+            ms=6,
+            mfc="white",
+            mec=style.PALETTE[index],
+            label="excluded as best (95 %)" if index == 0 else None,
+            zorder=3,
+        )
+        hard = curve.hard[~np.isnan(curve.hard)]
+        if len(hard):
+            style.band(axes, *stats.interval(hard)[:3], label="hard labels")
+        axes.set_ylabel("test errors")
+        teachers = count_of(curve.teachers, "teacher")
+        axes.set_title(f"{curve.width} units per layer ({curve.seeds} seeds, {teachers})", loc="left")
+        axis.dress(axes, label=axes is panels[-1], crowded=0.05)
+    style.legend(figure)
+    taught = _taught(results, max(curve.teachers for curve in curves))
+    style.title(figure, f"Test errors with soft targets{taught}; bars: 95 % intervals", _where(results))
+    return figure
+
+
+def draw_transfer(results: MnistResults) -> Figure | None:
+    """Test errors against images of the transfer set, soft against hard; None where the part was not made."""
+    if not len(results.of(Role.TRANSFER)):
+        return None
+    errors = transfer.pairs(results)
+    figure = style.figure(5.4, 3.6)
+    axes = figure.subplots()
+    for index, name in enumerate(("soft targets", "hard labels")):
+        intervals = [stats.interval(pair[index]) for pair in errors.values()]
+        means = np.array([mean.mean for mean in intervals])
+        bars = np.nan_to_num([[mean.mean - mean.low, mean.high - mean.mean] for mean in intervals]).T
+        axes.errorbar(
+            list(errors), means, bars, color=style.PALETTE[index], marker=style.MARKERS[index], capsize=3, label=name
+        )
+    axes.set_xscale("log")
+    style.log_axis(axes)
+    axes.set_xticks(list(errors), [f"{images:,}" for images in errors])
+    axes.minorticks_off()
+    axes.set_xlabel("images in the transfer set")
+    axes.set_ylabel("test errors (images)")
+    style.legend(figure)
+    config = results.identity["config"]
+    what = (
+        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_taught(results, 1)} at T = "
+        f"{config['temperature']:g}"
+    )
+    n = len(next(iter(errors.values()))[0])
+    style.title(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
+    return figure
+
+
+def draw_shifted(results: MnistResults) -> Figure | None:
+    """Test errors on shifted test images; None where the part was not made."""
+
+    path = results.folder / "shifted.csv"
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path)
+        means = table.groupby(["network", "pixels"], sort=False)["errors"].mean().unstack("pixels")
+        n = table[~table["network"].str.startswith("teacher")].groupby("network")["run"].nunique().max()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    figure = style.figure(5.4, 4.0)
+    axes = figure.subplots()
+    for index, (name, row) in enumerate(means.iterrows()):
+        ls = "--" if str(name).startswith("distilled") else "-"  # what lies under a curve shows through
+        colour, marker = style.PALETTE[index % 7], style.MARKERS[index % 7]
+        axes.plot(row.index, row, color=colour, marker=marker, ls=ls, label=str(name))
+    style.log_axis(axes)
+    axes.set_xticks(list(means.columns))
+    axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
+    axes.set_ylabel("test errors (images)")
+    style.legend(figure)
+    config = results.identity["config"]
+    what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {config['temperature']:g}"
+    style.title(figure, f"{what}; means of {n} seeds", _where(results))
+    return figure
+
+
+def _where(results: MnistResults) -> str:
+    data = results.identity["data"]
+    test = "" if "test images" in data["description"] else f", {data['test_images']:,} test"
+    return data["description"] + test
+
+
+def _taught(results: MnistResults, teachers: int) -> str:
+    """Whose soft targets they are, where that is not the paper's kind of teacher."""
+    whose = "a teacher" if teachers == 1 else "teachers"
+    return f" of {whose}{results.of_which_images}" if results.of_which_images else ""

@@ -1,0 +1,111 @@
+"""The results of an omission run, read from its run directory."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.runs import CONTROLS
+from analysis.tables import count_of
+from kdjax import run_directory
+from kdjax.errors import BadInput, require
+
+
+class OmissionResults(NamedTuple):
+    """What a run directory holds, as far as figures need it."""
+
+    folder: Path
+    rows: pd.DataFrame
+    """`results.csv`: a row a student and correction."""
+    labels: np.ndarray
+    example_images: np.ndarray
+    example_rows: np.ndarray
+    data: dict[str, Any]
+    """Of the identity: description, class names, number of classes."""
+    temperature: float
+    """The first that was given."""
+
+    def logits(self, row: pd.Series) -> np.ndarray:
+        """Test logits of the student of a row, `[images, classes]`."""
+        with np.load(self.folder / "blocks" / row["block"] / "logits.npz") as arrays:
+            logits: np.ndarray = arrays["test"][int(row["place"])]
+        return logits
+
+    def of(self, omitted: str, student: str, correction: str) -> pd.DataFrame:
+        """The rows of one student under one correction, at the first temperature; a hard run is the same at every T."""
+        rows = self.rows[self.rows["omitted"] == omitted]
+        rows = rows[(rows["student"] == student) & (rows["correction"] == correction) & (rows["failed_at"] < 0)]
+        return at_temperature(rows, self.temperature)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Sets of omitted classes."""
+        return list(dict.fromkeys(self.rows["omitted"]))
+
+    @property
+    def where(self) -> str:
+        """Data, width, seeds: the second line of every title."""
+        width, seeds = self.rows["width"].iloc[0], self.rows["seed"].nunique()
+        return ", ".join([self.data["description"], f"{width} units per layer", count_of(seeds, "seed")])
+
+
+def load(folder: Path) -> OmissionResults:
+    """Reads a run directory.
+
+    Raises:
+        BadInput: it is none, or damaged; the message names the file.
+    """
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
+    identity = run_directory.read_json(folder / "config.json").get("identity", {})
+    require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
+    rows, path = read(folder), folder / "test.npz"
+    try:
+        with np.load(path) as arrays:
+            test = {name: arrays[name] for name in ("labels", "example_images", "example_rows")}
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing: give the experiment's command again") from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    first = float(identity["config"]["temperatures"][0])  # JSON has no infinity: it is text there
+    return OmissionResults(folder, rows, **test, data=described(identity), temperature=first)
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """`results.csv` of an omission run, checked; `omitted` is text, and a hard run's temperature nan."""
+    rows: pd.DataFrame = run_directory.read_results(folder)
+    needed = ["omitted", "student", "correction", "bias", "seed", "temperature", "test_errors", "omitted_errors"]
+    missing = [name for name in [*needed, "failed_at", "block", "place"] if name not in rows]
+    require(not missing, f"{folder / 'results.csv'} lacks {', '.join(missing)}: it is no result of omit_digit")
+    require(len(rows), f"{folder / 'results.csv'} holds no run yet: let the experiment finish")
+    return rows.astype({"omitted": str, "without": str, "teacher": str, "temperature": float})
+
+
+def at_temperature(rows: pd.DataFrame, temperature: float) -> pd.DataFrame:
+    """The rows at a temperature, hard-label runs among them: they have none."""
+    return rows[rows["temperature"].eq(temperature) | rows["temperature"].isna()]
+
+
+def described(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity's data; their description says what stands for the teacher's logits, where something does."""
+    data: dict[str, Any] = identity["data"]
+    targets = identity["config"].get("targets")
+    if targets is None:
+        return data
+    words = CONTROLS.get(targets, targets.replace("_", " "))
+    return {**data, "description": f"{data['description']}; targets: {words}", "targets": words}
+
+
+def name_task(omitted: str, data: dict[str, Any]) -> str:
+    """What a student was shown, in words: "without 3", "without 3 and 5", "on 7 and 8 alone"."""
+    left_out, names = [int(value) for value in omitted.split()], data["class_names"]
+    shown = [names[value] for value in range(data["num_classes"]) if value not in left_out]
+    if len(left_out) > len(shown):
+        return f"on {_listed(shown)} alone"
+    return f"without {_listed([names[value] for value in left_out])}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,134 @@
+"""How much a network's predictions fluctuate from epoch to epoch: on soft targets, against hard labels.
+
+Of a sweep of `--schedule constant --monitor-every 1` (a falling rate would calm everything down). Over the second half
+of the epochs, on the hold-out (without one, on the test images):
+
+    fluctuation   standard deviation of a_{e+1} − a_e, where a_e is the accuracy after epoch e (percentage points)
+    churn         mean share of images predicted otherwise than after the epoch before (per cent)
+
+Students of soft targets are compared with those of hard labels by ln(soft/hard), paired by seed: its mean and 95 % t
+interval, given as ratios. Is a distilled network steadier? A ratio below 1 says so.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import runs, stats
+from analysis.sweep.run import load
+from analysis.tables import Table, estimate, number, write_csv
+from kdjax import run_directory
+from kdjax.config import STABILITY_EPOCHS
+from kdjax.errors import require
+from kdjax.files import write_whole
+
+MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
+
+
+def measure(folder: Path) -> pd.DataFrame:
+    """Fluctuation and churn of every finished run of a sweep, in per cent of the monitored images.
+
+    Raises:
+        BadInput: its learning rate was not constant, or its predictions were not compared after every epoch.
+    """
+    sweep, identity = load(folder), run_directory.read_json(folder / "config.json")["identity"]
+    require(
+        identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
+    )
+    again = "give its command again with --schedule constant --monitor-every 1"
+    require(
+        identity["config"].get("schedule") == "constant",
+        f"{folder} was trained at a falling learning rate, which calms every network down: {again}",
+    )
+    epochs = int(identity["config"]["epochs"])
+    late = sweep.history[sweep.history["epoch"] > epochs // 2]
+    require(
+        "monitor_changed" in late and late[["monitor_errors", "monitor_changed"]].notna().all(axis=None),
+        f"{folder} does not tell after every epoch how many predictions changed: {again}",
+    )
+    require(
+        epochs >= STABILITY_EPOCHS,
+        f"{folder} has {epochs} epochs: a standard deviation over half of them needs {STABILITY_EPOCHS} or more",
+    )
+    images, keys = identity["data"]["holdout"] or len(sweep.labels), [*runs.SETTING, *runs.RUN]
+    rows = []
+    for key, lines in late.groupby(keys, dropna=False):
+        accuracy = 100 - 100 * lines.sort_values("epoch")["monitor_errors"].to_numpy(float) / images
+        changed = 100 * lines["monitor_changed"].to_numpy(float) / images
+        fluctuation = float(np.std(np.diff(accuracy), ddof=1))
+        rows.append({**dict(zip(keys, key, strict=True)), "fluctuation": fluctuation, "churn": float(changed.mean())})
+    require(len(rows), f"{folder} holds no run that did not fail: nothing is to be measured")
+    return pd.DataFrame(rows)
+
+
+def ratio(soft: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Difference | None:
+    """ln(soft/hard) of a measure, paired by seed, as a ratio; None where no seed has both, or one of them is 0."""
+    a, b = (rows.groupby("seed")[column].mean() for rows in (soft, hard))
+    shared = a.index.intersection(b.index)
+    if not len(shared) or not (a[shared].gt(0) & b[shared].gt(0)).all():
+        return None
+    logs = stats.paired_difference(np.log(a[shared].to_numpy(float)), np.log(b[shared].to_numpy(float)))
+    return logs._replace(mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))
+
+
+def write(folder: Path) -> str:
+    """Writes `stability.csv` and `stability.md` into a run directory; returns the latter."""
+    measured, identity = measure(folder), run_directory.read_json(folder / "config.json")["identity"]
+    config, data = identity["config"], identity["data"]
+    watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
+    table = _table(measured, config.get("targets", "teacher"))
+    notes = [
+        f"At a constant learning rate, over the second half of {config['epochs']} epochs, on {watched}. Fluctuation: "
+        "standard deviation of the change of accuracy from one epoch to the next. Churn: images answered otherwise "
+        "than an epoch before.",
+        "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed, and a difference is seen "
+        "where the interval excludes 1.",
+        *_double_softmax_notes(measured),
+    ]
+    title = f"# Fluctuation from epoch to epoch, {data['description']}"
+    text = f"{title}\n\n{table._replace(notes=notes).markdown()}\n"
+    write_csv(folder / "stability.csv", measured, digits=9)
+    write_whole(folder / "stability.md", text)
+    return text
+
+
+def _table(measured: pd.DataFrame, targets: str) -> Table:
+    """Measures of each setting, and their ratios to hard labels."""
+    header = ["units", "", "T", "rate", *MEASURES.values(), "n"]
+    header += [*(f"{name}: ratio to hard labels" for name in MEASURES), "pairs"]
+    cells = []
+    for (width, rate), of_width in measured.groupby(["width", "learning_rate"]):
+        hard = of_width[of_width["objective"] == "hard"]
+        groups = of_width.groupby(["objective", "soft_weight", "temperature"], dropna=False)
+        for (objective, weight, temperature), rows in groups:
+            means = [stats.interval(rows[column].to_numpy(float)) for column in MEASURES]
+            t = "–" if objective == "hard" else number(temperature)
+            cell = [str(width), _name(objective, weight, targets), t, f"{rate:g}"]
+            cell += [*(estimate(mean, 2) for mean in means), str(means[0].n)]
+            ratios = [None if objective == "hard" else ratio(rows, hard, column) for column in MEASURES]
+            cell += ["" if one is None else estimate(one, 2) for one in ratios]
+            cells.append([*cell, next((str(one.n) for one in ratios if one is not None), "")])
+    return Table(header, cells, left=2)
+
+
+def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
+    notes = []
+    groups = measured.groupby(["width", "learning_rate", "soft_weight", "temperature"])
+    for (width, rate, weight, temperature), rows in groups:
+        control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "soft"))
+        ratios = {name: ratio(control, soft, name) for name in MEASURES}
+        numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
+        if numbers:
+            where = f"{width} units, T = {number(temperature)}, soft weight {weight:g}, rate {rate:g}"
+            notes.append(f"Double softmax, ratio to distilled ({where}): {numbers}.")
+    return notes
+
+
+def _name(objective: str, weight: float, targets: str) -> str:
+    if objective == "hard":
+        return "hard labels"
+    soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
+    named = {"soft": soft, "double_softmax": "double softmax"}.get(objective, objective)
+    return f"{named}, soft weight {weight:g}"

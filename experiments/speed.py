@@ -1,0 +1,225 @@
+"""What `experiments.throughput` measures: training steps beside a bare matrix product, and whole trainings."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from rich.console import Console
+
+from kdjax import blocks, layers, loop, models
+from kdjax.config import TrainConfig, network_spec
+from kdjax.datasets import CATALOG
+from kdjax.errors import require
+from kdjax.objectives import Setting
+
+CLASSES = 10
+PRODUCT_ROWS = 256
+"""Rows of the bare product."""
+BLOCKS = 1, 2, 4, 8, 16
+BLOCK_IMAGES = 8_000
+IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
+"""Whole trainings that `scaling` times: numbers of blocks of `BLOCK_IMAGES` images, and numbers of images in one."""
+Peer = Callable[[TrainConfig, blocks.TransferSet, float], float]
+"""(recipe of one student, transfer set, seconds to measure) → seconds a step in another framework."""
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    images: int
+    """Size of the random training set."""
+    rounds: int
+    seconds: float
+    """Of one measurement."""
+
+
+class Speed(NamedTuple):
+    """One case, measured: medians over the rounds."""
+
+    image_shape: tuple[int, ...]
+    batch_size: int
+    step_ms: float
+    images_runs_per_second: float
+    """Images × runs a second."""
+    gflops: float
+    """10⁹ floating-point operations a second, of the products alone (`models.step_flops`)."""
+    share: float
+    """Of the speed of the bare float32 product just before and after."""
+    epoch_seconds: float
+    """Of one network."""
+    compiler_count: float
+    """Operations of a step by XLA's cost analysis, over `models.step_flops`. XLA counts a loop once, and so misses
+    products of convolutional networks on a CPU, whose gradients are computed for a few images at a time."""
+    peak_mib: float
+    """Memory of the compiled step with its arguments, as XLA reports it."""
+    compile_seconds: float
+    torch_idiomatic: float | None = None
+    """Seconds of an epoch of one student in PyTorch over `epoch_seconds`."""
+    torch_tuned: float | None = None
+
+
+def measure(recipe: TrainConfig, settings: int, effort: Effort, peers: Mapping[str, Peer]) -> Speed:
+    """Times the steps of a block, in turn with the bare product and with the peers, if any."""
+    steps, width = Steps(recipe, settings, effort.images), recipe.hidden[0]
+    product = bare_product(width)
+    jax.block_until_ready((steps(1), product(1)))  # compiled
+    seconds, shares, ratios = [], [], []
+    for _ in range(effort.rounds):
+        before = seconds_each(product, effort.seconds / 4)
+        step = seconds_each(steps, effort.seconds)
+        after = seconds_each(product, effort.seconds / 4)
+        bare = 2 * PRODUCT_ROWS * width**2 / ((before + after) / 2)
+        seconds.append(step)
+        shares.append(steps.flops / step / bare)
+        ratios.append([settings * peer(recipe, steps.transfer_set, effort.seconds) / step for peer in peers.values()])
+    step = float(np.median(seconds))
+    return Speed(
+        steps.transfer_set.images.shape[1:],
+        recipe.batch_size,
+        1e3 * step,
+        settings * recipe.batch_size / step,
+        steps.flops / step / 1e9,
+        float(np.median(shares)),
+        step * (effort.images // recipe.batch_size) / settings,
+        steps.compiler_flops() / steps.flops,
+        steps.peak_bytes() / 2**20,
+        steps.compile_seconds,
+        *map(float, np.median(np.array(ratios), axis=0)),
+    )
+
+
+class Steps:
+    """The compiled step of a block on random images; calling it trains further."""
+
+    def __init__(self, recipe: TrainConfig, settings: int, images: int) -> None:
+        shape = image_shape(recipe)
+        self.transfer_set = random_images(images, shape)
+        self.flops = settings * models.step_flops(models.network(recipe, shape, CLASSES), recipe.batch_size)
+        self._program = blocks.program_for(recipe, shape, CLASSES, images, settings)
+        self._fixed = self.transfer_set, _setting(settings), 0, blocks.epoch_order(0, 0, images)
+        self._state, self._sums, _ = loop.start(self._program, 0, 1)
+        lowered = self._program.advance.lower(self._state, self._sums, *self._fixed, 1)  # type: ignore[attr-defined]
+        with _no_cache():
+            begin = time.perf_counter()
+            self._compiled = lowered.compile()
+            self.compile_seconds = time.perf_counter() - begin
+
+    def __call__(self, count: int) -> Any:
+        """Trains so many steps more; returns sums to wait for."""
+        self._state, self._sums = self._compiled(self._state, self._sums, *self._fixed, count)
+        return self._sums
+
+    def compiler_flops(self) -> float:
+        """What XLA counts in a step; its loop over groups of settings is counted once there, and in full here."""
+        groups = self._program.settings / self._program.together
+        return float(self._compiled.cost_analysis()["flops"]) * groups
+
+    def peak_bytes(self) -> float:
+        """Memory of the compiled step with its arguments."""
+        memory = self._compiled.memory_analysis()
+        total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        return float(total - memory.alias_size_in_bytes)
+
+
+def bare_product(width: int) -> Callable[[int], Any]:
+    """count → that many products 256 × width × width in float32."""
+    left, right = jnp.ones((PRODUCT_ROWS, width)), jnp.full((width, width), 1 / width)
+
+    @jax.jit
+    def products(count: Any) -> Any:
+        # Each product needs the one before it, and none is called from Python.
+        return jax.lax.fori_loop(0, count, lambda _, left: jnp.matmul(left, right, precision=layers.FLOAT32), left)
+
+    return products
+
+
+def scaling(recipe: TrainConfig, settings: int) -> dict[str, Any]:
+    """Seconds of whole trainings, compiled before: by blocks of one epoch, and by images in one block of four epochs.
+
+    Returns:
+        `blocks` and `images`: lists of [number, seconds], the fastest of three; blocks of `BLOCK_IMAGES` images each.
+    """
+
+    def seconds(count: int, images: int, epochs: int) -> float:
+        transfer_set = random_images(images, image_shape(recipe))
+        program = blocks.program_for(recipe, image_shape(recipe), CLASSES, images, settings)
+
+        def train(count: int, epochs: int) -> float:
+            begin = time.perf_counter()
+            for seed in range(count):
+                loop.fit(program, transfer_set, _setting(settings), seed, loop.start(program, seed, epochs))
+            return time.perf_counter() - begin
+
+        train(1, 1)
+        return min(train(count, epochs) for _ in range(3))
+
+    with Console(stderr=True).status("whole trainings"):
+        return {
+            "blocks": [[count, seconds(count, BLOCK_IMAGES, 1)] for count in BLOCKS],
+            "images": [[images, seconds(1, images, 4)] for images in IMAGES],
+        }
+
+
+def pytorch() -> dict[str, Peer]:
+    """The two ways to train in PyTorch.
+
+    Raises:
+        BadInput: JAX does not run on a CPU, or PyTorch is not installed.
+    """
+    require(
+        jax.default_backend() == "cpu",
+        f"--against torch compares on CPUs, and JAX runs on {jax.devices()[0].device_kind} here: set JAX_PLATFORMS=cpu",
+    )
+    try:
+        from experiments import torch_baseline  # late: PyTorch is an extra
+    except ModuleNotFoundError as error:
+        require(False, f"--against torch needs PyTorch ({error}): pip install -e '.[bench]'")
+    return {"idiomatic": torch_baseline.idiomatic, "tuned": torch_baseline.tuned}
+
+
+def image_shape(recipe: TrainConfig) -> tuple[int, ...]:
+    """MNIST's, or CIFAR-10's for a convolutional network."""
+    return CATALOG["cifar10" if network_spec(recipe.network).full_units else "mnist"].shape
+
+
+def random_images(images: int, shape: tuple[int, ...]) -> blocks.TransferSet:
+    """A transfer set of random images, labels and logits."""
+    random = np.random.default_rng(0)
+    return blocks.TransferSet(
+        jnp.asarray(random.integers(0, 256, (images, *shape)).astype(np.uint8)),
+        jnp.asarray(random.integers(0, CLASSES, images).astype(np.int32)),
+        jnp.asarray(random.normal(0, 5, (images, CLASSES)).astype(np.float32)),
+    )
+
+
+def seconds_each(work: Callable[[int], Any], seconds: float) -> float:
+    """Seconds of one of the `count` units of `work(count)`, with so many that they take about `seconds`."""
+    count, elapsed = 1, 0.0
+    while elapsed < seconds / 2:
+        count = max(1, min(10 * count, int(count * seconds / elapsed))) if elapsed else count
+        begin = time.perf_counter()
+        jax.block_until_ready(work(count))
+        elapsed = time.perf_counter() - begin
+    return elapsed / count
+
+
+def _setting(settings: int) -> Setting:
+    return Setting(*(jnp.full(settings, value) for value in (4.0, 1.0, 1e-3)))
+
+
+@contextlib.contextmanager
+def _no_cache() -> Iterator[None]:
+    """Without programs compiled before: compiling itself is measured."""
+    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
