@@ -10,7 +10,6 @@ import pandas as pd
 from analysis import stats
 from kdjax.files import write_whole
 
-
 Estimate = stats.Interval | stats.Difference
 """A mean with its interval."""
 
@@ -85,39 +84,3 @@ def count_of(number_of: int, noun: str) -> str:
 def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
     """Writes a table as CSV, whole, with so many significant digits."""
     write_whole(path, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))
-
-
-# --- temporary, while the packages move ---
-from analysis import stats  # noqa: E402
-from analysis.runs import *  # noqa: E402,F403
-from analysis.runs import (  # noqa: E402
-    OBJECTIVES as NORMS, best_on_holdout as tuned, by_setting as settings, difference as from_hard, load_student as trained,
-    mean as mean_over_runs, unusual_options as what_is_other,
-)
-
-
-def markdown(header, cells, notes, left=0):
-    return Table(header, cells, notes, left).markdown()
-
-
-def with_range(mean, low, high, sign=False):
-    return f"{fixed(mean, 1, sign)} {in_brackets(low, high, sign)}".rstrip()
-
-
-def in_brackets(low, high, sign=False):
-    return "" if math.isnan(low) else f"[{fixed(low, 1, sign)}, {fixed(high, 1, sign)}]"
-
-
-_new_fixed = fixed
-
-
-def fixed(value, *args, **kw):
-    if len(args) == 1 and isinstance(args[0], bool):
-        kw["sign"], args = args[0], ()
-    return _new_fixed(value, *args, **kw)
-
-
-def write_summary(folder):
-    from analysis.sweep import table
-
-    return table.write_summary(folder)

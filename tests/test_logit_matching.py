@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from analysis import logit_matching
-from analysis.matching import claims, training
+from analysis.matching import claims, measurements, training
 from analysis.matching import pair as pair_
 from analysis.matching.rows import Numbers, Row
 from kdjax import cli, sweeps
-from kdjax.config import DataConfig, SweepConfig, TeacherConfig, WhereConfig
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 
 PROG = logit_matching.PROG
 
@@ -32,11 +32,9 @@ def swept(tmp_path_factory):
                 epochs=4,
                 batch_size=50,
                 block_size=3,
-                out=root / "runs",
-                name="small",
+                run=RunConfig(out=root / "runs", name="small", devices=1),
                 data=data,
                 teacher=TeacherConfig(widths=(16, 12), epochs=5, batch_size=50),
-                where=WhereConfig(devices=1),
             )
         )
     )
@@ -46,7 +44,7 @@ def swept(tmp_path_factory):
 def written(swept):
     out = swept.parent.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logit_matching, "ENTRIES", 100_000)
+        patch.setattr(measurements, "ENTRIES", 100_000)
         logit_matching.main(logit_matching.MatchingConfig(out=out, classes=(10,), images=64, epochs=2))
     return out / "logit_matching" / "small"
 
@@ -61,10 +59,12 @@ def test_everything_is_written(written):
     names = {path.name for path in (written / "figures").iterdir()}
     assert len(names) == 14 and {"page.png", "page.pdf", "6_training.png"} <= names
     summary = (written / "summary.md").read_text()
-    lines = [line for line in summary.splitlines() if line.startswith("| ")][1:]
+    lines = [line for line in summary.splitlines() if line.startswith("| ")][2:]
     assert len(lines) > 30 and all(line.rstrip(" |").endswith(("yes", "**no**")) for line in lines)
     assert not [line for line in lines if line.startswith(("| random", "| parameter")) and "**no**" in line]
     assert "12-12, T = 20" in summary and "seeds 0 to 2" in summary
+    assert "never within twice the floor" in summary or "within twice the floor from T = " in summary  # in a note
+    assert max(len(cell.strip()) for line in lines for cell in line.replace("\\|", " ").split("|")) <= 120
 
 
 def test_training_measures(written):
@@ -84,11 +84,11 @@ def test_training_measures(written):
 
 def test_the_stages_are_the_students_own(swept):
     pair = pair_.load(swept, swept.parent.parent)
-    test = pair.lesson.dataset.test
+    test = pair.data.dataset.test
     stacked = {stage: params["dense_2"]["kernel"] for stage, params in pair.params.items()}
     with np.load(swept / "blocks" / "width12-seed0-rate0.001-0" / "logits.npz") as arrays:
         kept = arrays["test"][2]  # hard, 4, 20
-    found = pair._replace(lesson=pair.lesson._replace(dataset=_train_on(pair.lesson.dataset, test)))
+    found = pair._replace(data=pair.data._replace(dataset=_train_on(pair.data.dataset, test)))
     end = pair_.student_logits(found, "end", np.arange(len(test.images)))
     np.testing.assert_allclose(end, kept, rtol=1e-4, atol=1e-4)
     change = [float(np.linalg.norm(stacked[stage] - stacked["start"])) for stage in ("middle", "end")]
@@ -105,8 +105,8 @@ def _train_on(dataset, split):
 
 def test_a_schedule_halfway_is_not_half_a_schedule(swept, monkeypatch):
     # Trained to its end by the same road, the student is the one that is kept (up to the rounding of another stack).
-    real = pair_.fitting.start
-    monkeypatch.setattr(pair_.fitting, "start", lambda program, seed, epochs: real(program, seed, 4))
+    real = pair_.loop.start
+    monkeypatch.setattr(pair_.loop, "start", lambda program, seed, epochs: real(program, seed, 4))
     pair = pair_.load(swept, swept.parent.parent)
     for layer in ("dense_0", "dense_2"):
         middle, end = (pair.params[stage][layer]["kernel"] for stage in ("middle", "end"))

@@ -1,17 +1,12 @@
 """What the theory claims, what it predicts, what was measured, and whether it holds: `summary.md` and its table."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from analysis.matching import training
-from analysis.matching.rows import Claim, Numbers
+from analysis.matching.rows import STAGES, Claim, Numbers
 from analysis.matching.theory import falls_below, slope
+from analysis.tables import Table
 
-if TYPE_CHECKING:
-    from analysis.logit_matching import MatchingConfig
-
-STAGES = ("start", "middle", "end")
 HEAD = """# When soft targets are logit matching
 
 {note}
@@ -28,28 +23,26 @@ interval over seeds. Every curve is in `logit_matching.csv`, the figures are in 
 """
 
 
-def summary(numbers: Numbers, note: str, config: "MatchingConfig") -> str:
+def summary(numbers: Numbers, note: str, main_classes: int) -> str:
     """The claims as a page of Markdown."""
-    head = "| claim | prediction | measurement | holds |\n|---|---|---|---|\n"
-    lines = [claim.line() for claim in claims(numbers, config.main_classes)]
-    return HEAD.format(note=note) + head + "\n".join(lines) + "\n" + TAIL
+    every = claims(numbers, main_classes)
+    notes = [f"{claim.claim}: {claim.note}." for claim in every if claim.note]
+    table = Table(["claim", "prediction", "measurement", "holds"], [claim.cells() for claim in every], notes, left=4)
+    return HEAD.format(note=note) + table.markdown() + "\n" + TAIL
 
 
 def claims(numbers: Numbers, main_classes: int) -> list[Claim]:
     """Every claim, in the order of the story."""
-    found = [*_limit(numbers), *_pair(numbers), *_attention(numbers), *_ends(numbers, main_classes)]
-    if "training" in set(numbers.table["part"]):
-        for optimizer in numbers.data("training"):
-            found += training.claims(numbers, optimizer)
-    return found
+    story = [*_limit(numbers), *_pair(numbers), *_attention(numbers), *_ends(numbers, main_classes)]
+    return story + [claim for optimizer in numbers.data("training") for claim in training.claims(numbers, optimizer)]
 
 
 def _limit(numbers: Numbers) -> list[Claim]:
     names = numbers.data("law")
     random = {name: int(name.split(",")[0].split()[1]) for name in names if name.startswith("random")}
-    found = _random("random logits, N ≥ 3", {name: n for name, n in random.items() if n > 2}, numbers)
-    found += _random("random logits, N = 2", {name: n for name, n in random.items() if n == 2}, numbers)
-    return found + _laws("trained pair, start, middle, end", [name for name in names if name not in random], numbers)
+    listed = _random("random logits, N ≥ 3", {name: n for name, n in random.items() if n > 2}, numbers)
+    listed += _random("random logits, N = 2", {name: n for name, n in random.items() if n == 2}, numbers)
+    return listed + _laws("trained pair, start, middle, end", [name for name in names if name not in random], numbers)
 
 
 def _random(where: str, classes: dict[str, int], numbers: Numbers) -> list[Claim]:
@@ -70,14 +63,14 @@ def _random(where: str, classes: dict[str, int], numbers: Numbers) -> list[Claim
 
 def _laws(where: str, names: list[str], numbers: Numbers) -> list[Claim]:
     """Slopes, constants and plateau against what the logits themselves predict."""
-    found = []
+    listed = []
     for order in ("first", "second") if names else ():
         fitted, wanted, constants, theory = (
             _each(numbers, names, "law", f"{order} order: {kind}")
             for kind in ("slope", "predicted slope", "constant", "predicted constant")
         )
         margin = 0.03 if wanted[0] == -1 else 0.1
-        found += [
+        listed += [
             Claim(
                 f"{where}: error to {order} order falls as a power of T",
                 f"slope {wanted[0]:g} ± {margin}",
@@ -90,17 +83,17 @@ def _laws(where: str, names: list[str], numbers: Numbers) -> list[Claim]:
         if numbers.one("law", names[0], "first order: predicted slope") == -1:
             fitted = _each(numbers, names, "law", "1 − cosine: slope")
             good = bool((np.abs(fitted + 2) <= 0.1).all())
-            found.append(Claim(f"{where}: 1 − cosine", "slope -2 ± 0.1", _range(fitted, ".3f"), good))
+            listed.append(Claim(f"{where}: 1 − cosine", "slope -2 ± 0.1", _range(fitted, ".3f"), good))
         errors, theory = (_each(numbers, names, "plateau", kind) for kind in ("error", "predicted error"))
-        found.append(_near(f"{where}: the level without centring over √N·\\|z̄ − v̄\\|/‖z − v‖", errors / theory))
-    return found
+        listed.append(_near(f"{where}: the level without centring over √N·\\|z̄ − v̄\\|/‖z − v‖", errors / theory))
+    return listed
 
 
 def _pair(numbers: Numbers) -> list[Claim]:
     end = "pair, end"
     error, cosine = (numbers.one("threshold", end, f"{name} at T = 20") for name in ("error", "cosine"))
     ten, one = (numbers.one("threshold", end, f"T at {level} %") for level in (10, 1))
-    found = [
+    listed = [
         Claim(
             "trained pair, end: T = 20 is logit matching",
             "error below 10 %",
@@ -112,7 +105,7 @@ def _pair(numbers: Numbers) -> list[Claim]:
     if len(names) > 1:
         spreads, falls = (_each(numbers, names, "teachers", kind) for kind in ("s", "T at 10 %"))
         alone, scaled = (float(values.max() / values.min()) for values in (falls, falls / spreads))
-        found.append(
+        listed.append(
             Claim(
                 f"{len(names)} teachers (s from {spreads.min():.1f} to {spreads.max():.1f}): one curve against T/s",
                 "T/s at 10 % alike within 10 %",
@@ -126,10 +119,10 @@ def _pair(numbers: Numbers) -> list[Claim]:
         slopes = _each(numbers, stages, "norm", f"{name}: slope")
         at = [numbers.at("norm", end, name, temperature) for temperature in (1, 20, 1e3)]
         measured = f"{_range(slopes, '.3f')}; at the end ‖g‖ is {', '.join(f'{x:.2g}' for x in at)} at T = 1, 20, 1000"
-        found.append(
+        listed.append(
             Claim(f"{words}", f"slope {wanted} ± 0.05", measured, bool((np.abs(slopes - wanted) <= 0.05).all()))
         )
-    return found
+    return listed
 
 
 def _attention(numbers: Numbers) -> list[Claim]:
@@ -170,7 +163,7 @@ def _attention(numbers: Numbers) -> list[Claim]:
 def _ends(numbers: Numbers, main_classes: int) -> list[Claim]:
     random = f"random {main_classes}"
     slopes = _each(numbers, [random], "label", "gradient: slope")
-    found = [
+    listed = [
         Claim(
             f"T → 0: T·∂C/∂z becomes label matching (random logits, N = {main_classes})",
             "error falls as √T: slope 0.5 ± 0.1",
@@ -187,7 +180,7 @@ def _ends(numbers: Numbers, main_classes: int) -> list[Claim]:
         lost = falls_below(0.01, temperatures[::-1], plain[::-1])
         worst = max(float(curves[name][1][temperatures >= 1].max()) for name in list(curves)[2:])
         gradient = float(curves["gradient, plain form"][1][-1])
-        found.append(
+        listed.append(
             Claim(
                 f"float32 ({data}): the plain form drowns in rounding, the exact form does not",
                 "exact form within 4e-6 for T ≥ 1",
@@ -204,7 +197,7 @@ def _ends(numbers: Numbers, main_classes: int) -> list[Claim]:
     at = [
         [numbers.at("parameters", f"pair, {stage}", name, 20) for stage in STAGES] for name in ("cosine", "norm ratio")
     ]
-    found.append(
+    listed.append(
         Claim(
             "parameter space: the whole gradient's distance from logit matching's falls as 1/T (start, middle, end)",
             "slope −1 ± 0.03",
@@ -212,7 +205,7 @@ def _ends(numbers: Numbers, main_classes: int) -> list[Claim]:
             all(abs(fit + 1) <= 0.03 for fit in fits),
         )
     )
-    return found
+    return listed
 
 
 def _each(numbers: Numbers, names: list[str], part: str, curve: str) -> np.ndarray:

@@ -1,73 +1,83 @@
 """The figures of `analysis.logit_matching`: six rows of two panels, each row a figure, all of them one page."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from analysis import stats, style
-from analysis.matching.rows import Numbers
+from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
 
-if TYPE_CHECKING:
-    from analysis.logit_matching import MatchingConfig
-
-STAGES = ("start", "middle", "end")
 WIDTH, HEIGHT = 10.0, 4.0
 """Inches of a row."""
-Panel = Callable[[Axes, Numbers, "MatchingConfig"], None]
+Panel = Callable[[Axes, Numbers], None]
 
 
-def draw(folder: Path, numbers: Numbers, where: str, config: "MatchingConfig") -> list[Path]:
-    """Draws each row that has been measured, and the page, with the pair in the title; returns the files written."""
-    rows = {
-        "1_limit": (random_errors, pair_errors),
+@style.applied()
+def draw(
+    folder: Path, numbers: Numbers, where: str, classes: Sequence[int], main_classes: int, scale: float
+) -> list[Path]:
+    """Draws each row that has been measured, and the page, into the folder `figures`; returns the files written.
+
+    Args:
+        folder: the report's.
+        numbers: what was measured.
+        where: the pair, for the titles.
+        classes: numbers of classes of the random logits.
+        main_classes: that whose random logits stand for all where one is enough.
+        scale: their standard deviation.
+    """
+    random = functools.partial(random_errors, classes=classes, main_classes=main_classes, scale=scale)
+    rows: dict[str, Sequence[Panel]] = {
+        "1_limit": (random, pair_errors),
         "2_teachers_and_norms": (teachers, norms),
         "3_who_gets_the_gradient": (shares, effective_number),
-        "4_weights_and_low_temperatures": (weights, labels),
+        "4_weights_and_low_temperatures": (weights, functools.partial(labels, main_classes=main_classes)),
         "5_rounding_and_parameters": (rounding, parameters),
         "6_training": (distances, drifts),
     }
     if "training" not in set(numbers.table["part"]):
         del rows["6_training"]
-    with style.applied():
-        paths = []
-        for name, panels in {**rows, "page": [panel for row in rows.values() for panel in row]}.items():
-            high = len(panels) // 2
-            figure = style.figure(WIDTH, HEIGHT * high + 0.5)
-            for axes, panel in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=True):
-                panel(axes, numbers, config)
-            style.title(
-                figure, "When soft targets are logit matching", f"{where}; random logits N(0, {config.scale:g}²)"
-            )
-            paths += style.save(figure, folder, name)
-        return paths
+    rows["page"] = [panel for row in rows.values() for panel in row]
+    figures: dict[str, Figure | None] = {}
+    for name, panels in rows.items():
+        high = len(panels) // 2
+        figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)
+        for axes, panel in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=True):
+            panel(axes, numbers)
+        style.title(figure, "When soft targets are logit matching", f"{where}; random logits N(0, {scale:g}²)")
+    return style.save_all(folder, figures)
 
 
-def random_errors(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
-    main = f"random {config.main_classes}"
-    for index, classes in enumerate(config.classes):
-        data = f"random {classes}"
+def random_errors(axes: Axes, numbers: Numbers, *, classes: Sequence[int], main_classes: int, scale: float) -> None:
+    """Error of the limit against T/s on random logits, a curve a number of classes, with the law in closed form."""
+    main = f"random {main_classes}"
+    for index, count in enumerate(classes):
+        data = f"random {count}"
         x, y = numbers.curve("error", data, APPROXIMATIONS[0])
-        axes.plot(x / config.scale, y, color=style.PALETTE[index % 7], label=f"N = {classes}")
+        axes.plot(x / scale, y, color=style.PALETTE[index % 7], label=f"N = {count}")
         law = {name: numbers.one("law", data, f"first order: {name}") for name in ("closed form", "predicted slope")}
         far = np.array([20, 1e4])
         axes.plot(far, law["closed form"] * far ** law["predicted slope"], color="black", ls=":", lw=1.2, zorder=3)
     for name, ls, label in ((APPROXIMATIONS[1], "--", "second order"), (APPROXIMATIONS[2], "-.", "not centred")):
         x, y = numbers.curve("error", main, name)
-        axes.plot(x / config.scale, y, color=style.GREY, ls=ls, label=f"N = {config.main_classes}, {label}")
+        axes.plot(x / scale, y, color=style.GREY, ls=ls, label=f"N = {main_classes}, {label}")
     axes.plot([], [], color="black", ls=":", lw=1.2, label="theory")
-    _logs(axes, "T / s", "relative error", f"1. The limit: random logits, s = {config.scale:g}")
+    _logs(axes, "T / s", "relative error", f"1. The limit: random logits, s = {scale:g}")
     axes.set_ylim(1e-9, 30)
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def pair_errors(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def pair_errors(axes: Axes, numbers: Numbers) -> None:
+    """Error of three approximations against T on the trained pair, with where the first falls below 10 and 1 %."""
     for index, (name, label) in enumerate(
         zip(APPROXIMATIONS[:3], ("first order", "second order", "first, not centred"), strict=True)
     ):
@@ -85,7 +95,8 @@ def pair_errors(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(loc="lower left")
 
 
-def teachers(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def teachers(axes: Axes, numbers: Numbers) -> None:
+    """Error of the limit against T/s, a curve a teacher."""
     for index, name in enumerate(numbers.data("teachers")):
         s = numbers.one("teachers", name, "s")
         x, y = numbers.curve("teachers", name, "error")
@@ -98,20 +109,18 @@ def teachers(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def norms(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def norms(axes: Axes, numbers: Numbers) -> None:
+    """Norm of an example's gradient against T, of plain C and of T² C."""
     for index, stage in enumerate(STAGES):
         for name, ls in (("C", "--"), ("T² C", "-")):
-            axes.plot(
-                *numbers.curve("norm", f"pair, {stage}", name),
-                color=style.PALETTE[index],
-                ls=ls,
-                label=f"{stage}: {name}",
-            )
+            curve = numbers.curve("norm", f"pair, {stage}", name)
+            axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{stage}: {name}")
     _logs(axes, "temperature T (logits)", "norm of an example's gradient", "4. Large T, small gradients: T² undoes it")
     axes.legend(ncols=1, fontsize=8.5, loc="lower left")
 
 
-def shares(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def shares(axes: Axes, numbers: Numbers) -> None:
+    """Share of the squared gradient by rank of the teacher's logit, against T."""
     count = numbers.ranks()
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else ""
@@ -121,7 +130,8 @@ def shares(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(loc="lower right")
 
 
-def effective_number(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def effective_number(axes: Axes, numbers: Numbers) -> None:
+    """Per cent of the examples that carry the gradient, against T."""
     for index, stage in enumerate(STAGES):
         x, y = numbers.curve("attention", f"pair, {stage}", "effective number")
         axes.plot(x, 100 * y, color=style.PALETTE[index], label=stage)
@@ -132,7 +142,8 @@ def effective_number(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> 
     axes.legend(loc="lower right")
 
 
-def weights(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def weights(axes: Axes, numbers: Numbers) -> None:
+    """Weight of each squared difference of logits by rank, against T."""
     count = numbers.ranks()
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else None
@@ -146,29 +157,27 @@ def weights(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend()
 
 
-def labels(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
-    found = [f"random {config.main_classes}", *[f"pair, {stage}" for stage in STAGES]]
-    for index, data in enumerate(name for name in found if name in numbers.data("label")):
+def labels(axes: Axes, numbers: Numbers, *, main_classes: int) -> None:
+    """Error of label matching as T → 0, beside √T."""
+    names = [f"random {main_classes}", *[f"pair, {stage}" for stage in STAGES]]
+    for index, data in enumerate(name for name in names if name in numbers.data("label")):
         x, y = numbers.curve("label", data, "gradient")
         known = np.isfinite(x)
         axes.plot(x[known], y[known], color=style.PALETTE[index], label=data.replace("random", "random, N ="))
     x = np.array([1e-3, 0.1])
-    reference = numbers.at("label", found[0], "gradient", 0.01)
+    reference = numbers.at("label", names[0], "gradient", 0.01)
     axes.plot(x, reference * np.sqrt(x / 0.01), color="black", ls=":", lw=1.2, label="√T")
     _logs(axes, "temperature T (logits)", "relative error", "8. T → 0: label matching")
     axes.set_ylim(1e-3, 2)
     axes.legend(loc="lower right")
 
 
-def rounding(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def rounding(axes: Axes, numbers: Numbers) -> None:
+    """Relative error of float32, of the plain and of the exact form, against T."""
     for index, what in enumerate(("value", "gradient")):
         for form, ls in (("plain", "--"), ("exact", "-")):
-            axes.plot(
-                *numbers.curve("rounding", "pair, end", f"{what}, {form} form"),
-                color=style.PALETTE[index],
-                ls=ls,
-                label=f"{what}, {form}",
-            )
+            curve = numbers.curve("rounding", "pair, end", f"{what}, {form} form")
+            axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{what}, {form}")
     x, y = numbers.curve("error", "pair, end", APPROXIMATIONS[0])
     axes.plot(x, y, color=style.GREY, ls=":", label="error of the limit")
     _logs(axes, "temperature T (logits)", "relative error", "9. float32: where rounding takes over")
@@ -176,7 +185,8 @@ def rounding(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(fontsize=8.5, loc=(0.01, 0.37))
 
 
-def parameters(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def parameters(axes: Axes, numbers: Numbers) -> None:
+    """Distance and cosine of the parameter gradients at T and at ∞, against T."""
     for index, stage in enumerate(STAGES):
         axes.plot(*numbers.curve("parameters", f"pair, {stage}", "distance"), color=style.PALETTE[index], label=stage)
         x, y = numbers.curve("parameters", f"pair, {stage}", "cosine")
@@ -188,7 +198,8 @@ def parameters(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def distances(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def distances(axes: Axes, numbers: Numbers) -> None:
+    """Distance of trained students from the ∞ student of the same seed, against T."""
     finite = [value for value in _temperatures(numbers) if math.isfinite(value)]
     axis = style.TemperatureAxis(finite)
     for index, optimizer in enumerate(numbers.data("training")):
@@ -204,7 +215,8 @@ def distances(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
     axes.legend(fontsize=8.5)
 
 
-def drifts(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
+def drifts(axes: Axes, numbers: Numbers) -> None:
+    """Drift of the mean logit and of the class mean of the output layer, against T."""
     axis = style.TemperatureAxis(_temperatures(numbers))
     for index, optimizer in enumerate(numbers.data("training")):
         for part, name in enumerate(("mean logit drift", "class mean drift")):
@@ -212,14 +224,8 @@ def drifts(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
             means = _means(numbers, optimizer, name, axis.temperatures)
             style.curve(axes, axis, axis.temperatures, *means, label=label, index=index + 2 * part)
         value = float(numbers.seeds(optimizer, "MSE: class mean drift").mean())
-        style.band(
-            axes,
-            value,
-            math.nan,
-            math.nan,
-            colour=style.PALETTE[index + 2],
-            label=f"{_named(optimizer)}, MSE: class mean",
-        )
+        label, colour = f"{_named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
+        style.band(axes, value, math.nan, math.nan, colour=colour, label=label)
     axis.dress(axes, crowded=0.1)
     _log_y(axes)
     axes.set_ylabel("drift from the start")
@@ -229,8 +235,8 @@ def drifts(axes: Axes, numbers: Numbers, config: "MatchingConfig") -> None:
 
 def _means(numbers: Numbers, optimizer: str, name: str, temperatures: list[float]) -> list[np.ndarray]:
     """Means over seeds and their intervals; one that reaches to 0, which has no logarithm, is cut at a third."""
-    found = [stats.interval(numbers.seeds(optimizer, name, t)) for t in temperatures]
-    mean, low, high = (np.array([getattr(one, field) for one in found]) for field in ("mean", "low", "high"))
+    intervals = [stats.interval(numbers.seeds(optimizer, name, t)) for t in temperatures]
+    mean, low, high = np.array([interval[:3] for interval in intervals]).T
     return [mean, np.maximum(low, mean / 3), high]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from analysis.matching.rows import STAGES
 from analysis.matching.theory import Curves, Temperatures
 from kdjax import (
     blocks,
@@ -33,7 +34,6 @@ from kdjax.files import check_manifest
 from kdjax.progress import say
 from kdjax.transfer import DistillationData
 
-STAGES = ("start", "middle", "end")
 EXPERIMENTS = ("temperature_sweep", "logit_matching")
 PAPER = 20.0
 """The paper's temperature: of a sweep's students, the one trained nearest to it is followed."""
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
     where: str
     """Dataset, widths, temperature: for titles."""
-    lesson: DistillationData
+    data: DistillationData
     config: TrainConfig
     """The student's recipe."""
     params: dict[str, Any]
@@ -55,7 +55,7 @@ class Pair(NamedTuple):
 
     @property
     def model(self) -> models.Model:
-        dataset = self.lesson.dataset
+        dataset = self.data.dataset
         return models.network(self.config, dataset.train.images.shape[1:], dataset.num_classes)
 
 
@@ -83,18 +83,16 @@ def load(folder: Path, out: Path) -> Pair:
         BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    read = run_directory.read_json(folder / "config.json")
+    config = run_directory.read_json(folder / "config.json")
     try:
-        identity, details = read["identity"], read["details"]["config"]
-        experiment, known, wanted = identity["experiment"], identity["teachers"], identity["data"]
-        sweep = _sweep(identity["config"])
-        data = _data(wanted, details["data"])
+        identity, details = config["identity"], config["details"]["config"]
+        experiment, fingerprints, images = identity["experiment"], identity["teachers"], identity["data"]
+        sweep, data = _sweep(identity["config"]), _data(images, details["data"])
         given = [Path(path) for path in details["teacher_from"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
-
     plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
     plain = plain and sweep.transfer_images is None and sweep.soft_targets
     require(
@@ -103,39 +101,32 @@ def load(folder: Path, out: Path) -> Pair:
         "run without --targets, --jitter, --augment, --transfer-images and --no-soft-targets",
     )
     block, index = _nearest(sweep)
-    kept = folder / "blocks" / block.name
+    stored = folder / "blocks" / block.name
     require(
-        (kept / "parameters").is_dir(),
-        f"{folder} holds no parameters of its students ({kept / 'parameters'} is missing): name a finished run",
+        (stored / "parameters").is_dir(),
+        f"{folder} holds no parameters of its students ({stored / 'parameters'} is missing): name a finished run",
     )
-    check_manifest(kept)
-
+    check_manifest(stored)
     dataset = datasets.load(data)
     require(
-        dataset.fingerprint == wanted["fingerprint"],
-        f"the training images of {folder} ({wanted['description']}) are not those found ({dataset.description}): "
+        dataset.fingerprint == images["fingerprint"],
+        f"the training images of {folder} ({images['description']}) are not those found ({dataset.description}): "
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
     roots = [folder.parent.parent / "teachers", out / "teachers"]
-    lesson = transfer.query_teachers(dataset, [teachers.load(_teacher(name, given, roots), dataset) for name in known])
-    run = block.runs[index]
-    pair = Pair(
-        f"{dataset.description}; student 784-{'-'.join(map(str, block.config.hidden))}, T = {run.temperature:g}",
-        lesson,
-        block.config,
-        {},
-        {"teacher": lesson.test_logits, **_peers(folder, sweep, block)},
-    )
-    return pair._replace(
-        where=pair.where.replace("784", str(math.prod(dataset.train.images.shape[1:]))),
-        params=_stages(pair, block, index, kept),
-    )
+    members = [teachers.load(_teacher(name, given, roots), dataset) for name in fingerprints]
+    distillation = transfer.query_teachers(dataset, members)
+    layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))
+    where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
+    peers = {"teacher": distillation.test_logits, **_peers(folder, sweep, block)}
+    pair = Pair(where, distillation, block.config, {}, peers)
+    return pair._replace(params=_stages(pair, block, index, stored))
 
 
 def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray, "cases classes"]:
     """The student's logits for some of the training images, in evaluation mode, float32."""
     stacked = jax.tree.map(lambda leaf: leaf[None], pair.params[stage])
-    images = jnp.asarray(pair.lesson.dataset.train.images[rows])
+    images = jnp.asarray(pair.data.dataset.train.images[rows])
     return np.asarray(evaluation.evaluator(pair.model)(stacked, {}, images)[0])
 
 
@@ -144,8 +135,8 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
 
     Returns, against T: `cosine`; `norm ratio`, ‖G(T)‖/‖G(∞)‖; `distance`, ‖G(T) − G(∞)‖/‖G(∞)‖. In float32, as trained.
     """
-    images = transforms.to_float(jnp.asarray(pair.lesson.dataset.train.images[rows]))
-    table = jnp.asarray(pair.lesson.train_logits[rows])
+    images = transforms.to_float(jnp.asarray(pair.data.dataset.train.images[rows]))
+    table = jnp.asarray(pair.data.train_logits[rows])
 
     @jax.jit
     def curves(params: Any, temperatures: Array) -> dict[str, Array]:
@@ -159,24 +150,19 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
         size = jnp.linalg.norm(limit)
 
         def at(temperature: Array) -> dict[str, Array]:
-            found = gradient(temperature)
-            length = jnp.linalg.norm(found)
-            return {
-                "cosine": jnp.vdot(found, limit) / (length * size),
-                "norm ratio": length / size,
-                "distance": jnp.linalg.norm(found - limit) / size,
-            }
+            whole = gradient(temperature)
+            length, cosine = jnp.linalg.norm(whole), jnp.vdot(whole, limit)
+            distance = jnp.linalg.norm(whole - limit) / size
+            return {"cosine": cosine / (length * size), "norm ratio": length / size, "distance": distance}
 
         return jax.lax.map(at, temperatures)
 
-    return {
-        name: np.asarray(values)
-        for name, values in curves(pair.params[stage], jnp.asarray(temperatures, jnp.float32)).items()
-    }
+    measured = curves(pair.params[stage], jnp.asarray(temperatures, jnp.float32))
+    return {name: np.asarray(values) for name, values in measured.items()}
 
 
 def _sweep(config: dict[str, Any]) -> SweepConfig:
-    """The sweep as asked for, as far as its blocks depend on it."""
+    """The sweep's config, as far as its blocks depend on it."""
     names = {field.name for field in dataclasses.fields(SweepConfig)} - {"data", "teacher", "teacher_from", "out"}
     given = {name: value for name, value in config.items() if name in names and value is not None}
     for name in ("temperatures", "soft_weights", "learning_rates"):
@@ -198,36 +184,36 @@ def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     return min(places, key=distance)
 
 
-def _stages(pair: Pair, block: students.Block, index: int, kept: Path) -> dict[str, Any]:
-    dataset = pair.lesson.dataset
+def _stages(pair: Pair, block: students.Block, index: int, stored: Path) -> dict[str, Any]:
+    dataset = pair.data.dataset
     shape, classes, images = dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images)
     many = blocks.program_for(block.config, shape, classes, images, block.size)
-    end = checkpoints.load(kept / "parameters", jax.eval_shape(many.init, 0).params)
+    end = checkpoints.load(stored / "parameters", jax.eval_shape(many.init, 0).params)
     one = blocks.program_for(block.config, shape, classes, images, 1)
     setting = jax.tree.map(lambda values: values[index : index + 1], students.setting(block))
     half = max(1, block.config.epochs // 2)
     say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
     begun = loop.start(one, block.seed, half)
-    middle = loop.fit(one, transfer.on_device(pair.lesson), setting, block.seed, begun).state.params
-    stacked = {"start": one.init(block.seed).params, "middle": middle}
+    middle = loop.fit(one, transfer.on_device(pair.data), setting, block.seed, begun).state.params
+    at_stages = ((one.init(block.seed).params, 0), (middle, 0), (end, index))
     return {
-        **{stage: jax.tree.map(lambda leaf: leaf[0], tree) for stage, tree in stacked.items()},
-        "end": jax.tree.map(lambda leaf: leaf[index], end),
+        stage: jax.tree.map(lambda leaf, place=place: leaf[place], params)
+        for stage, (params, place) in zip(STAGES, at_stages, strict=True)
     }
 
 
 def _peers(folder: Path, sweep: SweepConfig, like: students.Block) -> dict[str, np.ndarray]:
     """Test logits of the run's students on hard labels, as many as there are whole."""
-    found = {}
+    logits = {}
     for block in sweeps.plan(sweep, like.config.epochs, like.images):
         path = folder / "blocks" / block.name / "logits.npz"
         hard = [i for i, run in enumerate(block.runs) if run.objective == "hard"]
         if hard and path.exists():
             check_manifest(path.parent)
             with np.load(path) as arrays:
-                found[f"{block.width} units, seed {block.seed}"] = arrays["test"][hard[0]]
-    return found
+                logits[f"{block.width} units, seed {block.seed}"] = arrays["test"][hard[0]]
+    return logits
 
 
 def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
@@ -241,14 +227,14 @@ def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
     )
 
 
-def _data(wanted: dict[str, Any], asked: dict[str, Any]) -> DataConfig:
+def _data(images: dict[str, Any], config: dict[str, Any]) -> DataConfig:
     """The run's data, from the folders that it took them from where these are there, else from this computer's own."""
     here = DataConfig()
-    raw, prepared = (asked.get(name) for name in ("raw_dir", "data_dir"))
+    raw, prepared = (config.get(name) for name in ("raw_dir", "data_dir"))
     return DataConfig(
-        dataset=wanted["name"],
+        dataset=images["name"],
         raw_dir=Path(raw) if raw and Path(raw).is_dir() else here.raw_dir,
         data_dir=Path(prepared) if prepared and Path(prepared).is_dir() else here.data_dir,
-        train_images=asked["train_images"],
-        holdout=wanted["holdout"],
+        train_images=config["train_images"],
+        holdout=images["holdout"],
     )

@@ -5,6 +5,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+
+STAGES = ("start", "middle", "end")
+"""Of the pair's student: untrained, after half of its epochs, trained."""
 
 
 class Row(NamedTuple):
@@ -30,17 +34,18 @@ class Claim(NamedTuple):
     prediction: str
     measurement: str
     holds: bool
+    note: str = ""
+    """What else was measured, for below the table."""
 
-    def line(self) -> str:
-        return f"| {self.claim} | {self.prediction} | {self.measurement} | {'yes' if self.holds else '**no**'} |"
+    def cells(self) -> list[str]:
+        """The line."""
+        return [self.claim, self.prediction, self.measurement, "yes" if self.holds else "**no**"]
 
 
 class Numbers:
     """The rows, by part, data and curve."""
 
     def __init__(self, rows: Iterable[Row]):
-        import pandas as pd  # late: a third of a second
-
         self.table = pd.DataFrame(list(rows), columns=Row._fields)
         self._groups = dict(list(self.table.groupby(["part", "data", "curve"], sort=False)))
 
@@ -50,18 +55,18 @@ class Numbers:
 
     def curve(self, part: str, data: str, curve: str) -> tuple[np.ndarray, np.ndarray]:
         """Temperatures and values."""
-        found = self._groups[part, data, curve]
-        return found["temperature"].to_numpy(), found["value"].to_numpy()
+        rows = self._groups[part, data, curve]
+        return rows["temperature"].to_numpy(), rows["value"].to_numpy()
 
     def at(self, part: str, data: str, curve: str, temperature: float) -> float:
-        """A curve's value at the measured temperature nearest to the one asked for."""
+        """A curve's value at the measured temperature nearest to the one given."""
         temperatures, values = self.curve(part, data, curve)
         return float(values[np.abs(np.log(temperatures / temperature)).argmin()])
 
     def seeds(self, data: str, curve: str, temperature: float = math.inf) -> np.ndarray:
         """One value a seed, of the training part."""
-        found = self._groups["training", data, curve]
-        values: np.ndarray = found.loc[found["temperature"] == temperature, "value"].to_numpy()
+        rows = self._groups["training", data, curve]
+        values: np.ndarray = rows.loc[rows["temperature"] == temperature, "value"].to_numpy()
         return values
 
     def ranks(self) -> int:

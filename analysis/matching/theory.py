@@ -94,7 +94,6 @@ def approximations(z: Array, v: Array, temperature: Array | float) -> dict[str, 
 
 def errors_and_cosines(z: Logits, v: Logits, temperatures: Temperatures) -> tuple[Curves, Curves]:
     """Relative error of each approximation of the gradient, and its cosine with it over all cases, against T."""
-
     curves = _over(_errors_and_cosines, z, v, temperatures)
     errors, cosines = ({name: curves[f"{kind} {name}"] for name in APPROXIMATIONS} for kind in ("error", "cosine"))
     return errors, cosines
@@ -172,7 +171,6 @@ def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """
     order = np.argsort(-v, axis=1, kind="stable")
     z, v = np.take_along_axis(z, order, 1), np.take_along_axis(v, order, 1)
-
     return _over(_attention, z, v, temperatures)
 
 
@@ -194,17 +192,16 @@ def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     its tests hold against 60 digits; the float64 gradient is the plain one.
     """
     z, v = (np.asarray(logits, np.float32).astype(np.float64) for logits in (z, v))
-
     return _over(_rounding, z, v, temperatures)
 
 
 def _errors_and_cosines(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     gradient = temperature**2 * plain_gradient(z, v, temperature)
-    found = {}
+    values = {}
     for name, formula in approximations(z, v, temperature).items():
-        found[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
-        found[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
-    return found
+        values[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
+        values[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
+    return values
 
 
 def _norms(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
@@ -248,14 +245,14 @@ def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     value = losses.soft_target_loss(z, v, temperature)
     t, z, v = (array.astype(jnp.float32) for array in (temperature, z, v))
     log_p, log_q = jax.nn.log_softmax(v / t, axis=-1), jax.nn.log_softmax(z / t, axis=-1)
-    found = {
+    forms = {
         "gradient, plain form": t**2 * plain_gradient(z, v, t),
         "gradient, exact form": losses.soft_target_gradient(z, v, t),
         "value, plain form": t**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1),
         "value, exact form": losses.soft_target_loss(z, v, t),
     }
-    wanted = {"gradient": gradient, "value": value}
-    return {name: _rms(array - (true := wanted[name.split(",")[0]])) / _rms(true) for name, array in found.items()}
+    exact = {"gradient": gradient, "value": value}
+    return {name: _rms(array - (true := exact[name.split(",")[0]])) / _rms(true) for name, array in forms.items()}
 
 
 At = Callable[[Array, Array, Array], dict[str, Array]]
@@ -266,8 +263,8 @@ def _over(at: At, z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     """`at(T, z, v)` at each temperature, one after the other, in float64."""
     with jax.enable_x64(True):
         student, teacher = (jnp.asarray(np.asarray(array, np.float64)) for array in (z, v))
-        found = [_at(at, jnp.float64(temperature), student, teacher) for temperature in temperatures]
-        return {name: np.array([float(one[name]) for one in found]) for name in found[0]}
+        numbers = [_at(at, jnp.float64(temperature), student, teacher) for temperature in temperatures]
+        return {name: np.array([float(of_t[name]) for of_t in numbers]) for name in numbers[0]}
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -19,8 +19,8 @@ from kdjax.progress import Progress
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, math.inf)
 RATES: dict[Literal["sgd", "adam"], float] = {"sgd": 0.02, "adam": 1e-3}
-"""Peak learning rate of each optimizer, one for all T. At 0.1 with SGD some students of high T
-diverge early on, far from the teacher's logits: the gradient of T²·KL is bounded by T, and at ∞ it is not."""
+"""Peak learning rate of each optimizer, one for all T. The gradient of T²·KL is bounded by T, and that
+at ∞ is not: at high rates SGD would diverge at high T, far from the teacher's logits."""
 PERTURBATION = 1e-6
 """Relative change of each initial weight of the floor's student: a few float32 roundings."""
 
@@ -47,7 +47,7 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
         seeds: seeds 0 … seeds−1.
         epochs: passes over the transfer set; None: as many as the pair's student had.
     """
-    dataset, transfer_set = pair.lesson.dataset, transfer.on_device(pair.lesson)
+    dataset, transfer_set = pair.data.dataset, transfer.on_device(pair.data)
     images = len(dataset.train.images)
     recipe = dataclasses.replace(pair.config, epochs=epochs or pair.config.epochs)
     one = recipe.epochs * (images // recipe.batch_size) * 2  # the block, and MSE
@@ -63,23 +63,15 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
                 begun = begun._replace(state=begun.state._replace(params=_perturb_last(begun.state.params, seed)))
                 setting = _setting((*TEMPERATURES, math.inf), rate)
                 fit = _fit(soft, transfer_set, setting, seed, begun, progress, done)
-                pinned = _fit(
-                    mse,
-                    transfer_set,
-                    _setting((math.inf,), rate),
-                    seed,
-                    loop.start(mse, seed, config.epochs),
-                    progress,
-                    done + one // 2,
-                )
+                begun, setting = loop.start(mse, seed, config.epochs), _setting((math.inf,), rate)
+                pinned = _fit(mse, transfer_set, setting, seed, begun, progress, done + one // 2)
                 start = mse.init(seed)
                 states = [(soft, fit.state), (mse, pinned.state), (mse, start)]
-                logits = [
-                    np.asarray(program.logits(state, jnp.asarray(dataset.test.images))) for program, state in states
-                ]
+                images_on_device = jnp.asarray(dataset.test.images)
+                logits = [np.asarray(program.logits(state, images_on_device)) for program, state in states]
                 params = [jax.tree.map(np.asarray, _output(pair, state.params)) for _, state in states]
                 ends.append(logits[0][len(TEMPERATURES) - 1])
-                for name, temperature, value in _judge(pair, logits, params):
+                for name, temperature, value in _measure(pair, logits, params):
                     yield Measure(optimizer, name, temperature, seed, value)
             for seed in range(seeds):
                 ceiling = metrics.logit_rmse(ends[seed], ends[(seed + 1) % seeds])
@@ -101,14 +93,16 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
     mse, mse_drift = (numbers.seeds(optimizer, f"MSE: {kind}") for kind in ("class mean drift", "mean logit drift"))
     own, pinned = (numbers.seeds(optimizer, f"{kind}distance to the teacher") for kind in ("", "MSE: "))
     conserved = all(numbers.seeds(optimizer, "class mean drift", t).max() < 1e-4 for t in temperatures)
-    found = [
+    reached = f"within twice the floor from T = {reaches:g}" if reaches else "never within twice the floor"
+    sgd = optimizer == "sgd"
+    listed = [
         Claim(
             f"{name}: students end up nearer to the ∞ student as T grows (centred test logits, {len(floor)} seeds)",
             f"falls with T; at {finite[-1]:g} below half the ceiling",
             f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at "
-            f"{finite[-1]:g}; floor {_interval(floor)}, ceiling {_interval(ceiling)}; "
-            + (f"within twice the floor from T = {reaches:g}" if reaches else "never within twice the floor"),
+            f"{finite[-1]:g}",
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
+            f"floor {_interval(floor)}, ceiling {_interval(ceiling)}; {reached}",
         ),
         Claim(
             f"{name}: and as fast as their gradients do, from T = 10 on and above three floors",
@@ -117,39 +111,37 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             abs(fall + 1) <= 0.2,
         ),
         Claim(
-            f"{name}: the output layer's class mean stays where it started, at every T"
-            if optimizer == "sgd"
-            else f"{name}: the output layer's class mean moves",
-            "relative change below 1e-4 (rounding)" if optimizer == "sgd" else "relative change above 1e-2",
+            f"{name}: the output layer's class mean " + ("stays where it started, at every T" if sgd else "moves"),
+            "relative change below 1e-4 (rounding)" if sgd else "relative change above 1e-2",
             f"{class_mean.max():.1g} at ∞; mean logit drifts by {_interval(hot)} (hidden units move)",
-            conserved if optimizer == "sgd" else bool(class_mean.min() > 1e-2),
+            conserved if sgd else bool(class_mean.min() > 1e-2),
         ),
     ]
-    if optimizer == "sgd":  # under Adam both move it, and which moves it more is not predicted
-        found.append(
+    if sgd:  # under Adam both move it, and which moves it more is not predicted
+        listed.append(
             Claim(
                 f"{name}: KL leaves the mean logit free, MSE on logits pins it",
                 "MSE moves the class mean",
-                f"class mean change {_interval(mse)} against {_interval(class_mean)}, drift {_interval(mse_drift)} "
-                f"against {_interval(hot)}; distance to the teacher's centred logits {_interval(pinned)} against "
-                f"{_interval(own)}",
+                f"class mean change {_interval(mse)} against {_interval(class_mean)}",
                 bool(mse.min() > 1e-2),
+                f"drift {_interval(mse_drift)} against {_interval(hot)}; distance to the teacher's centred logits "
+                f"{_interval(pinned)} against {_interval(own)}",
             )
         )
-    return found
+    return listed
 
 
-def _judge(pair: Pair, logits: list[np.ndarray], params: list[Any]) -> Iterator[tuple[str, float, float]]:
+def _measure(pair: Pair, logits: list[np.ndarray], params: list[Any]) -> Iterator[tuple[str, float, float]]:
     soft, (mse,), (start,) = logits
     limit, floor = soft[-2], soft[-1]
     yield "floor", math.inf, metrics.logit_rmse(floor, limit)
     for i, temperature in enumerate(TEMPERATURES):
         yield "distance", temperature, metrics.logit_rmse(soft[i], limit)
-        yield "distance to the teacher", temperature, metrics.logit_rmse(soft[i], pair.lesson.test_logits)
+        yield "distance to the teacher", temperature, metrics.logit_rmse(soft[i], pair.data.test_logits)
         yield "mean logit drift", temperature, metrics.mean_logit_drift(soft[i], start)
         yield "class mean drift", temperature, _class_mean_drift(params[0], params[2], i)
     yield "MSE: distance", math.inf, metrics.logit_rmse(mse, limit)
-    yield "MSE: distance to the teacher", math.inf, metrics.logit_rmse(mse, pair.lesson.test_logits)
+    yield "MSE: distance to the teacher", math.inf, metrics.logit_rmse(mse, pair.data.test_logits)
     yield "MSE: mean logit drift", math.inf, metrics.mean_logit_drift(mse, start)
     yield "MSE: class mean drift", math.inf, _class_mean_drift(params[1], params[2], 0)
 
@@ -200,5 +192,5 @@ def _fit(
 
 
 def _interval(values: np.ndarray) -> str:
-    found = stats.interval(values)
-    return f"{found.mean:.3g}" + ("" if math.isnan(found.low) else f" ± {found.high - found.mean:.1g}")
+    mean = stats.interval(values)
+    return f"{mean.mean:.3g}" + ("" if math.isnan(mean.low) else f" ± {mean.high - mean.mean:.1g}")

@@ -171,7 +171,7 @@ class TeacherConfig:
         """The teacher as a network to train."""
         require_positive("teacher.learning-rate", self.learning_rate)
         require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
-        mlp = self.network == "mlp"
+        mlp = network_spec(self.network).family == "mlp"
         try:
             return TrainConfig(
                 hidden=self.widths,
