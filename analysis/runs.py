@@ -1,32 +1,47 @@
 """The runs in `results.csv`: read and checked, grouped by setting, averaged, paired, chosen on the hold-out."""
 
-from collections.abc import Sequence
+import contextlib
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import stats
-from kdjax import run_directory
-from kdjax.errors import require
-
-if TYPE_CHECKING:
-    from kdjax.trained import Student
+from kdjax import run_directory, trained
+from kdjax.errors import BadInput, require
+from kdjax.objectives import OBJECTIVES
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
-OBJECTIVES = {"matched": "norm matched", "placebo": "placebo", "double_softmax": "double softmax"}
-"""Objectives other than `soft` and `hard`, in words. Of `--match-gradient-norm`: the direction of T with the gradient
-norm of T_REF, and the reverse; of `--double-softmax`: the known bug."""
-CONTROLS = {
-    "double_softmax": "double softmax",
-    "shuffled": "shuffled targets",
-    "random": "an untrained teacher",
-    "uniform": "uniform targets",
-}
-"""Controls among the targets (`kdjax.targets`), in words."""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes one line that names it.
+
+    Raises:
+        BadInput: the file is missing, or not what it should be.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing: give the experiment's command again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+
+
+def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file: those of the given names, or all.
+
+    Raises:
+        BadInput: the file is missing, damaged, or lacks one.
+    """
+    with reading(path), np.load(path) as arrays:
+        return {name: arrays[name] for name in names or arrays.files}
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -49,6 +64,12 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
     damaged += [] if results["objective"].map(lambda name: isinstance(name, str)).all() else ["objective"]
     names = ", ".join(map(str, damaged))
     require(not damaged, f"{source} is damaged in the columns {names}: give the experiment's command again")
+
+
+def name_objective(name: str) -> str:
+    """An objective in the words of its registry entry; by its name where the file that registers it is not loaded."""
+    known = OBJECTIVES.get(name)
+    return known.words if known else name
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:
@@ -126,10 +147,8 @@ def sweep_folder(folder: Path, run: str) -> Path:
     return folder.parent.parent / "temperature_sweep" / run
 
 
-def load_student(folder: Path, row: pd.Series) -> "Student":
+def load_student(folder: Path, row: pd.Series) -> trained.Student:
     """The student of a row (with a column `run`) of the sweeps behind the table in `folder`."""
-    from kdjax import trained  # late: it needs JAX
-
     (student,) = trained.find(sweep_folder(folder, str(row["run"])), **row[[*SETTING, *RUN]])
     return student
 

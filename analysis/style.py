@@ -159,6 +159,13 @@ def log_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def finish(figure: Figure, what: str, where: str) -> Figure:
+    """Adds legend and title; returns the figure."""
+    legend(figure)
+    title(figure, what, where)
+    return figure
+
+
 def legend(figure: Figure) -> None:
     """One legend for all panels, below them: never over data."""
     entries: dict[str, Any] = {}

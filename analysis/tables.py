@@ -81,6 +81,11 @@ def count_of(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
+def columns_of(name: str, interval: Estimate) -> dict[str, float]:
+    """An estimate as columns of a CSV: `name`, `name_low`, `name_high`."""
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
 def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
     """Writes a table as CSV, whole, with so many significant digits."""
     write_whole(path, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))

@@ -27,7 +27,15 @@ from kdjax.config import (
     SweepConfig,
     TeacherConfig,
 )
-from kdjax.errors import BadInput, require, require_distinct, require_positive, require_temperature
+from kdjax.errors import (
+    BadInput,
+    require,
+    require_count,
+    require_distinct,
+    require_option,
+    require_positive,
+    require_temperature,
+)
 from kdjax.identity import NO_RESULT
 
 if TYPE_CHECKING:
@@ -100,33 +108,23 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)
-        require(
-            0 < self.soft_weight <= 1,
-            f"--soft-weight {self.soft_weight:g} is not allowed: it lies in (0, 1]; hard labels alone are a row anyway",
-        )
+        allowed = "it lies in (0, 1]; hard labels alone are a row anyway"
+        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
         require(len(set(self.controls)) == len(self.controls), "--controls names one twice: give each once")
-        require(0 < self.teachers <= 100, f"--teachers {self.teachers} is not allowed: it is a number from 1 to 100")
-        require(
-            not self.teacher_from or self.teachers == 1,
-            f"--teachers {self.teachers} with --teacher-from is not allowed: they are either given or trained",
-        )
+        require_count("teachers", self.teachers, "teachers", most=100)
         require_positive("learning-rate", self.learning_rate)
         require_positive("width-multiplier", self.width_multiplier)
-        require(self.width_multiplier <= 16, f"--width-multiplier {self.width_multiplier:g} is too large: at most 16")
-        require(
-            self.teacher_epochs is None or self.teacher_epochs > 0,
-            f"--teacher-epochs {self.teacher_epochs} is not allowed: it is 1 epoch or more",
-        )
-        require(
-            not self.teacher_from or self.teacher_epochs is None,
-            f"--teacher-epochs {self.teacher_epochs} with --teacher-from is not allowed: that teacher is trained",
-        )
+        require_option(self.width_multiplier <= 16, "width-multiplier", self.width_multiplier, "it is at most 16")
+        require_count("teacher-epochs", self.teacher_epochs, "epochs")
+        if self.teacher_from:
+            refused = "with --teacher-from is not allowed: teachers are either given or trained"
+            require(self.teachers == 1, f"--teachers {self.teachers} {refused}")
+            require(self.teacher_epochs is None, f"--teacher-epochs {self.teacher_epochs} {refused}")
         if self.temperatures:
             require_distinct("temperatures", self.temperatures)
-        require(
-            not self.stability or self.epochs >= STABILITY_EPOCHS,
-            f"--stability needs --epochs {STABILITY_EPOCHS} or more: it is a standard deviation over half of them",
-        )
+        reason = "it is a standard deviation over half of them"
+        enough = not self.stability or self.epochs >= STABILITY_EPOCHS
+        require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
         members(self)  # what the sweep refuses is refused here
 
     def units(self, network: Literal["small", "big"]) -> int:
@@ -167,7 +165,7 @@ def members(config: TableConfig) -> list["Member"]:
         precision=config.precision,
         teacher_from=config.teacher_from,
         data=config.data,
-        run=dataclasses.replace(config.run, name=None, fresh=False, dry_run=False),
+        run=config.run.of_member(),
         teacher=config.teacher(),
     )
     first = dataclasses.replace(common, double_softmax="double_softmax" in config.controls)
@@ -273,11 +271,7 @@ def main(config: TableConfig) -> None:
     from analysis.cifar10 import figures, table  # late, so that --help is quick
     from experiments import study
 
-    prepared = prepare(config)
-    if config.run.dry_run:
-        print(forecast(prepared))
-        return
-    study.report(run(prepared), table.write_summary, figures.draw)
+    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import tyro
 
 from kdjax import cli
 from kdjax.config import DataConfig, Precision, RunConfig, SweepConfig, Targets, TeacherConfig
-from kdjax.errors import require, require_distinct, require_positive
+from kdjax.errors import require, require_count, require_distinct, require_option, require_positive
 from kdjax.identity import NO_RESULT, result_fields
 
 if TYPE_CHECKING:
@@ -100,27 +100,19 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         require(len(set(self.only)) == len(self.only), "--only names a part twice: give each part once")
-        require(0 < self.teachers <= 100, f"--teachers {self.teachers} is not allowed: it is a number from 1 to 100")
+        require_count("teachers", self.teachers, "teachers", most=100)
         require_distinct("fractions", self.fractions)
         require_distinct("widths", self.widths)
         require_distinct("soft-weights", self.soft_weights)
         for value in self.fractions:
-            require(0 < value <= 1, f"--fractions {value:g} is not allowed: it is a share of the images, in (0, 1]")
+            require_option(0 < value <= 1, "fractions", value, "it is a share of the images, in (0, 1]")
         require_positive("learning-rate", self.learning_rate)
-        require(self.width > 0, f"--width {self.width} is not allowed: a layer has 1 unit or more")
-        require(
-            self.elastic_epochs > 0,
-            f"--elastic-epochs {self.elastic_epochs} is not allowed: it is a number of epochs, 1 or more",
-        )
-        require(self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more")
-        require(
-            self.width_seeds is None or self.width_seeds > 0,
-            f"--width-seeds {self.width_seeds} is not allowed: it is a number of seeds, 1 or more",
-        )
-        require(
-            not self.data.holdout,
-            "--holdout is not for this table: its controls cut one of their own, and its recipes were chosen before",
-        )
+        require_count("width", self.width, "units")
+        require_count("elastic-epochs", self.elastic_epochs, "epochs")
+        require_count("epochs", self.epochs, "epochs")
+        require_count("width-seeds", self.width_seeds, "seeds")
+        reason = "its controls cut one of their own, and its recipes were chosen before"
+        require(not self.data.holdout, f"--holdout is not for this table: {reason}")
         self.sweep()
         members(self, 60_000)  # what the sweep refuses is refused here
 
@@ -137,7 +129,7 @@ class TableConfig:
             "batch_size": self.batch_size,
             "precision": self.precision,
             "data": self.data,
-            "run": dataclasses.replace(self.run, name=None, fresh=False, dry_run=False),
+            "run": self.run.of_member(),
             "teacher": dataclasses.replace(self.teacher, seed=self.teacher.seed + by),
         }
         return SweepConfig(**{**common, **changes})
@@ -354,11 +346,7 @@ def main(config: TableConfig) -> None:
     from analysis.mnist import figures, table  # late, so that --help is quick
     from experiments import study
 
-    prepared = prepare(config)
-    if config.run.dry_run:
-        print(forecast(prepared))
-        return
-    study.report(run(prepared), table.write_summary, figures.draw)
+    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

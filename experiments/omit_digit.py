@@ -16,7 +16,14 @@ import tyro
 
 from kdjax import cli
 from kdjax.config import DataConfig, RunConfig, Targets, TeacherConfig, TrainConfig, numerics
-from kdjax.errors import require, require_distinct, require_positive, require_temperature
+from kdjax.errors import (
+    require,
+    require_count,
+    require_distinct,
+    require_option,
+    require_positive,
+    require_temperature,
+)
 from kdjax.identity import NO_RESULT, added, identity
 
 if TYPE_CHECKING:
@@ -99,26 +106,21 @@ class OmitConfig:
         for name, classes in (("digits", self.digits), ("keep", self.keep), ("students", self.students)):
             repeated = sorted({f"{value}" for value in classes if classes.count(value) > 1})  # type: ignore[arg-type]
             require(not repeated, f"--{name} repeats {', '.join(repeated)}: give each once")
-        require(
-            len(self.keep) != 1,
-            f"--keep {' '.join(map(str, self.keep))} is not allowed: a student that sees one class has nothing to tell "
-            "apart; keep two or more",
-        )
+        allowed = "a student that sees one class has nothing to tell apart; keep two or more"
+        require_option(len(self.keep) != 1, "keep", " ".join(map(str, self.keep)), allowed)
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
             require_temperature("temperatures", temperature)
-        require(
-            0 < self.soft_weight <= 1,
-            f"--soft-weight {self.soft_weight:g} is not allowed: it lies in (0, 1]; hard labels alone are the control",
-        )
-        require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
+        allowed = "it lies in (0, 1]; hard labels alone are the control"
+        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
+        require_count("seeds", self.seeds, "seeds", most=10_000)
         require_positive("learning-rate", self.learning_rate)
         self.student(1, 1)
 
     def student(self, width: int, epochs: int) -> TrainConfig:
         """The student as a network to train; `width` and `epochs` are what holds where the user says nothing."""
         width = width if self.width is None else self.width
-        require(width > 0, f"--width {width} is not allowed: a layer has 1 unit or more")
+        require_count("width", width, "units")
         return TrainConfig((width, width), epochs if self.epochs is None else self.epochs, self.batch_size)
 
     def chosen(self) -> tuple[Student, ...]:
@@ -137,20 +139,16 @@ class OmitConfig:
         if self.digits or self.keep:
             option, classes = ("digits", self.digits) if self.digits else ("keep", self.keep)
         for value in classes:
-            require(
-                0 <= value < num_classes,
-                f"--{option} {value} is not allowed: the classes of this dataset are 0 to {num_classes - 1}",
-            )
+            allowed = f"the classes of this dataset are 0 to {num_classes - 1}"
+            require_option(0 <= value < num_classes, option, value, allowed)
         everything = range(num_classes)
         if self.each:
             return [(value,) for value in everything]
         omitted = [value for value in everything if (value in classes) != bool(self.keep)]
         require(omitted, f"--keep with all {num_classes} classes omits nothing: leave out one or more")
-        require(
-            len(omitted) <= num_classes - 2,
-            f"--{option} {' '.join(map(str, classes))} is not allowed: it leaves {num_classes - len(omitted)} of "
-            f"{num_classes} classes, and a student needs two or more",
-        )
+        left = num_classes - len(omitted)
+        allowed = f"it leaves {left} of {num_classes} classes, and a student needs two or more"
+        require_option(left >= 2, option, " ".join(map(str, classes)), allowed)
         return [tuple(omitted)]
 
 
@@ -214,11 +212,7 @@ def main(config: OmitConfig) -> None:
     from experiments import study
     from kdjax import forecast
 
-    sweep = prepare(config)
-    if config.run.dry_run:
-        print(forecast.of_sweep(sweep))
-        return
-    study.report(run(sweep), table.write_summary, figures.draw)
+    study.execute(prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

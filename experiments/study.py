@@ -122,8 +122,19 @@ def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterat
             yield f"teacher {index + 1}: would be trained, about {clock(seconds)}", seconds, name
 
 
-def report(folder: Path, write_summary: Callable[[Path], str], draw: Callable[[Path], list[Path]]) -> None:
-    """Prints the summary of a finished run, and where its figures are."""
+def execute(
+    prepared: Any,
+    run: Callable[[Any], Path],
+    forecast: Callable[[Any], str],
+    write_summary: Callable[[Path], str],
+    draw: Callable[[Path], list[Path]],
+) -> None:
+    """Runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its summary; with `--dry-run` only
+    prints the forecast."""
+    if prepared.run.dry_run:
+        print(forecast(prepared))
+        return
+    folder = run(prepared)
     print(write_summary(folder))
     if figures := [str(path) for path in draw(folder) if path.suffix == ".png"]:
         say(f"figures: {', '.join(figures)}")

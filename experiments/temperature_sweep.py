@@ -16,11 +16,7 @@ def main(config: SweepConfig) -> None:
     from experiments import study
     from kdjax import forecast, sweeps
 
-    sweep = sweeps.prepare(config)
-    if config.run.dry_run:
-        print(forecast.of_sweep(sweep))
-        return
-    study.report(sweeps.run(sweep), table.write_summary, figures.draw)
+    study.execute(sweeps.prepare(config), sweeps.run, forecast.of_sweep, table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

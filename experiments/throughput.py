@@ -14,7 +14,7 @@ from typing import Literal
 
 from kdjax import cli
 from kdjax.config import NETWORKS, Precision, TeacherConfig, TrainConfig
-from kdjax.errors import require, require_name
+from kdjax.errors import require, require_count, require_name, require_option
 from kdjax.identity import canonical_json
 
 PROG = "python -m experiments.throughput"
@@ -59,15 +59,11 @@ class ThroughputConfig:
                 f"--cases {case} is unknown: {known}",
             )
         require(self.precisions, "--precisions is empty: give float32, bfloat16 or both")
-        require(self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is 1 image or more")
+        require_count("batch-size", self.batch_size, "images", most=4_000 if self.scaling else None)
         batch = max(self.recipe(case, "float32")[0].batch_size for case in self.cases)
-        require(batch <= self.images <= 1_000_000, f"--images {self.images} is not allowed: {batch} to 1,000,000 here")
-        require(
-            not self.scaling or self.batch_size <= 4_000,
-            f"--batch-size {self.batch_size} is not allowed with --scaling: at most 4000",
-        )
-        require(0 < self.rounds <= 1000, f"--rounds {self.rounds} is not allowed: it is 1 to 1,000")
-        require(0 < self.seconds <= 60, f"--seconds {self.seconds:g} is not allowed: it is above 0, and at most 60")
+        require_count("images", self.images, "images", batch, 1_000_000)
+        require_count("rounds", self.rounds, "rounds", most=1_000)
+        require_option(0 < self.seconds <= 60, "seconds", self.seconds, "it is above 0, and at most 60")
         require_name(self.name)
 
     def recipe(self, case: str, precision: Precision) -> tuple[TrainConfig, int]:

@@ -9,5 +9,5 @@ import sys
 
 if getattr(sys, "argv", [])[:1] == ["-m"]:  # so it is while `python -m` looks for its module
     module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
-    if module.partition(".")[0] in ("kdjax", "experiments", "analysis"):  # a command of ours is starting
+    if module.partition(".")[0] in ("kdjax", "experiments", "analysis"):  # one of the project's commands is starting
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))  # until kdjax.cli has more to say

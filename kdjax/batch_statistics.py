@@ -22,39 +22,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, UInt8
 
 from kdjax import compilation, evaluation, models
+from kdjax.arrays import HostLogits
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.train import Batch, make_view
 
 SPLITS = ("holdout", "test")
 
-Logits = dict[str, dict[str, Float[np.ndarray, "images classes"]]]
+Batches = UInt8[Array, "batches batch height width channels"]
+Logits = dict[str, dict[str, HostLogits]]
 """By evaluation (`trained`, `dropout`, `clean`) and split."""
 Collect = Callable[[models.Params, models.ModelState, Any], tuple[models.ModelState, models.ModelState]]
 
 
 @functools.cache
 def collector(config: TrainConfig, num_classes: int) -> Collect:
-    """Compiles (params, model_state, images) → batch statistics (under dropout, without it) of one network.
-
-    Args:
-        config: the network, and how its images are augmented in training.
-        num_classes: number of its logits.
-
-    Returns:
-        a function of parameters, a model state of the same shapes, and images `[batches, batch, height, width,
-        channels]` as bytes.
-    """
+    """Compiles (params, model_state, images) → batch statistics (under dropout, without it) of one network. `config` is
+    the network, and how its images are augmented in training. The model state gives the statistics' shapes."""
     view = make_view(config)
 
-    def collect(
-        params: models.Params,
-        model_state: models.ModelState,
-        images: UInt8[Array, "batches batch height width channels"],
-    ) -> tuple[models.ModelState, models.ModelState]:
+    def collect(params: models.Params, model_state: models.ModelState, images: Batches) -> Any:
         model = models.network(config, images.shape[2:], num_classes)
         blank = jax.tree.map(jnp.zeros_like, model_state)
         no_labels, no_logits = jnp.zeros(images.shape[1], jnp.int32), jnp.zeros((images.shape[1], num_classes))
@@ -73,28 +63,20 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
 
 
 def evaluate(
-    config: TrainConfig,
-    dataset: Dataset,
-    variables: tuple[models.Params, models.ModelState],
-    images: UInt8[Array, "batches batch height width channels"],
+    config: TrainConfig, dataset: Dataset, variables: tuple[models.Params, models.ModelState], images: Batches
 ) -> Logits:
     """A network's logits of hold-out and test images with each of the three kinds of batch statistics.
 
-    Args:
-        config: the network, and how its images are augmented in training.
-        dataset: its images.
-        variables: parameters and batch statistics, each leaf with a leading axis of 1.
-        images: from which to collect statistics.
+    `config` is the network, and how its images are augmented in training; each leaf of `variables`, its parameters and
+    batch statistics, has a leading axis of 1; statistics are collected from `images`.
     """
     params, running = jax.tree.map(jnp.asarray, variables)
     own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, running))
     collected = collector(config, dataset.num_classes)(own, statistics, images)
     dropped, clean = jax.tree.map(lambda leaf: leaf[None], collected)
-    evaluator = evaluation.evaluator(models.network(config, dataset.train.images.shape[1:], dataset.num_classes))
-    splits = {split: getattr(dataset, split).images for split in SPLITS}
+    evaluator = evaluation.evaluator(models.network(config, dataset.input_shape, dataset.num_classes))
+    splits = {split: getattr(dataset, split).images for split in SPLITS if len(getattr(dataset, split).images)}
     return {
-        name: {
-            split: np.asarray(evaluator(params, state, pixels))[0] for split, pixels in splits.items() if len(pixels)
-        }
+        name: {split: np.asarray(evaluator(params, state, pixels))[0] for split, pixels in splits.items()}
         for name, state in (("trained", running), ("dropout", dropped), ("clean", clean))
     }

@@ -1,11 +1,11 @@
-"""Bias corrections for classes that a student never saw: how much to raise their logits, and what tells how much.
+"""Bias corrections for classes that a student never saw: how much to raise their logits, and how to estimate it.
 
-Hinton et al. 2015, Section 3, choose the bias on the test set (`oracle` here); the others never look at a test image.
-One bias b is shared by all omitted classes. Raising those by b is the same as lowering all others by b, since only
+Hinton et al. 2015, Section 3, choose the bias on the test set (`oracle` here); the others never use a test image. One
+bias b is shared by all omitted classes. Raising those by b is the same as lowering all others by b, since only
 differences of logits decide: the paper's "+3.5 on the 3" and its "−7.6 on the 7 and the 8" are both b > 0.
 
-An image's *lead* is `m = max over seen classes of z − max over omitted classes of z`: it is called an omitted class
-exactly where b > m. Everything below needs no more of the logits than that. numpy only, float64.
+An image's *lead* is `m = max over seen classes of z − max over omitted classes of z`: it is classified as omitted
+exactly where b > m. Everything below uses the logits only through it. numpy only, float64.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,26 +19,18 @@ Labels = Int[np.ndarray, "images"]
 
 
 class Sides(NamedTuple):
-    """What decides an image's class under any bias."""
+    """What determines an image's class under any bias."""
 
     inside: Labels
     """The omitted class with the largest logit."""
     outside: Labels
     """The seen class with the largest logit."""
     lead: Float[np.ndarray, "images"]
-    """By how much the latter's logit is larger: the bias at which the answer changes."""
+    """The latter's logit less the former's: the bias at which the answer changes."""
 
 
 def sides(logits: Logits, omitted: Sequence[int]) -> Sides:
-    """Best omitted class, best seen class, and the lead of the latter.
-
-    Args:
-        logits: `[images, classes]`.
-        omitted: class numbers; some, and not all.
-
-    Raises:
-        ValueError: no class, or every class, is omitted.
-    """
+    """Best omitted class, best seen class, and the lead of the latter; `ValueError` if none or all are omitted."""
     wide = np.asarray(logits, np.float64)
     raised = np.isin(np.arange(wide.shape[1]), omitted)
     if not 0 < raised.sum() < len(raised):
@@ -60,15 +52,10 @@ def best_bias(logits: Logits, labels: Labels, omitted: Sequence[int]) -> float:
     running sum of those changes is the number of errors in every interval between neighbouring leads. Neighbouring
     intervals with the fewest errors are one. Of several the widest is taken (the least likely to be chance; of equally
     wide ones that whose middle is nearest to 0), and of it the middle. Beyond the outermost leads nothing changes:
-    there the search looks one unit further.
-
-    Args:
-        logits: `[images, classes]`.
-        labels: `[images]`.
-        omitted: classes that share the bias.
+    there the search extends by one unit.
     """
     inside, outside, lead = sides(logits, omitted)
-    # What passing an image's lead costs: +1 where the seen class was right, −1 where the omitted one is.
+    # The change of errors where b passes an image's lead: +1 if the seen class is right, −1 if the omitted one is.
     cost = (outside == labels).astype(np.int64) - (inside == labels)
     leads, which = np.unique(lead, return_inverse=True)
     steps = np.rint(np.bincount(which, cost, minlength=len(leads))).astype(np.int64)
@@ -85,17 +72,17 @@ def best_bias(logits: Logits, labels: Labels, omitted: Sequence[int]) -> float:
 
 
 def share_of_omitted(teacher_logits: Logits, omitted: Sequence[int]) -> float:
-    """π: the share of images that the teacher calls one of the omitted classes."""
+    """π: the share of images that the teacher classifies as omitted."""
     return float(np.mean(np.isin(teacher_logits.argmax(axis=1), omitted)))
 
 
 def label_free(pool_logits: Logits, omitted: Sequence[int], share: float) -> float:
-    """`b = −quantile_{1−π}(z_o − max of the other z)`: as many images are called omitted as the teacher calls so.
+    """`b = −quantile_{1−π}(z_o − max of the other z)`: student and teacher classify as many images as omitted.
 
-    Reads no label. Assumed: (1) the pool was never trained on and holds the omitted classes in the same share as the
-    images to be classified; (2) the teacher knows these classes, so that π is about right (its errors in and out need
-    only balance); (3) the student ranks images by `z_o − max of the other z` well, so that the π that stand highest
-    are mostly the right ones. The errors then balance, missed ones against false ones, which need not be the fewest.
+    Uses no label. Assumed: (1) the pool was never trained on and holds the omitted classes in the same share as the
+    images to be classified; (2) the teacher knows these classes, so that π is about right (its misses and false alarms
+    need only balance); (3) the student ranks images by `z_o − max of the other z` well, so that the highest share π are
+    mostly the right ones. Misses and false alarms of the student then balance; their sum need not be the smallest.
 
     Args:
         pool_logits: the student's, `[images, classes]`, for the unlabelled pool. With several omitted classes z_o is
@@ -109,18 +96,15 @@ def label_free(pool_logits: Logits, omitted: Sequence[int], share: float) -> flo
 def seen_only(students: Mapping[int, Logits], labels: Labels, omitted: Sequence[int]) -> dict[int, float]:
     """For each seen class c, the bias that c would have needed had it been omitted too. Their median is the correction.
 
-    Needs no image of the omitted classes, labelled or not: a student trained without them *and* without c is asked
-    about held-out labelled images of the seen classes, and c's bias is the one with the fewest errors among them. The
-    omitted classes cannot be the answer there and take no part. Assumed: that a class left out is as much
-    underestimated, whichever it is.
+    Needs no image of the omitted classes, labelled or not: a student trained without them *and* without c is evaluated
+    on held-out labelled images of the seen classes, and c's bias is the one with the fewest errors among them. The
+    omitted classes are excluded from its answers. Assumed: that an omitted class is as much underestimated, whichever
+    it is.
 
     Args:
         students: c → logits `[images, classes]` of the student without the omitted classes and c.
-        labels: `[images]`, of the same images, all of seen classes.
+        labels: `[images]`, of the same images, all of seen classes (else `ValueError`).
         omitted: the classes to be corrected.
-
-    Raises:
-        ValueError: there is an image of an omitted class.
     """
     if np.isin(labels, omitted).any():
         raise ValueError("seen_only was given images of an omitted class")

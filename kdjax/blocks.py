@@ -1,4 +1,4 @@
-"""A block as one program: its compiled functions. A block is one seed × K settings of one architecture."""
+"""The compiled program of a block: one seed × K settings of one architecture."""
 
 import functools
 from collections.abc import Callable
@@ -9,18 +9,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from kdjax import models
+from kdjax.arrays import Images, Logits
 from kdjax.compilation import jit
 from kdjax.config import TrainConfig
-from kdjax.evaluation import divisor, evaluator, for_each
+from kdjax.evaluation import StackLogits, divisor, evaluator, for_each
 from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
-from kdjax.train import Batch, Metrics, Purpose, Query, State, make_optimizer, make_update, make_view, run_key
+from kdjax.train import Batch, Metrics, Purpose, Query, State, Step, make_optimizer, make_update, make_view, run_key
 
 CACHE = 32 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU."""
 UNROLLED = 4
-"""Convolutional networks of a block that are unrolled in one step: more would need more memory."""
-Alteration = Callable[[Float[Array, "batch classes"]], Float[Array, "batch classes"]]
+"""Convolutional networks of a block that are unrolled in one step: more need more memory."""
+AXIS = "batch"
+"""The mapped axis over which each batch of one big network is divided."""
+Scalar = Int[Array, ""]
+Order = Int[Array, "images"]
+"""Row numbers of the transfer set."""
+Alteration = Callable[[Logits], Logits]
 """Teacher logits → the targets that students learn from, image by image."""
 
 
@@ -46,63 +52,44 @@ class Program(NamedTuple):
     `order` is the epoch's order of the images (`epoch_order`), and `steps` stay within the epoch. State and sums are
     donated (on one device), so they must not be used again.
     """
-    logits: Callable[[State, UInt8[Array, "images height width channels"]], Float[Array, "settings images classes"]]
+    logits: Callable[[State, UInt8[Array, "images height width channels"]], StackLogits]
     """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
     steps_per_epoch: int
     settings: int
     together: int
-    """How many settings are trained side by side; groups of that number run one after another inside `advance`."""
+    """Settings trained side by side; groups of that number run one after another inside `advance`."""
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def epoch_order(seed: int | Int[Array, ""], epoch: int | Int[Array, ""], images: int) -> Int[Array, "images"]:
+def epoch_order(seed: int | Scalar, epoch: int | Scalar, images: int) -> Order:
     """The order in which an epoch visits the images: a permutation fixed by (seed, epoch)."""
     return jax.random.permutation(jax.random.fold_in(run_key(seed, Purpose.ORDER), epoch), images)
 
 
 def make_program(
-    model: Model,
-    config: TrainConfig,
-    images: int,
-    settings: int,
-    loss: Loss = distillation,
-    query: Query | None = None,
+    model: Model, config: TrainConfig, images: int, settings: int, loss: Loss = distillation, query: Query | None = None
 ) -> Program:
     """A block of `settings` runs as one single-device program, traced once.
 
-    With `config.devices` above 1 it is one big network instead, and each batch is divided over these devices.
-
-    Args:
-        model: the network.
-        config: the recipe, closed over.
-        images: size of the transfer set.
-        settings: K.
-        loss: one number an example (`objectives.Loss`).
-        query: queries the transfer set's teachers at each step; None: their logits are looked up.
+    With `config.devices` above 1 it is one big network instead, and each batch is divided over these devices. `images`
+    is the size of the transfer set, `settings` is K, and `query` queries the transfer set's teachers at each step;
+    None: their stored logits are used.
     """
     steps_per_epoch = images // config.batch_size
-    axis_name = "batch" if config.devices > 1 else None
-    shared = bool(config.jitter) or config.augment != "none" or query is not None or axis_name is not None
+    shared = bool(config.jitter) or config.augment != "none" or query is not None or config.devices > 1
     # A batch view that is expensive to compute is computed once, for all settings.
     together = settings if shared or not model.side_by_side else _together(model, settings)
-    step = _block_step(model, config, steps_per_epoch, loss, axis_name, query)
+    step = _block_step(model, config, steps_per_epoch, loss, query)
 
     def advance(
-        state: State,
-        sums: Metrics,
-        transfer_set: TransferSet,
-        setting: Setting,
-        seed: Int[Array, ""],
-        order: Int[Array, "images"],
-        steps: Int[Array, ""],
+        state: State, sums: Metrics, transfer: TransferSet, setting: Setting, seed: Scalar, order: Order, steps: Scalar
     ) -> tuple[State, Metrics]:
         noise = run_key(seed, Purpose.NOISE)
         first, last = state.step, state.step + steps
 
         def body(setting: Setting, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
             state, sums = carry
-            batch = _draw(config, transfer_set, order, noise, state.step, steps_per_epoch, axis_name)
-            state, metrics = step(state, batch, setting)
+            state, metrics = step(state, _draw(config, transfer, order, noise, state.step), setting)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         def group(stack: tuple[State, Metrics, Setting]) -> tuple[State, Metrics]:
@@ -115,33 +102,20 @@ def make_program(
         own, sums = _by_groups(group, (_without_step(state), sums, setting), settings, together)
         return own._replace(step=last), sums
 
-    def logits(
-        state: State, images: UInt8[Array, "images height width channels"]
-    ) -> Float[Array, "settings images classes"]:
+    def logits(state: State, images: UInt8[Array, "images height width channels"]) -> StackLogits:
         params = state.params if state.averaged is None else state.averaged
         return evaluator(model)(params, state.model_state, images)
 
-    compiled: Callable[..., tuple[State, Metrics]]
-    if axis_name is None:
-        compiled = jit(advance, donate_argnums=(0, 1))
-    else:
+    compiled: Callable[..., tuple[State, Metrics]] = jit(advance, donate_argnums=(0, 1))
+    if config.devices > 1:
         # Every device holds all of the state and the images, and takes its share of each batch.
-        mapped = jax.pmap(
-            lambda _, *arguments: advance(*arguments),  # pmap wants an argument that differs between devices
-            axis_name,
-            in_axes=(0, *[None] * 7),
-            out_axes=None,
-            devices=jax.local_devices()[: config.devices],
-        )
-        compiled = functools.partial(mapped, jnp.arange(config.devices))
-    return Program(_initialiser(model, config, settings), compiled, logits, steps_per_epoch, settings, together)
-
-
-def _initialiser(model: Model, config: TrainConfig, settings: int) -> Callable[..., State]:
-    """seed → the state of K runs with the same initial weights."""
+        devices, in_axes = jax.local_devices()[: config.devices], (0, *[None] * 7)
+        # pmap wants an argument that differs between devices.
+        each = jax.pmap(lambda _, *rest: advance(*rest), AXIS, in_axes=in_axes, out_axes=None, devices=devices)
+        compiled = functools.partial(each, jnp.arange(config.devices))
 
     @functools.partial(jit, hurried=True)
-    def init(seed: Int[Array, ""]) -> State:
+    def init(seed: Scalar) -> State:
         params, model_state = model.init(run_key(seed, Purpose.INIT))
         opt_state = make_optimizer(config).init(params)
         averaged = params if config.average else None
@@ -149,26 +123,20 @@ def _initialiser(model: Model, config: TrainConfig, settings: int) -> Callable[.
         stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], settings, axis=0), one)
         return stacked._replace(step=one.step)
 
-    return init
+    return Program(init, compiled, logits, steps_per_epoch, settings, together)
 
 
-def _block_step(
-    model: Model,
-    config: TrainConfig,
-    steps_per_epoch: int,
-    loss: Loss,
-    axis_name: str | None,
-    query: Query | None,
-) -> Callable[[State, Batch, Setting], tuple[State, Metrics]]:
+def _block_step(model: Model, config: TrainConfig, steps_per_epoch: int, loss: Loss, query: Query | None) -> Step:
     """One step of all K settings: they share the batch, the masks and the pass of the teachers."""
+    axis_name = AXIS if config.devices > 1 else None
     view = make_view(config, axis_name, query)
     update = make_update(model, config, steps_per_epoch, loss, axis_name)
 
     def step(state: State, batch: Batch, setting: Setting) -> tuple[State, Metrics]:
-        seen = view(batch)
+        batch = view(batch)
 
         def one(own: State, setting: Setting) -> tuple[State, Metrics]:
-            own, metrics = update(own._replace(step=state.step), seen, setting)
+            own, metrics = update(own._replace(step=state.step), batch, setting)
             return _without_step(own), metrics
 
         # Keys and images are not mapped: the masks are drawn once, and the first layer of all K is one product.
@@ -178,19 +146,12 @@ def _block_step(
     return step
 
 
-def _draw(
-    config: TrainConfig,
-    transfer_set: TransferSet,
-    order: Int[Array, "images"],
-    noise: PRNGKeyArray,
-    step: Int[Array, ""],
-    steps_per_epoch: int,
-    axis_name: str | None,
-) -> Batch:
+def _draw(config: TrainConfig, transfer_set: TransferSet, order: Order, noise: PRNGKeyArray, step: Scalar) -> Batch:
     """The batch of a step, or this device's share of it: the next images in the epoch's order, and the step's key."""
+    steps_per_epoch = len(order) // config.batch_size
     epoch, step = step // steps_per_epoch, step % steps_per_epoch
     share = config.batch_size // config.devices
-    offset = 0 if axis_name is None else jax.lax.axis_index(axis_name) * share
+    offset = jax.lax.axis_index(AXIS) * share if config.devices > 1 else 0
     rows = jax.lax.dynamic_slice_in_dim(order, step * config.batch_size + offset, share)
     key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step)
     images, labels, logits = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set[:3])
@@ -215,15 +176,13 @@ def _by_groups(
 
 
 def _without_step(state: State) -> State:
-    """The part of a state that each setting has for itself: all but the step, which they share."""
+    """The part of a state that each setting has of its own: all but the step, which they share."""
     return state._replace(step=None)  # type: ignore[arg-type]
 
 
 def _together(model: Model, settings: int) -> int:
-    """How many of so many settings to train side by side: on a CPU, as many as its caches hold.
-
-    A step reads and writes all parameters and both of Adam's moments. Beyond the caches, that waits for the memory.
-    """
+    """The number of settings to train side by side: on a CPU, as many as its caches hold. A step reads and writes all
+    parameters and both of Adam's moments. Beyond the caches, that waits for the memory."""
     if jax.default_backend() != "cpu":
         return settings
     return divisor(settings, max(1, CACHE // (12 * models.parameter_count(model))))
@@ -240,23 +199,20 @@ def program_for(
     queried: tuple[TrainConfig, ...] = (),
     alter: Alteration | None = None,
 ) -> Program:
-    """The block program of the network that the recipe names: equal arguments share one program, and so one trace.
-
-    Where there are `queried` teachers, they are queried at each step, and students learn from `alter` of the mean of
-    their logits.
-    """
+    """`make_program` for the network that the recipe names: equal arguments share one program, and so one trace. Where
+    there are `queried` teachers, they are queried at each step, and students learn from `alter` of the mean of their
+    logits."""
     query = teacher_query(input_shape, num_classes, queried, alter) if queried else None
-    model = models.network(config, input_shape, num_classes)
-    return make_program(model, config, images, settings, loss, query)
+    return make_program(models.network(config, input_shape, num_classes), config, images, settings, loss, query)
 
 
 def teacher_query(
     input_shape: tuple[int, ...], num_classes: int, teachers: tuple[TrainConfig, ...], alter: Alteration | None = None
 ) -> Query:
-    """Queries these teachers, in evaluation mode; the mean of their logits, altered."""
+    """(variables of each teacher, images) → the mean of their logits in evaluation mode, altered."""
     networks = [models.network(teacher, input_shape, num_classes) for teacher in teachers]
 
-    def query(variables: Any, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch classes"]:
+    def query(variables: Any, images: Images) -> Logits:
         pairs = zip(networks, variables, strict=True)
         logits = jnp.mean(jnp.stack([network.apply(*own, images, False)[0] for network, own in pairs]), axis=0)
         return logits if alter is None else alter(logits)

@@ -1,7 +1,4 @@
-"""Trees of arrays on disk: orbax writes them, a SHA-256 manifest says whether they are what was written.
-
-(orbax alone restores most flipped bytes without a word.)
-"""
+"""Trees of arrays on disk: orbax writes them, a SHA-256 manifest shows changes, of which orbax reports few itself."""
 
 import contextlib
 import itertools
@@ -9,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,18 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.config import CHECKPOINT_SECONDS
-from kdjax.files import Damaged, check_manifest, clear_leftovers, whole_folder, write_whole
+from kdjax.files import Damaged, check_manifest, clear_leftovers, remove, whole_folder, write_whole
 
 _ONE_AT_A_TIME = threading.Lock()
 """Blocks on several devices save from threads of their own; what `_system_errors` changes is the process's."""
 
 
 def save(folder: Path, tree: Any) -> None:
-    """Writes `tree` (a pytree of arrays) to `folder`: whole, or not at all. Keys of random numbers are not arrays.
-
-    Raises:
-        OSError: the disk is full, read-only or not ours to write on.
-    """
+    """Writes `tree` (a pytree of arrays; JAX's random keys are none) to `folder`: whole, or not at all. Raises OSError:
+    the disk is full or read-only, or a permission is missing."""
     ocp = _orbax()
     with whole_folder(folder) as temporary, _ONE_AT_A_TIME, _system_errors(folder):
         write_whole(temporary / "structure.json", json.dumps(_structure(tree), indent=1))
@@ -42,32 +35,23 @@ def save(folder: Path, tree: Any) -> None:
 def load(folder: Path, like: Any) -> Any:
     """Reads what `save` wrote.
 
-    Args:
-        folder: the folder given to `save`.
-        like: a pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes of what was saved;
-            where it has a numpy array, a numpy array is returned.
-
-    Raises:
-        Damaged: a file is missing, changed or not whole, or holds another structure than `like`.
+    `like` is a pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes of what was saved;
+    where it has a numpy array, a numpy array is returned. Raises Damaged: a file is missing, changed or not whole, or
+    holds another structure.
     """
     check_manifest(folder)
     # Compared here and not by orbax, which pads or cuts some arrays and reports the rest in a page of text.
     if not (folder / "structure.json").exists():
         raise Damaged(f"{folder} was written by another version of this program: remove it")
-    wrong = [
-        f"{found} where {expected} was expected"
-        for found, expected in itertools.zip_longest(
-            json.loads((folder / "structure.json").read_bytes()), _structure(like)
-        )
-        if found != expected
-    ]
-    if wrong:
-        raise Damaged(f"{folder} holds other parameters than expected: {wrong[0]}")
+    written = json.loads((folder / "structure.json").read_bytes())
+    for leaf, expected in itertools.zip_longest(written, _structure(like)):
+        if leaf != expected:
+            raise Damaged(f"{folder} holds other parameters than expected: {leaf} where {expected} was expected")
     # Read on the host (JAX would make a float64 a float32), then put where the thread puts its arrays: bound to no
-    # device, like those of a program that starts, so that one that resumes compiles nothing again.
+    # device, like those of a new program, so that a resumed one compiles nothing again.
     on_host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    found = _orbax().load(folder.absolute() / "tree", on_host)
-    return jax.tree.map(lambda leaf, wanted: leaf if isinstance(wanted, np.ndarray) else jnp.array(leaf), found, like)
+    tree = _orbax().load(folder.absolute() / "tree", on_host)
+    return jax.tree.map(lambda leaf, wanted: leaf if isinstance(wanted, np.ndarray) else jnp.array(leaf), tree, like)
 
 
 class Checkpoints:
@@ -80,13 +64,11 @@ class Checkpoints:
         """Writes a checkpoint, then removes all but the last two."""
         save(self.folder / f"{step:09d}", tree)
         for old in self._steps()[:-2]:
-            shutil.rmtree(old)
+            remove(old)
 
     def latest(self, like: Any, warn: Any = print) -> Any | None:
-        """The newest undamaged checkpoint, or None; a damaged one is named, and the one before it tried.
-
-        Call it, like `save`, only while holding the lock of this piece of work: it clears what kills left.
-        """
+        """The newest undamaged checkpoint, or None; a damaged one is named, and the one before it tried. Call it, like
+        `save`, only while holding the lock of this piece of work: it removes half-written ones."""
         clear_leftovers(self.folder)
         steps = self._steps()
         for folder in reversed(steps):
@@ -94,28 +76,26 @@ class Checkpoints:
                 return load(folder, like)
             except Damaged as damage:
                 warn(f"checkpoint set aside: {damage}")
-                shutil.rmtree(folder)
+                remove(folder)
         if steps:
             warn(f"no whole checkpoint is left in {self.folder}: this piece of work starts again")
         return None
 
     def clear(self) -> None:
-        """Removes all: the work is done and kept elsewhere."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Removes all: the work is done and its result stored elsewhere."""
+        remove(self.folder)
 
     def _steps(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir()) if self.folder.exists() else []
+        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
 
 
 @contextlib.contextmanager
 def _system_errors(folder: Path) -> Iterator[None]:
     # tensorstore reports what the system refused as a ValueError with the error's number in its text, and orbax first
     # logs the traceback of the thread in which that happened.
-    logger = logging.getLogger("absl")
+    logger, before = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         # Of several writes one is refused; the others may report to orbax's event loop when it is closed already.

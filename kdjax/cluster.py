@@ -17,24 +17,27 @@ import jax
 from kdjax import compilation_cache
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
-from kdjax.progress import Progress, say
+from kdjax.progress import say
 from kdjax.provenance import provenance
 from kdjax.run_directory import RunDirectory
-from kdjax.scheduling import Board, Device, missing, store
+from kdjax.scheduling import Board, Device, progress_of, store
 from kdjax.students import Block, BlockResult
 from kdjax.transfer import DistillationData
 
 CONNECT_SECONDS = 10
-"""How long to wait for a cluster's scheduler to answer."""
+"""Longest wait for a cluster's scheduler to answer."""
 WORKER_SECONDS = 600
-"""How long to wait for its first worker: a queue may have to start it."""
+"""Longest wait for its first worker: a queue may have to start it."""
 LOSSES = 3
-"""How often the data are sent again because every worker that held them has died."""
+"""Times that the data are sent again because every worker that held them has died."""
+HINT = "results would differ; install the same kdjax and packages for all"
+RESUME = "give the same command again to resume"
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def check(run: RunConfig) -> None:
     """Raises `BadInput` unless Dask is installed and the cluster answers."""
-    if run.local_workers():  # beside which this process takes only the memory that it needs
+    if run.local_workers():  # to which this process must leave the memory of the accelerator
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     distributed = _dask()
     if not run.local_workers():
@@ -44,13 +47,9 @@ def check(run: RunConfig) -> None:
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
     """`scheduling.train` on a cluster. Workers write no checkpoints: a block that is cut off starts again."""
-    unfinished = missing(blocks, record)
-    if not unfinished:
-        return
-    total = sum(block.steps for block in blocks)
-    with Progress("students", total) as progress:
-        board = Board(progress, total - sum(block.steps for block in unfinished))
-        _train(unfinished, data, record, run, board)
+    with progress_of(blocks, record) as (unfinished, board):
+        if unfinished:
+            _train(unfinished, data, record, run, board)
 
 
 def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig, board: Board) -> None:
@@ -62,11 +61,11 @@ def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory
             try:
                 # Every worker gets the data once, over the network; a block's own part is selected where it runs.
                 (sent,) = client.scatter([data], broadcast=True)
-                running = {
+                blocks_of = {
                     client.submit(train_on_worker, block, sent, facts, pure=False): block for block in waiting.values()
                 }
-                for done in distributed.as_completed(list(running)):
-                    block = running.pop(done)
+                for done in distributed.as_completed(list(blocks_of)):
+                    block = blocks_of.pop(done)
                     try:
                         store(record, block, done.result())
                         losses = 0
@@ -77,30 +76,23 @@ def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory
                     board.update(block.name, block.steps, note, whole=True)
             except distributed.client.FutureCancelledError:
                 losses += 1
-                require(
-                    client.status == "running" and losses <= LOSSES,
-                    f"the cluster {run.cluster} is gone, or its workers die again and again: see their logs. "
-                    "Finished blocks are kept; give the same command again to resume",
-                )
+                lost = f"the cluster {run.cluster} is gone, or its workers die again and again: see their logs"
+                alive = client.status == "running" and losses <= LOSSES
+                require(alive, f"{lost}. Finished blocks are stored; {RESUME}")
                 say("all workers that held the data have died: they are sent again")
-    require(
-        not killed,
-        f"{len(killed)} blocks ({', '.join(killed[:3])}) ended every worker that tried them: see the workers' logs "
-        "(memory?). All others are kept; give the same command again to resume",
-    )
+    lost = f"{len(killed)} blocks ({', '.join(killed[:3])}) ended every worker that tried them"
+    require(not killed, f"{lost}: see the workers' logs (memory?). All others are stored; {RESUME}")
 
 
 def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict[str, Any]:
-    """Waits for the first worker; returns what all must have in common, and notes it in the run directory."""
+    """Waits for the first worker; returns what all must have in common, and records it in the run directory."""
     if not client.scheduler_info()["workers"]:
         say(f"waiting for workers to join {run.cluster}")
     try:
         client.wait_for_workers(1, timeout=WORKER_SECONDS)
     except TimeoutError:
-        raise BadInput(
-            f"no worker joined the cluster {run.cluster} within {WORKER_SECONDS} s: start some, and give the same "
-            "command again to resume"
-        ) from None
+        absent = f"no worker joined the cluster {run.cluster} within {WORKER_SECONDS} s"
+        raise BadInput(f"{absent}: start some, and {RESUME}") from None
     try:
         of_workers = client.run(what_fixes_digits)
     except ModuleNotFoundError as error:
@@ -113,19 +105,13 @@ def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict
     return facts
 
 
-HINT = "results would differ; install the same kdjax and packages for all"
-
-
 @functools.cache
 def what_fixes_digits() -> dict[str, Any]:
-    """What must be the same wherever blocks of one run are trained: sources, versions, device, cores."""
+    """Facts that all processes of one run must share: sources, versions, device, cores."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     facts = provenance()
     return {"sources": digest, **{name: facts[name] for name in ("versions", "device", "cpus")}}
-
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @functools.cache
@@ -136,15 +122,12 @@ def _device_of_worker() -> Device:
 
 
 def train_on_worker(block: Block, data: DistillationData, facts: dict[str, Any]) -> BlockResult:
-    """What a worker computes: a pure function of block and data.
-
-    Raises:
-        BadInput: this worker is not as `facts` says that all are.
-    """
+    """The result of a block on a worker: a pure function of block and data. Raises BadInput: this worker differs from
+    `facts`, which all must have in common."""
     here = what_fixes_digits()
     differing = [name for name in facts if here[name] != facts[name]]
     require(not differing, f"a worker on {platform.node()} has other {', '.join(differing)} than the first one: {HINT}")
-    with _ONE_AT_A_TIME, compilation_cache.programs_kept():
+    with _ONE_AT_A_TIME, compilation_cache.persistent_cache():
         return _device_of_worker().train(block, data, None, lambda step, note: None)
 
 
@@ -152,10 +135,9 @@ def _dask() -> Any:
     try:
         import distributed
     except ModuleNotFoundError:
-        raise BadInput(
-            "--cluster needs Dask: install kdjax[cluster] (pip install -e '.[cluster]') here and where workers run"
-        ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters to a user is said here
+        remedy = "install kdjax[cluster] (pip install -e '.[cluster]') here and where workers run"
+        raise BadInput(f"--cluster needs Dask: {remedy}") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # messages for a user come from this module
     return distributed
 
 
@@ -171,10 +153,9 @@ def _client(distributed: Any, run: RunConfig) -> Iterator[Any]:
         client = distributed.Client(run.cluster, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(
-            f"no cluster answers at --cluster {run.cluster} ({reason}): give the address that `dask scheduler` "
-            "prints, such as tcp://10.0.0.1:8786, or local:N for N worker processes here"
-        ) from None
+        remedy = "give the address that `dask scheduler` prints, such as tcp://10.0.0.1:8786"
+        remedy = f"{remedy}, or local:N for N worker processes here"
+        raise BadInput(f"no cluster answers at --cluster {run.cluster} ({reason}): {remedy}") from None
     with client:
         yield client
 
@@ -187,8 +168,6 @@ def _local_cluster(distributed: Any, run: RunConfig) -> Any:
         # A process that sees one card cannot take memory on the others.
         visible = {"CUDA_VISIBLE_DEVICES": str(index % devices)} if jax.default_backend() == "gpu" else {}
         specs[index] = {"cls": distributed.Nanny, "options": {**options, "env": visible}}
-    scheduler = {
-        "cls": distributed.Scheduler,
-        "options": {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"},
-    }
+    options = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": distributed.Scheduler, "options": options}
     return distributed.SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)

@@ -10,19 +10,13 @@ import jax
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 """What XLA may give to its library of kernels on a CPU: products and sums. jaxlib 0.10.2 also gives it convolutions,
-which take up to twice as long there as in XLA's own code."""
+for which XLA's own code is faster."""
 
 
 def jit(function: Callable[..., Any], hurried: bool = False, **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`.
-
-    Like any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it.
-
-    Args:
-        function: what to compile.
-        hurried: compiled without optimization on a CPU: initial weights, made once, took seconds to compile.
-        arguments: of `jax.jit`.
-    """
+    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`. Like any function with
+    compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it. `hurried` compiles without
+    optimization on a CPU, for what runs once, such as the initial weights."""
     options: dict[str, Any] | None = compiler_options()
     if hurried and options:
         options = {**options, "xla_backend_optimization_level": 0}

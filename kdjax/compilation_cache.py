@@ -1,4 +1,4 @@
-"""Compiled programs are kept between processes (JAX's persistent cache), so that a second start compiles nothing."""
+"""JAX's persistent compilation cache: compiled programs are stored, so that a second start compiles nothing."""
 
 import builtins
 import contextlib
@@ -18,11 +18,11 @@ from kdjax.progress import say
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """JAX's own: a folder of the user's choice, or empty for no cache."""
 LARGEST = 2 * 2**30
-"""Bytes; above it the cache is emptied and begun anew."""
+"""Bytes; above it the cache is emptied."""
 
 
 def folder() -> Path:
-    """Where this machine's programs are kept: a home folder may be shared by machines with other instructions."""
+    """The cache of this kind of processor: a home folder may be shared by machines with other instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -33,34 +33,34 @@ def folder() -> Path:
 
 
 @contextlib.contextmanager
-def programs_kept() -> Iterator[None]:
-    """While it lasts, JAX keeps what it compiles in `folder()`; enter before JAX is imported, or in a process so begun.
-
-    JAX does not write its entries whole: one that a kill cut off is said, and compiled anew. A cache that cannot be
-    read or written is said once and done without. Another folder that the user has named is JAX's affair.
-    """
-    ours, before = folder(), os.environ.get(VARIABLE)
-    if before not in (None, str(ours)):
+def persistent_cache() -> Iterator[None]:
+    """While it lasts, JAX stores what it compiles in `folder()`; enter before JAX is imported, or in a child process.
+    JAX does not write its entries whole: one that a kill cut off is reported, and compiled again. A cache that cannot
+    be read or written is reported once, and not used. Another folder that the user has named is left to JAX."""
+    cache, before = folder(), os.environ.get(VARIABLE)
+    if before not in (None, str(cache)):
         yield
         return
-    if _size(ours) > LARGEST:
-        shutil.rmtree(ours, ignore_errors=True)
-    os.environ[VARIABLE] = str(ours)
+    if _size(cache) > LARGEST:
+        shutil.rmtree(cache, ignore_errors=True)
+    os.environ[VARIABLE] = str(cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     show, unusable = warnings.showwarning, False
 
     def shown(message: Any, *arguments: Any, **options: Any) -> None:
         nonlocal unusable
-        entry_of = r"Error (reading|writing) persistent compilation cache entry for '([^']*)': (\w+)"
-        said = re.match(entry_of, str(message))
-        if said is None:
+        warning = r"Error (reading|writing) persistent compilation cache entry for '([^']*)': (\w+)"
+        match = re.match(warning, str(message))
+        if match is None:
             show(message, *arguments, **options)
-        elif said[1] == "reading" and not issubclass(getattr(builtins, said[3], Exception), OSError):
-            say(f"a compiled program kept in {ours} is damaged: {said[2]} is compiled anew")
-            for entry in ours.glob(f"{said[2]}-*"):
+            return
+        action, program, error = match.groups()
+        if action == "reading" and not issubclass(getattr(builtins, error, Exception), OSError):
+            say(f"a compiled program stored in {cache} is damaged: {program} is compiled again")
+            for entry in cache.glob(f"{program}-*"):
                 entry.unlink(missing_ok=True)
         elif not unusable:
-            say(f"{ours} cannot be used ({said[3]}): compiled programs are not kept, and the next start is slower")
+            say(f"{cache} cannot be used ({error}): compiled programs are not stored, and the next start is slower")
             unusable = True
 
     with warnings.catch_warnings():

@@ -1,6 +1,7 @@
 """From the blocks of an omission run to `results.csv`: each student under each bias correction, a row each."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,46 +16,30 @@ from kdjax.students import Block, Run
 from kdjax.transfer import DistillationData
 
 EXAMPLES = 8
-"""Test images of each class that are kept to look at: the first ones, not chosen ones."""
+"""Test images of each class that are stored to look at: the first ones, not chosen ones."""
 
 PAIRS: dict[Student, Student] = {"distilled": "pairs", "control": "control_pairs"}
-"""Whose pairs tell whose seen_only bias."""
+"""The students from whose pairs another's seen_only bias is computed."""
 
 
 def write_images(folder: Path, data: DistillationData) -> None:
-    """Keeps what corrections and figures need beside the blocks: `test.npz`, with the pool's labels in it too."""
-    dataset = data.dataset
-    of_class = [np.flatnonzero(dataset.test.labels == value)[:EXAMPLES] for value in range(dataset.num_classes)]
-    rows = np.concatenate(of_class)
-    run_directory.write_arrays(
-        folder / "test.npz",
-        labels=dataset.test.labels,
-        teacher_logits=data.test_logits,
-        pool_labels=dataset.holdout.labels,
-        pool_teacher_logits=data.holdout_logits,
-        example_images=dataset.test.images[rows],
-        example_rows=rows,
-    )
+    """Writes what corrections and figures need beside the blocks: `test.npz`, with the pool's labels in it too."""
+    (images, labels), classes = data.dataset.test, range(data.dataset.num_classes)
+    rows = np.concatenate([np.flatnonzero(labels == value)[:EXAMPLES] for value in classes])
+    test = {"labels": labels, "teacher_logits": data.test_logits}
+    pool = {"pool_labels": data.dataset.holdout.labels, "pool_teacher_logits": data.holdout_logits}
+    examples = {"example_images": images[rows], "example_rows": rows}
+    run_directory.write_arrays(folder / "test.npz", **test, **pool, **examples)
 
 
 def write_results(folder: Path, blocks: Sequence[Block]) -> None:
-    """Writes `results.csv` and `history.jsonl` from the finished blocks, and seals them.
-
-    Args:
-        folder: the run directory, with all blocks finished.
-        blocks: the plan by which they were trained.
-    """
+    """Writes `results.csv` and `history.jsonl` from the blocks of the plan, all finished, and seals them."""
     import pandas as pd  # late: a third of a second
 
     config = run_directory.read_json(folder / "config.json")["identity"]["config"]
-    reader = Reader(folder, blocks, config["students"])
-    rows = [
-        row
-        for omitted in config["omitted"]
-        for student in config["students"]
-        for seed in range(config["seeds"])
-        for row in reader.rows(student, tuple(omitted), seed)
-    ]
+    reader, rows = Reader(folder, blocks, config["students"]), list[dict[str, Any]]()
+    for omitted, student, seed in itertools.product(config["omitted"], config["students"], range(config["seeds"])):
+        rows += reader.rows(student, tuple(omitted), seed)
     table = pd.DataFrame(rows).to_csv(index=False, float_format="%.9g", lineterminator="\n")
     write_whole(folder / "results.csv", table)
     lines = []
@@ -67,12 +52,12 @@ def write_results(folder: Path, blocks: Sequence[Block]) -> None:
 
 
 def name_classes(classes: Sequence[int]) -> str:
-    """Classes as a cell: "3 5"; "none" where there are none."""
+    """Classes as a cell of the table: "3 5"; "none" where there are none."""
     return " ".join(map(str, classes)) or "none"
 
 
 class Reader:
-    """Finds students in a run directory and corrects them."""
+    """Reads the students of a run directory and corrects them."""
 
     def __init__(self, folder: Path, blocks: Sequence[Block], students: Sequence[Student]):
         self._folder, self._students = folder, students
@@ -91,14 +76,9 @@ class Reader:
             for index, run in enumerate(block.runs):
                 if (run.objective == "hard") != omission.learns_hard_labels(student):
                     continue
-                names = {
-                    "omitted": name_classes(omitted),
-                    "student": student,
-                    "without": name_classes(transfer.omitted),
-                    **{name: rows[index][name] for name in (*run_directory.ORDER, "epochs", "failed_at")},
-                    "block": block.name,
-                    "place": index,
-                }
+                columns = {name: rows[index][name] for name in (*run_directory.ORDER, "epochs", "failed_at")}
+                without, place = name_classes(transfer.omitted), {"block": block.name, "place": index}
+                names = {"omitted": name_classes(omitted), "student": student, "without": without, **columns, **place}
                 if rows[index]["failed_at"] >= 0:  # no logits to correct
                     yield {**names, "correction": "none", "bias": 0.0, **count_errors(None, self.labels, omitted)}
                     continue
@@ -114,7 +94,7 @@ class Reader:
                     yield {**names, "correction": correction, "bias": value, **errors}
 
     def pair_biases(self, student: Student, omitted: tuple[int, ...], seed: int, run: Run) -> dict[int, float]:
-        """For each seen class the bias that it would have needed; no image of an omitted class is looked at."""
+        """For each seen class the bias that it would have needed; no image of an omitted class is read."""
         shown = ~np.isin(self.pool_labels, omitted)
         logits = {}
         for transfer in omission.transfers(student, omitted, self.num_classes):
@@ -127,26 +107,17 @@ class Reader:
         return bias.seen_only(logits, self.pool_labels[shown], omitted)
 
     def _biases(
-        self,
-        student: Student,
-        omitted: tuple[int, ...],
-        seed: int,
-        run: Run,
-        test: np.ndarray,
-        pool: np.ndarray,
+        self, student: Student, omitted: tuple[int, ...], seed: int, run: Run, test: np.ndarray, pool: np.ndarray
     ) -> dict[str, float]:
         biases = {"none": 0.0}
         if student in ("all_digits", "with_pool"):  # nothing to correct; and it was trained on the pool
             return biases
         biases["oracle"] = bias.best_bias(test, self.labels, omitted)
         biases["validation"] = bias.best_bias(pool, self.pool_labels, omitted)
-        share = bias.share_of_omitted(self.pool_teacher, omitted)
-        biases["label_free"] = bias.label_free(pool, omitted, share)
+        biases["label_free"] = bias.label_free(pool, omitted, bias.share_of_omitted(self.pool_teacher, omitted))
         pairs = PAIRS.get(student)
-        if pairs is not None and pairs in self._students:
-            fitted = list(self.pair_biases(pairs, omitted, seed, run).values())
-            if fitted:
-                biases["seen_only"] = float(np.median(fitted))
+        if pairs and pairs in self._students and (fitted := self.pair_biases(pairs, omitted, seed, run)):
+            biases["seen_only"] = float(np.median(list(fitted.values())))
         return biases
 
     def _load(self, block: str) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
@@ -156,14 +127,10 @@ class Reader:
 
 
 def count_errors(answers: bias.Labels | None, labels: bias.Labels, omitted: Sequence[int]) -> dict[str, int]:
-    """Errors in all, among the omitted classes' images and their number, and by class. None: all are errors."""
+    """Errors and images, in all and among the omitted classes, and errors by class. `answers` None: all are errors."""
     wrong = np.ones(len(labels), bool) if answers is None else answers != labels
     of_omitted = np.isin(labels, omitted)
     by_class = np.bincount(labels[wrong], minlength=labels.max() + 1)
-    return {
-        "test_errors": int(wrong.sum()),
-        "omitted_errors": int(wrong[of_omitted].sum()),
-        "test_images": len(labels),
-        "omitted_images": int(of_omitted.sum()),
-        **{f"class_{value}_errors": int(count) for value, count in enumerate(by_class)},
-    }
+    errors = {"test_errors": int(wrong.sum()), "omitted_errors": int(wrong[of_omitted].sum())}
+    images = {"test_images": len(labels), "omitted_images": int(of_omitted.sum())}
+    return {**errors, **images, **{f"class_{value}_errors": int(count) for value, count in enumerate(by_class)}}

@@ -1,16 +1,15 @@
 """Input validation: one error for what a user gave, and the checks that raise it."""
 
+import ctypes
 import difflib
 import math
-import struct
 from collections.abc import Collection, Iterable
+from typing import Any
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used. One line: what was wrong, what is allowed, what to do.
-
-    The command line prints it without a traceback and ends with exit code 2.
-    """
+    """Something the user gave cannot be used. One line: what was wrong, what is allowed, what to do. The command line
+    prints it without a traceback and ends with exit code 2."""
 
 
 def require(condition: object, message: str) -> None:
@@ -19,52 +18,48 @@ def require(condition: object, message: str) -> None:
         raise BadInput(message)
 
 
-def require_distinct(name: str, values: Iterable[float]) -> None:
+def require_option(condition: object, option: str, value: Any, allowed: str) -> None:
+    """Raises `BadInput("--OPTION VALUE is not allowed: ALLOWED")` unless `condition` holds."""
+    shown = f"{value:g}" if isinstance(value, float) else value
+    require(condition, f"--{option} {shown} is not allowed: {allowed}")
+
+
+def require_count(option: str, value: float | None, unit: str, least: int = 1, most: int | None = None) -> None:
+    """Refuses a number of `unit` below `least` or above `most`; None is the option's default."""
+    limits = f"{least} or more" if most is None else f"{least} to {most:,}"
+    allowed = value is None or least <= value <= (math.inf if most is None else most)
+    require_option(allowed, option, value, f"it is a number of {unit}, {limits}")
+
+
+def require_distinct(option: str, values: Iterable[float]) -> None:
     """Refuses a grid that is empty or repeats a value: each point of a grid is trained once."""
     values = list(values)
-    require(values, f"--{name} is empty: give at least one value")
-    kept = [as_float32(value) for value in values]
-    repeated = sorted({value for value, single in zip(values, kept, strict=True) if kept.count(single) > 1})
+    require(values, f"--{option} is empty: give at least one value")
+    singles = [ctypes.c_float(max(-4e38, min(value, 4e38))).value for value in values]  # beyond 3.4e38: ±inf
+    repeated = sorted({value for value, single in zip(values, singles, strict=True) if singles.count(single) > 1})
     listed = ", ".join(f"{value:.12g}" for value in repeated)
-    require(not repeated, f"--{name} repeats {listed}: give each value once (they are float32: about 7 digits)")
+    require(not repeated, f"--{option} repeats {listed}: give each value once (they are float32: about 7 digits)")
 
 
-def as_float32(value: float) -> float:
-    """The value as a float32 holds it; inf where it is too large."""
-    try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
-    except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def require_temperature(name: str, value: float) -> None:
+def require_temperature(option: str, value: float) -> None:
     """Refuses what is no temperature that a float32 can hold: a number from 1.2e-38 to 3.4e38, or inf."""
-    held = value == math.inf or (1.2e-38 <= value <= 3.4e38)
-    require(
-        held,
-        f"--{name} {value:g} is not allowed: a temperature is a number above 0, or inf (T²·KL vanishes at 0; a "
-        "float32 holds 1.2e-38 to 3.4e38)",
-    )
+    allowed = "a temperature is a number above 0, or inf (T²·KL vanishes at 0; a float32 holds 1.2e-38 to 3.4e38)"
+    require_option(value == math.inf or 1.2e-38 <= value <= 3.4e38, option, float(value), allowed)
 
 
-def require_positive(name: str, value: float, unit: str = "") -> None:
+def require_positive(option: str, value: float) -> None:
     """Refuses a value that is not a positive finite number."""
-    require(
-        value > 0 and math.isfinite(value),
-        f"--{name} {value:g} is not allowed: it is a positive finite number{f' of {unit}' if unit else ''}",
-    )
+    require_option(0 < value < math.inf, option, float(value), "it is a positive finite number")
 
 
 def require_name(name: str | None) -> None:
     """Refuses what cannot name one folder; None is the default name."""
-    require(
-        name is None or (name and "/" not in name and not name.startswith(".")),
-        f"--name {name!r} is not allowed: it is the name of one folder",
-    )
+    fits = name is None or (name and "/" not in name and not name.startswith("."))
+    require_option(fits, "name", repr(name), "it is the name of one folder")
 
 
 def require_known(option: str, name: str, known: Collection[str]) -> None:
     """Refuses a name that is not registered, and suggests the nearest."""
     nearest = difflib.get_close_matches(name.lower(), known, n=1)
-    meant = f"; did you mean {nearest[0]}?" if nearest else ""
-    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{meant}")
+    suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{suggestion}")

@@ -1,18 +1,19 @@
-"""Files that are whole or not there: atomic writes, folders under a SHA-256 manifest, locks that die with their holder.
-
-Imported by every room that writes; imports none but `checks`.
-"""
+"""Files that are whole or not there: atomic writes, folders under a SHA-256 manifest, locks that end with a process."""
 
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from kdjax.errors import BadInput
+import numpy as np
+
+from kdjax.errors import BadInput, require
 
 MANIFEST = "MANIFEST.json"
 
@@ -26,16 +27,14 @@ class Busy(BadInput):
 
     def __init__(self, folder: Path, holder: str):
         super().__init__(f"{folder} is in use by process {holder}: wait for it, or choose another --name")
-        self.holder = holder
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file to a temporary name beside it, then renames: readers see old or new, never a part."""
-    data = content.encode() if isinstance(content, str) else content
     temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -43,19 +42,49 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_json(path: Path) -> Any:
+    """Reads a JSON file, or says in one line what is wrong with it."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing: {path.parent} is no run directory, or not a whole one") from None
+    except ValueError:
+        raise BadInput(f"{path} is damaged (not JSON): remove it and give the command again") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole."""
+    write_whole(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes an `.npz` file whole."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, or says in one line why it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission, or a read-only disk"
+    except OSError as error:
+        reason = error.strerror
+    require(reason is None, f"{folder} cannot be written ({reason}): choose another folder with --out")
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yields an empty temporary folder that becomes `folder`, with a manifest, if the block ends without an exception.
-
-    An existing `folder` is replaced. If the block fails, nothing is left behind.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    An existing `folder` is replaced. If the block fails, nothing is left behind."""
     temporary = _temporary(folder)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     try:
         yield temporary
-        write_whole(temporary / MANIFEST, json.dumps(_digests(temporary), indent=1, sort_keys=True))
+        paths = (path for path in sorted(temporary.rglob("*")) if path.is_file())
+        seal(temporary, [path.relative_to(temporary).as_posix() for path in paths])
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -65,17 +94,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def check_manifest(folder: Path) -> None:
     """Raises `Damaged`, naming the file, unless every file of `folder` is there, unchanged, and there is no other."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise Damaged(f"{folder} has no {MANIFEST}: it was not written to the end; remove it") from None
-    except ValueError:
-        raise Damaged(f"{folder / MANIFEST} is damaged: remove {folder}") from None
-    found = _digests(folder)
-    if expected != found:
-        keys = expected.keys() | found.keys() if isinstance(expected, dict) else {MANIFEST}
-        wrong = min(key for key in keys if not isinstance(expected, dict) or expected.get(key) != found.get(key))
-        raise Damaged(f"{folder / wrong} differs from what was written (SHA-256): remove {folder}")
+    expected = _read_manifest(folder, f"remove {folder}")
+    if expected is None:
+        raise Damaged(f"{folder} has no {MANIFEST}: it was not written to the end; remove it")
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(expected.keys() | files.keys() - {MANIFEST}):
+        if name not in files or _digest(files[name]) != expected.get(name):
+            raise Damaged(f"{folder / name} differs from what was written (SHA-256): remove {folder}")
 
 
 def seal(folder: Path, names: Iterable[str]) -> None:
@@ -86,35 +111,37 @@ def seal(folder: Path, names: Iterable[str]) -> None:
 
 def check_seal(folder: Path) -> None:
     """Raises `Damaged`, naming the file, if a sealed file is missing or changed. A folder without a seal passes."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        return
-    except ValueError:
-        raise Damaged(f"{folder / MANIFEST} is damaged: give the experiment's command again") from None
-    for name, digest in expected.items() if isinstance(expected, dict) else [(MANIFEST, None)]:
+    remedy = "give the experiment's command again"
+    for name, digest in (_read_manifest(folder, remedy) or {}).items():
         if not (folder / name).is_file() or _digest(folder / name) != digest:
-            raise Damaged(
-                f"{folder / name} is missing or differs from what was written (SHA-256): "
-                "give the experiment's command again"
-            )
+            raise Damaged(f"{folder / name} is missing or differs from what was written (SHA-256): {remedy}")
+
+
+def _read_manifest(folder: Path, remedy: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((folder / MANIFEST).read_bytes()).items())
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        raise Damaged(f"{folder / MANIFEST} is damaged: {remedy}") from None
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends.
-
-    Raises:
-        Busy: another process holds it and `wait` is false; the message names its process id.
-    """
+def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends. Where
+    another process holds it, `waiting` is called with that process's id, and the lock is waited for. Raises Busy:
+    another process holds it, and there is no `waiting`; the message names its process id."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", errors="replace") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise Busy(path.parent, holder) from None
+            if waiting is None:
+                raise Busy(path.parent, holder) from None
+            waiting(holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -122,24 +149,22 @@ def lock(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 def clear_leftovers(folder: Path, name: str = "*") -> None:
-    """Removes what killed processes left half-written in `folder`, or of its file or folder `name` alone.
-
-    Call it only while holding the lock of what is removed.
-    """
+    """Removes what killed processes left half-written in `folder`, or of its file or folder `name` alone. Call it only
+    while holding the lock of what is removed."""
     for path in folder.glob(f".{name}.tmp-*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths}
 
 
 def _digest(path: Path) -> str:

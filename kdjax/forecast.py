@@ -1,4 +1,4 @@
-"""What training would cost on this device: operations, minutes, memory, disk, for `--dry-run`."""
+"""Cost of training on this device: operations, minutes, memory, disk, for `--dry-run`."""
 
 import functools
 import time
@@ -16,22 +16,17 @@ from kdjax.sweeps import Sweep
 
 
 def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
-    """What the sweep would run and cost: blocks, runs, minutes, memory, disk. What is trained is not counted again.
-
-    Args:
-        sweep: as prepared.
-        teacher: False: its teacher is counted elsewhere.
-    """
-    dataset, missing, there = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
-    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
-    parameters = max(
-        block.size * models.parameter_count(models.network(block.config, shape, classes)) for block in sweep.blocks
-    )
-    largest = max(block.size * block.images for block in sweep.blocks) * classes
+    """The blocks, runs, minutes, memory and disk that the rest of a sweep would need. With `teacher` False, its teacher
+    is counted elsewhere."""
+    dataset, missing, has_teacher = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
+    classes, blocks = dataset.num_classes, sweep.blocks
+    networks = [models.network(block.config, dataset.input_shape, classes) for block in blocks]
+    parameters = max(b.size * models.parameter_count(network) for b, network in zip(blocks, networks, strict=True))
+    largest = max(block.size * block.images for block in blocks) * classes
     disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
     memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * largest
-    first = "a teacher" if not there else "no teacher (it is there)" if teacher else "no further teacher"
-    finished, minutes = len(sweep.blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
+    first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
+    finished, minutes = len(blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
     return (
         f"would train {first} and {sum(len(block.runs) for block in missing)} students in {len(missing)} blocks in "
         f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {minutes} on this device, "
@@ -40,21 +35,16 @@ def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
 
 
 def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1) -> float:
-    """What training the sweep's missing blocks would take here, and its teacher where it is missing.
-
-    Args:
-        sweep: as prepared.
-        teacher: False: its teacher is counted elsewhere.
-        members: as if its students learnt from an ensemble of so many such teachers, counted elsewhere.
-    """
+    """Seconds of training the sweep's missing blocks here, and, unless `teacher` is False, a missing teacher. `members`
+    above 1: as if its students learnt from an ensemble of so many such teachers."""
     queried = [teacher.config for teacher in sweep.given] or [sweep.teacher_config] * members
-    seconds = sum(
-        block_flops(block, sweep.dataset, queried) / training_rate(block.config.network, block.config.precision)
-        for block in _missing(sweep)
-    )
-    return seconds + (
-        training_seconds(sweep.teacher_config, sweep.dataset) if teacher and not _has_teacher(sweep) else 0
-    )
+    seconds = 0.0
+    if teacher and not _has_teacher(sweep):
+        seconds = training_seconds(sweep.teacher_config, sweep.dataset)
+    for block in _missing(sweep):
+        rate = training_rate(block.config.network, block.config.precision)
+        seconds += block_flops(block, sweep.dataset, queried) / rate
+    return seconds
 
 
 def _missing(sweep: Sweep) -> list[Block]:
@@ -66,20 +56,20 @@ def _has_teacher(sweep: Sweep) -> bool:
 
 
 def training_seconds(config: TrainConfig, dataset: Dataset) -> float:
-    """What training one network alone, such as a teacher, would take here."""
+    """Seconds of training one network alone, such as a teacher, here."""
     return network_flops(config, dataset) / training_rate(config.network, config.precision)
 
 
 def training_rate(network: str, precision: Precision) -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
-    if network_spec(network).family == "cnn":  # a convolution gains nothing from bfloat16 on CPUs
+    if network_spec(network).family == "cnn":  # whose convolutions gain nothing from bfloat16 on CPUs
         return product_rate("float32") * 0.45
     return product_rate(precision) * (0.65 if precision == "float32" else 0.45)
 
 
 @functools.cache
 def product_rate(precision: Precision) -> float:
-    """What a bare product reaches here and now, in operations a second."""
+    """Operations a second of a bare product, measured here and now."""
     left, right = jnp.ones((256, 800), precision), jnp.ones((800, 800), precision)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
     product(left, right).block_until_ready()
@@ -93,12 +83,11 @@ def product_rate(precision: Precision) -> float:
 def block_flops(block: Block, dataset: Dataset, queried: Sequence[TrainConfig] = ()) -> float:
     """Floating-point operations of a block's training: its matrix products, and those of its teachers where they are
     queried at each step."""
-    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
-    images = block.images // block.config.batch_size * block.config.batch_size
-    of_an_epoch = block.size * models.step_flops(models.network(block.config, shape, classes), images)
+    data, images = (dataset.input_shape, dataset.num_classes), block.images // block.config.batch_size
+    images *= block.config.batch_size
+    of_an_epoch = block.size * models.step_flops(models.network(block.config, *data), images)
     if block.queries_teacher:
-        networks = [models.network(teacher, shape, classes) for teacher in queried]
-        of_an_epoch += images * sum(models.forward_flops(network) for network in networks)
+        of_an_epoch += images * sum(models.forward_flops(models.network(teacher, *data)) for teacher in queried)
     return block.config.epochs * of_an_epoch
 
 

@@ -22,11 +22,9 @@ def added(old: Any) -> dict[str, Any]:
 
 
 def result_fields(config: Any) -> dict[str, Any]:
-    """The fields of a config that fix results.
-
-    Left out: fields marked `NO_RESULT`; fields marked `added` that hold their old value; and groups, as `RunConfig` (no
-    result), `DataConfig` (identified by the images themselves) and `TeacherConfig` (by the teacher's fingerprint).
-    """
+    """The fields of a config that fix results. Left out: fields marked `NO_RESULT`; fields marked `added` that hold
+    their old value; and groups, as `RunConfig` (no result), `DataConfig` (identified by the images themselves) and
+    `TeacherConfig` (by the teacher's fingerprint)."""
     return {
         field.name: value
         for field in dataclasses.fields(config)
@@ -38,30 +36,14 @@ def result_fields(config: Any) -> dict[str, Any]:
 
 
 def identity(
-    experiment: str,
-    config: Any,
-    data: Mapping[str, Any],
-    numerics: int,
-    teachers: Sequence[str] = (),
-    **resolved: Any,
+    experiment: str, config: Any, data: Mapping[str, Any], numerics: int, teachers: Sequence[str] = (), **resolved: Any
 ) -> dict[str, Any]:
-    """What fixes a run's results, as it stands in `config.json`.
-
-    Args:
-        experiment: whose run directory it is.
-        config: its `result_fields` are taken.
-        data: of the images, after the hold-out is cut and before classes are omitted (`Dataset.identity`).
-        numerics: that of the students' family of networks.
-        teachers: fingerprints.
-        resolved: fields whose defaults depend on the data, as they became; they stand with those of the config.
+    """What fixes a run's results, as it stands in `config.json`: the experiment's name, the `result_fields` of its
+    config, with the `resolved` values of fields whose defaults depend on the data; the images, after the hold-out is
+    cut and before classes are omitted (`Dataset.identity`); the teachers' fingerprints; the students' `numerics`.
     """
-    return {
-        "experiment": experiment,
-        "config": {**result_fields(config), **resolved},
-        "data": dict(data),
-        **({"teachers": list(teachers)} if teachers else {}),
-        "numerics": numerics,
-    }
+    facts = {"experiment": experiment, "config": {**result_fields(config), **resolved}, "data": dict(data)}
+    return {**facts, **({"teachers": list(teachers)} if teachers else {}), "numerics": numerics}
 
 
 def digest(facts: Any) -> str:
@@ -74,13 +56,12 @@ def canonical_json(value: Any) -> str:
 
     def plain(item: Any) -> Any:
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
-            return plain({field.name: getattr(item, field.name) for field in dataclasses.fields(item)})
+            return {field.name: plain(getattr(item, field.name)) for field in dataclasses.fields(item)}
         if isinstance(item, dict):
             return {str(key): plain(entry) for key, entry in item.items()}
         if isinstance(item, (list, tuple)):
             return [plain(entry) for entry in item]
-        if isinstance(item, float) and not math.isfinite(item):
-            return str(item)
-        return str(item) if isinstance(item, Path) else item
+        unwritable = isinstance(item, Path) or (isinstance(item, float) and not math.isfinite(item))
+        return str(item) if unwritable else item
 
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from kdjax.arrays import Images
+
 FLOAT32 = jax.lax.Precision.HIGHEST
 """Full float32 products: by default, GPUs and TPUs round their operands to 10 bits or fewer."""
 PATCHES = 2 * 2**20
@@ -18,16 +20,9 @@ def bfloat16_product(
     units: Float[Array, "batch inputs"], kernel: Float[Array, "rows columns"], dimension_numbers: Any, **_: Any
 ) -> Float[Array, "batch outputs"]:
     """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
-
-    The same holds for the products of its gradient.
-    """
+    The same holds for the products of its gradient."""
     (_, (axis,)), _ = dimension_numbers
     return _rounded_product(units, kernel, axis)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _rounded_product(units: Array, kernel: Array, axis: int) -> Array:
-    return _rounded_product_forward(units, kernel, axis)[0]
 
 
 def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Array, tuple[Array, Array]]:
@@ -42,6 +37,7 @@ def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient:
     return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
 
 
+_rounded_product = jax.custom_vjp(lambda *arguments: _rounded_product_forward(*arguments)[0], nondiff_argnums=(2,))
 _rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
 
 
@@ -54,9 +50,8 @@ def _transposed(units: Array) -> Array:
 
 
 def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    return jax.lax.dot_general(
-        left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32
-    )
+    axes = (((left_axis,), (right_axis,)), ((), ()))
+    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
 
 
 def dropout(
@@ -79,24 +74,23 @@ def dropout(
 
 
 @jax.custom_vjp
-def max_pool(units: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+def max_pool(units: Images) -> Float[Array, "batch rows columns channels"]:
     """The largest unit of each 2×2 square; an odd last row or column is dropped. Ties share the gradient."""
     return functools.reduce(jnp.maximum, _corners(units))
 
 
 def _corners(units: Array) -> list[Array]:
-    """The upper left pixels of all squares; the upper right, lower left and lower right ones."""
+    """The pixels of all 2×2 squares: upper left, upper right, lower left, lower right."""
     height, width = (size // 2 * 2 for size in units.shape[1:3])
     return [units[:, row:height:2, column:width:2] for row in range(2) for column in range(2)]
 
 
 def _max_pool_forward(units: Array) -> tuple[Array, tuple[Array, Array]]:
-    largest = max_pool(units)
-    return largest, (units, largest)
+    return (largest := max_pool(units)), (units, largest)
 
 
 def _max_pool_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    # One pass over the images; the gradient of a windowed reduction is a scatter, ten times slower on a CPU.
+    # One pass over the images; the gradient of a windowed reduction is a scatter, which is slow on a CPU.
     units, largest = residuals
     batch, rows, columns, channels = largest.shape
     ties = sum((corner == largest).astype(gradient.dtype) for corner in _corners(units))
@@ -114,34 +108,18 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def convolve(
     units: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"], rounded: bool = False
 ) -> Float[Array, "batch height width outputs"]:
-    """Convolution with 3×3 kernels and zeros around the image: the size stays the same.
-
-    Args:
-        units: images, channels last.
-        kernel: `[row, column, in, out]`.
-        rounded: operands are rounded to bfloat16, with sums in float32; in the gradient too.
-    """
+    """Convolution with 3×3 kernels and zeros around the image: the size stays the same. Where `rounded`, operands are
+    rounded to bfloat16, with sums in float32; in the gradient too."""
     *_, height, width, inputs = units.shape
     if inputs > 4:
         return _convolution(units, kernel, rounded)
-    # With few channels, one product over all nine neighbours of a pixel is several times as fast as a convolution.
-    patches = _patches(units)
+    # With few channels, one product over all nine neighbours of a pixel is faster than a convolution.
+    padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    parts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    patches = jnp.concatenate(parts, axis=-1).reshape(-1, 9 * inputs)
     product = bfloat16_product if rounded else functools.partial(jax.lax.dot_general, precision=FLOAT32)
     outputs = product(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
     return outputs.reshape(-1, height, width, kernel.shape[-1])
-
-
-def _patches(units: Array) -> Array:
-    """The nine neighbours of each pixel, zeros around the image: `[images · pixels, 9 · channels]`."""
-    _, height, width, channels = units.shape
-    padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    parts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
-    return jnp.concatenate(parts, axis=-1).reshape(-1, 9 * channels)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolution(units: Array, kernel: Array, rounded: bool) -> Array:
-    return _convolution_forward(units, kernel, rounded)[0]
 
 
 def _convolution_forward(units: Array, kernel: Array, rounded: bool) -> tuple[Array, tuple[Array, Array]]:
@@ -161,24 +139,23 @@ def _convolution_backward(rounded: bool, operands: tuple[Array, Array], gradient
     return of_units, _float32_convolution(units, gradient, ("CHWN", "IHWO", "HWNC"))
 
 
+_convolution = jax.custom_vjp(lambda *arguments: _convolution_forward(*arguments)[0], nondiff_argnums=(2,))
 _convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 def _kernel_gradient(units: Array, gradient: Array) -> Array:
-    """`Σ patches·gradientᵀ` as products over a few images at a time, whose patches fit into the caches.
-
-    On a CPU this is three times as fast as XLA's convolution. Image rows come first, so that the neighbours above and
-    below a pixel are the same patches of three pixels, at other places in memory.
-    """
+    """`Σ patches·gradientᵀ` as products over a few images at a time, whose patches fit into the caches. On a CPU this
+    is faster than XLA's convolution. Image rows come first, so that the neighbours above and below a pixel are the same
+    patches of three pixels, at other places in memory."""
     batch, height, width, inputs = units.shape
     outputs = gradient.shape[-1]
     fit = max(1, PATCHES // (height * width * 3 * inputs * units.dtype.itemsize))
-    few = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
+    size = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
 
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         padded = jnp.pad(part[0], ((0, 0), (1, 1), (1, 1), (0, 0))).transpose(1, 0, 2, 3)
         triples = jnp.concatenate([padded[:, :, column : column + width] for column in range(3)], axis=-1)
-        triples = triples.reshape(height + 2, few * width, 3 * inputs)
+        triples = triples.reshape(height + 2, size * width, 3 * inputs)
         triples, slopes = jax.lax.optimization_barrier((triples, part[1].transpose(1, 0, 2, 3).reshape(-1, outputs)))
         rows = [triples[row : row + height].reshape(-1, 3 * inputs) for row in range(3)]
         if slopes.dtype == jnp.bfloat16:
@@ -186,18 +163,11 @@ def _kernel_gradient(units: Array, gradient: Array) -> Array:
             return total + jnp.stack([_float32_sums(transposed, row, 1, 0) for row in rows]), None
         return total + jnp.stack([jnp.matmul(slopes.T, row, precision=FLOAT32) for row in rows]), None
 
-    parts = (units.reshape(-1, few, *units.shape[1:]), gradient.reshape(-1, few, *gradient.shape[1:]))
+    parts = (units.reshape(-1, size, *units.shape[1:]), gradient.reshape(-1, size, *gradient.shape[1:]))
     total, _ = jax.lax.scan(add, jnp.zeros((3, outputs, 3 * inputs), jnp.float32), parts)
     return jnp.swapaxes(total, 1, 2).reshape(3, 3, inputs, outputs)
 
 
 def _float32_convolution(units: Array, kernel: Array, axes: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC")) -> Array:
-    return jax.lax.conv_general_dilated(
-        units,
-        kernel,
-        (1, 1),
-        ((1, 1), (1, 1)),
-        dimension_numbers=axes,
-        precision=FLOAT32,
-        preferred_element_type=jnp.float32,
-    )
+    options: Any = {"dimension_numbers": axes, "precision": FLOAT32, "preferred_element_type": jnp.float32}
+    return jax.lax.conv_general_dilated(units, kernel, (1, 1), ((1, 1), (1, 1)), **options)

@@ -16,35 +16,42 @@ from kdjax.progress import say
 from kdjax.train import Metrics, State
 
 CHUNK_SECONDS = 1.5
-"""Longest time of a chunk of steps, roughly: signals, progress and checkpoints wait no longer than that."""
+"""Longest time of a chunk of steps, roughly: progress and checkpoints wait no longer than that."""
+
+
+Curve = Float[np.ndarray, "epochs settings"]
+
+
+Report = Callable[[int, str], None]
+"""Called with (step, note on the errors so far) after every chunk."""
 
 
 class History(NamedTuple):
     """Learning curves of a block, on the host."""
 
-    loss: Float[np.ndarray, "epochs settings"]
+    loss: Curve
     """Mean loss over the epoch's steps; nan where not reached."""
-    error_rate: Float[np.ndarray, "epochs settings"]
+    error_rate: Curve
     """Share of wrong answers on the epoch's batches, in training mode; nan where not reached."""
-    monitor_errors: Float[np.ndarray, "epochs settings"]
+    monitor_errors: Curve
     """Errors on the monitored images after the epoch; nan where not counted."""
-    monitor_changed: Float[np.ndarray, "epochs settings"]
+    monitor_changed: Curve
     """Monitored images whose predicted class changed since the epoch before; nan where not counted at both."""
     answers: Int[np.ndarray, "settings monitored"]
     """Predicted classes of the monitored images, when they were last counted."""
 
 
 class Fit(NamedTuple):
-    """Training state of a block: all that is needed to resume, and all that is left at the end. One checkpoint."""
+    """Training state of a block: what a checkpoint holds, and what training returns."""
 
     state: State
     sums: Metrics
-    """Of the epoch under way."""
+    """Of the steps of the current epoch."""
     history: History
 
 
 class Monitor(NamedTuple):
-    """Images whose errors are counted now and then while training, for the curves and for nothing else."""
+    """Images whose errors are counted now and then while training, for the learning curves alone."""
 
     images: UInt8[Array, "images height width channels"]
     labels: Int[np.ndarray, "images"]
@@ -53,14 +60,11 @@ class Monitor(NamedTuple):
 
 
 def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
-    """A block before its first step, to be watched on so many images."""
-
-    def blank() -> np.ndarray:
-        return np.full((epochs, program.settings), np.nan)
-
-    answers = np.full((program.settings, max(monitored, 1)), -1, np.int32)  # orbax keeps no empty arrays
-    history = History(blank(), blank(), blank(), blank(), answers)
-    return Fit(program.init(seed), _no_sums(program), history)
+    """A block before its first step; `monitored` is the number of images on which errors are counted."""
+    blank = np.full((epochs, program.settings), np.nan)
+    answers = np.full((program.settings, max(monitored, 1)), -1, np.int32)  # orbax stores no empty arrays
+    history = History(blank, blank.copy(), blank.copy(), blank.copy(), answers)
+    return Fit(program.init(seed), Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings)), history)
 
 
 def fit(
@@ -73,17 +77,14 @@ def fit(
     monitor: Monitor | None = None,
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> Fit:
-    """Trains a block to the end, from wherever `initial` stands.
+    """Trains a block to the end, from the step of `initial`, on the device of its transfer set.
 
     Args:
-        program: the block's compiled functions.
-        transfer_set: images, labels and teacher logits, on the device on which to run.
         setting: K values of each hyper-parameter.
         seed: fixes initial weights, batch order, masks and jitter.
-        initial: from `start`, or a checkpoint. Its state is used up.
+        initial: from `start`, or a checkpoint. Its state is donated: it must not be used again.
         after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
             raises ends the training.
-        monitor: images to count errors on now and then.
         chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
     """
     state, sums, history = initial
@@ -105,7 +106,7 @@ def fit(
         step += steps
         if step % per_epoch == 0:
             history.loss[epoch], history.error_rate[epoch] = (np.asarray(total) / per_epoch for total in sums)
-            sums = _no_sums(program)
+            sums = jax.tree.map(jnp.zeros_like, sums)
             if monitor is not None and ((epoch + 1) % monitor.every == 0 or epoch + 1 == epochs):
                 answers = np.asarray(program.logits(state, monitor.images)).argmax(-1)
                 history.monitor_errors[epoch] = (answers != monitor.labels[None]).sum(axis=1)
@@ -116,10 +117,6 @@ def fit(
     return Fit(state, sums, history)
 
 
-def _no_sums(program: Program) -> Metrics:
-    return Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings))
-
-
 def fit_with_checkpoints(
     program: Program,
     transfer_set: TransferSet,
@@ -127,15 +124,10 @@ def fit_with_checkpoints(
     seed: int,
     epochs: int,
     stored: checkpoints.Checkpoints | None,
-    report: Callable[[int, str], None],
+    report: Report,
     monitor: Monitor | None = None,
 ) -> Fit:
-    """`fit` that resumes from the last checkpoint in `stored`, writes new ones by time, and reports its progress.
-
-    Args:
-        stored: None: no checkpoints.
-        report: called with (step, note on the errors so far) after every chunk.
-    """
+    """`fit` that resumes from the last of `stored` checkpoints (None: none), writes new ones by time, and reports."""
     initial = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
     if stored is not None and (latest := stored.latest(initial, say)) is not None:
         initial = latest._replace(history=History(*map(np.array, latest.history)))
@@ -157,9 +149,7 @@ def _note(fit: Fit, epoch: int) -> str:
         return "first epoch"
     rates = 100 * fit.history.error_rate[epoch - 1]
     spread = f"{rates.min():.2f}" if len(rates) == 1 else f"{rates.min():.2f} to {rates.max():.2f}"
-    note = f"epoch {epoch}, {spread} % errors on training batches"
-    counted = fit.history.monitor_errors[:epoch]
-    counted = counted[~np.isnan(counted).any(axis=1)]
-    if len(counted):
-        note += f", {counted[-1].min():.0f} to {counted[-1].max():.0f} on monitored images"
-    return note
+    counts = fit.history.monitor_errors[:epoch]
+    counts = counts[~np.isnan(counts).any(axis=1)][-1:]
+    monitored = f", {counts.min():.0f} to {counts.max():.0f} on monitored images" if len(counts) else ""
+    return f"epoch {epoch}, {spread} % errors on training batches{monitored}"

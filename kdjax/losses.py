@@ -1,4 +1,4 @@
-"""What a student is asked to minimise: per-example losses on logits, right at every temperature in (0, inf].
+"""Distillation losses on logits, one number an example, exact at every temperature in (0, inf].
 
 z student logits, v teacher logits, N classes, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)` (Hinton, Vinyals,
 Dean 2015, arXiv 1503.02531, Eq. 1). A loss takes logits `[..., N]` to one number per example, `[...]`; callers reduce.
@@ -21,13 +21,15 @@ from jaxtyping import Array, Float, Int
 from kdjax.errors import require
 
 Logits: TypeAlias = Float[Array, "*batch classes"]
+Losses: TypeAlias = Float[Array, "*batch"]
+Labels: TypeAlias = Int[Array, "..."]
+AnyShape: TypeAlias = Float[Array, "..."]
+"""Of the student's logits; another is refused with a message, not by its annotation."""
 PerExample: TypeAlias = float | int | np.generic | Float[Array | np.ndarray, "..."]
 """One number for all examples, or an array over their leading axes: `[K]` goes with logits `[K, ..., N]`."""
 
 
-def soft_target_loss(
-    student_logits: Logits, teacher_logits: Float[Array, "..."], temperature: PerExample
-) -> Float[Array, "*batch"]:
+def soft_target_loss(student_logits: Logits, teacher_logits: AnyShape, temperature: PerExample) -> Losses:
     """T² times the divergence of the student's soft targets from the teacher's.
 
     `T² KL(p || q) = T² sum_i p_i (log p_i - log q_i)`; at `T = inf` its limit, `||zc - vc||² / (2N)`, zc and vc being
@@ -50,9 +52,7 @@ def soft_target_loss(
     return loss
 
 
-def soft_target_gradient(
-    student_logits: Logits, teacher_logits: Float[Array, "..."], temperature: PerExample
-) -> Logits:
+def soft_target_gradient(student_logits: Logits, teacher_logits: AnyShape, temperature: PerExample) -> Logits:
     """The gradient of `soft_target_loss` in the student's logits, in closed form.
 
     `T (q - p)`, T² times Eq. 2 of arXiv 1503.02531; at `T = inf` its limit `(zc - vc) / N` (Eq. 4). Its derivative in z
@@ -61,7 +61,7 @@ def soft_target_gradient(
     return jnp.moveaxis(_soft_targets(*_prepare(student_logits, teacher_logits, temperature))[1], 0, -1)
 
 
-def logit_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..."]) -> Float[Array, "*batch"]:
+def logit_matching_loss(student_logits: Logits, teacher_logits: AnyShape) -> Losses:
     """Squared distance of the logits, their means included.
 
     `||z - v||² / (2N)`, the centred loss plus `(mean z - mean v)² / 2`: it pins the mean logit, which soft targets
@@ -73,21 +73,25 @@ def logit_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..
     return jnp.mean(jnp.square(student - teacher), axis=-1) / 2
 
 
-def centred_logit_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..."]) -> Float[Array, "*batch"]:
+def centred_logit_matching_loss(student_logits: Logits, teacher_logits: AnyShape) -> Losses:
     """Squared distance of the logits, each less its mean over classes: what soft targets become as T grows.
 
-    `||zc - vc||² / (2N)` (arXiv 1503.02531, Eq. 4). Shapes and errors as in `logit_matching_loss`.
+    `||zc - vc||² / (2N)` (arXiv 1503.02531, Eq. 4).
+
+    `student_logits`, `teacher_logits`: `[..., N]`; returns `[...]`. Raises BadInput for N = 1 or unlike shapes.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
     difference = student - teacher  # before centring: centring each one first loses the digits in which they differ
     return jnp.mean(jnp.square(difference - jnp.mean(difference, axis=-1, keepdims=True)), axis=-1) / 2
 
 
-def label_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..."]) -> Float[Array, "*batch"]:
-    """How far the student's logit of the teacher's label lies below its largest: what T KL becomes as T falls to 0.
+def label_matching_loss(student_logits: Logits, teacher_logits: AnyShape) -> Losses:
+    """The student's largest logit less that of the teacher's label: what T KL becomes as T falls to 0.
 
-    `max_j z_j - z_k`, `k = argmax v`; gradient `1[i = argmax z] - 1[i = k]` (Kim et al. 2021). T² KL itself vanishes.
-    Classes that tie for a maximum share it evenly, as in the limit. Shapes and errors as in `logit_matching_loss`.
+    `max_j z_j - z_k`, `k = argmax v`; gradient `1[i = argmax z] - 1[i = k]` (Kim et al. 2021, arXiv 2105.08919).
+    T² KL itself vanishes. Classes that tie for a maximum share it evenly, as in the limit.
+
+    `student_logits`, `teacher_logits`: `[..., N]`; returns `[...]`. Raises BadInput for N = 1 or unlike shapes.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
     largest = jnp.max(teacher, axis=-1, keepdims=True)
@@ -100,11 +104,11 @@ def label_matching_loss(student_logits: Logits, teacher_logits: Float[Array, "..
 
 def distillation_loss(
     student_logits: Logits,
-    teacher_logits: Float[Array, "..."],
+    teacher_logits: AnyShape,
     labels: Int[Array, "..."],
     temperature: PerExample,
     soft_weight: PerExample,
-) -> Float[Array, "*batch"]:
+) -> Losses:
     """Soft targets at temperature T, mixed with the labels' cross-entropy at temperature 1.
 
     `w T² KL(p || q) - (1 - w) log softmax(z)[label]` (arXiv 1503.02531, Section 2). T² stays at w = 1: without it, a
@@ -118,10 +122,8 @@ def distillation_loss(
     Returns `[...]`. Raises as `soft_target_loss`; BadInput for labels of another shape, or a number that is no weight.
     """
     z, v, spread = _prepare(student_logits, teacher_logits, temperature)
-    require(
-        labels.shape == z.shape[1:],
-        f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}: give one for each example",
-    )
+    shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
+    require(labels.shape == z.shape[1:], f"{shapes}: give one for each example")
     weight = _over_examples("soft weight", soft_weight, z, (0.0, 1.0), "from 0 to 1")[0]
     hard: Array = optax.softmax_cross_entropy_with_integer_labels(z, labels, axis=0)
     soft: Array = _soft_targets(z, v, spread)[0]
@@ -130,14 +132,11 @@ def distillation_loss(
 
 def _as_float(student: Array, teacher: Array) -> tuple[Array, Array]:
     """Both logits in float32, or float64 where one is; refuses shapes that no loss is defined for."""
-    require(
-        student.shape == teacher.shape,
-        f"student logits of shape {student.shape} and teacher logits of shape {teacher.shape} differ: give one shape",
-    )
-    require(
-        student.ndim > 0 and student.shape[-1] > 1,
-        f"logits of shape {student.shape} are not allowed: the last axis is the classes, at least 2 of them",
-    )
+    shapes = f"student logits of shape {student.shape} and teacher logits of shape {teacher.shape} differ"
+    require(student.shape == teacher.shape, f"{shapes}: give one shape")
+    allowed = "the last axis is the classes, at least 2 of them"
+    few = f"logits of shape {student.shape} are not allowed: {allowed}"
+    require(student.ndim > 0 and student.shape[-1] > 1, few)
     dtype = jnp.result_type(student.dtype, teacher.dtype, jnp.float32)
     return student.astype(dtype), teacher.astype(dtype)
 
@@ -147,21 +146,17 @@ def _prepare(student: Array, teacher: Array, temperature: PerExample) -> tuple[A
     z, v = (jnp.moveaxis(logits, -1, 0) for logits in _as_float(student, teacher))
     positive = (float(np.finfo(z.dtype).tiny), math.inf)
     spread = _over_examples("temperature", temperature, z, positive, "above 0, inf for the limit")
-    return z, v, jnp.where(spread > 0, spread, jnp.nan)  # a traced temperature can't be refused, but it can be seen
+    return z, v, jnp.where(spread > 0, spread, jnp.nan)  # a traced temperature cannot be refused
 
 
 def _over_examples(name: str, value: PerExample, z: Array, limits: tuple[float, float], allowed: str) -> Array:
-    """`value` as `[1, ...]` with the rank of z, `[N, ...]`: no rank is promoted behind the caller's back."""
+    """`value` as `[1, ...]` with the rank of z, `[N, ...]`: no rank is promoted implicitly."""
     array, batch = jnp.asarray(value, z.dtype), z.shape[1:]
-    require(
-        array.shape == batch[: array.ndim],
-        f"a {name} of shape {array.shape} does not fit examples of shape {batch}: give one, or one per leading index",
-    )
-    if isinstance(value, (int, float, np.generic, np.ndarray)):  # a traced one can't be looked at
-        require(
-            np.all((np.asarray(value) >= limits[0]) & (np.asarray(value) <= limits[1])),
-            f"a {name} of {value} is not allowed: it is a number {allowed}",
-        )
+    shapes = f"a {name} of shape {array.shape} does not fit examples of shape {batch}"
+    require(array.shape == batch[: array.ndim], f"{shapes}: give one, or one per leading index")
+    if isinstance(value, (int, float, np.generic, np.ndarray)):  # a traced value cannot be read
+        within = np.all((np.asarray(value) >= limits[0]) & (np.asarray(value) <= limits[1]))
+        require(within, f"a {name} of {value} is not allowed: it is a number {allowed}")
     return jnp.reshape(array, (1, *array.shape) + (1,) * (len(batch) - array.ndim))
 
 
@@ -199,7 +194,7 @@ def _softmax(logits: Array, live: Array, temperature: Array) -> tuple[Array, Arr
 
 
 @jax.custom_jvp
-@jax.jit  # for calls outside jit: its steps one by one would take seconds to compile
+@jax.jit  # for calls outside jit: to compile its steps one by one is slow
 def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array, Array]:
     """The loss `[...]`, its gradient `T (q - p)` and `T log(p/q)` (at T = inf `vc - zc`), both `[N, ...]`."""
     live = (z != -jnp.inf) | (v != -jnp.inf)
@@ -234,7 +229,7 @@ def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array,
 
 
 def _soft_targets_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]) -> tuple[Any, Any]:
-    """The derivatives by formula: those of the steps above would be neither as exact nor as cheap."""
+    """The derivatives by formula: those of the steps above would be less exact and more expensive."""
     z, v, temperature = primals
     if not isinstance(tangents[2], SymbolicZero):
         raise TypeError("the losses have no derivative in the temperature: keep it fixed, or use jax.lax.stop_gradient")

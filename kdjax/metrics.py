@@ -25,7 +25,7 @@ Labels = Int[np.ndarray, "examples"]
 
 
 class Metric(NamedTuple):
-    """A number that every run has for every split."""
+    """An entry of the registry: a number that every run has for every split."""
 
     name: str
     """After the split, as in the column `test_errors`."""
@@ -47,19 +47,17 @@ def register(metric: Metric) -> None:
 
 
 def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
-    """Every metric of one run on one set of images; those that compare with a teacher only where there is one.
-
-    Of a run that failed (logits that are not finite) only the errors are a number; the rest is nan.
-    """
+    """Every metric of one run on one set of images; those that compare with a teacher only where there is one. For a
+    failed run (logits that are not finite) all but the errors are nan."""
     finite = np.isfinite(logits).all()
     return {
-        name: metric.function(logits, labels, teacher_logits) if finite or metric.function is _errors else math.nan
+        name: metric.function(logits, labels, teacher_logits) if finite or metric.function is errors else math.nan
         for name, metric in METRICS.items()
         if teacher_logits is not None or not metric.needs_teacher
     }
 
 
-def errors(logits: Logits, labels: Labels) -> int:
+def errors(logits: Logits, labels: Labels, teacher_logits: Any = None) -> int:
     """Number of examples whose largest logit is not the label's. Logits that are not finite count as errors."""
     return int(np.sum(_wrong(logits, labels)))
 
@@ -76,9 +74,7 @@ def brier(logits: Logits, labels: Labels) -> float:
 
 def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:
     """Expected calibration error: mean |confidence − accuracy| over equal-width bins of confidence, weighted by count.
-
-    Guo et al. 2017 (arXiv 1706.04599, Eq. 3), with their 15 bins.
-    """
+    Guo et al. 2017 (arXiv 1706.04599, Eq. 3), with their 15 bins."""
     confidence = softmax(_wide(logits), axis=1).max(axis=1)
     correct = ~_wrong(logits, labels)
     which = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -108,8 +104,7 @@ def logit_rmse(logits: Logits, teacher_logits: Logits) -> float:
 
 
 def mean_logit_drift(logits: Logits, start: Logits) -> float:
-    """Root mean square over examples of the change of the mean logit since the student's initial weights; nan of a run
-    that failed."""
+    """Root mean square over examples of the change of the mean logit since the initial weights; nan if a run failed."""
     if not np.isfinite(logits).all():
         return math.nan
     return float(np.sqrt(np.mean((_wide(logits).mean(axis=1) - _wide(start).mean(axis=1)) ** 2)))
@@ -133,22 +128,16 @@ def _wrong(logits: Logits, labels: Labels) -> np.ndarray:
     return (logits.argmax(axis=1) != labels) | ~np.isfinite(logits).all(axis=1)
 
 
-def _errors(logits: Logits, labels: Labels, _: Any) -> int:
-    return errors(logits, labels)
+def _errors_where(teacher_wrong: bool) -> Callable[[Logits, Labels, Any], int]:
+    def count(logits: Logits, labels: Labels, teacher_logits: Logits) -> int:
+        chosen = _wrong(teacher_logits, labels) == teacher_wrong
+        return errors(logits[chosen], labels[chosen])
 
-
-def _errors_where_teacher_right(logits: Logits, labels: Labels, teacher_logits: Logits) -> int:
-    right = ~_wrong(teacher_logits, labels)
-    return errors(logits[right], labels[right])
-
-
-def _errors_where_teacher_wrong(logits: Logits, labels: Labels, teacher_logits: Logits) -> int:
-    wrong = _wrong(teacher_logits, labels)
-    return errors(logits[wrong], labels[wrong])
+    return count
 
 
 for _metric in (
-    Metric("errors", _errors, "errors"),
+    Metric("errors", errors, "errors"),
     Metric("nll", lambda logits, labels, _: nll(logits, labels), "negative log-likelihood, nats"),
     Metric("brier", lambda logits, labels, _: brier(logits, labels), "Brier score"),
     Metric("ece", lambda logits, labels, _: calibration_error(logits, labels), "expected calibration error"),
@@ -156,7 +145,7 @@ for _metric in (
     Metric("agreement", lambda logits, _, teacher: agreement(logits, teacher), "agreement with the teacher", True),
     Metric("teacher_kl", lambda logits, _, teacher: teacher_kl(logits, teacher), "KL from the teacher, nats", True),
     Metric("logit_rmse", lambda logits, _, teacher: logit_rmse(logits, teacher), "distance of centred logits", True),
-    Metric("errors_where_teacher_right", _errors_where_teacher_right, "errors where the teacher is right", True),
-    Metric("errors_where_teacher_wrong", _errors_where_teacher_wrong, "errors where the teacher is wrong", True),
+    Metric("errors_where_teacher_right", _errors_where(False), "errors where the teacher is right", True),
+    Metric("errors_where_teacher_wrong", _errors_where(True), "errors where the teacher is wrong", True),
 ):
     register(_metric)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from kdjax import losses
+from kdjax.arrays import Labels, Logits
 from kdjax.errors import require_known
 from kdjax.losses import PerExample
 
@@ -31,11 +32,10 @@ class Setting(NamedTuple):
     """1 where softmax(v) stands for the teacher's logits v, a known bug (`targets.alter`), and 0 elsewhere; None: 0."""
 
 
-Loss = Callable[
-    [Float[Array, "batch classes"], Float[Array, "batch classes"], Int[Array, "batch"], Setting], Float[Array, "batch"]
-]
+PerImage = Float[Array, "batch"]
+Loss = Callable[[Logits, Logits, Labels, Setting], PerImage]
 """(student logits, teacher logits, labels, setting) → one loss an example; the step takes their mean, once."""
-SoftTerm = Callable[[Float[Array, "batch classes"], Float[Array, "batch classes"], Any], Float[Array, "batch"]]
+SoftTerm = Callable[[Logits, Logits, Any], PerImage]
 """(student logits, teacher logits, temperature) → the soft term of each example."""
 
 
@@ -61,26 +61,17 @@ def register(objective: Objective) -> None:
 
 
 def loss_of(name: str, reference: float | None = None) -> Loss:
-    """The loss of a registered objective. Equal arguments give the same function, which names a compiled program.
-
-    Raises:
-        BadInput: there is no such objective; the message names the nearest.
-    """
+    """The loss of a registered objective; `BadInput`, which names the nearest, if there is none. Equal arguments give
+    the same function, which names a compiled program."""
     require_known("objectives", name, OBJECTIVES)
-    objective = OBJECTIVES[name]
-    loss: Loss = objective.loss(reference) if objective.needs_reference else objective.loss
-    return loss
+    loss = OBJECTIVES[name].loss
+    return loss(reference) if OBJECTIVES[name].needs_reference else loss
 
 
 def mixed(soft_term: SoftTerm) -> Loss:
     """The loss of a soft term mixed with hard labels, as in the paper: `w·soft + (1 − w)·CE(y, softmax(z))`."""
 
-    def loss(
-        student_logits: Float[Array, "batch classes"],
-        teacher_logits: Float[Array, "batch classes"],
-        labels: Int[Array, "batch"],
-        setting: Setting,
-    ) -> Float[Array, "batch"]:
+    def loss(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
         soft = soft_term(student_logits, teacher_logits, setting.temperature)
         hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
         return setting.soft_weight * soft + (1 - setting.soft_weight) * hard
@@ -88,12 +79,7 @@ def mixed(soft_term: SoftTerm) -> Loss:
     return loss
 
 
-def distillation(
-    student_logits: Float[Array, "batch classes"],
-    teacher_logits: Float[Array, "batch classes"],
-    labels: Int[Array, "batch"],
-    setting: Setting,
-) -> Float[Array, "batch"]:
+def distillation(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
     """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))` (arXiv 1503.02531, Section 2)."""
     if setting.double_softmax is not None:
         teacher_logits = jnp.where(setting.double_softmax > 0, jax.nn.softmax(teacher_logits), teacher_logits)
@@ -120,20 +106,11 @@ def matched(reference: float | int, placebo: bool = False) -> Loss:
 
     Under Adam with w = 1 a factor that does not change from step to step has no effect, up to eps: this is for SGD.
 
-    Args:
-        reference: the temperature that gives the norm (in the placebo: the direction), in (0, ∞].
-        placebo: exchange the two.
-
-    Raises:
-        BadInput: a reference that is not a temperature, when the objective is first traced.
+    `reference` is the temperature that gives the norm (in the placebo: the direction), in (0, ∞]; another number is
+    `BadInput` when the objective is first traced.
     """
 
-    def loss(
-        student_logits: Float[Array, "batch classes"],
-        teacher_logits: Float[Array, "batch classes"],
-        labels: Int[Array, "batch"],
-        setting: Setting,
-    ) -> Float[Array, "batch"]:
+    def loss(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
         def norm(temperature: PerExample) -> Array:
             return jnp.linalg.norm(losses.soft_target_gradient(student_logits, teacher_logits, temperature))
 

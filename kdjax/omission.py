@@ -5,6 +5,7 @@ two altered teachers test that a student learns the omitted classes from this, a
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -17,7 +18,7 @@ from kdjax.students import Block, Run
 from kdjax.transfer import TransferSpec, Variant
 
 Student = Literal["distilled", "all_digits", "control", "permuted", "mean_logit", "with_pool", "pairs", "control_pairs"]
-"""Who is trained for a set of omitted classes; `transfers` says on what."""
+"""Kinds of students for a set of omitted classes; `transfers` says what each learns from."""
 
 
 def learns_hard_labels(student: Student) -> bool:
@@ -26,7 +27,7 @@ def learns_hard_labels(student: Student) -> bool:
 
 
 def transfers(student: Student, omitted: tuple[int, ...], num_classes: int) -> list[TransferSpec]:
-    """What a student learns from, for the omitted classes: one transfer set; for pairs, one for each seen class."""
+    """The transfer sets of a student, for the omitted classes: one; for pairs, one for each seen class."""
     if student == "all_digits":
         return [TransferSpec()]
     if student in ("pairs", "control_pairs"):
@@ -51,24 +52,18 @@ def plan(
 
     Args:
         tasks: sets of omitted classes.
-        students: who is wanted.
         runs: the soft settings; a hard run takes its rate from the first.
-        seeds: 0 … seeds − 1.
         dataset: with the pool as its hold-out.
-        recipe: number of training images → how a student of so many is trained.
-        targets: what stands for the teacher's logits wherever students learn.
-
-    Raises:
-        BadInput: a transfer set is smaller than a batch.
+        recipe: number of training images → how a student on that many is trained. A batch that is larger than a
+            transfer set is `BadInput`.
     """
-    wanted: dict[TransferSpec, set[bool]] = {}
-    for task in tasks:
-        for student in students:
-            for transfer in transfers(student, task, dataset.num_classes):
-                wanted.setdefault(transfer, set()).add(learns_hard_labels(student))
+    kinds_of: dict[TransferSpec, set[bool]] = {}
+    for task, student in itertools.product(tasks, students):
+        for transfer in transfers(student, task, dataset.num_classes):
+            kinds_of.setdefault(transfer, set()).add(learns_hard_labels(student))
     hard = Run("hard", float("nan"), 0.0, runs[0].learning_rate)
     blocks = []
-    for transfer, kinds in wanted.items():
+    for transfer, kinds in kinds_of.items():
         count = int((~np.isin(dataset.train.labels, transfer.omitted)).sum())
         count += len(dataset.holdout.images) if transfer.variant == "with_pool" else 0
         config = recipe(count)
@@ -77,9 +72,8 @@ def plan(
         chosen = (*[hard] * (True in kinds), *(runs if False in kinds else ()))
         for seed in range(seeds):
             # Only permutations depend on the seed: other transfer sets are shared by a student's seeds.
-            of_block = dataclasses.replace(
-                transfer, targets=targets, seed=seed if transfer.variant == "permuted" else 0
-            )
+            permutation = seed if transfer.variant == "permuted" else 0
+            of_block = dataclasses.replace(transfer, targets=targets, seed=permutation)
             name = block_name(transfer, seed)
             blocks.append(Block(name, config.hidden[0], config, seed, chosen, len(chosen), count, of_block))
     return blocks

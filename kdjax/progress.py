@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from types import TracebackType
+from typing import Any
 
 PLAIN_SECONDS = 10.0
 """Seconds between lines where there is no terminal."""
@@ -14,20 +14,14 @@ class Progress:
 
     def __init__(self, title: str, total: int):
         self._title, self._total, self._live = title, total, None
-        self._start, self._resumed = math.nan, 0
-        self._shown = -math.inf
+        self._start, self._resumed, self._shown = math.nan, 0, -math.inf
         if sys.stderr.isatty():
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Live
 
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._live = Live(*columns, console=Console(stderr=True), transient=True)
+            text = progress.TextColumn("{task.description}"), progress.TextColumn("{task.fields[note]}")
+            columns: Any = (text[0], progress.BarColumn(), progress.TimeRemainingColumn(), text[1])
+            self._live = progress.Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._live.add_task(title, total=total, note="")
 
     def __enter__(self) -> "Progress":
@@ -35,52 +29,42 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 
-    def resumed(self, more: int) -> None:
-        """Marks work that was completed before a resume: the speed is measured from here on."""
-        self._resumed += more
+    def resumed(self, steps: int) -> None:
+        """Adds steps that were completed before a resume: the speed is measured from here on."""
+        self._resumed += steps
         if math.isnan(self._start):
             self._start = time.monotonic()
         if self._live:  # which takes its speed from the last half minute
             self._live.reset(self._task, completed=self._resumed)
 
     def update(self, done: int, note: str) -> None:
-        """Shows that `done` of the total is done, with a note (current errors, say).
-
-        Without `resumed`, the first call sets the baseline: part of it may have been done before, and the rest was
-        slowed down by compiling.
-        """
+        """Shows that `done` of the total is done, with a note (current errors, say). Without `resumed`, the first call
+        sets the baseline: part of it may have been done before, and the rest was slowed down by compiling."""
         if math.isnan(self._start):
             self.resumed(done)
         now = time.monotonic()
         if self._live:
             self._live.update(self._task, completed=done, note=note)
-            return
-        if now - self._shown < PLAIN_SECONDS:
-            return
-        self._shown = now
-        left = ""
-        if done - self._resumed > self._total / 100:
-            left = f", {clock((now - self._start) * (self._total - done) / (done - self._resumed))} left"
-        say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
+        elif now - self._shown >= PLAIN_SECONDS:
+            self._shown, here, left = now, done - self._resumed, ""
+            if here > self._total / 100:
+                left = f", {clock((now - self._start) * (self._total - done) / here)} left"
+            say(f"{self._title}: {100 * done / self._total:.0f} %{left}; {note}")
 
 
 def say(line: str) -> None:
     """Prints a line of the log."""
-    sys.stderr.write(f"{line}\n")  # at once: blocks on other devices speak, too
+    sys.stderr.write(f"{line}\n")  # in one call: blocks on other devices write lines, too
     sys.stderr.flush()
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """Seconds as people write them: 45 s, 3 min 20 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -8,19 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
 
 def provenance() -> dict[str, Any]:
     """Versions, device, commit and argv: what may explain a difference between two runs."""
     import jax
 
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "argv": sys.argv,
         "git_commit": _commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
+        "versions": {"python": platform.python_version(), **versions},
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
         "devices": jax.device_count(),
         "cpus": os.cpu_count(),
@@ -28,11 +27,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    root = Path(__file__).parent
+    command, root = ["git", "describe", "--always", "--dirty"], Path(__file__).parent
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, timeout=5
-        )
+        described = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return described.stdout.strip() or None

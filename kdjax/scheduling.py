@@ -1,12 +1,13 @@
 """Where blocks are trained: on the devices of this process. (On the workers of a Dask cluster: `kdjax.cluster`.)
 
-A block is a pure function of its spec and the distillation data: on devices of one kind it does not matter to it where
-it runs, beside what, and how often it was started again. One process writes.
+A block is a pure function of its spec and the distillation data: on devices of one kind its result does not depend on
+where it runs, beside what, and how often it was resumed. One process writes.
 """
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -16,7 +17,7 @@ from kdjax import checkpoints, students, transfer
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import RunConfig
-from kdjax.errors import require
+from kdjax.errors import require_option
 from kdjax.progress import Progress, say
 from kdjax.run_directory import RunDirectory
 from kdjax.students import Block, BlockResult
@@ -25,12 +26,9 @@ from kdjax.transfer import DistillationData, TransferSpec
 
 def require_devices(option: str, wanted: int) -> None:
     """Raises `BadInput` if an option wants more devices than there are."""
-    there = jax.local_device_count()
-    require(
-        wanted <= there,
-        f"--{option} {wanted} is not allowed: there {'is' if there == 1 else 'are'} {there} here "
-        f"({jax.devices()[0].device_kind})",
-    )
+    count = jax.local_device_count()
+    available = f"there {'is' if count == 1 else 'are'} {count} here ({jax.devices()[0].device_kind})"
+    require_option(wanted <= count, option, wanted, available)
 
 
 class Device:
@@ -41,13 +39,9 @@ class Device:
         self._last: tuple[TransferSpec, DistillationData, DistillationData, TransferSet] | None = None
 
     def train(
-        self,
-        block: Block,
-        data: DistillationData,
-        checkpoints: Checkpoints | None,
-        report: Callable[[int, str], None],
+        self, block: Block, data: DistillationData, checkpoints: Checkpoints | None, report: Callable[[int, str], None]
     ) -> BlockResult:
-        """Trains a block here; `data` is all of it, of which the block's students learn from their own part."""
+        """Trains a block here; of the whole `data`, its students learn from what `block.transfer` selects."""
         with jax.default_device(self.device):
             if self._last is None or self._last[0] != block.transfer or self._last[1] is not data:
                 self._last = None  # frees the old one first
@@ -65,8 +59,8 @@ class Board:
         progress.resumed(finished)
 
     def update(self, block: str, step: int, note: str, whole: bool = False) -> None:
-        """A block is at a step. Where it resumed is not known: unless the `whole` of it was done since the start, its
-        first report counts as work already done."""
+        """Reports the step of a block. Its first report counts as work done before, as after a resume, unless the
+        `whole` block was trained since the start."""
         with self._lock:
             if block not in self._steps and not whole:
                 self._progress.resumed(step)
@@ -75,7 +69,7 @@ class Board:
 
 
 def missing(blocks: Sequence[Block], record: RunDirectory) -> list[Block]:
-    """The blocks that the run directory does not hold yet; how many it holds is said."""
+    """The blocks that the run directory does not hold yet; reports how many it holds."""
     unfinished = [block for block in blocks if record.finished(block.name) is None]
     if len(unfinished) < len(blocks):
         say(f"{len(blocks) - len(unfinished)} of {len(blocks)} blocks are finished already")
@@ -89,33 +83,25 @@ def store(record: RunDirectory, block: Block, result: BlockResult) -> None:
 
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
-    """Trains every block that the run directory does not hold yet, or resumes it, on this process's devices.
+    """Trains every block of `blocks`, in this order, that the run directory does not hold yet, or resumes it, on this
+    process's devices. `data` are the whole dataset with its teacher's logits."""
+    with progress_of(blocks, record) as (unfinished, board):
+        _on_devices(unfinished, data, record, run, board)
 
-    Args:
-        blocks: in the order in which to start them.
-        data: the whole dataset with its teacher's logits.
-        record: where finished blocks and checkpoints are kept.
-        run: devices, and how often to save.
-    """
-    unfinished = missing(blocks, record)
-    if not unfinished:
-        return
-    devices = jax.local_devices()[: run.devices][: len(unfinished)]
-    total = sum(block.steps for block in blocks)
+
+@contextlib.contextmanager
+def progress_of(blocks: Sequence[Block], record: RunDirectory) -> Iterator[tuple[list[Block], Board]]:
+    """Yields the missing blocks, and the board on which to report their steps."""
+    unfinished, total = missing(blocks, record), sum(block.steps for block in blocks)
     with Progress("students", total) as progress:
-        board = Board(progress, total - sum(block.steps for block in unfinished))
-        _on_devices(unfinished, data, record, devices, run.checkpoint_seconds, board)
+        yield unfinished, Board(progress, total - sum(block.steps for block in unfinished))
 
 
 def _on_devices(
-    blocks: Sequence[Block],
-    data: DistillationData,
-    record: RunDirectory,
-    devices: Sequence[Any],
-    seconds: float,
-    board: Board,
+    blocks: Sequence[Block], data: DistillationData, record: RunDirectory, config: RunConfig, board: Board
 ) -> None:
     # One thread a device: each waits for its own block, so that no device waits for another's.
+    devices = jax.local_devices()[: config.devices][: len(blocks)]
     idle: queue.SimpleQueue[Device] = queue.SimpleQueue()
     for device in devices:
         idle.put(Device(device))
@@ -127,13 +113,13 @@ def _on_devices(
                 raise futures.CancelledError
             board.update(block.name, step, note)
 
-        device = idle.get()
+        device, folder = idle.get(), record.checkpoints(block.name)
         try:
-            return device.train(block, data, Checkpoints(record.checkpoints(block.name), seconds), report)
+            return device.train(block, data, Checkpoints(folder, config.checkpoint_seconds), report)
         finally:
             idle.put(device)
 
-    if len(devices) == 1:
+    if len(devices) < 2:
         for block in blocks:
             store(record, block, run(block))
         return

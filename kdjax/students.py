@@ -1,7 +1,7 @@
 """Students: the block, which is the unit of work, and how it is trained and evaluated."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +13,12 @@ from kdjax import blocks, loop, metrics, models, objectives, targets
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import TrainConfig
-from kdjax.loop import Monitor
+from kdjax.loop import Monitor, Report
 from kdjax.objectives import Setting
 from kdjax.transfer import DistillationData, TransferSpec
 
 CURVE_POINTS = 12
-"""How often at most a block's errors are counted for its learning curves."""
+"""Most counts of a block's errors for its learning curves."""
 ROW_SCHEMA = 1
 """Raised whenever the columns of a row change their names or their meaning."""
 
@@ -35,20 +35,18 @@ class Run(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The unit of work: one seed × K settings of one architecture on one transfer set, trained as one program.
-
-    What it computes depends on nothing else.
-    """
+    """The unit of work: one seed × K settings of one architecture on one transfer set, trained as one program. Its
+    result depends on nothing else."""
 
     name: str
     width: int
     config: TrainConfig
     seed: int
     runs: tuple[Run, ...]
-    """At most `size`; the program trains `size` in any case (the last one again) and the surplus is dropped."""
+    """At most `size`; where there are fewer, the last one is repeated and the copies' results are dropped."""
     size: int
     images: int
-    """Of its transfer set."""
+    """Number of images of its transfer set."""
     transfer: TransferSpec = TransferSpec()
     """What its students learn from."""
     objective: str = "soft"
@@ -65,14 +63,14 @@ class Block(NamedTuple):
 
     @property
     def queries_teacher(self) -> bool:
-        """Whether the teacher is queried at each step, because the images are not those of its table."""
+        """Whether the teacher is queried at each step, because the images change and the targets follow them."""
         changed = bool(self.config.jitter) or self.config.augment != "none"
         follows = self.transfer.targets in targets.FOLLOW_IMAGE
         return changed and follows and any(run.objective != "hard" for run in self.runs)
 
 
 class BlockResult(NamedTuple):
-    """A finished block, on the host: all that is kept of it."""
+    """A finished block, on the host: all that is stored of it."""
 
     rows: list[dict[str, Any]]
     """One a run, as in `results.csv`."""
@@ -104,81 +102,55 @@ def setting(block: Block) -> Setting:
 
 def program_of(block: Block, data: DistillationData) -> blocks.Program:
     """The block's compiled functions."""
-    dataset = data.dataset
+    dataset, loss = data.dataset, objectives.loss_of(block.objective, block.reference)
     queried = tuple(teacher.config for teacher in data.teachers) if block.queries_teacher else ()
-    return blocks.program_for(
-        block.config,
-        dataset.train.images.shape[1:],
-        dataset.num_classes,
-        len(dataset.train.images),
-        block.size,
-        objectives.loss_of(block.objective, block.reference),
-        queried,
-        targets.alteration(block.transfer.targets) if queried else None,
-    )
+    alter, images = targets.alteration(block.transfer.targets) if queried else None, len(dataset.train.images)
+    shape, classes = dataset.input_shape, dataset.num_classes
+    return blocks.program_for(block.config, shape, classes, images, block.size, loss, queried, alter)
 
 
 def train_block(
-    block: Block,
-    data: DistillationData,
-    transfer_set: TransferSet,
-    checkpoints: Checkpoints | None,
-    report: Callable[[int, str], None],
+    block: Block, data: DistillationData, transfer_set: TransferSet, checkpoints: Checkpoints | None, report: Report
 ) -> BlockResult:
-    """Trains a block (or resumes it) and evaluates its runs: a function of block and data, wherever it runs.
-
-    Args:
-        block: what to train.
-        data: what `block.transfer` selects; its training set is the transfer set.
-        transfer_set: the same on the device.
-        checkpoints: to write, and to resume from; None: none.
-        report: called with (step, note) after every chunk.
-    """
+    """Trains a block (or resumes it) and evaluates its runs: a function of block and data, on any device. `data` are
+    what `block.transfer` selects: their training set, on the device, is `transfer_set`. Where there are `checkpoints`,
+    it writes them and resumes from them. `report` is called after every chunk."""
     begin = time.perf_counter()
     dataset, program = data.dataset, program_of(block, data)
     split, monitored = ("holdout", dataset.holdout) if len(dataset.holdout.images) else ("test", dataset.test)
     every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
     monitor = Monitor(jnp.asarray(monitored.images), monitored.labels, every)
-    fit = loop.fit_with_checkpoints(
-        program, transfer_set, setting(block), block.seed, block.config.epochs, checkpoints, report, monitor
-    )
+    epochs, values = block.config.epochs, setting(block)
+    fit = loop.fit_with_checkpoints(program, transfer_set, values, block.seed, epochs, checkpoints, report, monitor)
     start = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
-    splits = [name for name in ("test", "train", "holdout") if len(getattr(dataset, name).images)]
-    logits = {
-        name: np.asarray(program.logits(fit.state, jnp.asarray(getattr(dataset, name).images))) for name in splits
-    }
-    # The last update of all has no loss after it that could tell: the logits do.
-    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(fit.state.failed_at) < 0)
-    failed_at = np.where(broken, int(fit.state.step), np.asarray(fit.state.failed_at))
+    state, splits = fit.state, [(name, getattr(dataset, name).images) for name in ("test", "train", "holdout")]
+    logits = {name: np.asarray(program.logits(state, jnp.asarray(images))) for name, images in splits if len(images)}
+    # After the last update no loss is computed: the logits show whether it failed.
+    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(state.failed_at) < 0)
+    failed_at = np.where(broken, int(state.step), np.asarray(state.failed_at))
     rows, history = [], []
     for index, run in enumerate(block.runs):
-        names = _names(block, data, run)
-        row = {**names, "epochs": block.config.epochs, **_measures(index, logits, data)}
+        names = {"width": block.width, "teacher": data.teacher, "seed": block.seed, **run._asdict()}
+        names["temperature"] = None if run.objective == "hard" else run.temperature
+        row = {**names, "epochs": epochs, **_measures(index, logits, data)}
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], start)
         row["soft_target_entropy"] = _entropy(run, data.train_logits)
         row["failed_at"] = int(failed_at[index])
         row["last_good_errors"] = _last_good(fit.history, index, row["failed_at"], program.steps_per_epoch)
         rows.append(row)
         history += [{**names, "monitor": split, **line} for line in _curve(fit.history, index)]
-    stored = {name: logits[name][: len(block.runs)] for name in splits if name != "train"}
-    params = jax.tree.map(np.asarray, models.pack_variables(fit.state.params, fit.state.model_state))
+    stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
+    params = jax.tree.map(np.asarray, models.pack_variables(state.params, state.model_state))
     return BlockResult(rows, history, stored, params, time.perf_counter() - begin)
-
-
-def _names(block: Block, data: DistillationData, run: Run) -> dict[str, Any]:
-    temperature = None if run.objective == "hard" else run.temperature
-    names = {"width": block.width, "teacher": data.teacher, "seed": block.seed}
-    return {**names, **run._asdict(), "temperature": temperature}
 
 
 def _measures(index: int, logits: dict[str, np.ndarray], data: DistillationData) -> dict[str, Any]:
     """Every metric of one run on every split; the training images are called the transfer set."""
     measures: dict[str, Any] = {}
     for name, of_block in logits.items():
-        labels, table = getattr(data.dataset, name).labels, getattr(data, f"{name}_logits")
-        prefix = "transfer" if name == "train" else name
-        values = metrics.evaluate(of_block[index], labels, table)
-        measures |= {f"{prefix}_{metric}": value for metric, value in values.items()}
+        teacher_logits = getattr(data, f"{name}_logits")
+        values = metrics.evaluate(of_block[index], getattr(data.dataset, name).labels, teacher_logits)
+        measures |= {f"{'transfer' if name == 'train' else name}_{metric}": value for metric, value in values.items()}
     return measures
 
 
@@ -200,7 +172,7 @@ def _curve(history: loop.History, index: int) -> Iterator[dict[str, Any]]:
 
 
 def _last_good(history: loop.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
-    """Errors on the monitored images the last time they were counted before a run failed; None if it did not fail."""
-    counted = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
-    counted = counted[np.isfinite(counted)]
-    return float(counted[-1]) if len(counted) else None
+    """The last count of errors on the monitored images before a run failed; None if it did not fail."""
+    counts = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
+    counts = counts[np.isfinite(counts)]
+    return float(counts[-1]) if len(counts) else None

@@ -1,5 +1,6 @@
 """A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +20,15 @@ from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, TransferSpec, query_teachers
 
 EPOCHS = {"mnist5k": 40}
-"""Epochs of a student where the user gives none: 20, but for small datasets, whose epochs have few steps."""
+"""Default epochs of a student, by dataset; elsewhere 20. Small datasets have fewer steps an epoch."""
 TEACHER_EPOCHS = {"mnist5k": 80}
-"""The same for a teacher: 30."""
+"""Default epochs of a teacher; elsewhere 30."""
 MOST_EXTENSIONS = 3
 """Times a grid of learning rates is widened because the best lies at its edge."""
 
 
 class Sweep(NamedTuple):
-    """A grid of blocks that is ready to train: what the config became once the data were read."""
+    """A grid of blocks that is ready to train: a config resolved against its data."""
 
     config: Any
     """`SweepConfig`, or that of another experiment."""
@@ -35,7 +36,7 @@ class Sweep(NamedTuple):
     dataset: Dataset
     teacher_config: TrainConfig
     given: tuple[Teacher, ...]
-    """Teachers named by the user; none: one is found or trained."""
+    """Teachers that the user named; none: one is found or trained."""
     blocks: list[Block]
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
@@ -43,16 +44,14 @@ class Sweep(NamedTuple):
 
 
 def teacher_epochs(dataset: Dataset) -> int:
-    """Epochs of a teacher where the user gives none."""
+    """Default epochs of a teacher."""
     return TEACHER_EPOCHS.get(dataset.name, 30)
 
 
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
-    """The runs of a sweep at one learning rate, in groups that share an objective.
-
-    Hard labels and each temperature (and each with double softmax, where it is wanted); then each temperature for every
-    further objective; then, with `match_gradient_norm`, each temperature matched, and its placebos.
-    """
+    """The runs of a sweep at one learning rate, in groups that share an objective. Hard labels and each temperature
+    (with `double_softmax`, each of these too); then each temperature for every further objective; then, with
+    `match_gradient_norm`, each temperature matched, and its placebos."""
     settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
     settings = settings if config.soft_targets else []
     first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
@@ -63,39 +62,22 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
 
 
 def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
-    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller.
-
-    Args:
-        config: the grid.
-        epochs: of a student, where the config gives none.
-        images: training images; the transfer set has them all, or the config's first so many.
-        rates: learning rates in place of the config's. A rate more adds blocks and changes none.
-    """
+    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller. `epochs`
+    are those of a student where the config gives none, `images` the number of training images. `rates` stand in place
+    of the config's learning rates; a further rate adds blocks and changes none."""
     size = min(config.block_size, max(map(len, grid(config, 1.0))))
     transfer = TransferSpec(config.targets, config.transfer_images)
     blocks = []
-    for width in config.widths:
-        for seed in range(config.seeds):
-            for rate in rates or config.rates():
-                parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
-                for index, runs in enumerate(parts):
-                    last = runs[-1].objective
-                    objective = "soft" if last in ("hard", "double_softmax") else last
-                    needs = objectives.OBJECTIVES[objective].needs_reference
-                    block = Block(
-                        name=f"width{width}-seed{seed}-rate{rate:.9g}-{index}",
-                        width=width,
-                        config=config.student(width, epochs),
-                        seed=seed,
-                        runs=tuple(runs),
-                        size=size,
-                        images=config.transfer_images or images,
-                        transfer=transfer,
-                        objective=objective,
-                        reference=config.match_gradient_norm if needs else None,
-                        monitor_every=config.monitor_every,
-                    )
-                    blocks.append(block)
+    for width, seed, rate in itertools.product(config.widths, range(config.seeds), rates or config.rates()):
+        parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
+        for index, runs in enumerate(parts):
+            last = runs[-1].objective
+            objective = "soft" if last in ("hard", "double_softmax") else last
+            needs_reference = objectives.OBJECTIVES[objective].needs_reference
+            reference = config.match_gradient_norm if needs_reference else None
+            name, student = f"width{width}-seed{seed}-rate{rate:.9g}-{index}", config.student(width, epochs)
+            block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
+            blocks.append(block._replace(objective=objective, reference=reference, monitor_every=config.monitor_every))
     return blocks
 
 
@@ -114,64 +96,54 @@ def say_data(dataset: Dataset) -> None:
 def find_teachers(
     config: TeacherConfig, given: Sequence[Path], dataset: Dataset, run: RunConfig
 ) -> tuple[TrainConfig, tuple[Teacher, ...], list[str]]:
-    """A teacher's recipe, the teachers that the user named, and the fingerprints of those who will teach.
+    """A teacher's recipe, the teachers that the user named, and the fingerprints of those that students learn from.
 
-    Raises:
-        BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images.
+    Raises BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images.
     """
-    recipe, count = config.train_config(teacher_epochs(dataset)), len(dataset.train.images)
-    require(
-        config.batch_size <= count,
-        f"--teacher.batch-size {config.batch_size} is more than the {count:,} training images",
-    )
-    models.network(recipe, dataset.train.images.shape[1:], dataset.num_classes)
-    named = tuple(teachers.load(folder, dataset) for folder in given)
-    fingerprints = [teacher.info["fingerprint"] for teacher in named] or [
-        teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
-    ]
-    if not named and not teachers.place(run.out, fingerprints[0]).exists():
+    recipe = config.train_config(teacher_epochs(dataset))
+    _require_images("teacher.batch-size", config.batch_size, dataset)
+    models.network(recipe, dataset.input_shape, dataset.num_classes)
+    if named := tuple(teachers.load(folder, dataset) for folder in given):
+        return recipe, named, [teacher.info["fingerprint"] for teacher in named]
+    name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
+    if not teachers.place(run.out, name).exists():
         scheduling.require_devices("teacher.devices", config.devices)
-    return recipe, named, fingerprints
+    return recipe, (), [name]
+
+
+def _require_images(option: str, number: int, dataset: Dataset) -> None:
+    count = len(dataset.train.images)
+    require(number <= count, f"--{option} {number} is more than the {count:,} training images")
 
 
 def check_run(run: RunConfig) -> None:
-    """Refuses devices that are not there, and a cluster that does not answer."""
+    """Refuses devices that do not exist, and a cluster that does not answer."""
     scheduling.require_devices("devices", run.devices or 1)
     if run.cluster is not None:
         cluster.check(run)
 
 
 def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset: Dataset | None = None) -> Sweep:
-    """Reads the data, settles the defaults that depend on them, and refuses what cannot work, before any training.
-
-    Args:
-        config: the sweep.
-        experiment: whose run directory it is.
-        dataset: what `config.data` asks for, where it has been read before.
-    """
+    """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
+    `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
     check_run(config.run)
     for name in config.objectives:
         require_known("objectives", name, objectives.OBJECTIVES)
     dataset = dataset or read_data(config.data)
-    count = len(dataset.train.images)
-    shown = count if config.transfer_images is None else config.transfer_images
-    require(shown <= count, f"--transfer-images {shown} is more than the {count:,} training images")
-    require(config.batch_size <= count, f"--batch-size {config.batch_size} is more than the {count:,} training images")
+    _require_images("transfer-images", config.transfer_images or 0, dataset)
+    _require_images("batch-size", config.batch_size, dataset)
     recipe, given, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     for teacher in given:
-        require(
-            not config.data.holdout or teacher.info.get("data") == dataset.fingerprint,
-            f"{teacher.folder} was not trained on these training images less the hold-out: a choice on a hold-out "
-            "needs a teacher that never saw it; give the --holdout of its own training, or leave out --teacher-from",
-        )
+        unseen = not config.data.holdout or teacher.info.get("data") == dataset.fingerprint
+        reason = "a choice on a hold-out needs a teacher that never saw it"
+        remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
+        require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
         teachers.warn_of_differences(teacher)
-    blocks = plan(config, EPOCHS.get(dataset.name, 20), count)
+    blocks = plan(config, EPOCHS.get(dataset.name, 20), len(dataset.train.images))
     for block in blocks:
-        models.network(block.config, dataset.train.images.shape[1:], dataset.num_classes)
+        models.network(block.config, dataset.input_shape, dataset.num_classes)
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
-    facts = identity(
-        experiment, config, dataset.identity(), numerics(config.network), teachers=fingerprints, **resolved
-    )
+    facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
     return Sweep(config, config.run, dataset, recipe, given, blocks, facts, folder)
 
@@ -186,13 +158,15 @@ def run(sweep: Sweep) -> Path:
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            more = wider(record.write_tables(), rates)
-            if more and extension == MOST_EXTENSIONS:
-                say("the best learning rate still lies at an edge of the grid: give other --learning-rates")
-            if not more or extension == MOST_EXTENSIONS:
+            further = wider(record.write_tables(), rates)
+            if not further:
                 break
-            say(f"the best learning rate lies at an edge of the grid: adding {', '.join(f'{rate:g}' for rate in more)}")
-            rates = (*rates, *more)
+            if extension == MOST_EXTENSIONS:
+                say("the best learning rate still lies at an edge of the grid: give other --learning-rates")
+                break
+            added = ", ".join(f"{rate:g}" for rate in further)
+            say(f"the best learning rate lies at an edge of the grid: adding {added}")
+            rates = (*rates, *further)
             blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
     return sweep.folder
 
@@ -204,21 +178,15 @@ def open_directory(sweep: Sweep) -> Any:
 
 def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
     """The teachers that were given, or the sweep's own, found or trained."""
-    recipe = sweep.config.teacher
-    return sweep.given or (
-        teachers.find_or_train(
-            sweep.teacher_config,
-            recipe.learning_rate,
-            recipe.seed,
-            sweep.dataset,
-            sweep.run.out,
-            sweep.run.checkpoint_seconds,
-        ),
-    )
+    if sweep.given:
+        return sweep.given
+    recipe, where = sweep.config.teacher, (sweep.run.out, sweep.run.checkpoint_seconds)
+    config, rate = sweep.teacher_config, recipe.learning_rate
+    return (teachers.find_or_train(config, rate, recipe.seed, sweep.dataset, *where),)
 
 
 def describe(record: RunDirectory, sweep: Sweep, details: dict[str, Any]) -> None:
-    """Writes what else is worth knowing of a sweep into its `config.json`."""
+    """Adds provenance and `details` to a sweep's `config.json`."""
     record.describe({**provenance(), "config": sweep.config, "hint": sweep.dataset.hint, **details})
 
 
@@ -228,23 +196,16 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
 
 
 def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
-    """Learning rates to add because, for some setting, the hold-out's choice lies at an edge of the grid.
-
-    One budget for all: what one temperature or the baseline needs, every one gets. An edge is moved out by the step of
-    the grid there. Without a hold-out, or with a single rate, nothing is chosen and nothing is added.
-
-    Args:
-        results: `results.csv` as a table.
-        rates: the rates so far.
-    """
+    """Learning rates to add to `rates` because, for some setting, the hold-out's choice lies at an edge of the grid.
+    One grid for all: what one temperature or the baseline needs, every one gets. An edge is moved out by the step of
+    the grid there. Without a hold-out, or with a single rate, nothing is chosen and nothing is added."""
     if "holdout_errors" not in results or len(rates) < 2:
         return ()
-    ordered, chosen = sorted(rates), set()
+    setting = ["width", "objective", "temperature", "soft_weight"]
     errors = results["holdout_errors"].where(results["failed_at"] < 0, float("inf"))
-    for _, runs in results.assign(errors=errors).groupby(
-        ["width", "objective", "temperature", "soft_weight"], dropna=False
-    ):
-        chosen.add(runs.groupby("learning_rate")["errors"].mean().idxmin())
+    groups = results.assign(errors=errors).groupby(setting, dropna=False)
+    chosen = [runs.groupby("learning_rate")["errors"].mean().idxmin() for _, runs in groups]
+    ordered = sorted(rates)
     below = [ordered[0] ** 2 / ordered[1]] if min(chosen) <= ordered[0] * 1.000001 else []
     above = [ordered[-1] ** 2 / ordered[-2]] if max(chosen) >= ordered[-1] * 0.999999 else []
     return tuple(float(f"{rate:.6g}") for rate in below + above)
@@ -265,16 +226,11 @@ def _evaluate_teachers(data: DistillationData) -> list[dict[str, Any]]:
 
 
 def _write_test_images(record: RunDirectory, data: DistillationData) -> None:
-    # A few images to look at: those of which the teacher is least sure, one a class.
-    labels, logits = data.dataset.test.labels, data.test_logits
+    # With examples to look at: of each class the image of which the teacher is least sure.
+    (images, labels), logits = data.dataset.test, data.test_logits
     second, first = np.sort(logits, axis=1)[:, -2:].T
     order = np.argsort(first - second, kind="stable")
-    rows = np.array([next(row for row in order if labels[row] == label) for label in np.unique(labels)])
-    run_directory.write_arrays(
-        record.folder / "test.npz",
-        labels=labels,
-        teacher_logits=logits,
-        example_images=data.dataset.test.images[rows],
-        example_rows=rows,
-        holdout_labels=data.dataset.holdout.labels,
-    )
+    rows = order[np.unique(labels[order], return_index=True)[1]]
+    arrays = {"labels": labels, "teacher_logits": logits, "holdout_labels": data.dataset.holdout.labels}
+    examples = {"example_images": images[rows], "example_rows": rows}
+    run_directory.write_arrays(record.folder / "test.npz", **arrays, **examples)

@@ -1,8 +1,7 @@
 """Variants of the distillation targets: the teacher's own logits, a better table, or a control.
 
     teacher          v
-    shift_averaged   the mean of v over all shifts of the image by up to `SHIFTS` pixels: what the teacher says of the
-                     image wherever it stands, computed once
+    shift_averaged   the mean of v over all shifts of the image by up to `SHIFTS` pixels, computed once
     double_softmax   softmax(v) taken for logits, a known bug: the target softmax(softmax(v) / T) is nearly uniform
     shuffled         v of another image: a fixed permutation of the table
     random           v of an untrained network of the teacher's shape
@@ -20,6 +19,7 @@ import numpy as np
 from jax import nn
 from jaxtyping import Array, Float, Int
 
+from kdjax.arrays import HostLogits
 from kdjax.config import Targets
 
 SHIFTS = 2
@@ -38,7 +38,7 @@ WORDS: dict[str, str] = {
 
 
 def alter(kind: Targets, logits: Float[Array, "*images classes"]) -> Float[Array, "*images classes"]:
-    """What a control makes of the teacher's logits, image by image; other kinds leave them as they are."""
+    """The targets of a control, image by image, from the teacher's logits; those of other kinds are the logits."""
     if kind == "double_softmax":
         return nn.softmax(logits)
     return 0 * logits if kind == "uniform" else logits
@@ -50,19 +50,15 @@ def alteration(kind: Targets) -> Callable[[Array], Array]:
     return functools.partial(alter, kind)
 
 
-def shuffle(logits: Float[np.ndarray, "images classes"], seed: int) -> Float[np.ndarray, "images classes"]:
+def shuffle(logits: HostLogits, seed: int) -> HostLogits:
     """The rows in another order, fixed by the seed and their number."""
     return logits[np.random.default_rng([seed, len(logits)]).permutation(len(logits))]
 
 
-def permute_wrong(
-    logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, "images"], seed: int
-) -> Float[np.ndarray, "images classes"]:
-    """The logits of the wrong classes, permuted within each image by a permutation of its own.
-
-    The right class keeps its logit, and the image the entropy of its soft target at every T: what is lost is *which*
-    wrong class is how likely.
-    """
+def permute_wrong(logits: HostLogits, labels: Int[np.ndarray, "images"], seed: int) -> HostLogits:
+    """The logits of the wrong classes, permuted within each image by a permutation of its own. The right class keeps
+    its logit, and the image the entropy of its soft target at every T: what is lost is *which* wrong class is how
+    likely."""
     count, classes = logits.shape
     random = np.random.default_rng([seed, classes])
     wrong = np.arange(classes)[None] != labels[:, None]
@@ -72,11 +68,8 @@ def permute_wrong(
     return altered
 
 
-def flatten_omitted(
-    logits: Float[np.ndarray, "images classes"], omitted: Collection[int]
-) -> Float[np.ndarray, "images classes"]:
-    """Each omitted class's logit replaced by its mean over the images: all that is known of it is how rare it is."""
-    altered = logits.copy()
-    columns = sorted(omitted)
+def flatten_omitted(logits: HostLogits, omitted: Collection[int]) -> HostLogits:
+    """Each omitted class's logit replaced by its mean over the images: all that is left of it is how rare it is."""
+    altered, columns = logits.copy(), sorted(omitted)
     altered[:, columns] = logits[:, columns].mean(axis=0, keepdims=True, dtype=np.float64)
     return altered

@@ -10,33 +10,34 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from kdjax import transforms
+from kdjax.arrays import Images, Labels, Logits
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.objectives import Loss, Setting, distillation
 
 
 class State(NamedTuple):
-    """Everything that a step changes; in a block every leaf but `step` has a leading axis of K settings."""
+    """All that a step changes; in a block every leaf but `step` has a leading axis of K settings."""
 
     params: Params
     model_state: ModelState
     """What the network changes without a gradient (batch statistics)."""
     opt_state: Any
     step: Int[Array, ""]
-    """Steps taken: with the seed, all that the randomness of the next one needs."""
+    """Steps taken. With the seed, it fixes the randomness of the next one."""
     averaged: Params | None
-    """Moving average of the parameters, or None where the config asks for none."""
+    """Moving average of the parameters, or None where the config has no `average`."""
     failed_at: Int[Array, "*settings"]
-    """Step at which the loss stopped being finite, or -1. A failed run keeps its last parameters and is left alone."""
+    """Step at which the loss stopped being finite, or -1. A failed run keeps its last parameters."""
 
 
 class Batch(NamedTuple):
     """What all settings of a block share at one step."""
 
-    images: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
-    """Bytes as they are kept; floats once they are `make_view`'s."""
-    labels: Int[Array, "batch"]
-    teacher_logits: Float[Array, "batch classes"]
+    images: UInt8[Array, "batch height width channels"] | Images
+    """Bytes as they are stored; floats after `make_view`."""
+    labels: Labels
+    teacher_logits: Logits
     key: PRNGKeyArray
     """The step's own key, for masks, jitter and augmentation."""
     teachers: Any = ()
@@ -59,7 +60,7 @@ class Purpose(enum.IntEnum):
 
 
 Step = Callable[[State, Batch, Setting], tuple[State, Metrics]]
-Query = Callable[[Any, Float[Array, "batch height width channels"]], Float[Array, "batch classes"]]
+Query = Callable[[Any, Images], Logits]
 """(the teachers' parameters and model states, images) → the teacher logits that a student learns from."""
 
 
@@ -77,18 +78,16 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(1 / (warmup + 1), 1.0, warmup, total)
 
 
-def make_view(
-    config: TrainConfig, axis_name: str | None = None, query: Query | None = None
-) -> Callable[[Batch], Batch]:
-    """A batch → the batch as networks see it at this step: floats, jittered, augmented, with teacher logits to match.
+View = Callable[[Batch], Batch]
+
+
+def make_view(config: TrainConfig, axis_name: str | None = None, query: Query | None = None) -> View:
+    """A batch → the batch as networks see it at this step: floats, jittered, augmented, with matching teacher logits.
 
     All settings of a block share it, and so one pass of the teachers.
 
-    Args:
-        config: jitter and augmentation.
-        axis_name: the mapped axis over which the batch is divided, if it is: jitter and augmentation are then drawn per
-            global example.
-        query: queries the teachers about the images of the step; None: the batch's own `teacher_logits`.
+    `axis_name` is the mapped axis over which the batch is divided, if it is: jitter and augmentation are then drawn per
+    global example. `query` queries the teachers about the images of the step; None: the batch's own `teacher_logits`.
     """
 
     def view(batch: Batch) -> Batch:
@@ -104,26 +103,15 @@ def make_view(
 
 
 def make_update(
-    model: Model,
-    config: TrainConfig,
-    steps_per_epoch: int,
-    loss: Loss = distillation,
-    axis_name: str | None = None,
+    model: Model, config: TrainConfig, steps_per_epoch: int, loss: Loss = distillation, axis_name: str | None = None
 ) -> Step:
     """The pure train step `(state, batch, setting) → (state, metrics)` of one network under one setting.
 
-    The batch is one that `make_view` has prepared.
-
-    Args:
-        model: the network.
-        config: optimizer, schedule, max-norm, averaging.
-        steps_per_epoch: steps in one pass, for the schedule.
-        loss: one number an example; the step takes their mean, once.
-        axis_name: the mapped axis over which the batch is divided, if it is. Gradients and batch statistics are
-            averaged over it, masks are drawn per global example.
+    The batch is one that `make_view` has prepared; `loss` gives one number an example, and the step takes their mean,
+    once. `axis_name` is the mapped axis over which the batch is divided, if it is: gradients and batch statistics are
+    averaged over it, masks are drawn per global example.
     """
-    optimizer = make_optimizer(config)
-    schedule = make_schedule(config, steps_per_epoch)
+    optimizer, schedule = make_optimizer(config), make_schedule(config, steps_per_epoch)
 
     def mean(value: Any) -> Any:
         return value if axis_name is None else jax.lax.pmean(value, axis_name)
@@ -145,8 +133,8 @@ def make_update(
             decay = jnp.minimum(config.average, (1 + state.step) / (10 + state.step))
             averaged = optax.incremental_update(params, averaged, 1 - decay)
         failed_at = jnp.where((state.failed_at < 0) & ~jnp.isfinite(value), state.step, state.failed_at)
-        # A failed run keeps its networks, whatever its gradients: its neighbours in the block must not notice. Its
-        # optimizer's moments may turn to nan: nobody reads them again, and guarding them costs a tenth of the step.
+        # A failed run keeps its parameters, whatever its gradients: the other runs of the block are unaffected. Its
+        # optimizer's moments may become nan: they are not read again, and guarding them would cost time.
         params, model_state, averaged = jax.tree.map(
             lambda new, old: jnp.where(failed_at < 0, new, old),
             (params, model_state, averaged),

@@ -1,15 +1,16 @@
 """Which images a block's students learn from, and which targets: from a dataset and its teacher to a transfer set."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from kdjax import datasets, targets, teachers, transforms
+from kdjax.arrays import HostImages, HostLogits
 from kdjax.blocks import TransferSet
 from kdjax.config import Targets
 from kdjax.datasets import Dataset, Split
@@ -26,23 +27,22 @@ class DistillationData(NamedTuple):
     dataset: Dataset
     teacher: str
     """Short name of the teacher, or of several joined by +."""
-    train_logits: Float[np.ndarray, "train classes"]
-    holdout_logits: Float[np.ndarray, "holdout classes"]
-    test_logits: Float[np.ndarray, "test classes"]
+    train_logits: HostLogits
+    holdout_logits: HostLogits
+    test_logits: HostLogits
     teachers: tuple[Teacher, ...] = ()
-    """To be queried about other images than these."""
+    """The networks, to be queried about other images than these."""
 
 
 def query_teachers(dataset: Dataset, members: Sequence[Teacher]) -> DistillationData:
     """Queries the teacher, or the ensemble, about every image of the dataset."""
-
-    def logits(split: Split) -> Float[np.ndarray, "images classes"]:
-        empty = np.zeros((0, dataset.num_classes), np.float32)
-        return teachers.ensemble_logits(members, split.images) if len(split.images) else empty
-
+    empty = np.zeros((0, dataset.num_classes), np.float32)
+    train, holdout, test = (
+        teachers.ensemble_logits(members, split.images) if len(split.images) else empty
+        for split in (dataset.train, dataset.holdout, dataset.test)
+    )
     name = "+".join(teacher.name for teacher in members)
-    tables = (logits(dataset.train), logits(dataset.holdout), logits(dataset.test))
-    return DistillationData(dataset, name, *tables, tuple(members))
+    return DistillationData(dataset, name, train, holdout, test, tuple(members))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +60,8 @@ class TransferSpec:
     """Of the permutations."""
 
     def select(self, data: DistillationData) -> DistillationData:
-        """The data with another training set and other targets; hold-out and test images and logits stay the same.
-
-        In this order: classes are omitted, the pool is added, the first images are taken, targets are altered.
-        """
+        """The data with another training set and other targets; hold-out and test images and logits stay the same. In
+        this order: classes are omitted, the pool is added, the first images are taken, targets are altered."""
         data = self._select_images(data)
         data = _with_targets(data, self.targets)
         if self.variant == "permuted":
@@ -79,7 +77,7 @@ class TransferSpec:
             logits = logits[~np.isin(train.labels, sorted(self.omitted))]
             train = datasets.omit(train, self.omitted)
         if self.variant == "with_pool":
-            # Unlabelled: the teacher's answer stands for the label.
+            # Unlabelled: the teacher's prediction stands for the label.
             answers = data.holdout_logits.argmax(axis=1).astype(np.int32)
             pool = data.dataset.holdout.images
             train = Split(np.concatenate([train.images, pool]), np.concatenate([train.labels, answers]))
@@ -96,28 +94,23 @@ def _with_targets(data: DistillationData, kind: Targets) -> DistillationData:
     if kind == "shuffled":
         return data._replace(train_logits=targets.shuffle(data.train_logits, 0))
     if kind == "random":
-        strangers = tuple(teachers.untrained(one, index, images) for index, one in enumerate(data.teachers))
-        return data._replace(train_logits=teachers.ensemble_logits(strangers, images), teachers=strangers)
+        untrained = tuple(teachers.untrained(one, index, images) for index, one in enumerate(data.teachers))
+        return data._replace(train_logits=teachers.ensemble_logits(untrained, images), teachers=untrained)
     return data._replace(train_logits=np.asarray(targets.alter(kind, jnp.asarray(data.train_logits))))
 
 
-def shift_averaged(
-    members: Sequence[Teacher], images: UInt8[np.ndarray, "images height width channels"]
-) -> Float[np.ndarray, "images classes"]:
+def shift_averaged(members: Sequence[Teacher], images: HostImages) -> HostLogits:
     """The teachers' mean logits over all shifts of each image by up to `targets.SHIFTS` pixels each way."""
-    total, pixels = np.zeros((len(images), members[0].info["num_classes"])), targets.SHIFTS
-    for down in range(-pixels, pixels + 1):
-        for right in range(-pixels, pixels + 1):
-            total += teachers.ensemble_logits(members, transforms.shift(images, down, right))
-    return (total / (2 * pixels + 1) ** 2).astype(np.float32)
+    total, shifts = np.zeros((len(images), members[0].info["num_classes"])), range(-targets.SHIFTS, targets.SHIFTS + 1)
+    for down, right in itertools.product(shifts, shifts):
+        total += teachers.ensemble_logits(members, transforms.shift(images, down, right))
+    return (total / len(shifts) ** 2).astype(np.float32)
 
 
 def on_device(data: DistillationData) -> TransferSet:
     """The training images, labels and teacher logits where the students are trained."""
     images, labels = data.dataset.train
+    stacks = tuple((teacher.params, teacher.model_state) for teacher in data.teachers)
     # By way of the host, onto the device of this thread.
-    variables = tuple(
-        jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (teacher.params, teacher.model_state))
-        for teacher in data.teachers
-    )
+    variables = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), stacks)
     return TransferSet(jnp.asarray(images), jnp.asarray(labels), jnp.asarray(data.train_logits), variables)

@@ -1,4 +1,4 @@
-"""Images on the device, inside the step: bytes to floats, jitter, augmentation."""
+"""Image transforms on the device, inside the step: bytes to floats, jitter, augmentation."""
 
 import math
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from kdjax.arrays import HostImages, Images
 from kdjax.config import Augment
 
 SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
@@ -15,24 +16,19 @@ NODES, ELASTIC = 5, 0.1
 """Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
 
 
+AffineMaps = tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]
+
+
 def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
     """Floats in [0, 1]. Images are stored as bytes, which take a quarter of the memory and of the time to gather."""
     return images.astype(jnp.float32) / 255
 
 
-def jitter(
-    key: PRNGKeyArray, images: Float[Array, "batch height width channels"], pixels: int, axis_name: str | None = None
-) -> Float[Array, "batch height width channels"]:
+def jitter(key: PRNGKeyArray, images: Images, pixels: int, axis_name: str | None = None) -> Images:
     """Shifts each image by whole pixels, uniform in {-pixels, …, pixels} along each axis; zeros come in at the edge.
 
-    Args:
-        key: the step's key; the same key gives the same shifts.
-        images: `[batch, height, width, channels]`.
-        pixels: the largest shift, 0 or more; 0 leaves the images unchanged.
-        axis_name: the mapped axis over which the batch is divided, if any: shifts are drawn per global example.
-
-    Returns:
-        Shifted images, same shape.
+    The same key gives the same shifts. `axis_name` is the mapped axis over which the batch is divided, if any: shifts
+    are drawn per global example. With 0 pixels the images are unchanged.
     """
     if not pixels:
         return images
@@ -46,9 +42,7 @@ def jitter(
     return jax.vmap(crop)(padded, shifts)
 
 
-def shift(
-    images: UInt8[np.ndarray, "images height width channels"], down: int, right: int
-) -> UInt8[np.ndarray, "images height width channels"]:
+def shift(images: HostImages, down: int, right: int) -> HostImages:
     """All images shifted by a number of pixels (negative: up, left); zeros come in at the edge."""
     _, height, width, _ = images.shape
     edge = max(abs(down), abs(right))
@@ -56,9 +50,7 @@ def shift(
     return padded[:, edge - down : edge - down + height, edge - right : edge - right + width]
 
 
-def augment(
-    key: PRNGKeyArray, images: Float[Array, "batch height width channels"], kind: Augment, axis_name: str | None = None
-) -> Float[Array, "batch height width channels"]:
+def augment(key: PRNGKeyArray, images: Images, kind: Augment, axis_name: str | None = None) -> Images:
     """A random transform of each image; beyond its edge the image continues as its nearest pixel.
 
         none         unchanged
@@ -69,14 +61,8 @@ def augment(
         elastic      as full, but never mirrored, and with half the shear, zoom and rotation; then displaced by a smooth
                      field (`elastic_fields`, after Simard et al. 2003)
 
-    Args:
-        key: the step's key; the same key gives the same transforms.
-        images: `[batch, height, width, channels]`.
-        kind: which of these.
-        axis_name: the mapped axis over which the batch is divided, if any: transforms are drawn per global example.
-
-    Returns:
-        Images of the same shape.
+    The same key gives the same transforms. `axis_name` is the mapped axis over which the batch is divided, if any:
+    transforms are drawn per global example.
     """
     if kind == "none":
         return images
@@ -99,9 +85,7 @@ def augment(
     return jax.vmap(lambda image, rows, columns: image[rows][:, columns])(images, rows, columns)
 
 
-def affine_maps(
-    numbers: Float[Array, "batch 7"], height: int, width: int
-) -> tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]:
+def affine_maps(numbers: Float[Array, "batch 7"], height: int, width: int) -> AffineMaps:
     """(A, b): a pixel of the new image comes from the place `A·(row, column) + b` of the old one.
 
     About the image's centre `A = R·S·Z·F`: rotation by φ, shear by ψ, zoom, mirror;
@@ -109,11 +93,8 @@ def affine_maps(
         R = [[cos φ, −sin φ], [sin φ, cos φ]],  S = [[1, −sin ψ], [0, cos ψ]],
         Z = diag(z_row, z_column),  F = diag(1, ±1)
 
-    Args:
-        numbers: in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its
-            largest value.
-        height: in pixels.
-        width: in pixels.
+    `numbers` lie in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its largest
+    value; height and width are in pixels.
     """
     mirror, angle, shear = jnp.sign(numbers[:, 2]), ROTATION * numbers[:, 3], SHEAR * numbers[:, 6]
     tall, wide = 1 + ZOOM * numbers[:, 4], 1 + ZOOM * numbers[:, 5]
@@ -133,13 +114,8 @@ def affine_maps(
 def elastic_fields(
     nodes: Float[Array, "batch nodes nodes 2"], height: int, width: int
 ) -> Float[Array, "batch height width 2"]:
-    """The displacement of each place, in pixels down and right: bilinear between the nodes of a coarse grid.
-
-    Args:
-        nodes: numbers in [−1, 1], as shares of `ELASTIC` times the image's height and width.
-        height: in pixels.
-        width: in pixels.
-    """
+    """The displacement of each place, in pixels down and right: bilinear between the nodes of a coarse grid. `nodes`
+    are numbers in [−1, 1], shares of `ELASTIC` times the image's height and width, both in pixels."""
     count = nodes.shape[1]
 
     def tents(size: int) -> Array:  # each pixel's share of each node
@@ -150,11 +126,7 @@ def elastic_fields(
     return shares * ELASTIC * jnp.array([height, width])[None, None, None]
 
 
-def resample(
-    images: Float[Array, "batch height width channels"],
-    maps: tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]],
-    fields: Float[Array, "batch height width 2"] | None = None,
-) -> Float[Array, "batch height width channels"]:
+def resample(images: Images, maps: AffineMaps, fields: Float[Array, "batch height width 2"] | None = None) -> Images:
     """Images whose pixel p is the old one at `A·p + b` (plus the field at p), bilinear; outside, its nearest pixel."""
     _, height, width, channels = images.shape
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
@@ -181,6 +153,5 @@ def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-un
     """
     if axis_name is None:
         return draw(key, shape, **arguments)
-    rows = shape[0]
-    everything = draw(key, (rows * jax.lax.axis_size(axis_name), *shape[1:]), **arguments)
-    return jax.lax.dynamic_slice_in_dim(everything, jax.lax.axis_index(axis_name) * rows, rows)
+    numbers = draw(key, (shape[0] * jax.lax.axis_size(axis_name), *shape[1:]), **arguments)
+    return jax.lax.dynamic_slice_in_dim(numbers, jax.lax.axis_index(axis_name) * shape[0], shape[0])

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import random
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import checkpoints, cli, datasets, models, sweeps
-from kdjax.config import DataConfig, SweepConfig, TrainConfig
+from kdjax import checkpoints, cli, models, sweeps
+from kdjax.config import SweepConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,15 +133,3 @@ def flip(path: Path, rng: random.Random) -> str:
     data[position] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
     return f"{path} flipped at {position}"
-
-
-def write_idx(folder: Path) -> Path:
-    """Raw files of a small MNIST: bundled digits, in the official format."""
-    digits = datasets.load(DataConfig(dataset="mnist5k", raw_dir=None))
-    folder.mkdir()
-    for part, split, count in (("train", digits.train, 1000), ("t10k", digits.test, 300)):
-        images, labels = split.images[:count, ..., 0], split.labels[:count].astype(np.uint8)
-        header = struct.pack(">4I", 0x803, count, 28, 28)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
-    return folder

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.raw_files import write_random_cifar
+
 ROOT = Path(__file__).parents[1]
 BUNDLED = "--dataset mnist5k --devices 1 --train-images 400 --batch-size 50"
 TEACHER = "--teacher.widths 16 --teacher.epochs 2 --teacher.batch-size 50"
@@ -38,20 +40,10 @@ def parts(folder: Path) -> Iterator[bytes]:
                 yield hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).digest()
 
 
-def write_cifar(folder: Path) -> Path:
-    """Random images in CIFAR-10's files: 20 in each training batch, 10 test images."""
-    random = np.random.default_rng(0)
-    folder.mkdir()
-    for name, count in [*((f"data_batch_{number}", 20) for number in range(1, 6)), ("test_batch", 10)]:
-        records = random.integers(0, 256, (count, 1 + 3072)).astype(np.uint8)
-        records[:, 0] = np.arange(count) % 10
-        (folder / f"{name}.bin").write_bytes(records.tobytes())
-    return folder
-
-
 def main(root: Path) -> None:
     """Runs each command in a folder of its own below `root`, and prints its hash."""
-    raw = write_cifar(root / "cifar10")
+    raw = root / "cifar10"
+    write_random_cifar(raw)
     for name, options in COMMANDS.items():
         out = root / name
         places = ["--out", str(out), "--data-dir", str(root / "data"), "--name", "run"]

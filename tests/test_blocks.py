@@ -202,12 +202,15 @@ def test_one_big_network_over_several_devices():
     np.testing.assert_allclose(several.history.loss, single.history.loss, rtol=1e-5)
 
 
-CNN = {"network": "small", "hidden": (16,), "batch_size": 16}
+CNN = {"network": "small", "hidden": (16,), "augment": "full", "epochs": 3}
 IMAGES = (8, 8, 3)
+AVERAGED = {"average": 0.9}
+"""With Adam: most tests of convolutional networks share these two programs, of one setting and of two, which take
+seconds to compile."""
 
 
 def cnn(settings, **options):
-    return blocks.program_for(small.config(**{**CNN, **options}), IMAGES, small.CLASSES, small.IMAGES, settings)
+    return blocks.program_for(small.config(**CNN, **options), IMAGES, small.CLASSES, small.IMAGES, settings)
 
 
 def pictures(seed=0):
@@ -220,9 +223,15 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """Two settings of a convolutional network, trained as one block."""
+    setting = small.settings((1.0, 20.0), soft_weights=(0.5, 1.0), learning_rates=(0.01, 0.01))
+    return setting, small.train(cnn(2, **AVERAGED), setting, 0, 3, pictures())
+
+
 def test_one_convolutional_network_over_several_devices():
-    options = {"optimizer": "sgd", "augment": "full", "epochs": 3}
-    alone, divided = (cnn(1, **options, devices=devices) for devices in (1, 4))
+    alone, divided = (cnn(1, optimizer="sgd", devices=devices) for devices in (1, 4))
     one = small.settings((4.0,), soft_weights=(0.5,), learning_rates=(0.02,))
     single, several = (small.train(program, one, 3, 3, pictures()) for program in (alone, divided))
     assert int(several.state.step) == int(single.state.step) == 12
@@ -233,22 +242,21 @@ def test_one_convolutional_network_over_several_devices():
         assert np.linalg.norm(mine - begun) > 1e-2 * np.linalg.norm(mine)
 
 
-def test_a_block_of_convolutional_networks_equals_its_settings_trained_one_at_a_time():
-    setting = small.settings((1.0, 20.0), soft_weights=(0.5, 1.0))
-    together = small.train(cnn(2, augment="flip_shift"), setting, 0, 2, pictures())
+def test_a_block_of_convolutional_networks_equals_its_settings_trained_one_at_a_time(trained):
+    setting, together = trained
     for index in range(2):
         one = jax.tree.map(lambda column, index=index: column[index : index + 1], setting)
-        single = small.train(cnn(1, augment="flip_shift"), one, 0, 2, pictures())
-        for part in ("params", "model_state"):
+        single = small.train(cnn(1, **AVERAGED), one, 0, 3, pictures())
+        for part in ("params", "model_state", "averaged"):
             mine, other = flat(row(getattr(together.state, part), index)), flat(getattr(single.state, part))
             assert np.linalg.norm(mine - other) <= 1e-6 * np.linalg.norm(other)
     assert np.linalg.norm(flat(row(together.state.params, 0)) - flat(row(together.state.params, 1))) > 1e-2
 
 
-def test_convolutional_networks_go_on_from_a_checkpoint_to_the_same_bits(tmp_path, monkeypatch):
+def test_convolutional_networks_resume_from_a_checkpoint_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
-    program, kept = cnn(2, augment="full"), checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
-    arguments = (program, pictures(), small.settings((1.0, 4.0)), 5, 2, kept, lambda step, note: None)
+    program, kept = cnn(2, **AVERAGED), checkpoints.Checkpoints(tmp_path / "block", seconds=0.0)
+    arguments = (program, pictures(), small.settings((1.0, 4.0)), 5, 3, kept, lambda step, note: None)
     whole = loop.fit_with_checkpoints(*arguments)
     (folder, last) = sorted((tmp_path / "block").iterdir())
     (last / "MANIFEST.json").write_text("{}")
@@ -257,25 +265,16 @@ def test_convolutional_networks_go_on_from_a_checkpoint_to_the_same_bits(tmp_pat
     assert steps[0] > int(folder.name) > 0
 
 
-def test_evaluation_uses_the_batch_statistics_that_were_collected():
-    program = cnn(2)
-    trained = small.train(program, small.settings((1.0, 4.0)), 0, 2, pictures())
-    images = pictures().images
-    logits = program.logits(trained.state, images)
-    model = models.network(small.config(**CNN), IMAGES, small.CLASSES)
-    for index in range(2):
-        params, state = (row(tree, index) for tree in (trained.state.params, trained.state.model_state))
-        expected = model.apply(params, state, images / 255, False)[0]
-        np.testing.assert_allclose(logits[index], expected, rtol=1e-4, atol=1e-5)
-    fresh = trained.state._replace(model_state=program.init(0).model_state)
-    assert np.abs(program.logits(fresh, images) - logits).max() > 1e-2
-
-
-def test_the_averaged_parameters_are_evaluated():
-    program = cnn(1, average=0.9)
-    state = small.train(program, small.settings((4.0,), learning_rates=(0.01,)), 0, 2, pictures()).state
-    images = pictures().images
+def test_evaluation_uses_the_averaged_parameters_and_the_batch_statistics_that_were_collected(trained):
+    program, (_, (state, *_)), images = cnn(2, **AVERAGED), trained, pictures().images
     logits = program.logits(state, images)
+    model = models.network(small.config(**CNN), IMAGES, small.CLASSES)
+    evaluate = jax.jit(lambda *variables: model.apply(*variables, images / 255, False)[0])
+    for index in range(2):
+        expected = evaluate(row(state.averaged, index), row(state.model_state, index))
+        np.testing.assert_allclose(logits[index], expected, rtol=1e-4, atol=1e-5)
+    fresh = state._replace(model_state=program.init(0).model_state)
+    assert np.abs(program.logits(fresh, images) - logits).max() > 1e-2
     same(program.logits(state._replace(params=state.averaged), images), logits)
     assert np.abs(program.logits(state._replace(averaged=state.params), images) - logits).max() > 1e-3
 

@@ -21,7 +21,7 @@ from kdjax.datasets import CATALOG, Split, load, names, omit
 from kdjax.datasets.splits import cut, fingerprint
 from kdjax.errors import BadInput
 from kdjax.files import lock
-from tests.test_datasets_raw import assert_same, write_cifar, write_idx
+from tests.raw_files import assert_same, write_random_cifar, write_random_idx
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real raw files are not beside the checkout")
@@ -103,7 +103,7 @@ def test_mnist5k_is_every_fifth_digit_and_stratified_throughout(tmp_path):
 
 
 def test_the_holdout_is_the_end_and_is_cut_first(tmp_path):
-    whole = write_idx(tmp_path / "raw")["train"]
+    whole = write_random_idx(tmp_path / "raw")["train"]
     found = load(config(tmp_path, holdout=20, train_images=10))
     np.testing.assert_array_equal(found.train.images, whole.images[:10])
     np.testing.assert_array_equal(found.train.labels, whole.labels[:10])
@@ -119,7 +119,7 @@ def test_the_holdout_is_the_end_and_is_cut_first(tmp_path):
 
 
 def test_a_fingerprint_tells_training_sets_apart(tmp_path):
-    train = write_idx(tmp_path / "raw")["train"]
+    train = write_random_idx(tmp_path / "raw")["train"]
     prints = {load(config(tmp_path, **more)).fingerprint for more in ({}, {"holdout": 20}, {"train_images": 49})}
     assert len(prints) == 3
     # The hold-out isn't trained on: the same training images are the same, however they came about.
@@ -186,15 +186,16 @@ def test_a_named_raw_folder_that_is_missing_or_empty_is_refused(tmp_path, name):
 
 
 def test_auto_does_not_look_past_a_named_raw_folder(tmp_path):
-    write_idx(tmp_path / "mnist")
+    write_random_idx(tmp_path / "mnist")
     load(config(tmp_path, raw="mnist"))
-    write_cifar(tmp_path / "raw")
+    write_random_cifar(tmp_path / "raw")
     with pytest.raises(BadInput, match="does not hold MNIST: no train-images-idx3-ubyte"):
         load(config(tmp_path, "auto"))
 
 
 @pytest.mark.parametrize(
-    ("name", "write"), [("mnist", write_idx), ("fashion_mnist", write_idx), ("cifar10", write_cifar)]
+    ("name", "write"),
+    [("mnist", write_random_idx), ("fashion_mnist", write_random_idx), ("cifar10", write_random_cifar)],
 )
 def test_data_are_prepared_once_and_read_back_in_order(tmp_path, name, write):
     expected = write(tmp_path / "raw" / name)
@@ -209,13 +210,13 @@ def test_data_are_prepared_once_and_read_back_in_order(tmp_path, name, write):
 
 
 def test_more_images_than_a_record_holds_keep_their_order(tmp_path):
-    expected = write_idx(tmp_path / "raw", train=2345, test=1000)
+    expected = write_random_idx(tmp_path / "raw", train=2345, test=1000)
     for _ in range(2):
         assert_same(splits(load(config(tmp_path))), expected)
 
 
 def test_another_raw_folder_is_never_answered_with_what_was_prepared_before(tmp_path, caplog):
-    one, two = write_idx(tmp_path / "one", seed=1), write_idx(tmp_path / "two", seed=2)
+    one, two = write_random_idx(tmp_path / "one", seed=1), write_random_idx(tmp_path / "two", seed=2)
     assert_same(splits(load(config(tmp_path, raw="one"))), one)
     assert_same(splits(load(config(tmp_path, raw="two"))), two)
     assert f"prepared from other files ({tmp_path / 'one'}) than those in {tmp_path / 'two'}" in caplog.text
@@ -223,8 +224,8 @@ def test_another_raw_folder_is_never_answered_with_what_was_prepared_before(tmp_
 
 
 def test_a_bad_raw_folder_leaves_nothing_and_what_was_prepared_alone(tmp_path):
-    expected = write_idx(tmp_path / "good")
-    write_idx(tmp_path / "bad", zipped=False)
+    expected = write_random_idx(tmp_path / "good")
+    write_random_idx(tmp_path / "bad", zipped=False)
     (tmp_path / "bad" / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x1e")
     for prepared in (False, True):
         with pytest.raises(BadInput, match="t10k-labels-idx1-ubyte is truncated"):
@@ -252,7 +253,7 @@ def damage(folder, how):
 
 @pytest.mark.parametrize("how", ["flipped", "missing", "truncated", "no manifest", "no source"])
 def test_damaged_data_are_prepared_again_from_the_raw_folder(tmp_path, how, caplog):
-    expected = write_idx(tmp_path / "raw")
+    expected = write_random_idx(tmp_path / "raw")
     load(config(tmp_path))
     damage(tmp_path / "data" / "mnist", how)
     assert_same(splits(load(config(tmp_path))), expected)
@@ -268,7 +269,7 @@ def _load_in_child(arguments, results):
 
 
 def test_two_processes_prepare_one_dataset(tmp_path):
-    write_idx(tmp_path / "raw")
+    write_random_idx(tmp_path / "raw")
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     with lock(tmp_path / "data" / ".lock"):
@@ -288,7 +289,7 @@ def test_two_processes_prepare_one_dataset(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_are_cleared_and_never_used(tmp_path):
-    expected = write_idx(tmp_path / "raw")
+    expected = write_random_idx(tmp_path / "raw")
     leftover = tmp_path / "data" / ".mnist.tmp-1"
     leftover.mkdir(parents=True)
     (leftover / "half").write_text("a record")
@@ -297,14 +298,14 @@ def test_leftovers_of_a_killed_process_are_cleared_and_never_used(tmp_path):
 
 
 def test_a_data_folder_that_cannot_be_written_is_refused(tmp_path):
-    write_idx(tmp_path / "raw")
+    write_random_idx(tmp_path / "raw")
     (tmp_path / "data").write_text("a file")
     with pytest.raises(BadInput, match=f"--data-dir {tmp_path / 'data'} cannot be written"):
         load(config(tmp_path))
 
 
 def test_prepared_data_are_read_from_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    expected = write_idx(tmp_path / "raw")
+    expected = write_random_idx(tmp_path / "raw")
     load(config(tmp_path))
     (tmp_path / "data" / ".lock").unlink()
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
@@ -319,7 +320,7 @@ def run(code, *arguments, **more):
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path):
-    write_idx(tmp_path / "raw", train=1000)
+    write_random_idx(tmp_path / "raw", train=1000)
     code = """
 import resource, sys
 from pathlib import Path
@@ -341,7 +342,7 @@ except BadInput as error:
 
 
 def test_the_package_is_quick_to_import_and_needs_no_tensorflow(tmp_path):
-    write_idx(tmp_path / "raw")
+    write_random_idx(tmp_path / "raw")
     code = """
 import sys
 from pathlib import Path

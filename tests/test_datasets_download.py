@@ -16,7 +16,7 @@ from kdjax.config import DataConfig
 from kdjax.datasets import CATALOG, load
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.errors import BadInput
-from tests.test_datasets_raw import assert_same, write_idx
+from tests.raw_files import assert_same, write_random_idx
 
 CONTENT = bytes(range(256)) * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -178,7 +178,7 @@ def official(tmp_path, monkeypatch):
         files = tmp_path / "server"
         data = tmp_path / "data"
 
-    Official.splits = write_idx(Official.files)
+    Official.splits = write_random_idx(Official.files)
     spec = CATALOG["mnist"]
 
     def answer(handler, number):

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import re
-import struct
 import tarfile
 from pathlib import Path
 
@@ -13,62 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.datasets import CATALOG, DataConfig, Spec, Split, load
+from kdjax.datasets import CATALOG, DataConfig, Spec, load
 from kdjax.datasets.layouts import LAYOUTS, Layout, RawFile, checked_split, layout_of, register
 from kdjax.datasets.layouts.idx import read_idx
 from kdjax.datasets.raw import LOOKALIKES, read_raw_folder
 from kdjax.errors import BadInput
+from tests.raw_files import (
+    CIFAR_ARCHIVE,
+    CIFAR_TEST,
+    CIFAR_TRAIN,
+    IDX_FILES,
+    assert_same,
+    idx_bytes,
+    write_random_cifar,
+    write_random_idx,
+)
 
 MNIST, FASHION, CIFAR = CATALOG["mnist"], CATALOG["fashion_mnist"], CATALOG["cifar10"]
-# As the formats' authors name them.
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-CIFAR_TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
-CIFAR_TEST, CIFAR_ARCHIVE = "test_batch.bin", "cifar-10-binary.tar.gz"
-
-
-def idx_bytes(array):
-    """An IDX file, written from the published description of the format and by no code of the library."""
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def write_idx(folder, seed=0, train=70, test=30, zipped=True):
-    """Four small IDX files of random images; returns the splits that must come back."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    splits = {}
-    for name, (images_name, labels_name), count in (("train", IDX_FILES[:2], train), ("test", IDX_FILES[2:], test)):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = rng.integers(0, 10, count, dtype=np.uint8)
-        for file, array in ((images_name, images), (labels_name, labels)):
-            content = idx_bytes(array)
-            (folder / f"{file}{'.gz' if zipped else ''}").write_bytes(gzip.compress(content) if zipped else content)
-        splits[name] = Split(images[..., None], labels.astype(np.int32))
-    return splits
-
-
-def write_cifar(folder, batch=20, test=10):
-    """The six binary batches, pixel by pixel from the published description; returns the expected splits."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    images = rng.integers(0, 256, (5 * batch + test, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, 5 * batch + test, dtype=np.uint8)
-    records = [
-        bytes([y]) + b"".join(x[:, :, c].tobytes() for c in range(3)) for x, y in zip(images, labels, strict=True)
-    ]
-    for number, name in enumerate(CIFAR_TRAIN):
-        (folder / name).write_bytes(b"".join(records[number * batch : (number + 1) * batch]))
-    (folder / CIFAR_TEST).write_bytes(b"".join(records[5 * batch :]))
-    labels = labels.astype(np.int32)
-    cut = 5 * batch
-    return {"train": Split(images[:cut], labels[:cut]), "test": Split(images[cut:], labels[cut:])}
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        for ours, theirs in zip(found[name], expected[name], strict=True):
-            assert ours.dtype == theirs.dtype
-            np.testing.assert_array_equal(ours, theirs)
 
 
 def read(spec, folder):
@@ -85,19 +45,19 @@ def refused(folder, spec=MNIST):
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("below", ["", "a/b"])
 def test_idx_files_are_found_and_read(tmp_path, zipped, below):
-    expected = write_idx(tmp_path / below, zipped=zipped)
+    expected = write_random_idx(tmp_path / below, zipped=zipped)
     assert_same(read(MNIST, tmp_path), expected)
 
 
 def test_of_several_copies_the_named_then_the_nearest_then_the_plain_one_is_read(tmp_path):
     better_and_better = (("a/b", True), ("z", True), ("z", False), ("x/y/mnist", True))
     for seed, (below, zipped) in enumerate(better_and_better):
-        expected = write_idx(tmp_path / below, seed=seed, zipped=zipped)
+        expected = write_random_idx(tmp_path / below, seed=seed, zipped=zipped)
         assert_same(read(MNIST, tmp_path), expected)
 
 
 def test_the_spelling_with_a_dot_is_found(tmp_path):
-    expected = write_idx(tmp_path, zipped=False)
+    expected = write_random_idx(tmp_path, zipped=False)
     for name in IDX_FILES:
         (tmp_path / name).rename(tmp_path / name.replace("-idx", ".idx"))
     assert_same(read(MNIST, tmp_path), expected)
@@ -107,26 +67,26 @@ def test_the_spelling_with_a_dot_is_found(tmp_path):
     "names", [("mnist", "fashion_mnist"), ("MNIST/raw", "FashionMNIST/raw"), ("z", "fashion-mnist")]
 )
 def test_datasets_with_the_same_file_names_are_told_apart_by_folder(tmp_path, names):
-    digits, clothes = (write_idx(tmp_path / name, seed=seed) for seed, name in enumerate(names))
+    digits, clothes = (write_random_idx(tmp_path / name, seed=seed) for seed, name in enumerate(names))
     assert_same(read(MNIST, tmp_path), digits)
     assert_same(read(FASHION, tmp_path), clothes)
 
 
 @pytest.mark.parametrize("name", ["FashionMNIST", *LOOKALIKES])
 def test_other_datasets_are_not_taken_for_mnist(tmp_path, name):
-    write_idx(tmp_path / name / "raw")
+    write_random_idx(tmp_path / name / "raw")
     for folder in (tmp_path, tmp_path / name / "raw"):
         assert "does not hold MNIST" in refused(folder)
 
 
 def test_fashion_mnist_wants_a_folder_of_its_name(tmp_path):
-    write_idx(tmp_path)
+    write_random_idx(tmp_path)
     assert "in a folder named fashion_mnist" in refused(tmp_path, FASHION)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_cifar_batches_are_read_channel_last(tmp_path, zipped):
-    expected = write_cifar(tmp_path / "cifar-10-batches-bin")
+    expected = write_random_cifar(tmp_path / "cifar-10-batches-bin")
     if zipped:
         for path in (tmp_path / "cifar-10-batches-bin").iterdir():
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -148,7 +108,7 @@ def cifar_archive(folder, prefix="cifar-10-batches-bin/"):
 @pytest.mark.parametrize("prefix", ["cifar-10-batches-bin/", "../../", "/"])
 def test_an_archive_is_read_and_its_paths_are_not_followed(tmp_path, prefix):
     raw = tmp_path / "deep" / "raw"
-    expected = write_cifar(raw / "files")
+    expected = write_random_cifar(raw / "files")
     cifar_archive(raw, prefix)
     before = sorted(tmp_path.rglob("*"))
     assert_same(read(CIFAR, raw), expected)
@@ -156,7 +116,7 @@ def test_an_archive_is_read_and_its_paths_are_not_followed(tmp_path, prefix):
 
 
 def test_a_truncated_or_wrong_archive_is_refused_by_name(tmp_path):
-    write_cifar(tmp_path / "files")
+    write_random_cifar(tmp_path / "files")
     (tmp_path / "files" / CIFAR_TEST).unlink()
     cifar_archive(tmp_path)
     assert CIFAR_TEST in refused(tmp_path, CIFAR)
@@ -168,7 +128,7 @@ def test_a_truncated_or_wrong_archive_is_refused_by_name(tmp_path):
 
 
 def test_cifar_batches_must_be_whole_and_have_ten_classes(tmp_path):
-    write_cifar(tmp_path)
+    write_random_cifar(tmp_path)
     batch = tmp_path / "data_batch_3.bin"
     whole = batch.read_bytes()
     batch.write_bytes(whole[:-1])
@@ -183,7 +143,7 @@ def test_cifar_batches_must_be_whole_and_have_ten_classes(tmp_path):
 
 
 def test_cifar_class_names_must_be_the_known_ones(tmp_path):
-    write_cifar(tmp_path)
+    write_random_cifar(tmp_path)
     meta = tmp_path / "batches.meta.txt"
     meta.write_text("\n".join(CIFAR.class_names) + "\n\n")
     read(CIFAR, tmp_path)
@@ -195,7 +155,7 @@ def test_bad_idx_files_are_refused_by_name(tmp_path):
     images, labels = (tmp_path / name for name in IDX_FILES[:2])
 
     def refusal_of(path, content):
-        write_idx(tmp_path, zipped=False)
+        write_random_idx(tmp_path, zipped=False)
         path.write_bytes(content)
         message = refused(tmp_path)
         assert str(path) in message
@@ -217,7 +177,7 @@ def test_bad_idx_files_are_refused_by_name(tmp_path):
 
 
 def test_a_folder_that_lacks_a_file_is_told_which(tmp_path):
-    write_idx(tmp_path)
+    write_random_idx(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
     message = refused(tmp_path)
     assert str(tmp_path) in message and "no t10k-labels-idx1-ubyte (or .gz)" in message
@@ -226,7 +186,7 @@ def test_a_folder_that_lacks_a_file_is_told_which(tmp_path):
 def test_missing_empty_and_unreadable_folders_are_refused(tmp_path, monkeypatch):
     assert "does not exist" in refused(tmp_path / "none")
     assert "is empty" in refused(tmp_path)
-    write_idx(tmp_path, zipped=False)
+    write_random_idx(tmp_path, zipped=False)
     assert "not a folder" in refused(tmp_path / IDX_FILES[0])
 
     def denied(*_, **__):
@@ -242,7 +202,7 @@ def test_missing_empty_and_unreadable_folders_are_refused(tmp_path, monkeypatch)
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_an_unreadable_file_is_refused_by_name(tmp_path):
-    write_idx(tmp_path, zipped=False)
+    write_random_idx(tmp_path, zipped=False)
     (tmp_path / IDX_FILES[0]).chmod(0)
     assert IDX_FILES[0] in refused(tmp_path)
 

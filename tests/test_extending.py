@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests import commands
+from tests import commands, hurry
 
 PAGE = (commands.ROOT / "docs" / "extending.md").read_text()
 FILES = re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```\n\n```bash\n(.*?)\n```", PAGE, re.DOTALL)
@@ -37,6 +37,7 @@ def run(folder, name):
     assert python == "python" and arguments[0] == name
     environment = {
         **os.environ,
+        **hurry.environment(),
         "PYTHONPATH": str(commands.ROOT),
         "KDJAX_DATA_DIR": str(folder / "data"),
         "XDG_CACHE_HOME": str(commands.ROOT / ".pytest_cache" / "user"),
@@ -58,7 +59,7 @@ def test_an_objective(folder):
     results = pd.read_csv(run_directory / "results.csv")
     assert results.groupby("objective").size().to_dict() == {"hard": 2, "huber": 4, "soft": 4}
     assert (results["failed_at"] == -1).all()
-    assert "2 (huber)" in (run_directory / "summary.md").read_text()
+    assert "2 (Huber loss)" in (run_directory / "summary.md").read_text()
 
 
 def test_a_dataset(folder):

@@ -18,9 +18,7 @@ from kdjax import loop, run_directory, students
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import NUMERICS, SweepConfig
 from kdjax.errors import BadInput
-from tests import commands
-
-pytestmark = pytest.mark.optimized
+from tests import commands, raw_files
 
 FLIPS = int(os.environ.get("KDJAX_FLIPS", "20"))
 PLACES = (  # each as likely as another, however many files it has
@@ -40,7 +38,7 @@ class Cut(BaseException):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    return commands.write_idx(tmp_path_factory.mktemp("raw") / "mnist")
+    return raw_files.write_digits(tmp_path_factory.mktemp("raw") / "mnist")
 
 
 @pytest.fixture(scope="module")

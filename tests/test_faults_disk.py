@@ -42,7 +42,7 @@ def tiny_disk(tmp_path):
 def check_stopped(code, said, reason):
     assert code == 2, said
     assert reason in said.splitlines()[-1] and "Traceback" not in said, said
-    assert said.count("error: ") == 1 and "to go on, give the same command again" in said.splitlines()[-1], said
+    assert said.count("error: ") == 1 and "to resume, give the same command again" in said.splitlines()[-1], said
 
 
 def check_what_is_there(root):

@@ -199,7 +199,7 @@ def test_a_false_claim_is_called_false():
     rows.append(Row("law", "random 10", "1 − cosine: slope", math.nan, math.nan, -1.5))
     plateau = {"error": 0.4, "predicted error": 0.316, "cosine": 0.5}
     rows += [Row("plateau", "random 10", name, math.nan, math.nan, value) for name, value in plateau.items()]
-    assert not [claim for claim in claims._limit(Numbers(rows)) if claim.holds]
+    assert not [claim for claim in claims.limits(Numbers(rows)) if claim.holds]
 
 
 def test_rates_are_for_the_optimizers_that_a_step_knows():

@@ -23,7 +23,7 @@ from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
-from tests import commands
+from tests import commands, hurry, raw_files
 
 TINY = [
     *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
@@ -137,9 +137,9 @@ def test_bad_input_is_refused_before_anything_runs(options, message):
 
 def test_the_whole_table(whole):
     text = (folder_of(whole) / "summary.md").read_text()
-    for control in ("double softmax", "shuffled targets", "an untrained teacher", "uniform targets"):
+    for control in ("double softmax", "shuffled targets", "untrained teacher", "uniform targets"):
         assert f"| control: {control} |" in text
-    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "forecast.md"):
+    for title in ("against temperature", "Fewer images", "Controls", "Shifted test images", "cost.md"):
         assert title in text
     table = pd.read_csv(folder_of(whole) / "table.csv")
     assert table["name"].tolist()[:3] == ["teacher", "small net alone", "small net distilled, T = 20, soft weight 0.9"]
@@ -149,7 +149,7 @@ def test_the_whole_table(whole):
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
     weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
     assert weight.startswith("against soft weight 0.9: ")
-    assert "| ensemble of 2 teachers | " in (folder_of(whole) / "forecast.md").read_text()
+    assert "| ensemble of 2 teachers | " in (folder_of(whole) / "cost.md").read_text()
     assert "paper" in text and "| 146 |" not in text  # the paper's figures are about full MNIST
     cells = [cell.strip() for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
     assert max(map(len, cells)) <= 120  # a cell is no paragraph
@@ -228,15 +228,14 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
 
 def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
-    as_here = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # tests/conftest.py: so was the whole table compiled
-    process = commands.start(arguments, "experiments.mnist_table", env=as_here)
+    process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
     # In the middle: the first sweep is there, the last is not.
     while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/results.csv")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
-    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=as_here))
+    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
     swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
     assert len(swept) == 4
@@ -399,10 +398,25 @@ def test_the_limit_is_compared_with_the_high_temperatures_and_without():
     assert "not shown to be alike" in both and "as the paper says: reproduced" in finite
 
 
+def sweeps_behind(root, name="run"):
+    """(role, folder's name) of each sweep of a table."""
+    details = json.loads((root / "runs" / "mnist_table" / name / "config.json").read_text())["details"]
+    return [(entry["role"], entry["run"]) for entry in details["answers"]]
+
+
+def test_no_sweep_is_trained_twice(whole):
+    found = sweeps_behind(whole)
+    assert len({run for _, run in found}) == len(found)
+    assert {path.name for path in (whole / "runs" / "temperature_sweep").iterdir()} == {run for _, run in found}
+    roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
+    assert len(roles) == len(set(roles))
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_can_be_made_alone(whole, part):
     code, said = call(whole, "--only", part, "--name", part)
     assert code == 0 and "students:" not in said, said  # all of it is found
+    assert set(sweeps_behind(whole, part)) <= set(sweeps_behind(whole))
     text = (whole / "runs" / "mnist_table" / part / "summary.md").read_text()
     assert "| teacher |" in text
     assert ("Shifted test images" in text) == (part == "shifted")
@@ -453,16 +467,20 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_was_trained_for_one_part_serves_another(whole):
-    folders = json.loads((folder_of(whole) / "config.json").read_text())["details"]["answers"]
-
-    roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
-    assert len(roles) == len(set(roles))
-    assert len({answer["run"] for answer in folders}) == len(folders)
+def test_what_was_trained_for_one_part_serves_another(tmp_path):
+    few = ("--teachers", "1", "--seeds", "1")
+    code, said = call(tmp_path, *few, "--only", "small")
+    assert code == 0, said
+    (small,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    trained = {path: path.stat().st_mtime_ns for path in [small / "results.csv", *small.glob("blocks/**/*")]}
+    code, said = call(tmp_path, *few, "--only", "shifted", "--name", "shifted")
+    assert code == 0 and said.count("1 of 1 blocks are finished already") == 1, said
+    assert small.name in [name for _, name in sweeps_behind(tmp_path, "shifted")]
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
 
 
 def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
-    raw = commands.write_idx(tmp_path / "fashion_mnist")  # its files are named as those of MNIST
+    raw = raw_files.write_digits(tmp_path / "fashion_mnist")  # its files are named as those of MNIST
     options = [
         "--dataset",
         "fashion_mnist",

@@ -14,10 +14,8 @@ from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
 from kdjax import cli, corrections, forecast, loop, run_directory, students
-from tests import commands
+from tests import commands, hurry
 from tests.small_omission import config
-
-pytestmark = pytest.mark.optimized
 
 MAIN = ("distilled", "control", "permuted", "mean_logit")
 
@@ -217,7 +215,8 @@ def test_killed_in_mid_block_it_goes_on_to_the_same_bits(finished, tmp_path):
     said = "--digit 3 --dataset mnist5k --holdout 500 --width 12 --seeds 2 --epochs 2 --batch-size 250 --devices 1"
     said += " --learning-rate 0.01 --teacher.widths 32 --teacher.epochs 4 --teacher.batch-size 50 --teacher.jitter 0"
     where = ["--name", "first", "--out", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
-    process = commands.start([*said.split(), *where, "--checkpoint-seconds", "0"], "experiments.omit_digit")
+    arguments = [*said.split(), *where, "--checkpoint-seconds", "0"]
+    process = commands.start(arguments, "experiments.omit_digit", env=hurry.environment())
     folder = tmp_path / "runs" / "omit_digit" / "first"
     while process.poll() is None and not [*folder.glob("checkpoints/*seed1/0*/MANIFEST.json")]:
         time.sleep(0.002)
@@ -319,7 +318,7 @@ BAD = {
     "--soft-weight 1.5": "(0, 1]",
     "--students nobody": "nobody",
     "--students pairs pairs": "repeats pairs",
-    "--width 0": "1 unit or more",
+    "--width 0": "it is a number of units, 1 or more",
     "--seeds 0": "--seeds 0",
     "--epochs -1": "--epochs -1",
     "--learning-rate -1": "positive",

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from kdjax import teachers
-from tests import commands
+from tests import commands, raw_files
 
 pytestmark = pytest.mark.optimized
 
@@ -36,7 +36,7 @@ IN_CI = ("preparing data", "saving a block's checkpoint", "writing results")
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    return commands.write_idx(tmp_path_factory.mktemp("raw") / "mnist")
+    return raw_files.write_digits(tmp_path_factory.mktemp("raw") / "mnist")
 
 
 def more(raw):
@@ -114,7 +114,7 @@ def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted
     code, said = commands.finish(process)
     assert time.monotonic() - begin < 5
     assert code == ending and "Traceback" not in said, said
-    assert "to go on, give the same command again: python -m experiments.temp" in said.splitlines()[-1]
+    assert "to resume, give the same command again: python -m experiments.temp" in said.splitlines()[-1]
     code, said = commands.call_sweep(tmp_path, *more(raw))
     assert code == 0 and "found" in said and ("resumes at step" in said or "blocks are finished already" in said), said
     assert commands.outcome(tmp_path) == uninterrupted[0] and not commands.leftovers(tmp_path)

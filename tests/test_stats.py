@@ -57,7 +57,7 @@ def test_nothing_is_claimed_without_a_spread(values):
     a = np.array(values)
     difference = stats.paired_difference(a, a - 50)
     assert difference.mean == 50 and not difference.differs and math.isnan(difference.low) and math.isnan(difference.p)
-    assert stats.difference_in_words(difference) == stats.reproduced(a, 74.0) == f"not judged at n = {len(a)}"
+    assert stats.difference_in_words(difference) == stats.reproduced(a, 74.0) == f"no verdict at n = {len(a)}"
     table = np.stack([a, a + 90], axis=1)
     assert stats.candidates_for_best(table).all()
     assert not stats.equivalent(stats.all_pairs(table), 200.0).alike.any()
@@ -88,23 +88,6 @@ def test_crossed_interval_ignores_a_teacher_that_changes_nothing():
     seeds = np.array([3.0, 5.0, 10.0])
     crossed, plain = stats.crossed_interval(np.tile(seeds, (4, 1))), stats.interval(seeds)
     np.testing.assert_allclose([crossed.low, crossed.high], [plain.low, plain.high])
-
-
-def test_bootstrap_is_refused_below_ten_runs_and_otherwise_repeatable_and_near_t():
-    with pytest.raises(BadInput, match="from 10 on"):
-        stats.interval(np.arange(9), method="bootstrap")
-    values = np.random.default_rng(0).normal(100, 5, 40)
-    found = stats.interval(values, method="bootstrap")
-    assert found == stats.interval(values, method="bootstrap") != stats.interval(values, method="bootstrap", seed=1)
-    t = stats.interval(values)
-    assert found.low == pytest.approx(t.low, abs=0.3) and found.high == pytest.approx(t.high, abs=0.3)
-
-
-def test_sign_flips_by_hand_and_only_from_six_pairs():
-    # All six of one sign: 2 of 64 flips are as extreme.
-    six = np.array([1.0, 2, 3, 4, 5, 6])
-    assert stats.paired_difference(six, 0 * six).p_permutation == pytest.approx(2 / 64)
-    assert math.isnan(stats.paired_difference(six[:5], 0 * six[:5]).p_permutation)
 
 
 def test_holm_by_hand():
@@ -218,11 +201,7 @@ def test_a_difference_is_called_one_only_where_the_interval_excludes_zero(n, shi
 
 
 def test_bad_input():
-    for call in (
-        lambda: stats.interval(np.array([])),
-        lambda: stats.interval(np.arange(3), 1.5),
-        lambda: stats.interval(np.arange(3), method="z"),
-    ):
+    for call in (lambda: stats.interval(np.array([])), lambda: stats.interval(np.arange(3), 1.5)):
         with pytest.raises(BadInput):
             call()
     with pytest.raises(BadInput, match="unequal"):

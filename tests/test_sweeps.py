@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,10 @@ import pandas as pd
 import pytest
 
 from kdjax import forecast, metrics, run_directory, students, sweeps
-from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
+from kdjax.config import SweepConfig
 from kdjax.errors import BadInput
 from kdjax.identity import added
-
-TEACHER = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
-
-
-def config(tmp_path, **options):
-    data = DataConfig(
-        dataset="mnist5k", raw_dir=None, data_dir=tmp_path / "data", train_images=300, holdout=options.pop("holdout", 0)
-    )
-    defaults = {"temperatures": (1.0, 4.0, math.inf), "widths": (12,), "seeds": 2, "epochs": 2, "batch_size": 50}
-    places = {"out": tmp_path / "runs", **{name: options.pop(name) for name in ("out", "name") if name in options}}
-    groups = {"teacher": TEACHER, "data": data, "run": RunConfig(devices=1, **places)}
-    return SweepConfig(**{**defaults, **groups, **options})
+from tests.small_sweep import config
 
 
 def named(asked, name):

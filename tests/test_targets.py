@@ -12,7 +12,7 @@ import scipy
 from analysis.sweep import figures, table
 from kdjax import run_directory, students, sweeps, targets, teachers, transfer, transforms
 from kdjax.errors import BadInput
-from tests.test_sweeps import config
+from tests.small_sweep import config
 
 KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 

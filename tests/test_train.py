@@ -1,5 +1,7 @@
 """The pure step: against hand-written optimizers, its schedule, and the traps of other people's loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,21 +14,29 @@ from tests import small
 pytestmark = pytest.mark.optimized
 
 
-def one_step(setting, noise=0, objective=objectives.distillation, steps=0, **options):
-    """The first step of one network (as if after so many), its start, and its batch."""
+@functools.cache
+def compiled_step(objective, **options):
+    """One network, and the step that trains it."""
     config = small.config(**options)
     model = models.network(config, small.SHAPE, small.CLASSES)
-    params, model_state = model.init(jax.random.key(0))
+    return config, model, jax.jit(small.step_of(model, config, objective))
+
+
+@functools.cache
+def initial():
+    """Parameters and state of the network: those of every recipe here."""
+    return jax.jit(models.network(small.config(), small.SHAPE, small.CLASSES).init)(jax.random.key(0))
+
+
+def one_step(setting, noise=0, objective=objectives.distillation, steps=0, **options):
+    """The first step of one network (as if after so many), its start, and its batch."""
+    config, model, step = compiled_step(objective, **options)
+    params, model_state = initial()
     optimizer = train.make_optimizer(config)
     averaged = params if config.average else None
     state = train.State(params, model_state, optimizer.init(params), jnp.int32(steps), averaged, jnp.int32(-1))
     batch = train.Batch(*(array[:16] for array in small.transfer_set()[:3]), jax.random.key(noise))
-    return (
-        jax.jit(small.step_of(model, config, objective))(state, batch, objectives.Setting(*map(jnp.float32, setting))),
-        state,
-        batch,
-        model,
-    )
+    return step(state, batch, objectives.Setting(*map(jnp.float32, setting))), state, batch, model
 
 
 def mean_loss(model, batch, temperature, weight):
@@ -39,7 +49,7 @@ def mean_loss(model, batch, temperature, weight):
 
 def test_sgd_step_is_the_gradient_of_the_mean_loss():
     (state, _), before, batch, model = one_step((4.0, 0.7, 0.1), optimizer="sgd", schedule="constant")
-    gradients = jax.grad(mean_loss(model, batch, 4.0, 0.7))(before.params)
+    gradients = jax.jit(jax.grad(mean_loss(model, batch, 4.0, 0.7)))(before.params)
     expected = jax.tree.map(lambda value, gradient: value - 0.1 * gradient, before.params, gradients)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.params, expected)
 
@@ -47,7 +57,7 @@ def test_sgd_step_is_the_gradient_of_the_mean_loss():
 def test_adam_step_is_optax_adam():
     (state, _), before, batch, model = one_step((4.0, 1.0, 1e-2), schedule="constant")
     optimizer = optax.adam(1e-2)
-    gradients = jax.grad(mean_loss(model, batch, 4.0, 1.0))(before.params)
+    gradients = jax.jit(jax.grad(mean_loss(model, batch, 4.0, 1.0)))(before.params)
     updates, _ = optimizer.update(gradients, optimizer.init(before.params))
     expected = optax.apply_updates(before.params, updates)
     # Adam's first step is ±rate wherever the gradient is not tiny: compare by norm.
@@ -84,7 +94,7 @@ def test_hard_labels_alone_ignore_teacher_and_temperature():
         logits, _ = model.apply(params, {}, batch.images / 255, True, None)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
-    gradients = jax.grad(cross_entropy)(before.params)
+    gradients = jax.jit(jax.grad(cross_entropy))(before.params)
     expected = jax.tree.map(lambda value, gradient: value - 0.1 * gradient, before.params, gradients)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), hard.params, expected)
     jax.tree.map(np.testing.assert_array_equal, hard.params, other.params)
@@ -143,7 +153,7 @@ def test_step_over_a_divided_batch_equals_one_device():
     # SGD, since Adam amplifies the rounding of gradients that are truly zero.
     config = small.config(optimizer="sgd", hidden_dropout=0.5, input_dropout=0.2, jitter=1)
     model = models.network(config, small.SHAPE, small.CLASSES)
-    params, model_state = model.init(jax.random.key(0))
+    params, model_state = initial()
     state = train.State(
         params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)
     )

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import measures, stats
+from analysis import measures, runs, stats
 from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import row_name
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
 from analysis.tables import Table, estimate, number
-from kdjax.errors import BadInput
 
 EVALUATIONS = {
     "trained": "as trained",
@@ -31,13 +30,11 @@ def read(folder: Path) -> pd.DataFrame | None:
     Raises:
         BadInput: the file is damaged.
     """
-    try:
+    if not (folder / FILE).exists():
+        return None
+    with runs.reading(folder / FILE):
         table = pd.read_csv(folder / FILE)
         return table.astype({"role": str, "statistics": str, "temperature": float, "seed": int, "images": int})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{folder / FILE} is damaged ({error}): give the experiment's command again") from None
 
 
 def section(results: Cifar10Results) -> str:

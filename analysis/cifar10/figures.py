@@ -1,7 +1,6 @@
 """The figures of a CIFAR-10 table: what became of the small networks, and which classes the teacher finds alike."""
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import measures, style
+from analysis import measures, runs, style
 from analysis.cifar10 import batch_statistics
 from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import rows_of_table
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.tables import count_of, number, write_csv
-from kdjax.errors import BadInput
 
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
 CLEAN = "batch statistics without dropout"
@@ -96,12 +94,10 @@ def draw_students(results: Cifar10Results) -> Figure:
         for row in rows
     ]
     panels[0].set_yticks(places, names)
-    style.legend(figure)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
     where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, {_teachers(results)}"
     where += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    style.title(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
-    return figure
+    return style.finish(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
 
 
 def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], float]:
@@ -121,12 +117,9 @@ def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], floa
 
 def draw_class_similarity(results: Cifar10Results) -> Figure:
     """The teacher's mean soft targets by true class, a panel a temperature; their numbers go into a table beside."""
-    names, path = results.identity["data"]["class_names"], results.folder / "teacher.npz"
-    try:
-        with np.load(path) as arrays:
-            logits, labels = arrays[f"{results.split}_logits"], arrays[f"{results.split}_labels"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    names = results.identity["data"]["class_names"]
+    arrays = runs.load_arrays(results.folder / "teacher.npz")
+    logits, labels = (arrays[f"{results.split}_{name}"] for name in ("logits", "labels"))
     similarities = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
     lines = [
         (temperature, true, soft, shares[row, column])

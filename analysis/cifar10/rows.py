@@ -1,7 +1,6 @@
 """The rows of a CIFAR-10 table: small, big, distilled and the controls, with paired differences from small."""
 
 import math
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
 from kdjax import trained
-from kdjax.errors import BadInput
+from kdjax.targets import WORDS
 
 
 class TableRow(NamedTuple):
@@ -51,7 +50,7 @@ def rows_of_table(results: Cifar10Results) -> list[TableRow]:
 def row_name(role: Role) -> str:
     """What a small network of a role is called in the table."""
     names = {Role.SMALL: "small, hard labels", Role.DISTILLED: "small, distilled"}
-    return names.get(role) or f"small, control: {runs.CONTROLS[role.value]}"
+    return names.get(role) or f"small, control: {WORDS[role.value]}"
 
 
 def _big_rows(results: Cifar10Results) -> list[TableRow]:
@@ -82,17 +81,12 @@ def teacher_less_small(results: Cifar10Results) -> dict[str, stats.Interval]:
     """
     if runs.finished(results.of(Role.SMALL)).empty:
         return {}
-    sweep, gaps = results.sweeps[SweepRole.TEACHER], dict[str, stats.Interval]()
-    try:
-        with np.load(results.folder / "teacher.npz") as arrays:
-            teacher = {name: arrays[name] for name in arrays.files}
-        students = trained.find(sweep, objective="hard", failed_at=-1)
+    teacher, gaps = runs.load_arrays(results.folder / "teacher.npz"), dict[str, stats.Interval]()
+    sweep = results.sweeps[SweepRole.TEACHER]
+    students = trained.find(sweep, objective="hard", failed_at=-1)
+    with runs.reading(sweep):
         for split in (split for split in SPLITS if f"{split}_labels" in teacher):
             labels = teacher[f"{split}_labels"]
             small = np.mean([student.stored_logits(split).argmax(1) == labels for student in students], axis=0)
             gaps[split] = stats.interval(100.0 * ((teacher[f"{split}_logits"].argmax(1) == labels) - small))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadInput(
-            f"{results.folder} or {sweep} is damaged ({error}): give the experiment's command again"
-        ) from None
     return gaps

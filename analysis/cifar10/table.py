@@ -13,9 +13,10 @@ from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
-from analysis.tables import Table, estimate, number, write_csv
+from analysis.tables import Table, columns_of, estimate, number, write_csv
 from kdjax.errors import BadInput
 from kdjax.files import write_whole
+from kdjax.targets import WORDS
 
 BLOG_POST = {Role.SMALL: "85 %", Role.BIG: "90 %", Role.DISTILLED: "85 %"}
 """What the blog post reported that this table does again (single networks at full width, 300 epochs, the checkpoint
@@ -41,7 +42,7 @@ def write_summary(folder: Path) -> str:
             line = {"role": row.role.value, "temperature": row.temperature, "measure": column, "failed": row.failed}
             line |= {"mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
             if less := row.differences.get(column):
-                line |= {"from_small": less.mean, "from_small_low": less.low, "from_small_high": less.high}
+                line |= columns_of("from_small", less)
             lines.append(line)
     write_csv(folder / "table.csv", pd.DataFrame(lines))
     return text
@@ -62,14 +63,14 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs" for one in networks)
     notes = [
-        f"small: {results.identity['parameters']:,} parameters, {config['epochs']} epochs; {each} (batch statistics "
+        f"small: {config['parameters']:,} parameters, {config['epochs']} epochs; {each} (batch statistics "
         f"counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}, soft weight "
         f"{config['soft_weight']:g}."
     ]
     if config["augment"] != "none":
         present = {row.role for row in rows}
-        fixed = [runs.CONTROLS[role.value] for role in (Role.SHUFFLED, Role.UNIFORM) if role in present]
+        fixed = [WORDS[role.value] for role in (Role.SHUFFLED, Role.UNIFORM) if role in present]
         notes.append(
             "The teacher is queried at each step about the image as the student sees it"
             + (f"; not so for {' and '.join(fixed)}: one target an image." if fixed else ".")

@@ -1,6 +1,5 @@
 """The figures of `analysis.logit_matching`: six rows of two panels, each row a figure, all of them one page."""
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,70 +12,58 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from analysis import stats, style
+from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
 
 WIDTH, HEIGHT = 10.0, 4.0
 """Inches of a row."""
-Panel = Callable[[Axes, Numbers], None]
+Panel = Callable[[Axes, Numbers, MatchingConfig], None]
 
 
 @style.applied()
-def draw(
-    folder: Path, numbers: Numbers, where: str, classes: Sequence[int], main_classes: int, scale: float
-) -> list[Path]:
-    """Draws each row that has been measured, and the page, into the folder `figures`; returns the files written.
-
-    Args:
-        folder: the report's.
-        numbers: what was measured.
-        where: the pair, for the titles.
-        classes: numbers of classes of the random logits.
-        main_classes: that whose random logits stand for all where one is enough.
-        scale: their standard deviation.
-    """
-    random = functools.partial(random_errors, classes=classes, main_classes=main_classes, scale=scale)
+def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> list[Path]:
+    """Draws each row that has been measured, and the page, with the pair in the title; returns the files written."""
     rows: dict[str, Sequence[Panel]] = {
-        "1_limit": (random, pair_errors),
+        "1_limit": (random_errors, pair_errors),
         "2_teachers_and_norms": (teachers, norms),
         "3_who_gets_the_gradient": (shares, effective_number),
-        "4_weights_and_low_temperatures": (weights, functools.partial(labels, main_classes=main_classes)),
+        "4_weights_and_low_temperatures": (weights, labels),
         "5_rounding_and_parameters": (rounding, parameters),
-        "6_training": (distances, drifts),
     }
-    if "training" not in set(numbers.table["part"]):
-        del rows["6_training"]
+    if numbers.data("training"):
+        rows["6_training"] = (distances, drifts)
     rows["page"] = [panel for row in rows.values() for panel in row]
     figures: dict[str, Figure | None] = {}
     for name, panels in rows.items():
         high = len(panels) // 2
         figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)
         for axes, panel in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=True):
-            panel(axes, numbers)
-        style.title(figure, "When soft targets are logit matching", f"{where}; random logits N(0, {scale:g}²)")
+            panel(axes, numbers, config)
+        style.title(figure, "When soft targets are logit matching", f"{where}; random logits N(0, {config.scale:g}²)")
     return style.save_all(folder, figures)
 
 
-def random_errors(axes: Axes, numbers: Numbers, *, classes: Sequence[int], main_classes: int, scale: float) -> None:
+def random_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Error of the limit against T/s on random logits, a curve a number of classes, with the law in closed form."""
-    main = f"random {main_classes}"
-    for index, count in enumerate(classes):
+    main = f"random {config.main_classes}"
+    for index, count in enumerate(config.classes):
         data = f"random {count}"
         x, y = numbers.curve("error", data, APPROXIMATIONS[0])
-        axes.plot(x / scale, y, color=style.PALETTE[index % 7], label=f"N = {count}")
+        axes.plot(x / config.scale, y, color=style.PALETTE[index % 7], label=f"N = {count}")
         law = {name: numbers.one("law", data, f"first order: {name}") for name in ("closed form", "predicted slope")}
         far = np.array([20, 1e4])
         axes.plot(far, law["closed form"] * far ** law["predicted slope"], color="black", ls=":", lw=1.2, zorder=3)
     for name, ls, label in ((APPROXIMATIONS[1], "--", "second order"), (APPROXIMATIONS[2], "-.", "not centred")):
         x, y = numbers.curve("error", main, name)
-        axes.plot(x / scale, y, color=style.GREY, ls=ls, label=f"N = {main_classes}, {label}")
+        axes.plot(x / config.scale, y, color=style.GREY, ls=ls, label=f"N = {config.main_classes}, {label}")
     axes.plot([], [], color="black", ls=":", lw=1.2, label="theory")
-    _logs(axes, "T / s", "relative error", f"1. The limit: random logits, s = {scale:g}")
+    _logs(axes, "T / s", "relative error", f"1. The limit: random logits, s = {config.scale:g}")
     axes.set_ylim(1e-9, 30)
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def pair_errors(axes: Axes, numbers: Numbers) -> None:
+def pair_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Error of three approximations against T on the trained pair, with where the first falls below 10 and 1 %."""
     for index, (name, label) in enumerate(
         zip(APPROXIMATIONS[:3], ("first order", "second order", "first, not centred"), strict=True)
@@ -95,7 +82,7 @@ def pair_errors(axes: Axes, numbers: Numbers) -> None:
     axes.legend(loc="lower left")
 
 
-def teachers(axes: Axes, numbers: Numbers) -> None:
+def teachers(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Error of the limit against T/s, a curve a teacher."""
     for index, name in enumerate(numbers.data("teachers")):
         s = numbers.one("teachers", name, "s")
@@ -109,7 +96,7 @@ def teachers(axes: Axes, numbers: Numbers) -> None:
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def norms(axes: Axes, numbers: Numbers) -> None:
+def norms(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Norm of an example's gradient against T, of plain C and of T² C."""
     for index, stage in enumerate(STAGES):
         for name, ls in (("C", "--"), ("T² C", "-")):
@@ -119,7 +106,7 @@ def norms(axes: Axes, numbers: Numbers) -> None:
     axes.legend(ncols=1, fontsize=8.5, loc="lower left")
 
 
-def shares(axes: Axes, numbers: Numbers) -> None:
+def shares(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Share of the squared gradient by rank of the teacher's logit, against T."""
     count = numbers.ranks()
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
@@ -130,7 +117,7 @@ def shares(axes: Axes, numbers: Numbers) -> None:
     axes.legend(loc="lower right")
 
 
-def effective_number(axes: Axes, numbers: Numbers) -> None:
+def effective_number(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Per cent of the examples that carry the gradient, against T."""
     for index, stage in enumerate(STAGES):
         x, y = numbers.curve("attention", f"pair, {stage}", "effective number")
@@ -142,7 +129,7 @@ def effective_number(axes: Axes, numbers: Numbers) -> None:
     axes.legend(loc="lower right")
 
 
-def weights(axes: Axes, numbers: Numbers) -> None:
+def weights(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Weight of each squared difference of logits by rank, against T."""
     count = numbers.ranks()
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
@@ -157,9 +144,9 @@ def weights(axes: Axes, numbers: Numbers) -> None:
     axes.legend()
 
 
-def labels(axes: Axes, numbers: Numbers, *, main_classes: int) -> None:
+def labels(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Error of label matching as T → 0, beside √T."""
-    names = [f"random {main_classes}", *[f"pair, {stage}" for stage in STAGES]]
+    names = [f"random {config.main_classes}", *[f"pair, {stage}" for stage in STAGES]]
     for index, data in enumerate(name for name in names if name in numbers.data("label")):
         x, y = numbers.curve("label", data, "gradient")
         known = np.isfinite(x)
@@ -172,7 +159,7 @@ def labels(axes: Axes, numbers: Numbers, *, main_classes: int) -> None:
     axes.legend(loc="lower right")
 
 
-def rounding(axes: Axes, numbers: Numbers) -> None:
+def rounding(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Relative error of float32, of the plain and of the exact form, against T."""
     for index, what in enumerate(("value", "gradient")):
         for form, ls in (("plain", "--"), ("exact", "-")):
@@ -185,7 +172,7 @@ def rounding(axes: Axes, numbers: Numbers) -> None:
     axes.legend(fontsize=8.5, loc=(0.01, 0.37))
 
 
-def parameters(axes: Axes, numbers: Numbers) -> None:
+def parameters(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Distance and cosine of the parameter gradients at T and at ∞, against T."""
     for index, stage in enumerate(STAGES):
         axes.plot(*numbers.curve("parameters", f"pair, {stage}", "distance"), color=style.PALETTE[index], label=stage)
@@ -198,7 +185,7 @@ def parameters(axes: Axes, numbers: Numbers) -> None:
     axes.legend(fontsize=8.5, loc="lower left")
 
 
-def distances(axes: Axes, numbers: Numbers) -> None:
+def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Distance of trained students from the ∞ student of the same seed, against T."""
     finite = [value for value in _temperatures(numbers) if math.isfinite(value)]
     axis = style.TemperatureAxis(finite)
@@ -215,7 +202,7 @@ def distances(axes: Axes, numbers: Numbers) -> None:
     axes.legend(fontsize=8.5)
 
 
-def drifts(axes: Axes, numbers: Numbers) -> None:
+def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Drift of the mean logit and of the class mean of the output layer, against T."""
     axis = style.TemperatureAxis(_temperatures(numbers))
     for index, optimizer in enumerate(numbers.data("training")):

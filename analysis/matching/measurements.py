@@ -1,12 +1,13 @@
 """What `analysis.logit_matching` measures of gradients, as rows: on random logits, and on a trained pair."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from analysis.matching import pair as pair_
 from analysis.matching import theory
+from analysis.matching.config import MatchingConfig
 from analysis.matching.pair import Pair
 from analysis.matching.rows import STAGES, Row
 
@@ -16,18 +17,15 @@ CLOSE = 0.01
 """Distance of a student called close to its teacher, as a share of s."""
 
 
-def random_rows(classes: Iterable[int], main_classes: int, scale: float) -> Iterator[Row]:
-    """Everything that is measured on random logits of standard deviation `scale`, for each number of classes.
-
-    What is not about the number of classes is measured for `main_classes` alone.
-    """
-    for count in classes:
+def random_rows(config: MatchingConfig) -> Iterator[Row]:
+    """Everything that is measured on random logits; what is not about N, for one number of classes alone."""
+    for count in config.classes:
         for distance, data in ((None, f"random {count}"), (CLOSE, f"random {count}, close")):
-            z, v = theory.random_logits(count, scale, ENTRIES // count, distance=distance)
+            z, v = theory.random_logits(count, config.scale, ENTRIES // count, distance=distance)
             yield from limit_rows(data, z, v)
             constant = theory.random_constant(count, distance is not None)
             yield _number("law", data, "first order: closed form", constant)
-            if count == main_classes and distance is None:
+            if count == config.main_classes and distance is None:
                 yield from other_rows(data, z[:10_000], v[:10_000])
 
 

@@ -15,7 +15,6 @@ from analysis.matching.rows import STAGES
 from analysis.matching.theory import Curves, Temperatures
 from kdjax import (
     blocks,
-    checkpoints,
     datasets,
     evaluation,
     loop,
@@ -25,12 +24,12 @@ from kdjax import (
     students,
     sweeps,
     teachers,
+    trained,
     transfer,
     transforms,
 )
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
 from kdjax.errors import BadInput, require
-from kdjax.files import check_manifest
 from kdjax.progress import say
 from kdjax.transfer import DistillationData
 
@@ -106,7 +105,6 @@ def load(folder: Path, out: Path) -> Pair:
         (stored / "parameters").is_dir(),
         f"{folder} holds no parameters of its students ({stored / 'parameters'} is missing): name a finished run",
     )
-    check_manifest(stored)
     dataset = datasets.load(data)
     require(
         dataset.fingerprint == images["fingerprint"],
@@ -118,9 +116,9 @@ def load(folder: Path, out: Path) -> Pair:
     distillation = transfer.query_teachers(dataset, members)
     layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
-    peers = {"teacher": distillation.test_logits, **_peers(folder, sweep, block)}
+    peers = {"teacher": distillation.test_logits, **(_peers(folder) if sweep.hard_labels else {})}
     pair = Pair(where, distillation, block.config, {}, peers)
-    return pair._replace(params=_stages(pair, block, index, stored))
+    return pair._replace(params=_stages(pair, block, index, folder))
 
 
 def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray, "cases classes"]:
@@ -184,36 +182,28 @@ def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     return min(places, key=distance)
 
 
-def _stages(pair: Pair, block: students.Block, index: int, stored: Path) -> dict[str, Any]:
-    dataset = pair.data.dataset
-    shape, classes, images = dataset.train.images.shape[1:], dataset.num_classes, len(dataset.train.images)
-    many = blocks.program_for(block.config, shape, classes, images, block.size)
-    end = checkpoints.load(stored / "parameters", jax.eval_shape(many.init, 0).params)
-    one = blocks.program_for(block.config, shape, classes, images, 1)
+def _stages(pair: Pair, block: students.Block, index: int, folder: Path) -> dict[str, Any]:
+    dataset, run = pair.data.dataset, block.runs[index]
+    shape, images = dataset.train.images.shape[1:], len(dataset.train.images)
+    program = blocks.program_for(block.config, shape, dataset.num_classes, images, 1)
     setting = jax.tree.map(lambda values: values[index : index + 1], students.setting(block))
     half = max(1, block.config.epochs // 2)
-    say(f"trains the student of T = {block.runs[index].temperature:g} again, to epoch {half} of {block.config.epochs}")
+    say(f"trains the student of T = {run.temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
-    begun = loop.start(one, block.seed, half)
-    middle = loop.fit(one, transfer.on_device(pair.data), setting, block.seed, begun).state.params
-    at_stages = ((one.init(block.seed).params, 0), (middle, 0), (end, index))
-    return {
-        stage: jax.tree.map(lambda leaf, place=place: leaf[place], params)
-        for stage, (params, place) in zip(STAGES, at_stages, strict=True)
-    }
+    begun = loop.start(program, block.seed, half)
+    middle = loop.fit(program, transfer.on_device(pair.data), setting, block.seed, begun).state.params
+    (end, *_) = trained.find(folder, width=block.width, seed=block.seed, **run._asdict())
+    stages = (program.init(block.seed).params, middle, end.variables[0])
+    return dict(zip(STAGES, (jax.tree.map(lambda leaf: leaf[0], params) for params in stages), strict=True))
 
 
-def _peers(folder: Path, sweep: SweepConfig, like: students.Block) -> dict[str, np.ndarray]:
-    """Test logits of the run's students on hard labels, as many as there are whole."""
-    logits = {}
-    for block in sweeps.plan(sweep, like.config.epochs, like.images):
-        path = folder / "blocks" / block.name / "logits.npz"
-        hard = [i for i, run in enumerate(block.runs) if run.objective == "hard"]
-        if hard and path.exists():
-            check_manifest(path.parent)
-            with np.load(path) as arrays:
-                logits[f"{block.width} units, seed {block.seed}"] = arrays["test"][hard[0]]
-    return logits
+def _peers(folder: Path) -> dict[str, np.ndarray]:
+    """Test logits of the run's students on hard labels, by width and seed."""
+    peers: dict[str, np.ndarray] = {}
+    hard = trained.find(folder, objective="hard")
+    for student in sorted(hard, key=lambda student: (student.row["width"], student.row["seed"])):
+        peers.setdefault(f"{student.row['width']} units, seed {student.row['seed']}", student.stored_logits("test"))
+    return peers
 
 
 def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:

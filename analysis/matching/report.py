@@ -1,11 +1,11 @@
 """Logit matching from a run directory to its report: measures the pair, trains students, writes table and figures."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.matching import claims, figures, measurements, training
 from analysis.matching import pair as pair_
+from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
 from analysis.tables import write_csv
 from kdjax import run_directory
@@ -14,50 +14,28 @@ from kdjax.files import write_whole
 from kdjax.progress import clock, say
 
 
-def write(
-    run: Path | None,
-    out: Path,
-    *,
-    classes: Sequence[int],
-    main_classes: int,
-    scale: float,
-    images: int,
-    seeds: int,
-    epochs: int | None,
-) -> Path:
-    """Measures and writes everything; returns the folder, `out/logit_matching/NAME`.
-
-    Args:
-        run: run directory of the pair (None: the newest sweep in `out`, else a small pair that is trained).
-        out: holds run directories and teachers.
-        classes: numbers of classes of the random logits.
-        main_classes: that whose random logits stand for all where one is enough.
-        scale: standard deviation of the random logits.
-        images: training images of the pair on which gradients are measured.
-        seeds: of the students trained near the limit; 0: none are.
-        epochs: their passes over the transfer set (None: as many as the pair's student had).
-    """
-    run = run or _newest(out) or pair_.small_pair(out)
-    pair = pair_.load(run, out)
-    there = len(pair.data.dataset.train.images)
-    require(images <= there, f"--images {images} is more than the {there:,} training images")
-    folder = out / "logit_matching" / run.resolve().name
+def write(config: MatchingConfig) -> Path:
+    """Measures and writes everything; returns the folder, OUT/logit_matching/NAME."""
+    run = config.run or _newest(config.out) or pair_.small_pair(config.out)
+    pair = pair_.load(run, config.out)
+    images = len(pair.data.dataset.train.images)
+    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
+    folder = config.out / "logit_matching" / run.resolve().name
     run_directory.make_folder(folder)
     begin = time.perf_counter()
-    rows = [*measurements.random_rows(classes, main_classes, scale), *measurements.pair_rows(pair, images)]
+    rows = [*measurements.random_rows(config), *measurements.pair_rows(pair, config.images)]
     seconds = time.perf_counter() - begin
-    note = f"Pair: {pair.where}. Gradients on {images:,} of its training images, in {seconds:.0f} s."
-    numbers = _write(folder, rows, note, main_classes)
+    note = f"Pair: {pair.where}. Gradients on {config.images:,} of its training images, in {seconds:.0f} s."
+    numbers = _write(folder, rows, note, config.main_classes)
     say(f"gradients: {seconds:.0f} s")
-    if seeds:
+    if config.training:
         begin = time.perf_counter()
-        for measure in training.train(pair, seeds, epochs):
-            rows.append(Row("training", measure.optimizer, measure.name, *measure[2:]))
+        rows += training.train(pair, config.seeds, config.epochs)
         rates = ", ".join(f"{rate:g} ({name})" for name, rate in training.RATES.items())
-        recipe = f"{epochs or pair.config.epochs} epochs, batch {pair.config.batch_size}, peak rates {rates}"
-        note += f" Students: seeds 0 to {seeds - 1}, {recipe}, in {clock(time.perf_counter() - begin)}."
-        numbers = _write(folder, rows, note, main_classes)
-    figures.draw(folder, numbers, pair.where, classes, main_classes, scale)
+        recipe = f"{config.epochs or pair.config.epochs} epochs, batch {pair.config.batch_size}, peak rates {rates}"
+        note += f" Students: seeds 0 to {config.seeds - 1}, {recipe}, in {clock(time.perf_counter() - begin)}."
+        numbers = _write(folder, rows, note, config.main_classes)
+    figures.draw(folder, numbers, pair.where, config)
     say(f"written: {folder}")
     return folder
 

@@ -7,7 +7,6 @@ The yardstick is automatic differentiation of `C = −Σ p log q` (Hinton, Vinya
 cases and classes of the difference, over that of the formula.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -92,9 +91,38 @@ def approximations(z: Array, v: Array, temperature: Array | float) -> dict[str, 
     return dict(zip(APPROXIMATIONS, (first, first + second, plain, plain + second), strict=True))
 
 
+def _against_temperature(
+    at: Callable[[Array, Array, Array], dict[str, Array]],
+) -> Callable[[Logits, Logits, Temperatures], Curves]:
+    """From numbers at one temperature, a function of (T, z, v), their curves: each T in turn, in float64.
+
+    Compiled once for the same logits' shape.
+    """
+    compiled = jax.jit(at)
+
+    def curves(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
+        with jax.enable_x64(True):
+            student, teacher = (jnp.asarray(np.asarray(array, np.float64)) for array in (z, v))
+            numbers = [compiled(jnp.float64(temperature), student, teacher) for temperature in temperatures]
+            return {name: np.array([float(of_t[name]) for of_t in numbers]) for name in numbers[0]}
+
+    curves.__doc__ = at.__doc__
+    return curves
+
+
+@_against_temperature
+def _errors_and_cosines(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    gradient = temperature**2 * plain_gradient(z, v, temperature)
+    values = {}
+    for name, formula in approximations(z, v, temperature).items():
+        values[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
+        values[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
+    return values
+
+
 def errors_and_cosines(z: Logits, v: Logits, temperatures: Temperatures) -> tuple[Curves, Curves]:
     """Relative error of each approximation of the gradient, and its cosine with it over all cases, against T."""
-    curves = _over(_errors_and_cosines, z, v, temperatures)
+    curves = _errors_and_cosines(z, v, temperatures)
     errors, cosines = ({name: curves[f"{kind} {name}"] for name in APPROXIMATIONS} for kind in ("error", "cosine"))
     return errors, cosines
 
@@ -157,58 +185,14 @@ def falls_below(level: float, temperatures: Temperatures, errors: Temperatures) 
     return float(np.exp(x[0] + (math.log(level) - y[0]) * (x[1] - x[0]) / (y[1] - y[0])))
 
 
-def norms(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """Norm of the gradient of one case (RMS over cases), of plain C and of T² C."""
-    return _over(_norms, z, v, temperatures)
-
-
-def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """Who gets the gradient, against T.
-
-    `share rank r`: the part of `Σ g²` in the class with the teacher's r-th largest logit; `effective number`:
-    `(Σ‖g‖)²/Σ‖g‖²` over the number of cases, 1 where all count alike; `weight rank r`: mean over cases of the weight
-    `1 + (2 vc + zc)/(3T)` of that class's squared difference in T²·KL.
-    """
-    order = np.argsort(-v, axis=1, kind="stable")
-    z, v = np.take_along_axis(z, order, 1), np.take_along_axis(v, order, 1)
-    return _over(_attention, z, v, temperatures)
-
-
-def value_errors(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """Relative error of `(1/2N) Σ (zc − vc)²`, and of the same with each term weighted, against T²·KL by case."""
-    return _over(_value_errors, z, v, temperatures)
-
-
-def label_errors(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """Relative error of label matching, `1[i = argmax z] − 1[i = argmax v]`, against `T ∂C/∂z`; and of its value,
-    `max z − z_k`, k the teacher's label, against T·KL. Both fall as √T: a gap below T is as likely as T is small."""
-    return _over(_label_errors, z, v, temperatures)
-
-
-def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """Relative errors of float32 against float64, of T²·KL and its gradient, written plainly and as in `kdjax.losses`.
-
-    Logits are rounded to float32 first: what is left is arithmetic. The float64 value is that of `kdjax.losses`, which
-    its tests hold against 60 digits; the float64 gradient is the plain one.
-    """
-    z, v = (np.asarray(logits, np.float32).astype(np.float64) for logits in (z, v))
-    return _over(_rounding, z, v, temperatures)
-
-
-def _errors_and_cosines(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-    gradient = temperature**2 * plain_gradient(z, v, temperature)
-    values = {}
-    for name, formula in approximations(z, v, temperature).items():
-        values[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
-        values[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
-    return values
-
-
-def _norms(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+@_against_temperature
+def norms(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    """Norm of the gradient of one case (RMS over cases), of plain C and of T² C, against T."""
     raw = _rms(plain_gradient(z, v, temperature)) * math.sqrt(z.shape[1])
     return {"C": raw, "T² C": temperature**2 * raw}
 
 
+@_against_temperature
 def _attention(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     # T g, not g: a norm's ratio does not care, and g² would fall to 1e-20.
     squares = jnp.square(temperature * plain_gradient(z, v, temperature))
@@ -223,7 +207,21 @@ def _attention(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     }
 
 
-def _value_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
+    """Who gets the gradient, against T.
+
+    `share rank r`: the part of `Σ g²` in the class with the teacher's r-th largest logit; `effective number`:
+    `(Σ‖g‖)²/Σ‖g‖²` over the number of cases, 1 where all count alike; `weight rank r`: mean over cases of the weight
+    `1 + (2 vc + zc)/(3T)` of that class's squared difference in T²·KL.
+    """
+    order = np.argsort(-v, axis=1, kind="stable")
+    z, v = np.take_along_axis(z, order, 1), np.take_along_axis(v, order, 1)
+    return _attention(z, v, temperatures)
+
+
+@_against_temperature
+def value_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    """Relative error of `(1/2N) Σ (zc − vc)²`, and of the same with each term weighted, against T²·KL by case."""
     zc, vc = _centred(z), _centred(v)
     value = losses.soft_target_loss(z, v, temperature)  # the plain form has no digits left where this is small
     squares = jnp.square(zc - vc) / 2
@@ -232,7 +230,10 @@ def _value_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     return {name: _rms(value - form) / _rms(form) for name, form in forms.items()}
 
 
-def _label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+@_against_temperature
+def label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
+    """Relative error of label matching, `1[i = argmax z] − 1[i = argmax v]`, against `T ∂C/∂z`; and of its value,
+    `max z − z_k`, k the teacher's label, against T·KL. Both fall as √T: a gap below T is as likely as T is small."""
     labels = (jax.nn.one_hot(jnp.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype) for x in (z, v))
     formula, value = next(labels) - next(labels), losses.label_matching_loss(z, v)
     gradient = temperature * plain_gradient(z, v, temperature)
@@ -240,6 +241,7 @@ def _label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     return {"gradient": _rms(gradient - formula) / _rms(formula), "value": _rms(kl - value) / _rms(value)}
 
 
+@_against_temperature
 def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     gradient = temperature**2 * plain_gradient(z, v, temperature)
     value = losses.soft_target_loss(z, v, temperature)
@@ -255,21 +257,14 @@ def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     return {name: _rms(array - (true := exact[name.split(",")[0]])) / _rms(true) for name, array in forms.items()}
 
 
-At = Callable[[Array, Array, Array], dict[str, Array]]
-"""(T, z, v) → numbers. Functions of a module, not of a call: the same logits' shape is then compiled once."""
+def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
+    """Relative errors of float32 against float64, of T²·KL and its gradient, written plainly and as in `kdjax.losses`.
 
-
-def _over(at: At, z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
-    """`at(T, z, v)` at each temperature, one after the other, in float64."""
-    with jax.enable_x64(True):
-        student, teacher = (jnp.asarray(np.asarray(array, np.float64)) for array in (z, v))
-        numbers = [_at(at, jnp.float64(temperature), student, teacher) for temperature in temperatures]
-        return {name: np.array([float(of_t[name]) for of_t in numbers]) for name in numbers[0]}
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _at(at: At, temperature: Array, z: Array, v: Array) -> dict[str, Array]:
-    return at(temperature, z, v)
+    Logits are rounded to float32 first: what is left is arithmetic. The float64 value is that of `kdjax.losses`, which
+    its tests hold against 60 digits; the float64 gradient is the plain one.
+    """
+    z, v = (np.asarray(logits, np.float32).astype(np.float64) for logits in (z, v))
+    return _rounding(z, v, temperatures)
 
 
 def _centred(x: Any) -> Any:

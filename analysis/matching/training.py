@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis import stats
 from analysis.matching.pair import Pair
-from analysis.matching.rows import Claim, Numbers
+from analysis.matching.rows import Claim, Numbers, Row
 from analysis.matching.theory import slope
 from kdjax import blocks, loop, losses, metrics, transfer
 from kdjax.objectives import Setting
@@ -25,22 +25,13 @@ PERTURBATION = 1e-6
 """Relative change of each initial weight of the floor's student: a few float32 roundings."""
 
 
-class Measure(NamedTuple):
-    """One number of one student."""
-
-    optimizer: str
-    name: str
-    """`distance` (RMS over test images and classes between centred logits) to the ∞ student of the same seed, with
-    `floor` (∞, perturbed start), `ceiling` (∞, next seed) and `distance to the teacher`; `mean logit drift` (RMS over
-    test images, from the student's own start); `class mean drift` (RMS change of the class mean of the output layer's
-    weights and biases, over the RMS change of them all); of the student of plain MSE the same, with `MSE: ` before."""
-    temperature: float
-    seed: int
-    value: float
-
-
-def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
+def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Row]:
     """Trains a block of students for each optimizer and seed, and another of plain MSE on logits; measures them all.
+
+    Measured are `distance` (RMS over test images and classes between centred logits) to the ∞ student of the same seed,
+    with `floor` (∞, perturbed start), `ceiling` (∞, next seed) and `distance to the teacher`; `mean logit drift` (RMS
+    over test images, from the student's own start); `class mean drift` (RMS change of the class mean of the output
+    layer's weights and biases, over the RMS change of them all); of the student of plain MSE the same, with `MSE: `.
 
     Args:
         pair: whose transfer set, teacher and student architecture to use.
@@ -72,10 +63,10 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Measure]:
                 params = [jax.tree.map(np.asarray, _output(pair, state.params)) for _, state in states]
                 ends.append(logits[0][len(TEMPERATURES) - 1])
                 for name, temperature, value in _measure(pair, logits, params):
-                    yield Measure(optimizer, name, temperature, seed, value)
+                    yield Row("training", optimizer, name, temperature, seed, value)
             for seed in range(seeds):
                 ceiling = metrics.logit_rmse(ends[seed], ends[(seed + 1) % seeds])
-                yield Measure(optimizer, "ceiling", math.inf, seed, ceiling)
+                yield Row("training", optimizer, "ceiling", math.inf, seed, ceiling)
 
 
 def claims(numbers: Numbers, optimizer: str) -> list[Claim]:

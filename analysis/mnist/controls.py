@@ -9,6 +9,7 @@ from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import Table, estimate, number
 from kdjax import metrics
+from kdjax.targets import WORDS
 
 CONTROLS = (Role.DOUBLE_SOFTMAX, Role.SHUFFLED, Role.RANDOM, Role.UNIFORM)
 
@@ -29,7 +30,7 @@ def section(results: MnistResults) -> str:
         f"label smoothing by {weight or 0:g} (chosen on the hold-out)": smoothed,
         "self-distillation (the small net's own kind teaches)": self_distilled,
         "hard labels, temperature-scaled on the hold-out": temperature_scaled(results, hard),
-        **{f"control: {runs.CONTROLS[role.value]}": results.of(role) for role in CONTROLS},
+        **{f"control: {WORDS[role.value]}": results.of(role) for role in CONTROLS},
     }
     notes = [
         "Training images are held out from teachers and students alike. ECE of 15 bins. Differences are paired by "
@@ -46,7 +47,7 @@ def section(results: MnistResults) -> str:
         notes.append(
             f"Distilled, self-distillation and each control: {at}. Label smoothing is uniform targets at T = 1."
         )
-    if missing := [runs.CONTROLS[role.value] for role in CONTROLS if not len(results.of(role))]:
+    if missing := [WORDS[role.value] for role in CONTROLS if not len(results.of(role))]:
         notes.append(f"Not made, or failed: {', '.join(missing)}. The experiment's command makes what is missing.")
     return "## Controls\n\n" + _table(kinds, notes).markdown()
 

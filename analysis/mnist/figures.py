@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import stats, style
-from analysis.mnist import claims, transfer
+from analysis.mnist import claims, shifted, transfer
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
 from analysis.tables import count_of
-from kdjax.errors import BadInput
 
 
 @style.applied()
@@ -61,10 +59,8 @@ def draw_widths(results: MnistResults) -> Figure | None:
         teachers = count_of(curve.teachers, "teacher")
         axes.set_title(f"{curve.width} units per layer ({curve.seeds} seeds, {teachers})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
-    style.legend(figure)
-    taught = _taught(results, max(curve.teachers for curve in curves))
-    style.title(figure, f"Test errors with soft targets{taught}; bars: 95 % intervals", _where(results))
-    return figure
+    whose = _of_whom(results, max(curve.teachers for curve in curves))
+    return style.finish(figure, f"Test errors with soft targets{whose}; bars: 95 % intervals", _where(results))
 
 
 def draw_transfer(results: MnistResults) -> Figure | None:
@@ -87,44 +83,37 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     axes.minorticks_off()
     axes.set_xlabel("images in the transfer set")
     axes.set_ylabel("test errors (images)")
-    style.legend(figure)
     config = results.identity["config"]
     what = (
-        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_taught(results, 1)} at T = "
+        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at T = "
         f"{config['temperature']:g}"
     )
     n = len(next(iter(errors.values()))[0])
-    style.title(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
-    return figure
+    return style.finish(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
 
 
 def draw_shifted(results: MnistResults) -> Figure | None:
     """Test errors on shifted test images; None where the part was not made."""
 
-    path = results.folder / "shifted.csv"
-    if not path.exists():
+    kinds = shifted.read(results.folder)
+    if not kinds:
         return None
-    try:
-        table = pd.read_csv(path)
-        means = table.groupby(["network", "pixels"], sort=False)["errors"].mean().unstack("pixels")
-        n = table[~table["network"].str.startswith("teacher")].groupby("network")["run"].nunique().max()
-    except (ValueError, KeyError, AttributeError) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
     figure = style.figure(5.4, 4.0)
     axes = figure.subplots()
-    for index, (name, row) in enumerate(means.iterrows()):
-        ls = "--" if str(name).startswith("distilled") else "-"  # what lies under a curve shows through
+    for index, kind in enumerate(kinds):
+        ls = "--" if kind.name.startswith("distilled") else "-"  # what lies under a curve shows through
         colour, marker = style.PALETTE[index % 7], style.MARKERS[index % 7]
-        axes.plot(row.index, row, color=colour, marker=marker, ls=ls, label=str(name))
+        axes.plot(shifted.PIXELS, kind.errors.mean(axis=0), color=colour, marker=marker, ls=ls, label=kind.name)
     style.log_axis(axes)
-    axes.set_xticks(list(means.columns))
+    axes.set_xticks(shifted.PIXELS)
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
     axes.set_ylabel("test errors (images)")
-    style.legend(figure)
-    config = results.identity["config"]
+    n, config = (
+        max(len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")),
+        results.identity["config"],
+    )
     what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {config['temperature']:g}"
-    style.title(figure, f"{what}; means of {n} seeds", _where(results))
-    return figure
+    return style.finish(figure, f"{what}; means of {n} seeds", _where(results))
 
 
 def _where(results: MnistResults) -> str:
@@ -133,7 +122,7 @@ def _where(results: MnistResults) -> str:
     return data["description"] + test
 
 
-def _taught(results: MnistResults, teachers: int) -> str:
+def _of_whom(results: MnistResults, teachers: int) -> str:
     """Whose soft targets they are, where that is not the paper's kind of teacher."""
     whose = "a teacher" if teachers == 1 else "teachers"
     return f" of {whose}{results.of_which_images}" if results.of_which_images else ""

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis import stats
+from analysis import runs, stats
 from analysis.mnist.roles import Role
 from analysis.tables import Table, estimate
-from kdjax.errors import BadInput
 
 PIXELS = (0, 1, 2, 3, 4)
 """Shifts: by so many pixels in each of the eight directions of a compass."""
@@ -54,15 +53,13 @@ def read(folder: Path) -> list[Shifted]:
     path = folder / "shifted.csv"
     if not path.exists():
         return []
-    try:
-        kinds = []
+    kinds = []
+    with runs.reading(path):
         for name, rows in pd.read_csv(path).groupby("network", sort=False):
             table = rows.pivot(index="run", columns="pixels", values="errors")[list(PIXELS)]
             seeds = rows.drop_duplicates("run").sort_values("run")["seed"]
             kinds.append(Shifted(str(name), table.to_numpy(np.float64), tuple(int(seed) for seed in seeds)))
-        return kinds
-    except (ValueError, KeyError, AttributeError) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    return kinds
 
 
 def section(folder: Path) -> str:

@@ -10,7 +10,7 @@ from analysis.mnist import claims, controls, shifted, transfer
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, rows_of_table
 from analysis.mnist.run import MnistResults, load
-from analysis.tables import Table, bounds, estimate, fixed, p_value, write_csv
+from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value, write_csv
 from kdjax.files import write_whole
 
 
@@ -18,7 +18,7 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
     results = load(folder)
     rows = rows_of_table(results)
-    forecast = "What an image costs, beside the errors: [forecast.md](forecast.md)."
+    cost = "What an image costs, beside the errors: [cost.md](cost.md)."
     sections = [
         f"# The MNIST table on {results.identity['data']['description']}",
         f"For the full set: {results.hint}" if results.hint else "",
@@ -28,7 +28,7 @@ def write_summary(folder: Path) -> str:
         transfer.section(results),
         controls.section(results),
         shifted.section(folder),
-        forecast if (folder / "forecast.md").exists() else "",
+        cost if (folder / "cost.md").exists() else "",
     ]
     text = "\n\n".join(filter(None, sections)) + "\n"
     write_whole(folder / "summary.md", text)
@@ -98,9 +98,6 @@ def _line(row: TableRow) -> dict[str, float | int | str]:
     line |= {"name": row.name, "paper": row.paper, "mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
     for column in columns:
         if column in row.measures:
-            line |= {
-                f"{column}{part}": value
-                for part, value in zip(("", "_low", "_high"), row.measures[column], strict=False)
-            }
+            line |= columns_of(column, row.measures[column])
     gap = {"gap": row.gap.ratio, "gap_low": row.gap.low, "gap_high": row.gap.high}
     return line | gap | {"verdict": row.details()}

@@ -85,10 +85,8 @@ def against_bias(results: OmissionResults) -> Figure | None:
     shown = described.removeprefix("on ").removesuffix(" alone")
     lowered = f"by how much the logits of {shown} are lowered"
     panels[1].set_xlabel(lowered if described.startswith("on ") else "bias added to the omitted logit")
-    style.legend(figure)
     what = f"Students {described}: errors against the bias, T = {number(results.temperature)}{_spread(results)}"
-    style.title(figure, what, results.where)
-    return figure
+    return style.finish(figure, what, results.where)
 
 
 def classes(results: OmissionResults) -> Figure:
@@ -122,11 +120,9 @@ def classes(results: OmissionResults) -> Figure:
     axes.minorticks_off()
     axes.set_ylabel("class")
     axes.set_xlabel("test errors on images of the class (logarithmic above 10)")
-    style.legend(figure)
     described = name_task(task, results.data)
     what = f"Errors by class of students {described}, T = {number(results.temperature)}: means over seeds"
-    style.title(figure, what, results.where)
-    return figure
+    return style.finish(figure, what, results.where)
 
 
 def temperatures(results: OmissionResults) -> Figure:
@@ -153,9 +149,7 @@ def temperatures(results: OmissionResults) -> Figure:
     panels[1].set_ylim(-2, 102)
     axis.dress(panels[0], label=False)
     axis.dress(panels[1])
-    style.legend(figure)
-    style.title(figure, f"The temperature's role, students {described}: mean, 95 % t interval", results.where)
-    return figure
+    return style.finish(figure, f"The temperature's role, students {described}: mean, 95 % t interval", results.where)
 
 
 def each(results: OmissionResults) -> Figure:

@@ -1,6 +1,5 @@
 """The results of an omission run, read from its run directory."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.runs import CONTROLS
+from analysis.runs import load_arrays
 from analysis.tables import count_of
 from kdjax import run_directory
-from kdjax.errors import BadInput, require
+from kdjax.errors import require
+from kdjax.targets import WORDS
 
 
 class OmissionResults(NamedTuple):
@@ -61,14 +61,8 @@ def load(folder: Path) -> OmissionResults:
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     identity = run_directory.read_json(folder / "config.json").get("identity", {})
     require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
-    rows, path = read(folder), folder / "test.npz"
-    try:
-        with np.load(path) as arrays:
-            test = {name: arrays[name] for name in ("labels", "example_images", "example_rows")}
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing: give the experiment's command again") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
+    rows = read(folder)
+    test = load_arrays(folder / "test.npz", "labels", "example_images", "example_rows")
     first = float(identity["config"]["temperatures"][0])  # JSON has no infinity: it is text there
     return OmissionResults(folder, rows, **test, data=described(identity), temperature=first)
 
@@ -94,7 +88,7 @@ def described(identity: dict[str, Any]) -> dict[str, Any]:
     targets = identity["config"].get("targets")
     if targets is None:
         return data
-    words = CONTROLS.get(targets, targets.replace("_", " "))
+    words = WORDS.get(targets, targets.replace("_", " "))
     return {**data, "description": f"{data['description']}; targets: {words}", "targets": words}
 
 

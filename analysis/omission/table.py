@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, name_task, read
-from analysis.tables import Table, estimate, number, write_csv
+from analysis.tables import Table, columns_of, estimate, number, write_csv
 from kdjax import run_directory
 from kdjax.files import write_whole
 
@@ -138,14 +138,14 @@ def _frame(results: pd.DataFrame, rows: Sequence[OmissionRow]) -> pd.DataFrame:
         line |= {"correction": row.correction, "failed": row.failed, "n": row.errors.n}
         measures = {"bias": row.bias, "test_errors": row.errors, "omitted_errors": row.omitted_errors}
         for name, interval in {**measures, "omitted_right_percent": row.right}.items():
-            line |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            line |= columns_of(name, interval)
         lines.append(line)
     for omitted, temperature in dict.fromkeys((row.omitted, row.temperature) for row in rows):
         for name, less in compare(results, omitted, temperature).items():
             (student, correction), against = COMPARISONS[name]
             line = {"omitted": omitted, "temperature": temperature, "student": student, "correction": correction}
-            line |= {"n": less.n, "against": ", ".join(against), "difference": less.mean}
-            lines.append(line | {"difference_low": less.low, "difference_high": less.high, "p": less.p})
+            line |= {"n": less.n, "against": ", ".join(against), **columns_of("difference", less), "p": less.p}
+            lines.append(line)
     return pd.DataFrame(lines)
 
 

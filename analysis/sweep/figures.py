@@ -67,9 +67,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         axes.set_ylabel("test errors (images)")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
-    style.legend(figure)
-    style.title(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.where)
-    return figure
+    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.where)
 
 
 def draw_differences(sweep: SweepResults) -> Figure | None:
@@ -89,9 +87,7 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
         style.estimates(axes, axis, known, label=curve.name, index=index, nudge=nudge)
     axis.dress(axes)
     axes.set_ylabel("difference in test errors (images)")
-    style.legend(figure)
-    style.title(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where)
-    return figure
+    return style.finish(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where)
 
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:
@@ -123,10 +119,8 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
             style.log_axis(axes)
             axes.set_ylabel(label.replace("nats", "nats, log"))
-    style.legend(figure)
     dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
-    style.title(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
-    return figure
+    return style.finish(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
 
 
 def draw_softening(sweep: SweepResults) -> Figure | None:

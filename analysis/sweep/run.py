@@ -1,7 +1,6 @@
 """What a temperature sweep left in its run directory, as far as its figures need it: tables, curves, test images."""
 
 import math
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import pandas as pd
 from analysis import runs
 from analysis.tables import count_of, number
 from kdjax import metrics, run_directory
-from kdjax.errors import BadInput, require
+from kdjax.errors import require
 
 
 class SweepResults(NamedTuple):
@@ -64,27 +63,19 @@ def load(folder: Path) -> SweepResults:
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
     config = run_directory.read_json(folder / "config.json")
     results = runs.read(folder)
-    path = folder / "test.npz"
-    try:
-        with np.load(path) as arrays:
-            test = {name: arrays[name] for name in ("labels", "teacher_logits", "example_images", "example_rows")}
-        path = folder / "history.jsonl"
+    test = runs.load_arrays(folder / "test.npz", "labels", "teacher_logits", "example_images", "example_rows")
+    path = folder / "history.jsonl"
+    with runs.reading(path):
         history = pd.read_json(path, lines=True, dtype=False).astype({"teacher": str})
         for name in ("temperature", "soft_weight", "learning_rate"):  # to the nine digits that results.csv has
             history[name] = [float(f"{float(value):.9g}") for value in history[name].fillna(math.nan)]
         names_of_run = [*runs.SETTING, *runs.RUN]
         history = runs.finished(history.merge(results[[*names_of_run, "failed_at"]], on=names_of_run))
         history[["monitor_errors", "transfer_error_rate", "epoch"]].astype(float)
-        path = folder / "config.json"
+    with runs.reading(folder / "config.json"):
         data = config["identity"]["data"]
         description, names = data["description"], data["class_names"]
         listed = [teacher["test"] for teacher in config["details"].get("teachers", [])]
-    except FileNotFoundError:
-        raise BadInput(
-            f"{path} is missing: {folder} is no whole run directory; give the experiment's command again"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is damaged ({error}): give the experiment's command again") from None
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
@@ -105,7 +96,7 @@ def curves(sweep: SweepResults) -> list[Curve]:
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append("plain" if objective == "soft" else runs.OBJECTIVES.get(objective, objective))
+                name.append("plain" if objective == "soft" else runs.name_objective(objective))
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])

@@ -9,12 +9,14 @@ import pandas as pd
 
 from analysis import measures, runs, stats
 from analysis.runs import RUN
-from analysis.tables import Table, bounds, count_of, estimate, fixed, number, p_value, write_csv
+from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value, write_csv
 from kdjax import run_directory
 from kdjax.files import write_whole
 
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
+UNCOMPARED = ("hard", "double_softmax", "matched", "placebo")
+"""Objectives that a row does not compare with hard labels: these, a bug, and those that the notes compare."""
 
 
 class SweepRow(NamedTuple):
@@ -69,11 +71,9 @@ class Summary(NamedTuple):
             line = {**row.setting, "failed": row.failed}
             for column in measures.columns("sweep"):
                 if mean := row.measures.get(column):
-                    line |= {column: mean.mean, f"{column}_low": mean.low, f"{column}_high": mean.high}
-                    line |= {f"{column}_n": mean.n}
+                    line |= {**columns_of(column, mean), f"{column}_n": mean.n}
                 if less := row.differences.get(column):
-                    line |= {f"{column}_difference": less.mean, f"{column}_difference_low": less.low}
-                    line |= {f"{column}_difference_high": less.high, f"{column}_difference_n": less.n}
+                    line |= {**columns_of(f"{column}_difference", less), f"{column}_difference_n": less.n}
                     line |= {f"{column}_p": less.p, f"{column}_p_holm": row.p_holm[column]}
             lines.append(line)
         return pd.DataFrame(lines)
@@ -87,7 +87,7 @@ def summarise(results: pd.DataFrame) -> Summary:
     for setting, of_setting in runs.by_setting(table):
         good = runs.finished(of_setting)
         means = {column: runs.mean(good[column]) for column in columns if len(good)}
-        own = setting["objective"] in ("hard", *runs.OBJECTIVES)  # a baseline, or compared in notes
+        own = setting["objective"] in UNCOMPARED
         hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
@@ -145,7 +145,7 @@ def name_setting(setting: pd.Series, *also: str) -> str:
 
 
 def _temperature(setting: pd.Series) -> str:
-    kind = "" if setting["objective"] == "soft" else runs.OBJECTIVES.get(setting["objective"], setting["objective"])
+    kind = "" if setting["objective"] == "soft" else runs.name_objective(setting["objective"])
     return number(setting["temperature"]) + (f" ({kind})" if kind else "")
 
 
@@ -165,13 +165,8 @@ def _estimates(
 
 def _difference_cells(less: stats.Difference, p_holm: float, decimals: int) -> list[str]:
     word = ("fewer" if less.mean < 0 else "more") if less.differs else ""
-    return [
-        fixed(less.mean, decimals, sign=True),
-        bounds(less, decimals, sign=True),
-        str(less.n),
-        p_value(p_holm),
-        word,
-    ]
+    numbers = [fixed(less.mean, decimals, sign=True), bounds(less, decimals, sign=True)]
+    return [*numbers, str(less.n), p_value(p_holm), word]
 
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:

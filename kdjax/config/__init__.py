@@ -1,9 +1,9 @@
-"""Configuration dataclasses: what a command line can say. No JAX in sight, so that `--help` is quick.
+"""Configuration dataclasses, imported without JAX, so that `--help` is quick.
 
-A field's docstring is its help text; its default is said here and nowhere else.
+A field's docstring is its help text; its default stands here and nowhere else.
 """
 
-from kdjax.config.data import DataConfig, cache_folder, default_data_dir, default_raw_dir
+from kdjax.config.data import DataConfig, cache_folder, default_data_dir
 from kdjax.config.network import (
     NETWORKS,
     NUMERICS,
@@ -16,6 +16,7 @@ from kdjax.config.network import (
     network_spec,
     numerics,
     register_network,
+    shared_fields,
 )
 from kdjax.config.run import CHECKPOINT_SECONDS, RunConfig
 from kdjax.config.sweep import STABILITY_EPOCHS, SweepConfig, Targets
@@ -37,11 +38,8 @@ __all__ = [
     "TrainConfig",
     "cache_folder",
     "default_data_dir",
-    "default_raw_dir",
     "network_spec",
     "numerics",
     "register_network",
+    "shared_fields",
 ]
-
-Network = str
-from kdjax.identity import canonical_json  # noqa: E402, F401

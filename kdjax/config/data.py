@@ -1,14 +1,14 @@
-"""Which images, and where they are found."""
+"""Which images, and where their files are."""
 
 import dataclasses
 import os
 from pathlib import Path
 
-from kdjax.errors import require
+from kdjax.errors import require_count
 
 
 def default_data_dir() -> Path:
-    """Where prepared data are kept: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
+    """The folder of prepared data: `KDJAX_DATA_DIR`, or `kdjax/data` in the user's cache folder."""
     return Path(os.environ.get("KDJAX_DATA_DIR") or cache_folder() / "data")
 
 
@@ -19,8 +19,8 @@ def cache_folder() -> Path:
 
 def default_raw_dir() -> Path | None:
     """The raw folder named by `KDJAX_RAW_DIR`, if any."""
-    named = os.environ.get("KDJAX_RAW_DIR")
-    return Path(named) if named else None
+    folder = os.environ.get("KDJAX_RAW_DIR")
+    return Path(folder) if folder else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +33,12 @@ class DataConfig:
     raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
     """Folder searched, with all below it, for the official data files, gzipped or not (default: KDJAX_RAW_DIR)."""
     data_dir: Path = dataclasses.field(default_factory=default_data_dir)
-    """Folder in which prepared datasets are kept (default: KDJAX_DATA_DIR, else the user's cache folder)."""
+    """Folder of prepared datasets (default: KDJAX_DATA_DIR, else the user's cache folder)."""
     train_images: int | None = None
     """Use only the first N training images, after the hold-out is cut (default: all)."""
     holdout: int = 0
     """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
 
     def __post_init__(self) -> None:
-        require(self.holdout >= 0, f"--holdout {self.holdout} is not allowed: it is a number of images, 0 or more")
-        require(
-            self.train_images is None or self.train_images > 0,
-            f"--train-images {self.train_images} is not allowed: it is a number of images, 1 or more",
-        )
+        require_count("holdout", self.holdout, "images", 0)
+        require_count("train-images", self.train_images, "images")

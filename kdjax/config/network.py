@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kdjax.errors import BadInput, require, require_known, require_positive
+from kdjax.errors import BadInput, require_count, require_known, require_option, require_positive
 from kdjax.identity import added
 
 NUMERICS = {"mlp": 4, "cnn": 4}
@@ -52,11 +52,7 @@ register_network(NetworkSpec("big", 1, "kdjax.models.cnn:cnn", "cnn", full_units
 
 
 def network_spec(name: str) -> NetworkSpec:
-    """The registered network of that name.
-
-    Raises:
-        BadInput: there is none; the message names the nearest.
-    """
+    """The registered network of that name; `BadInput`, which names the nearest, if there is none."""
     require_known("network", name, NETWORKS)
     return NETWORKS[name]
 
@@ -104,30 +100,25 @@ class TrainConfig:
     def __post_init__(self) -> None:
         network_spec(self.network)
         for width in self.hidden:
-            require(0 < width <= 100_000, f"--widths {width} is not allowed: a layer has 1 unit or more, up to 100,000")
-        require(
-            0 < self.epochs <= 100_000,
-            f"--epochs {self.epochs} is not allowed: it is a number of epochs, 1 or more, up to 100,000",
-        )
-        require(
-            self.batch_size > 0, f"--batch-size {self.batch_size} is not allowed: it is a number of images, 1 or more"
-        )
+            require_option(0 < width <= 100_000, "widths", width, "a layer has 1 unit or more, up to 100,000")
+        require_count("epochs", self.epochs, "epochs", most=100_000)
+        require_count("batch-size", self.batch_size, "images")
         for name in ("input_dropout", "hidden_dropout"):
             rate = getattr(self, name)
-            require(
-                rate == 0 or 0 < round(rate * 256) < 256,
-                f"--{name.replace('_', '-')} {rate:g} is not allowed: it is 0, or rounds to one of 1/256 … 255/256",
-            )
-        require(0 <= self.average < 1, f"--average {self.average:g} is not allowed: it lies in [0, 1)")
-        require(
-            0 <= self.max_norm < math.inf, f"--max-norm {self.max_norm:g} is not allowed: it is 0 (no bound) or more"
-        )
-        require(
-            self.devices > 0 and self.batch_size % self.devices == 0,
-            f"--devices {self.devices} is not allowed: it is 1 or more, and divides the {self.batch_size} "
-            "images of a batch",
-        )
-        require(self.jitter >= 0, f"--jitter {self.jitter} is not allowed: it is a number of pixels, 0 or more")
+            allowed = rate == 0 or 0 < round(rate * 256) < 256
+            require_option(allowed, name.replace("_", "-"), rate, "it is 0, or rounds to one of 1/256 … 255/256")
+        require_option(0 <= self.average < 1, "average", self.average, "it lies in [0, 1)")
+        require_option(0 <= self.max_norm < math.inf, "max-norm", self.max_norm, "it is 0 (no bound) or more")
+        divides = self.devices > 0 and self.batch_size % self.devices == 0
+        limits = f"it is 1 or more, and divides the {self.batch_size} images of a batch"
+        require_option(divides, "devices", self.devices, limits)
+        require_count("jitter", self.jitter, "pixels", 0)
+
+
+def shared_fields(config: Any) -> dict[str, Any]:
+    """The fields of a `TrainConfig` that another config has too, with its values."""
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,23 +161,12 @@ class TeacherConfig:
     def train_config(self, default_epochs: int) -> TrainConfig:
         """The teacher as a network to train."""
         require_positive("teacher.learning-rate", self.learning_rate)
-        require(0 <= self.seed < 2**31, f"--teacher.seed {self.seed} is not allowed: it lies in 0 to {2**31 - 1}")
-        mlp = network_spec(self.network).family == "mlp"
+        require_option(0 <= self.seed < 2**31, "teacher.seed", self.seed, f"it lies in 0 to {2**31 - 1}")
+        epochs = default_epochs if self.epochs is None else self.epochs
+        recipe = {**shared_fields(self), "hidden": self.widths, "epochs": epochs}
+        if network_spec(self.network).family != "mlp":
+            recipe |= {"input_dropout": 0.0, "hidden_dropout": 0.0, "max_norm": 0.0}
         try:
-            return TrainConfig(
-                hidden=self.widths,
-                epochs=default_epochs if self.epochs is None else self.epochs,
-                batch_size=self.batch_size,
-                schedule=self.schedule,
-                input_dropout=self.input_dropout if mlp else 0.0,
-                hidden_dropout=self.hidden_dropout if mlp else 0.0,
-                max_norm=self.max_norm if mlp else 0.0,
-                network=self.network,
-                augment=self.augment,
-                jitter=self.jitter,
-                average=self.average,
-                devices=self.devices,
-                precision=self.precision,
-            )
+            return TrainConfig(**recipe)
         except BadInput as error:  # which names the student's option
             raise BadInput(re.sub("^--", "--teacher.", str(error))) from None

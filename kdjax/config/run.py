@@ -5,7 +5,7 @@ import math
 import re
 from pathlib import Path
 
-from kdjax.errors import require, require_name
+from kdjax.errors import require, require_count, require_name, require_option
 
 CHECKPOINT_SECONDS = 30.0
 """Seconds between checkpoints: what a kill can cost."""
@@ -21,9 +21,9 @@ class RunConfig:
     """Name of the run directory in OUT/EXPERIMENT (default: a hash of the configuration)."""
     fresh: bool = False
     """Remove what the run directory holds and start again, instead of resuming. Teachers, and the sweeps of a table,
-    are kept."""
+    stay."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    """Seconds between checkpoints of what is being trained: the most that a kill can cost."""
+    """Seconds between checkpoints of unfinished training: the most that a kill can cost."""
     dry_run: bool = False
     """Only print what would run: blocks, runs, minutes, memory, disk."""
     devices: int | None = None
@@ -34,22 +34,17 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_name(self.name)
-        require(
-            self.checkpoint_seconds >= 0,
-            f"--checkpoint-seconds {self.checkpoint_seconds:g} is not allowed: it is a number of seconds, 0 or more",
-        )
-        require(
-            self.devices is None or self.devices > 0,
-            f"--devices {self.devices} is not allowed: it is a number of devices, 1 or more",
-        )
-        if self.cluster is None:
-            return
-        require(self.devices is None, "--devices with --cluster is not allowed: a cluster's workers take one each")
-        require(
-            re.fullmatch(r"local(:[1-9]\d{0,3})?|[a-z]+://\S+|(?!local:)[^\s:/]+:\d{1,5}", self.cluster),
-            f"--cluster {self.cluster!r} is not allowed: give local, local:N, or a scheduler's address such as "
-            "tcp://10.0.0.1:8786",
-        )
+        require_count("checkpoint-seconds", self.checkpoint_seconds, "seconds", 0)
+        require_count("devices", self.devices, "devices")
+        if self.cluster is not None:
+            require(self.devices is None, "--devices with --cluster is not allowed: a cluster's workers take one each")
+            address = re.fullmatch(r"local(:[1-9]\d{0,3})?|[a-z]+://\S+|(?!local:)[^\s:/]+:\d{1,5}", self.cluster)
+            allowed = "give local, local:N, or a scheduler's address such as tcp://10.0.0.1:8786"
+            require_option(address, "cluster", repr(self.cluster), allowed)
+
+    def of_member(self) -> "RunConfig":
+        """The same for a sweep of a study: under the name that it has by itself, and resumed where it exists."""
+        return dataclasses.replace(self, name=None, fresh=False, dry_run=False)
 
     def local_workers(self) -> float:
         """Worker processes to start on this machine: 0 for none, inf for one a device."""

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from kdjax.config.data import DataConfig
-from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec
+from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec, shared_fields
 from kdjax.config.run import RunConfig
-from kdjax.errors import require, require_distinct, require_positive, require_temperature
+from kdjax.errors import require, require_count, require_distinct, require_option, require_positive, require_temperature
 from kdjax.identity import NO_RESULT, added
 
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
@@ -97,41 +97,32 @@ class SweepConfig:
             require_temperature("temperatures", temperature)
         require_distinct("soft-weights", self.soft_weights)
         for weight in self.soft_weights:
-            require(0 < weight <= 1, f"--soft-weights {weight:g} is not allowed: it lies in (0, 1]; 0 is --hard-labels")
+            require_option(0 < weight <= 1, "soft-weights", weight, "it lies in (0, 1]; 0 is --hard-labels")
         if self.learning_rates:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
         if self.match_gradient_norm is not None:
             require_temperature("match-gradient-norm", self.match_gradient_norm)
-            require(
-                self.optimizer == "sgd",
-                "--match-gradient-norm is for --optimizer sgd: Adam divides the gradient's size out again",
-            )
-        require(
-            self.transfer_images is None or self.transfer_images >= self.batch_size,
-            f"--transfer-images {self.transfer_images} is not allowed: it is --batch-size ({self.batch_size}) or more",
-        )
-        require(
-            self.hard_labels or self.soft_targets,
-            "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train",
-        )
-        require(
-            not self.double_softmax or self.targets in ("teacher", "shift_averaged"),
-            f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits",
-        )
+            reason = "Adam divides the gradient's size out again"
+            require(self.optimizer == "sgd", f"--match-gradient-norm is for --optimizer sgd: {reason}")
+        if self.transfer_images is not None:
+            allowed = f"it is --batch-size ({self.batch_size}) or more"
+            require_option(self.transfer_images >= self.batch_size, "transfer-images", self.transfer_images, allowed)
+        refused = "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train"
+        require(self.hard_labels or self.soft_targets, refused)
+        refused = f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits"
+        require(not self.double_softmax or self.targets in ("teacher", "shift_averaged"), refused)
         own = [name for name in self.objectives if name in ("hard", "soft", "double_softmax", "matched", "placebo")]
-        require(not own, f"--objectives {' '.join(own)} is not allowed: it has an option of its own")
+        require_option(not own, "objectives", " ".join(own), "it has an option of its own")
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
         require_distinct("widths", self.widths)
-        folders = [folder.resolve() for folder in self.teacher_from]
-        require(len(set(folders)) == len(folders), "--teacher-from names a folder twice: give each teacher once")
-        require(0 < self.seeds <= 10_000, f"--seeds {self.seeds} is not allowed: it is a number of seeds, 1 to 10000")
-        require(
-            self.monitor_every is None or self.monitor_every > 0,
-            f"--monitor-every {self.monitor_every} is not allowed: it is a number of epochs, 1 or more",
-        )
-        require(self.block_size > 0, f"--block-size {self.block_size} is not allowed: it is 1 or more")
+        folders = {folder.resolve() for folder in self.teacher_from}
+        twice = "--teacher-from names a folder twice: give each teacher once"
+        require(len(folders) == len(self.teacher_from), twice)
+        require_count("seeds", self.seeds, "seeds", most=10_000)
+        require_count("monitor-every", self.monitor_every, "epochs")
+        require_count("block-size", self.block_size, "settings")
         for width in self.widths:
             self.student(width, 1)
 
@@ -141,14 +132,6 @@ class SweepConfig:
 
     def student(self, width: int, default_epochs: int) -> TrainConfig:
         """The student of this width as a network to train."""
-        return TrainConfig(
-            hidden=(width,) * network_spec(self.network).hidden_layers,
-            epochs=default_epochs if self.epochs is None else self.epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            jitter=self.jitter,
-            network=self.network,
-            augment=self.augment,
-            precision=self.precision,
-        )
+        hidden = (width,) * network_spec(self.network).hidden_layers
+        epochs = default_epochs if self.epochs is None else self.epochs
+        return TrainConfig(**{**shared_fields(self), "hidden": hidden, "epochs": epochs})

@@ -18,7 +18,7 @@ from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, omit
 from kdjax.errors import BadInput, require, require_known
-from kdjax.files import Busy, Damaged, clear_leftovers, lock
+from kdjax.files import Damaged, clear_leftovers, lock
 
 __all__ = ["CATALOG", "Dataset", "Spec", "Split", "fingerprint", "load", "names", "omit"]
 
@@ -36,18 +36,15 @@ def load(config: DataConfig) -> Dataset:
     """The images that `config` describes. Messages about their source are logged as `kdjax.datasets`.
 
     `auto` is mnist where that is prepared, is in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
-    the command that gets mnist. A dataset that is named is never replaced by another.
-
-    Raises:
-        BadInput: an unknown name, a raw folder or file that cannot be used, no source for the dataset, damaged prepared
-            data that cannot be prepared again, a `data_dir` that cannot be written, a hold-out or `train_images` too
-            large.
+    the command that gets mnist. A dataset that is named is never replaced by another. Raises BadInput: an unknown name,
+    a raw folder or file that cannot be used, no source for the dataset, damaged prepared data that cannot be prepared
+    again, a `data_dir` that cannot be written, a hold-out or `train_images` too large.
     """
     require_known("dataset", config.dataset, names())
     if config.raw_dir is not None:
         check_raw_folder(config.raw_dir)
     if config.dataset == MNIST5K.name:
-        return _bundled(config, None)
+        return _bundled(config)
     spec = CATALOG["mnist" if config.dataset == "auto" else config.dataset]
     try:
         splits = _prepared(spec, config)
@@ -59,45 +56,34 @@ def load(config: DataConfig) -> Dataset:
             command += f" --data-dir {shlex.quote(str(config.data_dir))}"
         logger.warning("full MNIST is not available: %s. Using the %s", error, MNIST5K.title)
         return _bundled(config, command)
-    return _dataset(spec, splits["train"], splits["test"], config, None)
+    return _dataset(spec, splits["train"], splits["test"], config)
 
 
-def _bundled(config: DataConfig, hint: str | None) -> Dataset:
+def _bundled(config: DataConfig, hint: str | None = None) -> Dataset:
     from kdjax.datasets.bundled import mnist5k
 
     return _dataset(MNIST5K, *mnist5k(), config, hint)
 
 
-def _dataset(spec: Spec, train: Split, test: Split, config: DataConfig, hint: str | None) -> Dataset:
+def _dataset(spec: Spec, train: Split, test: Split, config: DataConfig, hint: str | None = None) -> Dataset:
+    def count(split: Split, official: int, noun: str) -> str:
+        return f"{'first ' if len(split.labels) < official else ''}{len(split.labels):,} {noun}"
+
     train, holdout = cut(train, config.holdout, config.train_images)
-    parts = [_count(len(train.labels), spec.train_count, "training images")]
+    parts = [count(train, spec.train_count, "training images"), count(test, spec.test_count, "test images")]
     if config.holdout:
-        parts.append(f"last {config.holdout:,} held out")
-    parts.append(_count(len(test.labels), spec.test_count, "test images"))
-    return Dataset(
-        name=spec.name,
-        num_classes=len(spec.class_names),
-        class_names=spec.class_names,
-        train=train,
-        holdout=holdout,
-        test=test,
-        fingerprint=fingerprint(train),
-        description=f"{spec.title} ({', '.join(parts)})",
-        hint=hint,
-    )
-
-
-def _count(count: int, official: int, what: str) -> str:
-    return f"{'first ' if count < official else ''}{count:,} {what}"
+        parts.insert(1, f"last {config.holdout:,} held out")
+    description, classes = f"{spec.title} ({', '.join(parts)})", spec.class_names
+    return Dataset(spec.name, len(classes), classes, train, holdout, test, fingerprint(train), description, hint)
 
 
 def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
     """The splits of `spec`, prepared first if they are not yet, are damaged, or come from other raw files."""
     from kdjax.datasets.store import prepare, prepared_source, read_prepared  # late: it imports TFDS
 
-    folder = config.data_dir / spec.name
+    folder, damage = config.data_dir / spec.name, None
     files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)
-    damage = None
+    origin, again = str(config.raw_dir), "%s was prepared from other files (%s) than those in %s: preparing it again"
     with _locked(config):
         if folder.exists():
             try:
@@ -105,18 +91,11 @@ def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
                 if files is None or source["digest"] == digest(files):
                     logger.info("%s: prepared from %s", spec.title, source["origin"])
                     return read_prepared(spec, folder)
-                logger.warning(
-                    "%s was prepared from other files (%s) than those in %s: preparing it again",
-                    spec.title,
-                    source["origin"],
-                    config.raw_dir,
-                )
+                logger.warning(again, spec.title, source["origin"], config.raw_dir)
             except Damaged as error:
                 logger.warning("%s; preparing it again", error)
                 damage = error
-        if files is not None:
-            origin = str(config.raw_dir)
-        else:
+        if files is None:
             try:
                 files, origin = _downloaded(spec)
             except Unavailable as error:
@@ -143,24 +122,17 @@ def _downloaded(spec: Spec) -> tuple[dict[str, RawFile], str]:
 
 @contextlib.contextmanager
 def _locked(config: DataConfig) -> Iterator[None]:
-    """Keeps other processes from preparing data at the same time, and removes what killed ones left incomplete.
-
-    A read-only `data_dir`, such as a shared one, is read without a lock.
-    """
+    """Keeps other processes from preparing data at the same time, and removes what killed ones left incomplete. A
+    read-only `data_dir`, such as a shared one, is read without a lock."""
     if config.data_dir.is_dir() and not os.access(config.data_dir, os.W_OK):
         yield
         return
-    path = config.data_dir / ".lock"
+    note = f"waiting for another process that uses {config.data_dir}"
     with contextlib.ExitStack() as stack:
         try:
-            try:
-                stack.enter_context(lock(path))
-            except Busy:
-                logger.info("waiting for another process that uses %s", config.data_dir)
-                stack.enter_context(lock(path, wait=True))
+            stack.enter_context(lock(config.data_dir / ".lock", lambda holder: logger.info(note)))
             clear_leftovers(config.data_dir)
         except OSError as error:
-            raise BadInput(
-                f"--data-dir {config.data_dir} cannot be written ({error.strerror}): choose another folder"
-            ) from None
+            reason = f"cannot be written ({error.strerror}): choose another folder"
+            raise BadInput(f"--data-dir {config.data_dir} {reason}") from None
         yield

@@ -1,12 +1,11 @@
 """Downloads with checksums and mirrors that end in bounded time, offline too, and leave no incomplete file."""
 
-import contextlib
+import functools
 import hashlib
 import http.client
 import logging
 import queue
 import socket
-import sys
 import threading
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kdjax.errors import BadInput
+from kdjax.progress import Progress
 
 logger = logging.getLogger("kdjax.datasets")
 
@@ -41,20 +41,13 @@ class _Refused(_Failed):
 def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
     """Raises `Unavailable` unless one of the hosts (or its proxy) can be reached within `patience` seconds."""
 
-    def connect(url: str) -> Callable[[queue.Queue[Any]], None]:
-        def work(answers: queue.Queue[Any]) -> None:
-            try:
-                socket.create_connection(_first_hop(url), timeout=patience).close()
-                answers.put(None)
-            except OSError as error:
-                answers.put(error)
+    def connect(url: str) -> Iterator[None]:
+        socket.create_connection(_first_hop(url), timeout=patience).close()
+        yield None
 
-        return work
-
-    # In threads: nothing else bounds the time of a name look-up.
     answers: queue.Queue[Any] = queue.Queue()
     for url in urls:
-        _start(connect(url), answers)
+        _in_thread(functools.partial(connect, url), answers)
     deadline, reason = time.monotonic() + patience, "no answer"
     for _ in urls:
         try:
@@ -77,28 +70,14 @@ def _first_hop(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def fetch(
-    urls: Sequence[str],
-    md5: str,
-    *,
-    attempts: int = 3,
-    stall: float = 8.0,
-    pause: float = 1.0,
-) -> bytes:
+def fetch(urls: Sequence[str], md5: str, *, attempts: int = 3, stall: float = 8.0, pause: float = 1.0) -> bytes:
     """The content of a file at the first of `urls` that serves it correctly.
 
     An attempt is given up when no 64 KiB (nor the end of the file) arrive in `stall` seconds. Where nothing arrives,
     this takes `attempts·stall + (attempts − 1)·pause` seconds: 26 by default.
 
-    Args:
-        urls: mirrors of one file, tried in turn.
-        md5: the checksum (hex) of the right content.
-        attempts: how often to try, all addresses together.
-        stall: seconds without 64 KiB after which an attempt is given up.
-        pause: seconds between attempts.
-
-    Raises:
-        Unavailable: no attempt succeeded; the message gives the address and the reason of the last one.
+    The `urls` are tried in turn, `attempts` times in all; `md5` (hex) is that of the right content. Raises Unavailable:
+    no attempt succeeded; the message gives the address and the reason of the last one.
     """
     addresses, reason = list(urls), "no address is known"
     for attempt in range(attempts):
@@ -121,37 +100,32 @@ def fetch(
 
 
 def _attempt(url: str, stall: float) -> bytes:
-    """The complete answer to one request, which runs in a thread, so that every wait is bounded."""
+    """The complete answer to one request."""
     abandoned = threading.Event()
 
-    def request(blocks: queue.Queue[Any]) -> None:
-        try:
-            # This timeout only ends a thread that is no longer waited for.
-            with urllib.request.urlopen(url, timeout=2 * stall) as response:
-                blocks.put(int(response.headers.get("Content-Length") or 0))
-                while block := response.read(BLOCK):
-                    blocks.put(block)
-                    if abandoned.is_set():
-                        return
-            blocks.put(b"")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            blocks.put(error)
+    def request() -> Iterator[int | bytes]:
+        # This timeout only ends a thread that is no longer waited for.
+        with urllib.request.urlopen(url, timeout=2 * stall) as response:
+            yield int(response.headers.get("Content-Length") or 0)
+            while not abandoned.is_set() and (block := response.read(BLOCK)):
+                yield block
+        yield b""
 
     blocks: queue.Queue[Any] = queue.Queue()
-    _start(request, blocks)
-    parts, received = [], 0
+    _in_thread(request, blocks)
+    content = bytearray()
     try:
         total = _next(blocks, stall)
-        with _progress(url, total) as advance:
+        with Progress(f"downloading {url}", total) as progress:
             while block := _next(blocks, stall):
-                parts.append(block)
-                received += len(block)
-                advance(len(block))
+                content += block
+                if total:
+                    progress.update(len(content), f"of {total / 1e6:.1f} MB")
     finally:
         abandoned.set()
-    if received < total:
-        raise _Failed(f"cut off after {received:,} of {total:,} bytes")
-    return b"".join(parts)
+    if len(content) < total:
+        raise _Failed(f"cut off after {len(content):,} of {total:,} bytes")
+    return bytes(content)
 
 
 def _next(blocks: queue.Queue[Any], stall: float) -> Any:
@@ -167,21 +141,14 @@ def _next(blocks: queue.Queue[Any], stall: float) -> Any:
     return item
 
 
-def _start(work: Callable[[queue.Queue[Any]], None], answers: queue.Queue[Any]) -> None:
-    threading.Thread(target=work, args=(answers,), daemon=True).start()
+def _in_thread(work: Callable[[], Iterator[Any]], items: queue.Queue[Any]) -> None:
+    """Puts what `work` yields, or its error, into a queue. Nothing but a thread bounds the time of a name look-up."""
 
+    def run() -> None:
+        try:
+            for item in work():
+                items.put(item)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            items.put(error)
 
-@contextlib.contextmanager
-def _progress(url: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes each block's size: it moves a bar on a terminal; elsewhere, one line is logged."""
-    if not sys.stderr.isatty():
-        logger.info("downloading %s (%.1f MB)", url, total / 1e6)
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(url.rpartition("/")[2], total=total or None)
-        yield lambda count: bar.advance(task, count)
+    threading.Thread(target=run, daemon=True).start()

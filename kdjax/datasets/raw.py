@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from kdjax.datasets.catalog import CATALOG, Spec
@@ -17,30 +17,20 @@ def read_raw_folder(spec: Spec, folder: Path) -> dict[str, RawFile]:
     """The dataset's files somewhere in `folder`, by their official names without `.gz`.
 
     Where a file is there more than once, a folder named after the dataset comes first, then the one nearest to
-    `folder`, then the file that is not gzipped. Links to folders are not followed.
-
-    Raises:
-        BadInput: the folder is missing, empty or unreadable, or lacks one of the files; or the layout is unknown.
+    `folder`, then the file that is not gzipped. Links to folders are not followed. Raises BadInput: the folder is
+    missing, empty or unreadable, or lacks one of the files; or the layout is unknown.
     """
-    layout = layout_of(spec)
+    layout, unreadable = layout_of(spec), list[OSError]()
     check_raw_folder(folder)
-    paths: dict[str, Path] = {}
-    unreadable: list[OSError] = []
-    for name, path in _candidates(spec, folder, unreadable):
-        paths.setdefault(name, path)
+    paths = dict(reversed(_candidates(spec, folder, unreadable)))  # of two with one name the better one stays
     missing = [name for name in layout.files if name not in paths]
     if missing and layout.archive in paths:
-        names: tuple[str, ...] = (layout.archive,)
-    elif not missing:
-        names = (*layout.files, *(name for name in layout.optional if name in paths))
-    else:
-        unread = f" ({unreadable[0].filename} cannot be read)" if unreadable else ""
-        where = "in it or below" if _takes_unnamed(spec) else f"in a folder named {spec.name}"
-        raise BadInput(
-            f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz) {where}{unread}; put the official "
-            "files there, or leave out --raw-dir and KDJAX_RAW_DIR"
-        )
-    return {name: RawFile(str(paths[name]), _read(paths[name])) for name in names}
+        return {layout.archive: _read(paths[layout.archive])}
+    unread = f" ({unreadable[0].filename} cannot be read)" if unreadable else ""
+    where = "in it or below" if _takes_unnamed(spec) else f"in a folder named {spec.name}"
+    lacking = f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz) {where}{unread}"
+    require(not missing, f"{lacking}; put the official files there, or leave out --raw-dir and KDJAX_RAW_DIR")
+    return {name: _read(paths[name]) for name in (*layout.files, *layout.optional) if name in paths}
 
 
 def check_raw_folder(folder: Path) -> None:
@@ -64,21 +54,15 @@ def digest(files: Mapping[str, RawFile]) -> str:
     return total.hexdigest()
 
 
-def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> Iterator[tuple[str, Path]]:
+def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> list[tuple[str, Path]]:
     """(official name, path) of files that may be the dataset's, the best first; errors are added to `unreadable`."""
-
-    def rank(file: tuple[str, Path]) -> tuple[bool, int, str]:
-        # In alphabetical order a file comes before its .gz.
-        _, path = file
-        return _named_after(folder, path) != spec.name, len(path.parts), str(path)
-
-    layout = layout_of(spec)
-    paths = (Path(parent) / file for parent, _, files in os.walk(folder, onerror=unreadable.append) for file in files)
-    known = ((name, path) for path in paths if (name := layout.official(path.name)) is not None)
-    for name, path in sorted(known, key=rank):
-        dataset = _named_after(folder, path)
-        if dataset == spec.name or (dataset is None and _takes_unnamed(spec)):
-            yield name, path
+    layout, ranked, fitting = layout_of(spec), [], (spec.name, None) if _takes_unnamed(spec) else (spec.name,)
+    for parent, _, files in os.walk(folder, onerror=unreadable.append):
+        for path in (Path(parent) / file for file in files):
+            name, dataset = layout.official(path.name), _named_after(folder, path)
+            if name is not None and dataset in fitting:  # in alphabetical order a file comes before its .gz
+                ranked.append((dataset != spec.name, len(path.parts), str(path), name, path))
+    return [(name, path) for *_, name, path in sorted(ranked)]
 
 
 def _named_after(folder: Path, path: Path) -> str | None:
@@ -93,9 +77,9 @@ def _takes_unnamed(spec: Spec) -> bool:
     return next(other.name for other in CATALOG.values() if other.layout == spec.layout) == spec.name
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> RawFile:
     try:
-        return path.read_bytes()
+        return RawFile(str(path), path.read_bytes())
     except PermissionError:
         raise BadInput(f"{path} cannot be read (permission denied): give yourself the right to read it") from None
     except OSError as error:

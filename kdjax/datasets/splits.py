@@ -8,19 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from kdjax.errors import require
+from kdjax.errors import require, require_option
 
 
 class Split(NamedTuple):
-    """Images and their labels, in a fixed order.
-
-    Attributes:
-        images: uint8 `[n, height, width, channels]`, grey levels or RGB from 0 to 255.
-        labels: int32 `[n]`, class numbers from 0.
-    """
+    """Images and their labels, in a fixed order."""
 
     images: UInt8[np.ndarray, "n height width channels"]
+    """Grey levels or RGB, from 0 to 255."""
     labels: Int32[np.ndarray, " n"]
+    """Class numbers from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,55 +39,38 @@ class Dataset:
     hint: str | None = None
     """Where this is a substitute for the full dataset: the command that gets it."""
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of an image."""
+        return self.train.images.shape[1:]
+
     def identity(self) -> dict[str, Any]:
         """What of the data fixes the results of a run: names, sizes, fingerprints of all three parts."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "fingerprint": self.fingerprint,
-            "holdout_fingerprint": fingerprint(self.holdout),
-            "test_fingerprint": fingerprint(self.test),
-            "input_shape": self.train.images.shape[1:],
-            "num_classes": self.num_classes,
-            "class_names": self.class_names,
-            "train_images": len(self.train.images),
-            "holdout": len(self.holdout.images),
-            "test_images": len(self.test.images),
-        }
+        names = ("name", "description", "fingerprint", "input_shape", "num_classes", "class_names")
+        facts = {name: getattr(self, name) for name in names}
+        facts |= {f"{split}_fingerprint": fingerprint(getattr(self, split)) for split in ("holdout", "test")}
+        sizes = {"train_images": self.train, "holdout": self.holdout, "test_images": self.test}
+        return {**facts, **{name: len(split.images) for name, split in sizes.items()}}
 
 
 def cut(train: Split, holdout: int, train_images: int | None) -> tuple[Split, Split]:
-    """The remaining training set, and the hold-out.
+    """The remaining training set, and the hold-out: its last `holdout` images, cut before the first `train_images` of
+    the rest are taken (None: all).
 
-    The hold-out is the last `holdout` images, cut first; of the rest the first `train_images` are kept (None: all).
-
-    Raises:
-        BadInput: the hold-out leaves nothing, or there are fewer than `train_images` images left.
+    Raises BadInput: the hold-out leaves nothing, or there are fewer than `train_images` images left.
     """
-    total = len(train.labels)
-    left = total - holdout
-    require(
-        left > 0,
-        f"--holdout {holdout} is not allowed: there are {total:,} training images, and some must be left; give at most "
-        f"{total - 1}",
-    )
-    if train_images is not None:
-        after = "" if holdout == 0 else f" after a hold-out of {holdout:,}"
-        require(
-            train_images <= left,
-            f"--train-images {train_images} is not allowed: there are {left:,} training images{after}; give at most "
-            f"{left}",
-        )
+    total, left = len(train.labels), len(train.labels) - holdout
+    allowed = f"there are {total:,} training images, and some must be left; give at most {total - 1}"
+    require_option(left > 0, "holdout", holdout, allowed)
+    after = f" after a hold-out of {holdout:,}" if holdout else ""
+    allowed = f"there are {left:,} training images{after}; give at most {left}"
+    require_option(train_images is None or train_images <= left, "train-images", train_images, allowed)
     end = left if train_images is None else train_images
     return Split(train.images[:end], train.labels[:end]), Split(train.images[left:], train.labels[left:])
 
 
 def omit(split: Split, classes: Iterable[int]) -> Split:
-    """The images of all other classes, in their order. A class without images changes nothing.
-
-    Raises:
-        BadInput: no image is left.
-    """
+    """The images of all other classes, in their order; `BadInput` if none is left."""
     classes = sorted(set(classes))
     rest = ~np.isin(split.labels, classes)
     present = ", ".join(str(label) for label in np.unique(split.labels)) or "none"

@@ -5,7 +5,7 @@ A network of your own needs no change here: `kdjax.config.register_network(Netwo
 """
 
 import functools
-import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +19,7 @@ from kdjax.models.model import (
     pack_variables,
     parameter_count,
     unpack_variables,
+    variable_shapes,
 )
 
 __all__ = [
@@ -32,28 +33,17 @@ __all__ = [
     "parameter_count",
     "step_flops",
     "unpack_variables",
+    "variable_shapes",
 ]
 
 
 def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """The network that `config.network` names; the same object for equal arguments, so that it is compiled once.
-
-    Args:
-        config: how it is built.
-        input_shape: (height, width, channels) of an image.
-        num_classes: number of logits.
-
-    Raises:
-        BadInput: an unknown network, or one that cannot be built so.
-    """
+    """The network that `config` describes; the same object for equal arguments, so that it is compiled once.
+    `input_shape` is (height, width, channels) of an image, `num_classes` the number of logits. `BadInput` for an
+    unknown network, or one that cannot be built so."""
     return _built(network_spec(config.network).build, config, input_shape, num_classes)
 
 
-@functools.cache
-def _built(
-    build: str | Callable[..., Any], config: TrainConfig, input_shape: tuple[int, ...], num_classes: int
-) -> Model:
-    if isinstance(build, str):
-        module, _, name = build.partition(":")
-        return getattr(importlib.import_module(module), name)(config, input_shape, num_classes)
-    return build(config, input_shape, num_classes)
+@functools.cache  # by `build` too: a network may be registered again
+def _built(build: str | Callable[..., Any], *arguments: Any) -> Model:
+    return (pkgutil.resolve_name(build) if isinstance(build, str) else build)(*arguments)

@@ -7,18 +7,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
+from kdjax.arrays import Images, Logits
 from kdjax.config import TrainConfig, network_spec
 from kdjax.errors import require
 from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
 from kdjax.models.model import Model, ModelState, Params
 
 STAGES: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType(
-    {
-        "small": ((32,), (64,), (128, 128)),
-        "big": ((64, 64), (128, 128), (256, 256, 256)),
-    }
+    {"small": ((32,), (64,), (128, 128)), "big": ((64, 64), (128, 128), (256, 256, 256))}
 )
 """Channels of each convolution at full width; a stage ends with pooling and dropout. The networks have 770,378 and
 3,844,938 parameters, batch statistics included, for 32×32 images of 3 channels and 10 classes."""
@@ -32,10 +30,8 @@ LEAK = 0.1
 
 class Cnn(nn.Module):
     """Stages of 3×3 convolutions, each ended by 2×2 max pooling and dropout; then a hidden dense layer, then logits.
-
     Every convolution and the hidden layer is followed by batch norm (momentum 0.99, eps 1e-3: Keras's defaults) and
-    LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras.
-    """
+    LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras."""
 
     channels: tuple[tuple[int, ...], ...]
     units: int
@@ -45,12 +41,8 @@ class Cnn(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        train: bool,
-        key: PRNGKeyArray | None = None,
-        axis_name: str | None = None,
-    ) -> Float[Array, "batch classes"]:
+        self, images: Images, train: bool, key: PRNGKeyArray | None = None, axis_name: str | None = None
+    ) -> Logits:
         """Logits. In training with the batch's own statistics, over all of `axis_name`, and dropout if there is a key;
         in evaluation with the running statistics."""
         product = bfloat16_product if self.rounded else jax.lax.dot_general
@@ -65,9 +57,8 @@ class Cnn(nn.Module):
             layer = nn.Dense(width, biased, precision=FLOAT32, kernel_init=init, dot_general=product, name=name)
             return layer(units)
 
-        # Biases before batch norm, which subtracts them again, are left out in training. They start at 0 and their
-        # gradient is 0, or would be without rounding errors, which Adam turns into steps of full size; and they would
-        # take a tenth of the time.
+        # Biases before batch norm, which subtracts them again, are left out in training, which is faster. They start
+        # at 0 and their gradient is 0, or would be without rounding errors, which Adam turns into full-size steps.
         biased, units, layer = not train, images, 0
         for stage, widths in enumerate(self.channels):
             for width in widths:
@@ -87,35 +78,21 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     """The convolutional network of `STAGES` that `config.network` names.
 
     Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
-    at full width. `model_state` holds the running mean and variance of every batch norm.
-
-    Args:
-        config: network, width and precision.
-        input_shape: (height, width, channels) of an image.
-        num_classes: number of logits.
-
-    Raises:
-        BadInput: several widths, dropout or a bound on norms; images too small for three poolings; a width that leaves
-            a layer without channels.
+    at full width. `model_state` holds the running mean and variance of every batch norm. Raises BadInput: several
+    widths, dropout or a bound on norms; images too small for three poolings; a width that leaves a layer without
+    channels.
     """
-    name = config.network
-    require(
-        len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm),
-        f"the {name} network has one hidden dense layer and its own dropout: give one width, no dropout, no max-norm",
-    )
-    require(
-        min(input_shape[:2]) >= 8,
-        f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network: its three poolings "
-        "need 8×8 or more",
-    )
+    name, remedy = config.network, "give one width, no dropout, no max-norm"
+    simple = len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm)
+    require(simple, f"the {name} network has one hidden dense layer and its own dropout: {remedy}")
+    pixels = f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network"
+    require(min(input_shape[:2]) >= 8, f"{pixels}: its three poolings need 8×8 or more")
     full, (units,) = network_spec(name).full_units or 0, config.hidden
     channels = tuple(tuple(round(width * units / full) for width in stage) for stage in STAGES[name])
     first = STAGES[name][0][0]
-    require(
-        channels[0][0] > 0,
-        f"{units} hidden units are too few for the {name} network: no channel would be left in its first layer, which "
-        f"has {first} at {full} units; give {full // first // 2 + 1} units or more",
-    )
+    reason = f"no channel would be left in its first layer, which has {first} at {full} units"
+    remedy = f"{reason}; give {full // first // 2 + 1} units or more"
+    require(channels[0][0] > 0, f"{units} hidden units are too few for the {name} network: {remedy}")
     module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
 
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
@@ -123,13 +100,8 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
         return variables.pop("params"), variables
 
     def apply(
-        params: Params,
-        model_state: ModelState,
-        images: Float[Array, "batch height width channels"],
-        train: bool,
-        key: PRNGKeyArray | None = None,
-        axis_name: str | None = None,
-    ) -> tuple[Float[Array, "batch classes"], ModelState]:
+        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
+    ) -> tuple[Logits, ModelState]:
         variables = {"params": params, **model_state}
         if not train:
             logits: Any = module.apply(variables, images, False)

@@ -51,10 +51,8 @@ def _multiplications(model: Model, train: bool) -> int:
 
 
 def count(jaxpr: core.Jaxpr) -> int:
-    """Multiplications in the products of a jaxpr and of those inside it.
-
-    The body of a `scan` counts once a step, of a `while` once; of the branches of a `cond` the most expensive counts.
-    """
+    """Multiplications in the products of a jaxpr and of those inside it. The body of a `scan` counts once a step, of a
+    `while` once; of the branches of a `cond` the most expensive counts."""
     total = 0
     for equation in jaxpr.eqns:
         inner = [count(each) for each in core.jaxprs_in_params(equation.params)]
@@ -80,12 +78,10 @@ def _of_product(equation: Any) -> int:
 
 def _of_convolution(equation: Any) -> int:
     """Outputs × input channels of a kernel × taps, without the taps that lie on padding or between dilated pixels."""
-    params = equation.params
-    numbers = params["dimension_numbers"]
-    shapes = [variable.aval.shape for variable in (*equation.invars, *equation.outvars)]
-    inputs, kernel, outputs = (
-        [shape[axis] for axis in spec] for shape, spec in zip(shapes, numbers, strict=True)
-    )  # batch or output channels, channels, height, width
+    params, arrays = equation.params, (*equation.invars, *equation.outvars)
+    specs = zip(arrays, params["dimension_numbers"], strict=True)
+    # Each as batch or output channels, channels, height, width.
+    inputs, kernel, outputs = ([array.aval.shape[axis] for axis in spec] for array, spec in specs)
     multiplications = outputs[0] * outputs[1] * kernel[1]
     for axis, (low, _) in enumerate(params["padding"]):
         stride, apart = params["window_strides"][axis], params["lhs_dilation"][axis]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from kdjax.arrays import Images, Logits
 from kdjax.config import TrainConfig
 from kdjax.layers import FLOAT32, bfloat16_product, dropout
 from kdjax.models.model import Model, ModelState, Params
@@ -26,9 +27,8 @@ class InputDense(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
-        kernel = self.param(
-            "kernel", nn.initializers.he_normal(in_axis=1, out_axis=0), (self.features, inputs.shape[1])
-        )
+        init = nn.initializers.he_normal(in_axis=1, out_axis=0)
+        kernel = self.param("kernel", init, (self.features, inputs.shape[1]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return self.product(inputs, kernel, (((1,), (1,)), ((), ())), precision=FLOAT32) + bias[None]
 
@@ -44,43 +44,25 @@ class Mlp(nn.Module):
     """Of units and weights."""
 
     @nn.compact
-    def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        key: PRNGKeyArray | None,
-        axis_name: str | None = None,
-    ) -> Float[Array, "batch classes"]:
+    def __call__(self, images: Images, key: PRNGKeyArray | None, axis_name: str | None = None) -> Logits:
         """Logits; without a key there is no dropout."""
         units = images.reshape(len(images), -1)
         for layer, width in enumerate((*self.hidden, self.num_classes)):
             rate = self.hidden_dropout if layer else self.input_dropout
             if key is not None and rate > 0:
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
-            name = f"dense_{layer}"
-            units = (
-                nn.Dense(
-                    width,
-                    precision=FLOAT32,
-                    kernel_init=nn.initializers.he_normal(),
-                    dot_general=self.product,
-                    name=name,
-                )(units)
-                if layer
-                else InputDense(width, self.product, name=name)(units)
-            )
+            options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": self.product}
+            if layer:
+                units = nn.Dense(width, precision=FLOAT32, name=f"dense_{layer}", **options)(units)
+            else:
+                units = InputDense(width, self.product, name="dense_0")(units)
             if layer < len(self.hidden):
                 units = nn.relu(units)
         return units
 
 
 def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """A multi-layer perceptron of `config.hidden` ReLU units with `config`'s dropout.
-
-    Args:
-        config: hidden widths, dropout rates and precision.
-        input_shape: (height, width, channels) of an image.
-        num_classes: number of logits.
-    """
+    """A multi-layer perceptron of `config.hidden` ReLU units with `config`'s dropout and precision."""
     product = bfloat16_product if config.precision == "bfloat16" else jax.lax.dot_general
     module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, product)
 
@@ -88,13 +70,8 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
         return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
 
     def apply(
-        params: Params,
-        model_state: ModelState,
-        images: Float[Array, "batch height width channels"],
-        train: bool,
-        key: PRNGKeyArray | None = None,
-        axis_name: str | None = None,
-    ) -> tuple[Float[Array, "batch classes"], ModelState]:
+        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
+    ) -> tuple[Logits, ModelState]:
         logits: Any = module.apply({"params": params}, images, key if train else None, axis_name)
         return logits, model_state
 

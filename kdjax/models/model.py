@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
+
+from kdjax.arrays import Images, Logits
 
 Params = Any
 ModelState = Any
@@ -16,7 +18,7 @@ class Model(NamedTuple):
 
     init: Callable[[PRNGKeyArray], tuple[Params, ModelState]]
     """key → (params, model_state); the latter changes without a gradient (batch statistics) and is often empty."""
-    apply: Callable[..., tuple[Float[Array, "batch classes"], ModelState]]
+    apply: Callable[..., tuple[Logits, ModelState]]
     """(params, model_state, images, train, key=None, axis_name=None) → (logits, model_state). Without a key, training
     has no dropout."""
     bound_norms: Callable[[Params, float], Params]
@@ -33,28 +35,19 @@ class Model(NamedTuple):
 
 
 def batch_statistics(
-    model: Model,
-    params: Params,
-    model_state: ModelState,
-    images: Float[Array, "batch height width channels"],
-    key: PRNGKeyArray | None = None,
+    model: Model, params: Params, model_state: ModelState, images: Images, key: PRNGKeyArray | None = None
 ) -> ModelState:
     """Mean and variance of one batch in every batch norm, in training mode: `(s′ − m·s)/(1 − m)`, m the momentum.
 
-    Args:
-        model: the network.
-        params: its parameters.
-        model_state: running statistics s, which the batch changes to s′; with zeros, nothing is lost to rounding.
-        images: the batch.
-        key: of the dropout masks; None: no dropout.
+    `model_state` holds the running statistics s, which the batch changes to s′; with zeros, nothing is lost to
+    rounding. `key` is that of the dropout masks; None: no dropout.
     """
-    _, updated = model.apply(params, model_state, images, True, key)
-    momentum = model.momentum
+    momentum, (_, updated) = model.momentum, model.apply(params, model_state, images, True, key)
     return jax.tree.map(lambda new, old: (new - momentum * old) / (1 - momentum), updated, model_state)
 
 
 def pack_variables(params: Params, model_state: ModelState) -> Any:
-    """All variables of a network as one tree: its parameters, beside `model_state` where it has any."""
+    """All variables of a network as one tree: its parameters, with `model_state` where it has any."""
     return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params
 
 
@@ -62,6 +55,12 @@ def unpack_variables(model: Model, variables: Any) -> tuple[Params, ModelState]:
     """(params, model_state) of what `pack_variables` returned."""
     stateless = not jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[1])
     return (variables, {}) if stateless else (variables["params"], variables["model_state"])
+
+
+def variable_shapes(model: Model, count: int) -> Any:
+    """Shapes and dtypes of the packed variables of a stack of `count` such networks."""
+    packed = pack_variables(*jax.eval_shape(model.init, jax.random.key(0)))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), packed)
 
 
 def parameter_count(model: Model) -> int:

@@ -22,16 +22,9 @@ def register(layout: Layout) -> None:
 
 
 def layout_of(spec: Spec) -> Layout:
-    """The layout that a dataset names.
-
-    Raises:
-        BadInput: there is none of that name.
-    """
-    require(
-        spec.layout in LAYOUTS,
-        f"the layout {spec.layout!r} of {spec.title} is unknown: there are {', '.join(LAYOUTS)}; register it with "
-        "kdjax.datasets.layouts.register",
-    )
+    """The layout that a dataset names; `BadInput` if there is none of that name."""
+    known = f"there are {', '.join(LAYOUTS)}; register it with kdjax.datasets.layouts.register"
+    require(spec.layout in LAYOUTS, f"the layout {spec.layout!r} of {spec.title} is unknown: {known}")
     return LAYOUTS[spec.layout]
 
 

@@ -19,33 +19,22 @@ ARCHIVE = "cifar-10-binary.tar.gz"
 
 
 def parse_cifar(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
-    """The splits `train` and `test` in the five training batches and the test batch.
-
-    Raises:
-        BadInput: a file is truncated or empty, has labels out of range, or lists other class names. The message names
-            the file.
-    """
+    """The splits `train` and `test` in the five training batches and the test batch. Raises BadInput: a file is
+    truncated or empty, has labels out of range, or lists other class names. The message names the file."""
     if CLASS_NAMES in files:
         names = unzipped(files[CLASS_NAMES]).decode(errors="replace").split()
-        require(
-            names == list(spec.class_names),
-            f"{files[CLASS_NAMES].where} lists classes other than {', '.join(spec.class_names)}: get the one of "
-            f"{spec.title}",
-        )
+        others = f"lists classes other than {', '.join(spec.class_names)}: get the one of {spec.title}"
+        require(names == list(spec.class_names), f"{files[CLASS_NAMES].where} {others}")
     batches = [_batch(spec, files[name]) for name in TRAIN]
     train = Split(*(np.concatenate(part) for part in zip(*batches, strict=True)))
     return {"train": train, "test": _batch(spec, files[TEST])}
 
 
 def _batch(spec: Spec, file: RawFile) -> Split:
-    height, width, channels = spec.shape
+    (height, width, channels), data = spec.shape, unzipped(file)
     record = 1 + height * width * channels
-    data = unzipped(file)
-    require(
-        len(data) % record == 0,
-        f"{file.where} is truncated or not {spec.title}'s: it has {len(data):,} bytes, no multiple of {record:,}; "
-        "get it again",
-    )
+    fault = f"it has {len(data):,} bytes, no multiple of {record:,}; get it again"
+    require(len(data) % record == 0, f"{file.where} is truncated or not {spec.title}'s: {fault}")
     rows = np.frombuffer(data, np.uint8).reshape(-1, record)
     planes = rows[:, 1:].reshape(-1, channels, height, width)
     return checked_split(spec, planes.transpose(0, 2, 3, 1), rows[:, 0], file.where, file.where)

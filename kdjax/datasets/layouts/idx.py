@@ -20,46 +20,30 @@ UNSIGNED_BYTE = 0x08
 
 
 def parse_idx(spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
-    """The splits `train` and `test` in four IDX files, keyed by their official names.
+    """The splits `train` and `test` in four IDX files, keyed by their official names. Raises BadInput: a file is
+    truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or the numbers of images and
+    labels differ. The message names the file."""
 
-    Raises:
-        BadInput: a file is truncated, too long, no IDX file, has the wrong dimensions or labels out of range, or the
-            numbers of images and labels differ. The message names the file.
-    """
+    def split(images: RawFile, labels: RawFile) -> Split:
+        pixels = read_idx(images, dimensions=3)
+        return checked_split(spec, pixels[..., None], read_idx(labels, dimensions=1), images.where, labels.where)
+
     train_images, train_labels, test_images, test_labels = (files[name] for name in FILES)
-    return {
-        "train": _split(spec, train_images, train_labels),
-        "test": _split(spec, test_images, test_labels),
-    }
-
-
-def _split(spec: Spec, images: RawFile, labels: RawFile) -> Split:
-    pixels = read_idx(images, dimensions=3)
-    return checked_split(spec, pixels[..., None], read_idx(labels, dimensions=1), images.where, labels.where)
+    return {"train": split(train_images, train_labels), "test": split(test_images, test_labels)}
 
 
 def read_idx(file: RawFile, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """The array in one IDX file of unsigned bytes, gzipped or not.
-
-    Raises:
-        BadInput: it is no such file, or not as long as its header says.
-    """
-    data = unzipped(file)
-    start = 4 + 4 * dimensions
-    magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
-    require(
-        data[:4] == magic,
-        f"{file.where} is not the file it should be: it starts with {data[:4].hex() or 'nothing'}, an IDX file of "
-        f"{dimensions}-dimensional bytes with {magic.hex()}; get it again",
-    )
+    """The array in one IDX file of unsigned bytes, gzipped or not. Raises BadInput: it is no such file, or not as long
+    as its header says."""
+    data, start, magic = unzipped(file), 4 + 4 * dimensions, bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    expected = f"an IDX file of {dimensions}-dimensional bytes with {magic.hex()}; get it again"
+    begin = data[:4].hex() or "nothing"
+    require(data[:4] == magic, f"{file.where} is not the file it should be: it starts with {begin}, {expected}")
     require(len(data) >= start, f"{file.where} is truncated: its header has {len(data)} of {start} bytes; get it again")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
-    expected = start + math.prod(shape)  # Python integers: a corrupt header can't overflow
-    fault = "truncated" if len(data) < expected else "too long"
-    require(
-        len(data) == expected,
-        f"{file.where} is {fault}: it has {len(data):,} bytes, its header says {expected:,}; get it again",
-    )
+    size = start + math.prod(shape)  # Python integers: a corrupt header can't overflow
+    fault = f"{'truncated' if len(data) < size else 'too long'}: it has {len(data):,} bytes, its header says {size:,}"
+    require(len(data) == size, f"{file.where} is {fault}; get it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 

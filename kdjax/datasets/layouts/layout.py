@@ -47,11 +47,8 @@ class Layout:
         return name if name in (*self.files, *self.optional, self.archive) else None
 
     def splits(self, spec: Spec, files: Mapping[str, RawFile]) -> dict[str, Split]:
-        """The splits `train` and `test` of the files, or of the archive.
-
-        Raises:
-            BadInput: a file is damaged, incomplete or of another dataset. The message names it.
-        """
+        """The splits `train` and `test` of the files, or of the archive. Raises BadInput: a file is damaged, incomplete
+        or of another dataset. The message names it."""
         if self.archive is not None and self.archive in files:
             files = self._members(spec, files[self.archive])
         return self.parse(spec, files)
@@ -69,18 +66,13 @@ class Layout:
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise BadInput(f"{archive.where} is damaged or no tar.gz archive ({error}): get it again") from None
         for name in self.files:
-            require(
-                name in members, f"{archive.where} holds no {name}: get the official {self.archive} of {spec.title}"
-            )
+            remedy = f"get the official {self.archive} of {spec.title}"
+            require(name in members, f"{archive.where} holds no {name}: {remedy}")
         return members
 
 
 def unzipped(file: RawFile) -> bytes:
-    """The content, decompressed if it is gzipped.
-
-    Raises:
-        BadInput: the compressed data are damaged or cut off.
-    """
+    """The content, decompressed if it is gzipped; `BadInput` if the compressed data are damaged or cut off."""
     if not file.data.startswith(b"\x1f\x8b"):
         return file.data
     try:
@@ -96,27 +88,15 @@ def checked_split(
     images_where: str,
     labels_where: str,
 ) -> Split:
-    """The split of these images and labels.
-
-    Raises:
-        BadInput: there are none, their numbers differ, the images do not have the dataset's shape, or a label is no
-            class.
-    """
+    """The split of these images and labels. Raises BadInput: there are none, their numbers differ, the images do not
+    have the dataset's shape, or a label is no class."""
     require(len(images) > 0, f"{images_where} holds no images: get it again")
-    require(
-        len(images) == len(labels),
-        f"{images_where} holds {len(images):,} images, {labels_where} {len(labels):,} labels: get a pair that belongs "
-        "together",
-    )
+    counts = f"{images_where} holds {len(images):,} images, {labels_where} {len(labels):,} labels"
+    require(len(images) == len(labels), f"{counts}: get a pair that belongs together")
     expected, actual = ("×".join(map(str, shape)) for shape in (spec.shape, images.shape[1:]))
-    require(
-        expected == actual,
-        f"{images_where} holds images of {actual}, those of {spec.title} are {expected}: get it again",
-    )
-    classes = len(spec.class_names)
-    require(
-        labels.max() < classes,
-        f"{labels_where} holds the label {labels.max()} at image {labels.argmax():,}: labels of {spec.title} are 0 to "
-        f"{classes - 1}; get it again",
-    )
+    shapes = f"{images_where} holds images of {actual}, those of {spec.title} are {expected}"
+    require(expected == actual, f"{shapes}: get it again")
+    fault = f"{labels_where} holds the label {labels.max()} at image {labels.argmax():,}"
+    largest = len(spec.class_names) - 1
+    require(labels.max() <= largest, f"{fault}: labels of {spec.title} are 0 to {largest}; get it again")
     return Split(np.ascontiguousarray(images), labels.astype(np.int32))

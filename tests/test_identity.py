@@ -1,0 +1,134 @@
+"""What fixes a run's results, and what does not."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments import cifar10_table, mnist_table, omit_digit
+from kdjax import datasets, sweeps, teachers
+from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
+from kdjax.identity import NO_RESULT, added, canonical_json, digest, identity, result_fields
+from tests import raw_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    units: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rate: float = 0.5
+    title: str = dataclasses.field(default="a", metadata=NO_RESULT)
+    warmth: float = dataclasses.field(default=1.0, metadata=added(0.0))
+    group: Group = dataclasses.field(default_factory=Group)
+
+
+def test_fields_that_fix_no_result_later_fields_at_their_old_value_and_groups_are_left_out():
+    assert result_fields(Config(warmth=0.0)) == {"rate": 0.5}
+    assert result_fields(Config()) == {"rate": 0.5, "warmth": 1.0}  # it is the old value that counts, not the default
+    assert result_fields(Config(title="b", group=Group(4))) == result_fields(Config())
+
+
+def test_an_identity_holds_what_a_default_became_and_whose_targets_were_learnt():
+    facts = identity("sweep", Config(), {"name": "digits"}, 4, ["first"], epochs=20)
+    assert facts["config"] == {"rate": 0.5, "warmth": 1.0, "epochs": 20}
+    assert (facts["experiment"], facts["data"], facts["numerics"]) == ("sweep", {"name": "digits"}, 4)
+    assert facts["teachers"] == ["first"] and "teachers" not in identity("sweep", Config(), {}, 4)
+    changes = [
+        identity("table", Config(), {"name": "digits"}, 4, ["first"], epochs=20),
+        identity("sweep", Config(rate=0.25), {"name": "digits"}, 4, ["first"], epochs=20),
+        identity("sweep", Config(), {"name": "letters"}, 4, ["first"], epochs=20),
+        identity("sweep", Config(), {"name": "digits"}, 5, ["first"], epochs=20),
+        identity("sweep", Config(), {"name": "digits"}, 4, ["second"], epochs=20),
+        identity("sweep", Config(), {"name": "digits"}, 4, ["first"], epochs=21),
+    ]
+    assert len({digest(change) for change in [facts, *changes]}) == len(changes) + 1
+
+
+def test_equal_facts_have_equal_text():
+    one = {"b": (1, math.inf), "a": Path("x/y"), "c": Group()}
+    other = {"c": {"units": 3}, "a": "x/y", "b": [1, "inf"]}
+    assert canonical_json(one) == canonical_json(other) == '{"a":"x/y","b":[1,"inf"],"c":{"units":3}}'
+    assert json.loads(canonical_json({"t": -math.inf})) == {"t": "-inf"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Configs of bundled digits and of a small CIFAR-10."""
+    root = tmp_path_factory.mktemp("data")
+    raw_files.write_random_cifar(root / "raw")
+    digits = DataConfig("mnist5k", None, root / "prepared", train_images=300)
+    return digits, cifar10_table.ColourConfig("cifar10", root / "raw", root / "prepared", holdout=20)
+
+
+RECIPES = {
+    "mlp": TrainConfig((16, 12), 2, 50),
+    "small": TrainConfig((16,), 2, 50, network="small"),
+    "big": TrainConfig((16,), 2, 50, network="big"),
+}
+
+
+@pytest.mark.parametrize("family", NUMERICS)
+def test_new_numerics_of_a_family_change_its_own_teachers_fingerprints_and_no_other(data, monkeypatch, family):
+    digits = datasets.load(data[0])
+
+    def fingerprints():
+        return {name: teachers.fingerprint(recipe, 1e-3, 0, digits) for name, recipe in RECIPES.items()}
+
+    before = fingerprints()
+    monkeypatch.setitem(NUMERICS, family, NUMERICS[family] + 1)
+    after = fingerprints()
+    changed = {name for name in RECIPES if before[name] != after[name]}
+    assert changed == {"mlp": {"mlp"}, "cnn": {"small", "big"}}[family]
+
+
+@pytest.mark.parametrize("family, network", [("mlp", "mlp"), ("cnn", "small")])
+def test_a_sweep_belongs_to_the_numerics_of_its_students_and_of_its_teachers(data, monkeypatch, family, network):
+    config = SweepConfig(network=network, widths=(16,), data=data[0])  # taught by a multi-layer perceptron
+    before = sweeps.prepare(config).identity
+    monkeypatch.setitem(NUMERICS, family, 99)
+    after = sweeps.prepare(config).identity
+    assert after["numerics"] == 99 != before["numerics"]
+    assert (after["teachers"] != before["teachers"]) == (family == "mlp")
+
+
+ELSEWHERE = {
+    "out": Path("elsewhere"),
+    "name": "another",
+    "fresh": True,
+    "checkpoint_seconds": 1.0,
+    "dry_run": True,
+    "devices": 2,
+    "cluster": "local:2",
+}
+EXPERIMENTS = {
+    "temperature_sweep": lambda digits, _, run: sweeps.prepare(SweepConfig(data=digits, run=run)),
+    "omit_digit": lambda digits, _, run: omit_digit.prepare(
+        omit_digit.OmitConfig(data=omit_digit.PoolConfig("mnist5k", None, digits.data_dir, holdout=500), run=run)
+    ),
+    "mnist_table": lambda digits, _, run: mnist_table.prepare(
+        mnist_table.TableConfig(data=digits, run=run, batch_size=50, teacher=TeacherConfig(batch_size=50))
+    ),
+    "cifar10_table": lambda _, pictures, run: cifar10_table.prepare(
+        cifar10_table.TableConfig(data=pictures, run=run, width_multiplier=0.125, batch_size=16)
+    ),
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_where_and_how_a_run_takes_place_is_no_part_of_its_identity(data, experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ELSEWHERE.keys() == {field.name for field in dataclasses.fields(RunConfig)}
+    prepare = EXPERIMENTS[experiment]
+    usual = prepare(*data, RunConfig())
+    assert usual.identity["experiment"] == experiment
+    for name, value in ELSEWHERE.items():
+        assert getattr(RunConfig(), name) != value
+        other = prepare(*data, RunConfig(**{name: value}))
+        assert other.identity == usual.identity, name
+        assert (other.folder == usual.folder) == (name not in ("out", "name")), name
+    assert not list(tmp_path.iterdir())
