@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.tables import Table
-from kdjax import run_directory
 from kdjax.errors import require
-from kdjax.files import write_whole
+from kdjax.files import read_json, write_whole
 
 COLUMNS = {
     "case": ("case", ""),
@@ -41,7 +40,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: the folder holds none, or a damaged one.
     """
-    measurement = run_directory.read_json(folder / "throughput.json")
+    measurement = read_json(folder / "throughput.json")
     complete = isinstance(measurement, dict) and {"provenance", "cases", "scaling"} <= measurement.keys()
     complete = complete and all({*COLUMNS, "image_shape", "batch_size"} <= case.keys() for case in measurement["cases"])
     require(complete, f"{folder / 'throughput.json'} is no measurement: run python -m experiments.throughput")

@@ -36,6 +36,7 @@ from kdjax.errors import (
     require_positive,
     require_temperature,
 )
+from kdjax.files import write_arrays
 from kdjax.identity import NO_RESULT
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def run(table: "Study") -> Path:
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
         arrays |= {f"{name}_logits": teachers.mean_logits(tables[:teaching]) for name, tables in logits.items()}
-        run_directory.write_arrays(table.folder / "teacher.npz", **arrays)
+        write_arrays(table.folder / "teacher.npz", **arrays)
         described = [
             {
                 **{"name": one.name, "network": one.config.network, "epochs": one.config.epochs},

@@ -24,10 +24,10 @@ from analysis.mnist import shifted
 from analysis.mnist.roles import Role
 from analysis.runs import load_student, sweep_folder
 from analysis.tables import Table
-from kdjax import batch_statistics, evaluation, metrics, models, run_directory, teachers, trained, transforms
+from kdjax import batch_statistics, evaluation, metrics, models, teachers, trained, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
-from kdjax.files import write_whole
+from kdjax.files import read_json, write_whole
 from kdjax.progress import Progress
 from kdjax.teachers import Teacher
 from kdjax.trained import Student
@@ -70,7 +70,7 @@ def _shifted_networks(results: mnist.MnistResults) -> Iterator[tuple[str, Sequen
     still = results.of(Role.STILL_TEACHER)
     if len(still):
         sweep = sweep_folder(results.folder, str(still["run"].iloc[0]))
-        (name,) = run_directory.read_json(sweep / "config.json")["identity"]["teachers"]
+        (name,) = read_json(sweep / "config.json")["identity"]["teachers"]
         folders["teacher of still images"] = [teachers.place(runs, name)]
     for name, places in folders.items():
         loaded = [teachers.load(place) for place in places]

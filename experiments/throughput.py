@@ -15,6 +15,7 @@ from typing import Literal
 from kdjax import cli
 from kdjax.config import NETWORKS, Precision, TeacherConfig, TrainConfig
 from kdjax.errors import require, require_count, require_name, require_option
+from kdjax.files import make_folder, write_json
 from kdjax.identity import canonical_json
 
 PROG = "python -m experiments.throughput"
@@ -87,7 +88,7 @@ def main(config: ThroughputConfig) -> None:
 
     peers = speed.pytorch() if config.against else {}
     folder = run_directory.run_folder(config.out, "throughput", config.name, config)
-    run_directory.make_folder(folder)
+    make_folder(folder)
     cases, effort = [], speed.Effort(config.images, config.rounds, config.seconds)
     for case in config.cases:
         for precision in config.precisions if case != "teacher" else config.precisions[:1]:
@@ -101,7 +102,7 @@ def main(config: ThroughputConfig) -> None:
         "cases": cases,
         "scaling": speed.scaling(*config.recipe("8x300", "float32")) if config.scaling else None,
     }
-    run_directory.write_json(folder / "throughput.json", json.loads(canonical_json(measurement)))
+    write_json(folder / "throughput.json", json.loads(canonical_json(measurement)))
     print(throughput.table(cases).text())
     paths = throughput.draw(folder)
     say(f"figures: {', '.join(str(path) for path in paths if path.suffix == '.png')}")

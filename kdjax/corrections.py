@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kdjax import bias, omission, run_directory
-from kdjax.files import seal, write_whole
+from kdjax.files import read_json, seal, write_arrays, write_whole
 from kdjax.identity import canonical_json
 from kdjax.omission import Student
 from kdjax.students import Block, Run
@@ -29,14 +29,14 @@ def write_images(folder: Path, data: DistillationData) -> None:
     test = {"labels": labels, "teacher_logits": data.test_logits}
     pool = {"pool_labels": data.dataset.holdout.labels, "pool_teacher_logits": data.holdout_logits}
     examples = {"example_images": images[rows], "example_rows": rows}
-    run_directory.write_arrays(folder / "test.npz", **test, **pool, **examples)
+    write_arrays(folder / "test.npz", **test, **pool, **examples)
 
 
 def write_results(folder: Path, blocks: Sequence[Block]) -> None:
     """Writes `results.csv` and `history.jsonl` from the blocks of the plan, all finished, and seals them."""
     import pandas as pd  # late: a third of a second
 
-    config = run_directory.read_json(folder / "config.json")["identity"]["config"]
+    config = read_json(folder / "config.json")["identity"]["config"]
     reader, rows = Reader(folder, blocks, config["students"]), list[dict[str, Any]]()
     for omitted, student, seed in itertools.product(config["omitted"], config["students"], range(config["seeds"])):
         rows += reader.rows(student, tuple(omitted), seed)
@@ -45,7 +45,7 @@ def write_results(folder: Path, blocks: Sequence[Block]) -> None:
     lines = []
     for block in blocks:
         names = {"kind": block.transfer.variant, "without": name_classes(block.transfer.omitted)}
-        history = run_directory.read_json(folder / "blocks" / block.name / "history.json")
+        history = read_json(folder / "blocks" / block.name / "history.json")
         lines += [canonical_json({**names, **line}) + "\n" for line in history]
     write_whole(folder / "history.jsonl", "".join(lines))
     seal(folder, ("config.json", "results.csv", "history.jsonl", "test.npz"))

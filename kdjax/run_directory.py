@@ -23,11 +23,7 @@ import numpy as np
 
 from kdjax import files
 from kdjax.errors import BadInput, require
-from kdjax.files import Damaged
-from kdjax.files import make_folder as make_folder
-from kdjax.files import read_json as read_json
-from kdjax.files import write_arrays as write_arrays
-from kdjax.files import write_json as write_json
+from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
 from kdjax.identity import canonical_json, digest
 from kdjax.progress import say
 

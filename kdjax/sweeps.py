@@ -11,6 +11,7 @@ from kdjax import cluster, datasets, metrics, models, objectives, run_directory,
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.errors import require, require_known
+from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.progress import say
 from kdjax.provenance import provenance
@@ -233,4 +234,4 @@ def _write_test_images(record: RunDirectory, data: DistillationData) -> None:
     rows = order[np.unique(labels[order], return_index=True)[1]]
     arrays = {"labels": labels, "teacher_logits": logits, "holdout_labels": data.dataset.holdout.labels}
     examples = {"example_images": images[rows], "example_rows": rows}
-    run_directory.write_arrays(record.folder / "test.npz", **arrays, **examples)
+    write_arrays(record.folder / "test.npz", **arrays, **examples)

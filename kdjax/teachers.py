@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from kdjax import blocks, checkpoints, evaluation, loop, metrics, models, run_directory, train, transforms
+from kdjax import blocks, checkpoints, evaluation, loop, metrics, models, train, transforms
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.checkpoints import Checkpoints
 from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
-from kdjax.files import check_manifest, clear_leftovers, lock, whole_folder
+from kdjax.files import check_manifest, clear_leftovers, lock, make_folder, read_json, whole_folder, write_json
 from kdjax.identity import digest, result_fields
 from kdjax.objectives import Setting
 from kdjax.progress import Progress, clock, say
@@ -86,7 +86,7 @@ def find_or_train(
     `learning_rate` is the peak rate, `seed` that of weights, order, masks and jitter. Hold-out and test images are
     never trained on. It is stored in `out/teachers/FINGERPRINT/`."""
     folder = place(out, fingerprint(config, learning_rate, seed, dataset))
-    run_directory.make_folder(folder.parent)
+    make_folder(folder.parent)
     stored = Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), checkpoint_seconds)
     note = "waiting for a teacher that process {} is training"
     with lock(folder.with_name(f"{folder.name}.lock"), lambda holder: say(note.format(holder))):
@@ -102,7 +102,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
     remedy = "name a folder that holds teacher.json, such as one in runs/teachers"
     require((folder / "teacher.json").exists(), f"{folder} is no teacher: {remedy}")
     check_manifest(folder)
-    info = run_directory.read_json(folder / "teacher.json")
+    info = read_json(folder / "teacher.json")
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
     except (KeyError, TypeError) as error:
@@ -117,7 +117,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
 def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = None) -> None:
     """Writes a teacher whole, under a manifest: `teacher.json`, and parameters and model state as in a `Teacher`."""
     with whole_folder(folder) as temporary:
-        run_directory.write_json(temporary / "teacher.json", info)
+        write_json(temporary / "teacher.json", info)
         checkpoints.save(temporary / "parameters", models.pack_variables(params, model_state))
 
 

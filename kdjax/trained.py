@@ -13,7 +13,7 @@ from kdjax import checkpoints, evaluation, models, run_directory
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.errors import BadInput, require
-from kdjax.files import check_manifest
+from kdjax.files import check_manifest, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def find(folder: Path, **where: Any) -> list[Student]:
     """The students of a sweep's run directory whose rows have these values, such as `width=300, temperature=4.0`.
     Numbers agree to eight digits; nan or None stands for an empty cell. Raises BadInput: no run directory, no such
     student, or a damaged block that holds one."""
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     try:
         settings, data = config["identity"]["config"], config["identity"]["data"]
         network = {name: settings[name] for name in ("network", "precision") if name in settings}

@@ -22,6 +22,7 @@ from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
 from kdjax import cli, datasets, metrics, models, run_directory, teachers, train, trained, transforms
 from kdjax.config import DataConfig
+from kdjax.files import read_json
 from tests import commands
 from tests.raw_files import write_random_cifar
 
@@ -159,7 +160,7 @@ def test_stability_is_measured_beside_the_table_and_adds_no_row(whole):
     results = load(whole)
     assert (results.results["role"] == "distilled").sum() == 2 * 2  # two temperatures, two seeds
     (steady,) = (path for role, path in results.sweeps.items() if role == "stability")
-    assert run_directory.read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
+    assert read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
 
 
 def load(root):
@@ -212,7 +213,7 @@ def test_big_less_small_is_over_images(whole):
     with np.load(results.folder / "teacher.npz") as teacher:
         labels, right = teacher["holdout_labels"], [teacher["holdout_logits"].argmax(1) == teacher["holdout_labels"]]
     for block in sorted((results.sweeps["teacher"] / "blocks").iterdir()):
-        index = [row["objective"] for row in run_directory.read_json(block / "rows.json")["rows"]].index("hard")
+        index = [row["objective"] for row in read_json(block / "rows.json")["rows"]].index("hard")
         with np.load(block / "logits.npz") as logits:
             right.append(logits["holdout"][index].argmax(1) == labels)
     by_image = 100.0 * (right[0] - (right[1] * 0.5 + right[2] * 0.5))

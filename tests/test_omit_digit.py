@@ -13,7 +13,8 @@ from analysis.omission import run as omission_run
 from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
-from kdjax import cli, corrections, forecast, loop, run_directory, students
+from kdjax import cli, corrections, forecast, loop, students
+from kdjax.files import read_json
 from tests import commands, hurry
 from tests.small_omission import config
 
@@ -97,7 +98,7 @@ def test_the_students_are_who_they_should_be(finished):
 
 def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
     asked, plan, _, _ = finished
-    kept = run_directory.read_json(next((asked.run.out / "teachers").glob("*/teacher.json")))
+    kept = read_json(next((asked.run.out / "teachers").glob("*/teacher.json")))
     assert kept["data"] == plan.dataset.fingerprint
     assert len(list((asked.run.out / "teachers").glob("*/teacher.json"))) == 1
     assert set(plan.dataset.train.labels) == set(range(10))

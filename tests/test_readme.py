@@ -15,7 +15,8 @@ from tests.commands import COMMANDS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = {page: page.read_text() for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))}
-COMMAND_LINES = re.findall(r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", "\n".join(PAGES.values()))
+JOINED = re.sub(r"\\\n\s*", "", "\n".join(PAGES.values()))
+COMMAND_LINES = re.findall(r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", JOINED)
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 MOST_LINES, MOST_WORDS, LONGEST_CELL = 160, 1_500, 120
 

@@ -7,7 +7,7 @@ import pytest
 
 from kdjax import run_directory
 from kdjax.errors import BadInput
-from kdjax.files import Damaged, lock
+from kdjax.files import Damaged, lock, make_folder
 
 IDENTITY = {"config": {"temperatures": [1.0, "inf"], "seeds": 3}, "numerics": 1}
 ROW = {"width": 8, "seed": 0, "objective": "hard", "temperature": None, "test_errors": 3}
@@ -157,9 +157,9 @@ def test_leftovers_of_kills_are_cleared_at_the_next_start(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match="cannot be written"):
-        run_directory.make_folder(tmp_path / "file" / "run")
+        make_folder(tmp_path / "file" / "run")
     with pytest.raises(BadInput, match="cannot be written"):
-        run_directory.make_folder(tmp_path / "file")
+        make_folder(tmp_path / "file")
 
 
 def test_latest_run_is_the_one_with_the_newest_results(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from kdjax import datasets, metrics, run_directory, trained
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput
+from kdjax.files import read_json
 from tests import commands
 
 
@@ -20,7 +21,7 @@ def swept(tmp_path_factory):
 
 
 def test_each_student_answers_as_its_row_says(swept):
-    data = run_directory.read_json(swept / "config.json")["identity"]["data"]
+    data = read_json(swept / "config.json")["identity"]["data"]
     test = datasets.load(DataConfig(dataset="mnist5k", train_images=data["train_images"])).test
     found = trained.find(swept)
     table = run_directory.read_results(swept)

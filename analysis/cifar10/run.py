@@ -9,9 +9,8 @@ import pandas as pd
 from analysis import measures, runs
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.measures import SPLITS
-from kdjax import run_directory
 from kdjax.errors import BadInput, require
-from kdjax.files import check_seal
+from kdjax.files import check_seal, read_json
 
 
 class Cifar10Results(NamedTuple):
@@ -58,7 +57,7 @@ def load(folder: Path) -> Cifar10Results:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     check_seal(folder)
     try:
         identity, details = config["identity"], config["details"]

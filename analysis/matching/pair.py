@@ -20,7 +20,6 @@ from kdjax import (
     loop,
     losses,
     models,
-    run_directory,
     students,
     sweeps,
     teachers,
@@ -30,6 +29,7 @@ from kdjax import (
 )
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
 from kdjax.errors import BadInput, require
+from kdjax.files import read_json
 from kdjax.progress import say
 from kdjax.transfer import DistillationData
 
@@ -82,7 +82,7 @@ def load(folder: Path, out: Path) -> Pair:
         BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     try:
         identity, details = config["identity"], config["details"]["config"]
         experiment, fingerprints, images = identity["experiment"], identity["teachers"], identity["data"]
@@ -210,7 +210,7 @@ def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
     places = [*given, *[root / fingerprint[:16] for root in roots]]
     for place in places:
         info = place / "teacher.json"
-        if info.exists() and run_directory.read_json(info).get("fingerprint") == fingerprint:
+        if info.exists() and read_json(info).get("fingerprint") == fingerprint:
             return place
     raise BadInput(
         f"the teacher {fingerprint[:16]} is in none of {', '.join(map(str, places))}: give its folder's --out"

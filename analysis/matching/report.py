@@ -10,7 +10,7 @@ from analysis.matching.rows import Numbers, Row
 from analysis.tables import write_csv
 from kdjax import run_directory
 from kdjax.errors import require
-from kdjax.files import write_whole
+from kdjax.files import make_folder, write_whole
 from kdjax.progress import clock, say
 
 
@@ -21,7 +21,7 @@ def write(config: MatchingConfig) -> Path:
     images = len(pair.data.dataset.train.images)
     require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
     folder = config.out / "logit_matching" / run.resolve().name
-    run_directory.make_folder(folder)
+    make_folder(folder)
     begin = time.perf_counter()
     rows = [*measurements.random_rows(config), *measurements.pair_rows(pair, config.images)]
     seconds = time.perf_counter() - begin

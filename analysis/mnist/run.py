@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis import runs
 from analysis.mnist.roles import Role
-from kdjax import run_directory
 from kdjax.errors import BadInput, require
+from kdjax.files import read_json
 
 
 class MnistResults(NamedTuple):
@@ -92,7 +92,7 @@ def load(folder: Path) -> MnistResults:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
     require(isinstance(config, dict), broken)
     identity, details = config.get("identity") or {}, config.get("details") or {}
@@ -105,7 +105,7 @@ def load(folder: Path) -> MnistResults:
     try:
         for answer in details["answers"]:
             sweep = runs.sweep_folder(folder, answer["run"])
-            teachers = run_directory.read_json(sweep / "config.json")["details"]["teachers"]
+            teachers = read_json(sweep / "config.json")["details"]["teachers"]
             errors = {str(teacher["name"]): teacher["test_errors"] for teacher in teachers}
             rows = runs.read(sweep)
             parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))

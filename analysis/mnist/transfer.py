@@ -6,14 +6,14 @@ from analysis import runs, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import Table, bounds, fixed, number
-from kdjax import run_directory
+from kdjax.files import read_json
 
 
 def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed."""
     errors = {}
     for run, rows in results.of(Role.TRANSFER).groupby("run"):
-        identity = run_directory.read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
+        identity = read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
         soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
         shared = soft.index.intersection(hard.index)

@@ -11,6 +11,7 @@ from analysis.runs import load_arrays
 from analysis.tables import count_of
 from kdjax import run_directory
 from kdjax.errors import require
+from kdjax.files import read_json
 from kdjax.targets import WORDS
 
 
@@ -59,7 +60,7 @@ def load(folder: Path) -> OmissionResults:
         BadInput: it is none, or damaged; the message names the file.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    identity = run_directory.read_json(folder / "config.json").get("identity", {})
+    identity = read_json(folder / "config.json").get("identity", {})
     require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
     rows = read(folder)
     test = load_arrays(folder / "test.npz", "labels", "example_images", "example_rows")

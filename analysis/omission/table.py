@@ -11,8 +11,7 @@ import pandas as pd
 from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, name_task, read
 from analysis.tables import Table, columns_of, estimate, number, write_csv
-from kdjax import run_directory
-from kdjax.files import write_whole
+from kdjax.files import read_json, write_whole
 
 STUDENTS = {
     "distilled": "distilled {shown}",
@@ -103,7 +102,7 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
     with np.load(folder / "test.npz") as arrays:

@@ -9,8 +9,9 @@ import pandas as pd
 
 from analysis import runs
 from analysis.tables import count_of, number
-from kdjax import metrics, run_directory
+from kdjax import metrics
 from kdjax.errors import require
+from kdjax.files import read_json
 
 
 class SweepResults(NamedTuple):
@@ -61,7 +62,7 @@ def load(folder: Path) -> SweepResults:
         BadInput: it is none, or damaged; the message names the file.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = run_directory.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     results = runs.read(folder)
     test = runs.load_arrays(folder / "test.npz", "labels", "teacher_logits", "example_images", "example_rows")
     path = folder / "history.jsonl"

@@ -19,10 +19,9 @@ import pandas as pd
 from analysis import runs, stats
 from analysis.sweep.run import load
 from analysis.tables import Table, estimate, number, write_csv
-from kdjax import run_directory
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
-from kdjax.files import write_whole
+from kdjax.files import read_json, write_whole
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
 
@@ -33,7 +32,7 @@ def measure(folder: Path) -> pd.DataFrame:
     Raises:
         BadInput: its learning rate was not constant, or its predictions were not compared after every epoch.
     """
-    sweep, identity = load(folder), run_directory.read_json(folder / "config.json")["identity"]
+    sweep, identity = load(folder), read_json(folder / "config.json")["identity"]
     require(
         identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
     )
@@ -75,7 +74,7 @@ def ratio(soft: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Differen
 
 def write(folder: Path) -> str:
     """Writes `stability.csv` and `stability.md` into a run directory; returns the latter."""
-    measured, identity = measure(folder), run_directory.read_json(folder / "config.json")["identity"]
+    measured, identity = measure(folder), read_json(folder / "config.json")["identity"]
     config, data = identity["config"], identity["data"]
     watched = f"{data['holdout']:,} held-out images" if data["holdout"] else "the test images"
     table = _table(measured, config.get("targets", "teacher"))

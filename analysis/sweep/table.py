@@ -10,8 +10,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.runs import RUN
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value, write_csv
-from kdjax import run_directory
-from kdjax.files import write_whole
+from kdjax.files import read_json, write_whole
 
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
@@ -98,7 +97,7 @@ def summarise(results: pd.DataFrame) -> Summary:
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
-    config, results = run_directory.read_json(folder / "config.json"), runs.read(folder)
+    config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results), config["details"], config["identity"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
     reference, hint = identity.get("config", {}).get("match_gradient_norm"), details.get("hint")
