@@ -1,4 +1,4 @@
-"""Draws a CIFAR-10 table: what became of the small networks, and which classes the teacher finds alike.
+"""Draws a CIFAR-10 table: accuracy of the small networks, and which classes the teacher confuses.
 
     python -m analysis.plot_cifar10_table [FOLDER]
 

@@ -1,4 +1,4 @@
-"""Draws an omission run: errors against bias, errors by class, what omitted digits are taken for, and a strip of them.
+"""Draws an omission run: errors against bias, errors by class, what omitted digits are mistaken for, examples.
 
     python -m analysis.plot_omit_digit [FOLDER]
 

@@ -1,4 +1,4 @@
-"""Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner inside the noise.
+"""Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner within sampling error.
 
 Arrays in, NamedTuples out. A run is one replicate; its axis comes first. One run, or runs that are all equal (error
 counts are integers), say nothing about spread: bounds and p are then nan, and nothing is claimed.

@@ -48,7 +48,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def table(cases: Sequence[dict[str, Any]]) -> Table:
-    """A row a case; a cell is empty where the number was not measured."""
+    """One row per case; a cell is empty where the number was not measured."""
     cells = [[(case[name], form) for name, (_, form) in COLUMNS.items()] for case in cases]
     rows = [["" if value is None else format(value, form) for value, form in row] for row in cells]
     return Table([heading for heading, _ in COLUMNS.values()], rows, NOTES, left=2)

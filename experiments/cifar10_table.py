@@ -78,7 +78,7 @@ class TableConfig:
     """Also train small networks at a constant rate, and compare how their predictions fluctuate between epochs."""
     batch_statistics: bool = dataclasses.field(default=False, metadata=NO_RESULT)
     """Also evaluate every network with batch statistics that are collected again, under dropout and without: some
-    seconds a network."""
+    seconds per network."""
     teachers: int = 1
     """Number of big networks, each from a seed of its own; the first teaches."""
     seeds: int = 5
@@ -90,7 +90,7 @@ class TableConfig:
     teacher_epochs: int | None = None
     """Passes of a big network, where it is to be another number (default: that of --epochs)."""
     batch_size: int = 128
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 3e-3
     """Peak learning rate of Adam."""
     schedule: Schedule = "cosine"
@@ -228,10 +228,10 @@ def run(table: "Study") -> Path:
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
-        given = [teachers.load(folder, dataset) for folder in config.teacher_from]
-        networks = given or study.train_teachers(config.teacher(), config.teachers, table)
+        loaded = [teachers.load(folder, dataset) for folder in config.teacher_from]
+        networks = loaded or study.train_teachers(config.teacher(), config.teachers, table)
         entries = study.run_members(table, members(config))
-        teaching = len(given) or 1  # the first so many
+        teaching = len(loaded) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
         arrays |= {f"{name}_logits": teachers.mean_logits(tables[:teaching]) for name, tables in logits.items()}
@@ -255,7 +255,7 @@ def run(table: "Study") -> Path:
 
 
 def forecast(table: "Study") -> str:
-    """What would run and cost, a line a sweep; students that serve twice are counted once."""
+    """What would run and cost, one line per sweep; students that serve twice are counted once."""
     from experiments import study
     from kdjax.progress import clock
 

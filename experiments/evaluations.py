@@ -85,7 +85,7 @@ def _shifted_networks(results: mnist.MnistResults) -> Iterator[tuple[str, Sequen
 
 
 def write_cost(folder: Path, dataset: Dataset) -> None:
-    """Writes `cost.md` of an MNIST table: errors, parameters, operations and milliseconds an image, of ensemble,
+    """Writes `cost.md` of an MNIST table: errors, parameters, operations and milliseconds per image, of ensemble,
     teacher and student.
 
     The only times in a table's run directory: they differ from run to run.
@@ -118,13 +118,13 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         mean = f"{errors[name]:.1f}" if name in errors else ""
         parameters = f"{count * models.parameter_count(model):,}"
         cells.append([name, mean, parameters, f"{operations:.2f}", f"{milliseconds:.4f}"])
-    header = ["", "test errors", "parameters", "million operations an image", "milliseconds an image"]
+    header = ["", "test errors", "parameters", "million operations per image", "milliseconds per image"]
     notes = ["Errors: means over teachers and over distilled students. Forward pass, batches of 1,000, on this device."]
     write_whole(folder / "cost.md", "## Cost\n\n" + Table(header, cells, notes, left=1).markdown() + "\n")
 
 
 def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Teacher], teaching: int) -> None:
-    """Writes `batch_statistics.csv` into the run directory of a CIFAR-10 table: a line a network and evaluation.
+    """Writes `batch_statistics.csv` into the run directory of a CIFAR-10 table: one line per network and evaluation.
 
     Args:
         folder: a run of `cifar10_table`, described.

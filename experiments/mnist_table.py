@@ -1,4 +1,4 @@
-"""The paper's MNIST table, with intervals, and what lies below it: `python -m experiments.mnist_table`
+"""The paper's MNIST table, with intervals, and the studies behind it: `python -m experiments.mnist_table`
 
 Hinton et al. 2015, Section 3: a large net with dropout and jitter (67 test errors), a small net alone (146), the small
 net distilled at T = 20 (74), and what temperature does to students of different widths. `--dry-run` says how long each
@@ -78,7 +78,7 @@ class TableConfig:
     elastic_epochs: int = 60
     """The same for the students of the part better whose images are distorted at each step."""
     batch_size: int = 128
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 2e-3
     """Peak learning rate of Adam (default: chosen on the hold-out, for distilled students)."""
     widths: tuple[int, ...] = (30, 300, 800)
@@ -305,7 +305,7 @@ def run(table: "Study") -> Path:
 
 
 def forecast(table: "Study") -> str:
-    """What would run and cost, a line a sweep; a teacher that several sweeps share is counted once."""
+    """What would run and cost, one line per sweep; a teacher that several sweeps share is counted once."""
     from experiments import study
     from kdjax import forecast as costs
     from kdjax import teachers

@@ -87,7 +87,7 @@ class OmitConfig:
     """Passes of every student over its transfer set (default: 8, on mnist5k 15; three times that where under half of
     the images are left)."""
     batch_size: int = 256
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 8e-3
     """Peak learning rate of Adam (default: chosen on the pool)."""
     teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
@@ -100,9 +100,16 @@ class OmitConfig:
     """The teacher's recipe."""
 
     def __post_init__(self) -> None:
-        said = {"--digit": self.digit is not None, "--digits": self.digits, "--keep": self.keep, "--each": self.each}
-        given = [option for option, value in said.items() if value]
-        require(len(given) <= 1, f"{' with '.join(given)} is not allowed: they say different things; give one of them")
+        selections = {
+            "--digit": self.digit is not None,
+            "--digits": self.digits,
+            "--keep": self.keep,
+            "--each": self.each,
+        }
+        options = [option for option, value in selections.items() if value]
+        require(
+            len(options) <= 1, f"{' with '.join(options)} is not allowed: they say different things; give one of them"
+        )
         for name, classes in (("digits", self.digits), ("keep", self.keep), ("students", self.students)):
             repeated = sorted({f"{value}" for value in classes if classes.count(value) > 1})  # type: ignore[arg-type]
             require(not repeated, f"--{name} repeats {', '.join(repeated)}: give each once")
@@ -125,11 +132,11 @@ class OmitConfig:
 
     def chosen(self) -> tuple[Student, ...]:
         """The students to train, in the order of `STUDENTS`."""
-        asked = {*(self.students or (EACH if self.each else STUDENTS)), "distilled"}
-        return tuple(student for student in STUDENTS if student in asked)
+        students = {*(self.students or (EACH if self.each else STUDENTS)), "distilled"}
+        return tuple(student for student in STUDENTS if student in students)
 
     def tasks(self, num_classes: int) -> list[tuple[int, ...]]:
-        """The sets of classes to omit: one set, or with `each` one a class.
+        """The sets of classes to omit: one set, or with `each` one per class.
 
         Raises:
             BadInput: a class that the dataset does not have; fewer than two classes would be left.
@@ -174,7 +181,7 @@ def prepare(config: OmitConfig) -> "Sweep":
             f"the {len(split.labels):,} {what} images hold none of class {', '.join(map(str, missing))}: "
             "give more with --train-images or --holdout",
         )
-    recipe, given, fingerprints = sweeps.find_teachers(config.teacher, config.teacher_from, dataset, config.run)
+    recipe, loaded, fingerprints = sweeps.find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     count = len(dataset.train.images)
 
     def student(images: int) -> TrainConfig:
@@ -190,7 +197,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     }
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
     folder = run_directory.run_folder(config.run.out, "omit_digit", config.run.name, facts)
-    return sweeps.Sweep(config, config.run, dataset, recipe, given, blocks, facts, folder)
+    return sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
 def run(sweep: "Sweep") -> Path:

@@ -25,7 +25,7 @@ BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
 """Whole trainings that `scaling` times: numbers of blocks of `BLOCK_IMAGES` images, and numbers of images in one."""
 Peer = Callable[[TrainConfig, blocks.TransferSet, float], float]
-"""(recipe of one student, transfer set, seconds to measure) → seconds a step in another framework."""
+"""(recipe of one student, transfer set, seconds to measure) → seconds per step in another framework."""
 
 
 class Effort(NamedTuple):
@@ -45,9 +45,9 @@ class Speed(NamedTuple):
     batch_size: int
     step_ms: float
     images_runs_per_second: float
-    """Images × runs a second."""
+    """Images × runs per second."""
     gflops: float
-    """10⁹ floating-point operations a second, of the products alone (`models.step_flops`)."""
+    """10⁹ floating-point operations per second, of the products alone (`models.step_flops`)."""
     share: float
     """Of the speed of the bare float32 product just before and after."""
     epoch_seconds: float

@@ -1,4 +1,4 @@
-"""What tables made of sweeps have in common: `mnist_table` and `cifar10_table` say which sweeps, and this runs them.
+"""Prepares, runs and forecasts the sweeps of a study: `mnist_table` and `cifar10_table` say which sweeps.
 
 A study trains nothing itself: each of its sweeps is a run directory of its own, and what is trained already is found.
 """

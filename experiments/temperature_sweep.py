@@ -1,4 +1,4 @@
-"""Which temperature, for this student, on these images? `python -m experiments.temperature_sweep`
+"""Which temperature is best for this student on these images? `python -m experiments.temperature_sweep`
 
 Trains a teacher once, then students at every temperature (and on hard labels alone) from several seeds, and draws the
 test errors against T. `--dry-run` says how long it would take here.

@@ -20,7 +20,7 @@ from kdjax.identity import canonical_json
 
 PROG = "python -m experiments.throughput"
 CNN_BATCH = 128
-"""Images a step of a convolutional network."""
+"""Images per step of a convolutional network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ThroughputConfig:
 
     cases: tuple[str, ...] = ("teacher", "1x800", "8x800", "8x300", "32x30")
     """What to measure: teacher; KxW for a block of K students with two hidden layers of W units; or a convolutional
-    network such as small or big: one at full width, 128 images a step."""
+    network such as small or big: one at full width, 128 images per step."""
     precisions: tuple[Precision, ...] = ("float32",)
     """Operands of the students' products; the bare product is float32 in any case."""
     against: Literal["torch"] | None = None
@@ -40,7 +40,7 @@ class ThroughputConfig:
     images: int = 60_000
     """Size of the (random) training set, in images."""
     batch_size: int = 256
-    """Images a step for KxW; the teacher has its recipe's."""
+    """Images per step for KxW; the teacher has its recipe's."""
     rounds: int = 5
     """Measurements of each case, in turn with the bare product."""
     seconds: float = 1.0

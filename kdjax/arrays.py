@@ -1,4 +1,4 @@
-"""Types of the arrays that rooms exchange: their axes and dtypes, which the tests check."""
+"""Types of the arrays that modules exchange: their axes and dtypes, which the tests check."""
 
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8

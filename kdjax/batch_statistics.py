@@ -1,4 +1,4 @@
-"""Batch statistics collected again, with dropout and without, at a network's final weights.
+"""Batch statistics estimated again at a network's final weights, with dropout and without.
 
 In the convolutional networks here dropout stands before convolutions and batch norms. The means and variances that a
 batch norm averages in training are those of units under dropout; in evaluation the units come without it and have

@@ -1,8 +1,9 @@
 """Bias corrections for classes that a student never saw: how much to raise their logits, and how to estimate it.
 
-Hinton et al. 2015, Section 3, choose the bias on the test set (`oracle` here); the others never use a test image. One
-bias b is shared by all omitted classes. Raising those by b is the same as lowering all others by b, since only
-differences of logits decide: the paper's "+3.5 on the 3" and its "−7.6 on the 7 and the 8" are both b > 0.
+Hinton et al. 2015, Section 3, choose the bias on the test set (`oracle`); the other corrections never use a test image
+(`corrections.Reader.biases` says which images each is chosen on). One bias b is shared by all omitted classes. Raising
+those by b is the same as lowering all others by b, since only differences of logits decide: the paper's "+3.5 on the 3"
+and its "−7.6 on the 7 and the 8" are both b > 0.
 
 An image's *lead* is `m = max over seen classes of z − max over omitted classes of z`: it is classified as omitted
 exactly where b > m. Everything below uses the logits only through it. numpy only, float64.

@@ -1,4 +1,4 @@
-"""The compiled program of a block: one seed × K settings of one architecture."""
+"""The compiled program of a block, one seed × K settings of one architecture: draws each batch, trains, evaluates."""
 
 import functools
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def make_program(
 
         def body(setting: Setting, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
             state, sums = carry
-            state, metrics = step(state, _draw(config, transfer, order, noise, state.step), setting)
+            state, metrics = step(state, draw_batch(config, transfer, order, noise, state.step), setting)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         def group(stack: tuple[State, Metrics, Setting]) -> tuple[State, Metrics]:
@@ -146,7 +146,9 @@ def _block_step(model: Model, config: TrainConfig, steps_per_epoch: int, loss: L
     return step
 
 
-def _draw(config: TrainConfig, transfer_set: TransferSet, order: Order, noise: PRNGKeyArray, step: Scalar) -> Batch:
+def draw_batch(
+    config: TrainConfig, transfer_set: TransferSet, order: Order, noise: PRNGKeyArray, step: Scalar
+) -> Batch:
     """The batch of a step, or this device's share of it: the next images in the epoch's order, and the step's key."""
     steps_per_epoch = len(order) // config.batch_size
     epoch, step = step // steps_per_epoch, step % steps_per_epoch

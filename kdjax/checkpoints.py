@@ -1,4 +1,4 @@
-"""Trees of arrays on disk: orbax writes them, a SHA-256 manifest shows changes, of which orbax reports few itself."""
+"""Trees of arrays on disk: written by orbax, under a SHA-256 manifest that detects damage which orbax misses."""
 
 import contextlib
 import itertools

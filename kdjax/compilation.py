@@ -1,4 +1,4 @@
-"""How whole programs are compiled: `jax.jit` with the options that suit this machine."""
+"""`jax.jit` with the compiler options that suit this machine."""
 
 import functools
 import os

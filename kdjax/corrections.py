@@ -86,7 +86,7 @@ class Reader:
                     (further,) = set(transfer.omitted) - set(omitted)
                     biases = {"fitted": self.pair_biases(student, omitted, seed, run)[further]}
                 else:
-                    biases = self._biases(student, omitted, seed, run, test[index], pool[index])
+                    biases = self.biases(student, omitted, seed, run, test[index], pool[index])
                 for correction, value in biases.items():
                     # A student that saw all classes has none to raise, and bias 0.
                     answers = bias.answers(test[index], transfer.omitted or omitted, value)
@@ -106,9 +106,10 @@ class Reader:
                 logits[further] = pool[index][shown]
         return bias.seen_only(logits, self.pool_labels[shown], omitted)
 
-    def _biases(
+    def biases(
         self, student: Student, omitted: tuple[int, ...], seed: int, run: Run, test: np.ndarray, pool: np.ndarray
     ) -> dict[str, float]:
+        """By correction, the bias it chooses: `oracle` on the test images, the others on the pool."""
         biases = {"none": 0.0}
         if student in ("all_digits", "with_pool"):  # nothing to correct; and it was trained on the pool
             return biases

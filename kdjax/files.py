@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, folders under a SHA-256 manifest, locks that end with a process."""
+"""Atomic writes, folders with a SHA-256 manifest, and locks that are released when their process ends."""
 
 import contextlib
 import fcntl

@@ -37,7 +37,7 @@ def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
 def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1) -> float:
     """Seconds of training the sweep's missing blocks here, and, unless `teacher` is False, a missing teacher. `members`
     above 1: as if its students learnt from an ensemble of so many such teachers."""
-    queried = [teacher.config for teacher in sweep.given] or [sweep.teacher_config] * members
+    queried = [teacher.config for teacher in sweep.loaded] or [sweep.teacher_config] * members
     seconds = 0.0
     if teacher and not _has_teacher(sweep):
         seconds = training_seconds(sweep.teacher_config, sweep.dataset)
@@ -52,7 +52,7 @@ def _missing(sweep: Sweep) -> list[Block]:
 
 
 def _has_teacher(sweep: Sweep) -> bool:
-    return bool(sweep.given) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
+    return bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
 def training_seconds(config: TrainConfig, dataset: Dataset) -> float:

@@ -1,4 +1,4 @@
-"""What fixes a run's results: one function for all experiments, and the marks on config fields that it reads.
+"""What determines a run's results: one function for all experiments, and the metadata of config fields that it reads.
 
 An identity names the run directory and must not change under one name. A field that is added to a config later is left
 out of it while it holds the value that means the old behaviour, so that finished runs keep their names and are found.

@@ -1,4 +1,4 @@
-"""What students minimise: the registry of objectives, each one loss an example.
+"""What students minimise: the registry of objectives, each one loss per example.
 
 To add one, call `register` from any file (docs/extending.md). Its name is then known to `--objectives`, and stands in
 `results.csv`, in tables and on figures.
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
 PerImage = Float[Array, "batch"]
 Loss = Callable[[Logits, Logits, Labels, Setting], PerImage]
-"""(student logits, teacher logits, labels, setting) → one loss an example; the step takes their mean, once."""
+"""(student logits, teacher logits, labels, setting) → one loss per example; the step takes their mean, once."""
 SoftTerm = Callable[[Logits, Logits, Any], PerImage]
 """(student logits, teacher logits, temperature) → the soft term of each example."""
 

@@ -1,7 +1,7 @@
 """Students that never see some classes: which transfer set each learns from, and the blocks that train them.
 
-Hinton et al. 2015, Section 3. A teacher's soft targets for the classes that are left still speak of the omitted ones;
-two altered teachers test that a student learns the omitted classes from this, and from nothing else.
+Hinton et al. 2015, Section 3. A teacher's soft targets for the classes that are left still carry information about the
+omitted ones; two altered teachers test that a student learns the omitted classes from this, and from nothing else.
 """
 
 import dataclasses

@@ -1,12 +1,12 @@
 """The run directory `<out>/<experiment>/<name>/`: a run's config, its results, and enough to draw and check them.
 
 config.json     the full config, argv, git commit, versions, device, data and teachers
-results.csv     one row a run, in canonical order; no times in it
-history.jsonl   one line a run and epoch
+results.csv     one row per run, in canonical order; no times in it
+history.jsonl   one line per run and epoch
 timing.json     seconds, by block
 test.npz        labels and teacher logits of the test images, and a few images to look at
 blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
-checkpoints/    the last two of the block being trained
+checkpoints/    the last two of each block being trained
 figures/        PNG and PDF
 summary.md      the table
 MANIFEST.json   SHA-256 of the first three and test.npz, once all is there

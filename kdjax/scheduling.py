@@ -1,7 +1,7 @@
 """Where blocks are trained: on the devices of this process. (On the workers of a Dask cluster: `kdjax.cluster`.)
 
 A block is a pure function of its spec and the distillation data: on devices of one kind its result does not depend on
-where it runs, beside what, and how often it was resumed. One process writes.
+where it runs, what else is running, and how often it was resumed. One process writes.
 """
 
 import contextlib

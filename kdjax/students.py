@@ -1,4 +1,4 @@
-"""Students: the block, which is the unit of work, and how it is trained and evaluated."""
+"""Students: a block of them, the unit of work, is trained, evaluated and turned into rows of `results.csv`."""
 
 import time
 from collections.abc import Iterator
@@ -89,8 +89,9 @@ def row_schema() -> dict[str, Any]:
     return {"number": ROW_SCHEMA, "metrics": list(metrics.METRICS)}
 
 
-def setting(block: Block) -> Setting:
-    """The block's settings as arrays of K, padded with the last one."""
+def traced_setting(block: Block) -> Setting:
+    """T, w and the learning rate of the block's runs as arrays of K, padded with the last run: from here on they are
+    traced."""
     runs = [*block.runs, *[block.runs[-1]] * (block.size - len(block.runs))]
     # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
     temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
@@ -120,28 +121,42 @@ def train_block(
     split, monitored = ("holdout", dataset.holdout) if len(dataset.holdout.images) else ("test", dataset.test)
     every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
     monitor = Monitor(jnp.asarray(monitored.images), monitored.labels, every)
-    epochs, values = block.config.epochs, setting(block)
+    epochs, values = block.config.epochs, traced_setting(block)
     fit = loop.fit_with_checkpoints(program, transfer_set, values, block.seed, epochs, checkpoints, report, monitor)
     start = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
     state, splits = fit.state, [(name, getattr(dataset, name).images) for name in ("test", "train", "holdout")]
     logits = {name: np.asarray(program.logits(state, jnp.asarray(images))) for name, images in splits if len(images)}
-    # After the last update no loss is computed: the logits show whether it failed.
-    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(state.failed_at) < 0)
-    failed_at = np.where(broken, int(state.step), np.asarray(state.failed_at))
-    rows, history = [], []
-    for index, run in enumerate(block.runs):
-        names = {"width": block.width, "teacher": data.teacher, "seed": block.seed, **run._asdict()}
-        names["temperature"] = None if run.objective == "hard" else run.temperature
-        row = {**names, "epochs": epochs, **_measures(index, logits, data)}
-        row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], start)
-        row["soft_target_entropy"] = _entropy(run, data.train_logits)
-        row["failed_at"] = int(failed_at[index])
-        row["last_good_errors"] = _last_good(fit.history, index, row["failed_at"], program.steps_per_epoch)
-        rows.append(row)
-        history += [{**names, "monitor": split, **line} for line in _curve(fit.history, index)]
+    rows, history = _rows(block, data, fit, logits, start, split, program.steps_per_epoch)
     stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
     params = jax.tree.map(np.asarray, models.pack_variables(state.params, state.model_state))
     return BlockResult(rows, history, stored, params, time.perf_counter() - begin)
+
+
+def _rows(
+    block: Block,
+    data: DistillationData,
+    fit: loop.Fit,
+    logits: dict[str, np.ndarray],
+    start: np.ndarray,
+    monitored: str,
+    steps_per_epoch: int,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row of `results.csv` for each run, and its lines of `history.jsonl`; `start` are the untrained test logits."""
+    state, rows, history = fit.state, [], []
+    # After the last update no loss is computed: the logits show whether it failed.
+    broken = ~np.isfinite(logits["test"]).all(axis=(1, 2)) & (np.asarray(state.failed_at) < 0)
+    failed_at = np.where(broken, int(state.step), np.asarray(state.failed_at))
+    for index, run in enumerate(block.runs):
+        names = {"width": block.width, "teacher": data.teacher, "seed": block.seed, **run._asdict()}
+        names["temperature"] = None if run.objective == "hard" else run.temperature
+        row = {**names, "epochs": block.config.epochs, **_measures(index, logits, data)}
+        row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], start)
+        row["soft_target_entropy"] = _entropy(run, data.train_logits)
+        row["failed_at"] = int(failed_at[index])
+        row["last_good_errors"] = _last_good(fit.history, index, row["failed_at"], steps_per_epoch)
+        rows.append(row)
+        history += [{**names, "monitor": monitored, **line} for line in _curve(fit.history, index)]
+    return rows, history
 
 
 def _measures(index: int, logits: dict[str, np.ndarray], data: DistillationData) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, TransferSpec, query_teachers
 
 EPOCHS = {"mnist5k": 40}
-"""Default epochs of a student, by dataset; elsewhere 20. Small datasets have fewer steps an epoch."""
+"""Default epochs of a student, by dataset; elsewhere 20. Small datasets have fewer steps per epoch."""
 TEACHER_EPOCHS = {"mnist5k": 80}
 """Default epochs of a teacher; elsewhere 30."""
 MOST_EXTENSIONS = 3
@@ -36,7 +36,7 @@ class Sweep(NamedTuple):
     run: RunConfig
     dataset: Dataset
     teacher_config: TrainConfig
-    given: tuple[Teacher, ...]
+    loaded: tuple[Teacher, ...]
     """Teachers that the user named; none: one is found or trained."""
     blocks: list[Block]
     identity: dict[str, Any]
@@ -95,7 +95,7 @@ def say_data(dataset: Dataset) -> None:
 
 
 def find_teachers(
-    config: TeacherConfig, given: Sequence[Path], dataset: Dataset, run: RunConfig
+    config: TeacherConfig, folders: Sequence[Path], dataset: Dataset, run: RunConfig
 ) -> tuple[TrainConfig, tuple[Teacher, ...], list[str]]:
     """A teacher's recipe, the teachers that the user named, and the fingerprints of those that students learn from.
 
@@ -104,7 +104,7 @@ def find_teachers(
     recipe = config.train_config(teacher_epochs(dataset))
     _require_images("teacher.batch-size", config.batch_size, dataset)
     models.network(recipe, dataset.input_shape, dataset.num_classes)
-    if named := tuple(teachers.load(folder, dataset) for folder in given):
+    if named := tuple(teachers.load(folder, dataset) for folder in folders):
         return recipe, named, [teacher.info["fingerprint"] for teacher in named]
     name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
     if not teachers.place(run.out, name).exists():
@@ -133,8 +133,8 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
-    recipe, given, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
-    for teacher in given:
+    recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
+    for teacher in loaded:
         unseen = not config.data.holdout or teacher.info.get("data") == dataset.fingerprint
         reason = "a choice on a hold-out needs a teacher that never saw it"
         remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
@@ -146,7 +146,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
-    return Sweep(config, config.run, dataset, recipe, given, blocks, facts, folder)
+    return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
 def run(sweep: Sweep) -> Path:
@@ -178,9 +178,9 @@ def open_directory(sweep: Sweep) -> Any:
 
 
 def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
-    """The teachers that were given, or the sweep's own, found or trained."""
-    if sweep.given:
-        return sweep.given
+    """The teachers of `--teacher-from`, or the sweep's own, found or trained."""
+    if sweep.loaded:
+        return sweep.loaded
     recipe, where = sweep.config.teacher, (sweep.run.out, sweep.run.checkpoint_seconds)
     config, rate = sweep.teacher_config, recipe.learning_rate
     return (teachers.find_or_train(config, rate, recipe.seed, sweep.dataset, *where),)

@@ -1,8 +1,8 @@
-"""Variants of the distillation targets: the teacher's own logits, a better table, or a control.
+"""Variants of the distillation targets: the teacher's own logits, shift-averaged logits, or a control.
 
     teacher          v
     shift_averaged   the mean of v over all shifts of the image by up to `SHIFTS` pixels, computed once
-    double_softmax   softmax(v) taken for logits, a known bug: the target softmax(softmax(v) / T) is nearly uniform
+    double_softmax   softmax(v) used as logits, a known bug: the target softmax(softmax(v) / T) is nearly uniform
     shuffled         v of another image: a fixed permutation of the table
     random           v of an untrained network of the teacher's shape
     uniform          0: equal for all classes. At T = 1 and soft weight w the loss is (1 − w)·CE(y, q) + w·CE(1/N, q)

@@ -107,7 +107,7 @@ def make_update(
 ) -> Step:
     """The pure train step `(state, batch, setting) → (state, metrics)` of one network under one setting.
 
-    The batch is one that `make_view` has prepared; `loss` gives one number an example, and the step takes their mean,
+    The batch is one that `make_view` has prepared; `loss` gives one number per example, and the step takes their mean,
     once. `axis_name` is the mapped axis over which the batch is divided, if it is: gradients and batch statistics are
     averaged over it, masks are drawn per global example.
     """

@@ -1,4 +1,4 @@
-"""The arrows between the rooms: experiments → analysis → kdjax, never backwards, and no circle anywhere."""
+"""The arrows between the modules: experiments → analysis → kdjax, never backwards, and no circle anywhere."""
 
 import ast
 import graphlib
@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kdjax", "analysis", "experiments")
 BELOW = {"arrays", "errors", "identity", "config", "files", "progress"}
-"""What every room may use: they know nothing of networks or images."""
+"""What every module may use: they know nothing of networks or images."""
 LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "provenance"}
-"""They know no other room but those below."""
+"""They know no other module but those below."""
 ALLOWED = {
     "arrays": set(),
     "errors": set(),
@@ -95,7 +95,7 @@ def room(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", files("kdjax"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_rooms_of_the_library(path):
+def test_modules_of_the_library(path):
     names = imported(path)
     assert not {name for name in names if name.split(".")[0] in ("experiments", "analysis", "tests")}
     used = {name.split(".")[1] for name in names if name.startswith("kdjax.")} - {room(path)}
@@ -120,7 +120,7 @@ def test_analysis_trains_no_network(path):
 
 
 @pytest.mark.parametrize("name", ["errors", "identity", "config", "cli", "files", "compilation_cache"])
-def test_quick_rooms_do_not_import_jax(name):
+def test_quick_modules_do_not_import_jax(name):
     # `--help` is quick only as long as these know nothing of JAX.
     paths = [path for path in files("kdjax") if room(path) == name]
     assert paths
@@ -134,6 +134,6 @@ def test_only_models_knows_flax():
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/glossary.md"])
-def test_rooms_that_a_page_names_exist(name):
+def test_modules_that_a_page_names_exist(name):
     named = set(re.findall(r"`((?:kdjax|analysis|experiments)/[\w/]+\.py)`", (ROOT / name).read_text()))
     assert all((ROOT / path).exists() for path in named)

@@ -185,7 +185,7 @@ def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):
     before = int(sorted((tmp_path / "block").iterdir())[0].name)
     steps: list[int] = []
     same(loop.fit_with_checkpoints(*arguments[:-1], lambda step, note: steps.append(step)), whole)
-    assert steps[0] > before > 0  # gone on with, not trained again
+    assert steps[0] > before > 0  # resumed, not trained again
 
 
 def test_one_big_network_over_several_devices():

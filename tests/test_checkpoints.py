@@ -32,7 +32,7 @@ def test_round_trip(tmp_path):
     loaded = checkpoints.load(tmp_path / "tree", TREE)
     same(loaded, TREE)
     assert np.asarray(loaded.host).dtype == np.float64
-    assert not loaded.weights["a"].committed  # or what goes on would compile its program once more
+    assert not loaded.weights["a"].committed  # or what resumes would compile its program once more
 
 
 def test_another_structure_is_refused(tmp_path):

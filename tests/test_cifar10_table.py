@@ -236,7 +236,7 @@ def test_every_network_is_evaluated_with_statistics_under_dropout_and_without(wh
     assert len(frame) == 3 * (14 + 2) and (by["dropout"] != by["clean"]).all() and (by["trained"] != by["clean"]).all()
 
 
-def test_statistics_collected_anew_are_means_over_batches_of_training_images(whole):
+def test_statistics_collected_again_are_means_over_batches_of_training_images(whole):
     results = load(whole)
     dataset = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
     student = trained.find(results.sweeps["teacher"], objective="hard", seed=1)[0]

@@ -24,7 +24,7 @@ def alone(tmp_path, monkeypatch):
 
 
 def refused(alone, *arguments):
-    """What is said of a command line that is refused, as one line."""
+    """The message for a command line that is refused, as one line."""
     before = sorted(alone.parent.rglob("*"))
     code, said = commands.call(commands.sweep, SweepConfig, arguments)
     assert code == 2, said

@@ -35,7 +35,7 @@ def training(cache):
     return [path for path in entries(cache) if path.name.startswith("jit_advance-")]
 
 
-def test_damaged_entries_are_said_and_replaced_and_then_a_start_compiles_no_training(first, tmp_path):
+def test_damaged_entries_are_reported_and_replaced_and_the_next_start_compiles_no_training(first, tmp_path):
     cache, expected = first
     assert len(training(cache)) == 2  # the teacher's and the students'
     for path in entries(cache):

@@ -148,7 +148,7 @@ def test_the_defaults_keep_the_promise_of_30_seconds():
     assert probe < 5 and probe + retries <= 30
 
 
-def test_offline_is_said_soon(monkeypatch):
+def test_offline_is_reported_soon(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
         with pytest.raises(Unavailable, match=r"127.0.0.1 cannot be reached"):
@@ -209,7 +209,7 @@ def test_a_dataset_is_downloaded_once(official, name):
 
 
 @pytest.mark.parametrize("answer", [missing, wrong, cut_off, hanging])
-def test_a_failed_download_leaves_nothing_and_only_auto_goes_on(official, answer, caplog):
+def test_a_failed_download_leaves_nothing_and_only_auto_continues(official, answer, caplog):
     official.answer = answer
     with pytest.raises(BadInput, match=r"train-images-idx3-ubyte.gz"):
         load(config(official))

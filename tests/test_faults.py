@@ -168,7 +168,7 @@ def test_lost_timing_costs_nothing_else(states, raw, tmp_path, content):
     assert (path.read_text() if path.exists() else None) == content  # a finished run has no new times to tell
 
 
-def test_all_checkpoints_damaged_is_said_and_starts_the_block_again(states, raw, tmp_path):
+def test_all_checkpoints_damaged_is_reported_and_the_block_starts_again(states, raw, tmp_path):
     root = copy(states["block under way"], tmp_path / "root")
     for folder in commands.run_directory(root).glob("checkpoints/*/*"):
         (folder / "MANIFEST.json").unlink()

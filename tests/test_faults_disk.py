@@ -1,4 +1,4 @@
-"""Disks that fill up, turn read-only or change hands in mid-run: one clear line, and going on later works."""
+"""Disks that fill up, turn read-only or change hands in mid-run: one clear line, and resuming later works."""
 
 import contextlib
 import os

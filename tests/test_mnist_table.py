@@ -87,7 +87,7 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     assert (narrow.seeds, wide.seeds) == (20, 10) and narrow.temperatures == (*mnist_table.FINE,)
 
 
-def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_asked_about_such_images():
+def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_queried_about_such_images():
     config = dataclasses.replace(PRESETS["distorted"], only=("better", "shifted"), teachers=2)
     folders = (Path("first"), Path("second"))
     found = {member.role: member.config for member in mnist_table.members(config, 60_000, folders)}
@@ -226,7 +226,7 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
         figures.draw(next(whole.glob("runs/temperature_sweep/*")))
 
 
-def test_killed_at_some_moment_it_goes_on_to_the_same_digits(whole, tmp_path):
+def test_killed_at_some_moment_it_resumes_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
     # In the middle: the first sweep is there, the last is not.

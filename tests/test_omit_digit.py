@@ -212,7 +212,7 @@ def test_what_is_finished_is_not_trained_again_and_what_is_damaged_is(finished, 
     assert (folder / "results.csv").read_bytes() == before
 
 
-def test_killed_in_mid_block_it_goes_on_to_the_same_bits(finished, tmp_path):
+def test_killed_in_mid_block_it_resumes_to_the_same_bits(finished, tmp_path):
     said = "--digit 3 --dataset mnist5k --holdout 500 --width 12 --seeds 2 --epochs 2 --batch-size 250 --devices 1"
     said += " --learning-rate 0.01 --teacher.widths 32 --teacher.epochs 4 --teacher.batch-size 50 --teacher.jitter 0"
     where = ["--name", "first", "--out", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]

@@ -41,7 +41,7 @@ def clock(monkeypatch):
 def test_what_resumed_blocks_had_done_does_not_count_as_speed(clock, capsys):
     with progress.Progress("students", 2000) as shown:
         board = scheduling.Board(shown, 0)
-        for step in (900, 910, 920, 930):  # two devices at a time, each going on from 900 of 1,000
+        for step in (900, 910, 920, 930):  # two devices at a time, each resuming from 900 of 1,000
             for block in ("one", "two"):
                 clock[0] += 5
                 board.update(block, step, "")

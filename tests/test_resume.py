@@ -1,4 +1,4 @@
-"""Real processes, killed at random moments: going on gives the same results, to the bit.
+"""Real processes, killed at random moments: resuming gives the same results, to the bit.
 
 Three kills run here; `KDJAX_KILLS=25 pytest tests/test_resume.py` does 25, each with an end of its own.
 """

@@ -31,7 +31,7 @@ def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_directory_goes_on_with_its_own_identity_and_refuses_another(tmp_path):
+def test_a_directory_is_resumed_with_its_own_identity_and_refuses_another(tmp_path):
     record = filled(tmp_path / "run")
     assert record.finished("one") == [ROW] and record.finished("two") is None
     before = content(tmp_path)
@@ -73,7 +73,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path, config, fresh):
     assert content(tmp_path) == before
 
 
-def test_a_damaged_config_is_said_and_only_fresh_gets_over_it(tmp_path):
+def test_a_damaged_config_is_reported_and_only_fresh_gets_over_it(tmp_path):
     record = filled(tmp_path)
     (tmp_path / "config.json").write_text('{"identity": {')
     with pytest.raises(BadInput, match=r"config\.json is damaged.*--fresh"):

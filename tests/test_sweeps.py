@@ -40,7 +40,7 @@ def test_blocks_have_one_size_and_lose_no_run(tmp_path):
     assert [len(block.runs) for block in planned] == [3, 1, 3, 1]
     assert {block.size for block in planned} == {3}
     assert len({block.name for block in planned}) == 4
-    setting = students.setting(planned[1])
+    setting = students.traced_setting(planned[1])
     assert setting.temperature.shape == (3,) and np.isinf(setting.temperature).all()
 
 

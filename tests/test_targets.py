@@ -96,7 +96,7 @@ def test_every_kind_trains_and_is_its_own_run(tmp_path, kind, jitter):
     assert (sweep.folder == plain) == (kind == "teacher" and jitter == 0)
 
 
-def test_a_teacher_asked_at_each_step_answers_for_the_shifted_image(taught):
+def test_a_teacher_queried_at_each_step_answers_for_the_shifted_image(taught):
     # With one image that the shift cannot change, asking and looking up are the same; with others they are not.
     blank = taught.dataset.train._replace(images=np.zeros_like(taught.dataset.train.images))
     (teacher,) = taught.teachers

@@ -37,9 +37,9 @@ def test_a_teacher_is_trained_once_and_found_again(digits, pair, capfd):
     assert first.info["test"]["errors"] == int((first.logits(digits.test.images).argmax(1) != digits.test.labels).sum())
 
 
-def test_a_teacher_trained_anew_is_the_same_to_the_bit(digits, pair, tmp_path):
-    anew = teachers.find_or_train(RECIPE.train_config(30), RATE, 0, digits, tmp_path)
-    np.testing.assert_array_equal(anew.logits(digits.test.images), pair[0].logits(digits.test.images))
+def test_a_teacher_trained_again_is_the_same_to_the_bit(digits, pair, tmp_path):
+    again = teachers.find_or_train(RECIPE.train_config(30), RATE, 0, digits, tmp_path)
+    np.testing.assert_array_equal(again.logits(digits.test.images), pair[0].logits(digits.test.images))
 
 
 @pytest.mark.parametrize("change", ["epochs", "seed", "rate", "data", "numerics"])

@@ -35,12 +35,12 @@ def rows_of_table(results: Cifar10Results) -> list[TableRow]:
         of_role = results.of(role)
         for temperature in sorted(of_role["temperature"].unique()):
             of_row = of_role[of_role["temperature"].eq(temperature) | of_role["temperature"].isna()]
-            good = runs.finished(of_row).set_index("seed")
-            means = {column: stats.interval(good[column].to_numpy(float)) for column in columns if len(good)}
+            finished = runs.finished(of_row).set_index("seed")
+            means = {column: stats.interval(finished[column].to_numpy(float)) for column in columns if len(finished)}
             baseline = small.iloc[:0] if role == Role.SMALL else small
-            paired = {column: runs.paired(good[column], baseline[column]) for column in columns}
+            paired = {column: runs.paired(finished[column], baseline[column]) for column in columns}
             differences = {column: difference for column, difference in paired.items() if difference}
-            row = TableRow(row_name(role), role, float(temperature), len(of_row) - len(good), means, differences)
+            row = TableRow(row_name(role), role, float(temperature), len(of_row) - len(finished), means, differences)
             rows.append(row)
     at = 1 if rows[0].role == Role.SMALL else 0
     rows[at:at] = _big_rows(results)

@@ -178,13 +178,13 @@ def _stages(numbers: Numbers, part: str, curve: str) -> np.ndarray:
 
 
 def _slope(claim: str, fitted: np.ndarray, predicted: float, margin: float, more: str = "") -> Claim:
-    good = bool((np.abs(fitted - predicted) <= margin).all())
-    return Claim(claim, f"slope {predicted:g} ± {margin}", _range(fitted, ".3f") + more, good)
+    holds = bool((np.abs(fitted - predicted) <= margin).all())
+    return Claim(claim, f"slope {predicted:g} ± {margin}", _range(fitted, ".3f") + more, holds)
 
 
 def _near(claim: str, ratios: np.ndarray, margin: float = 0.05) -> Claim:
-    good = bool((np.abs(ratios - 1) <= margin).all())
-    return Claim(claim, f"ratio 1 ± {margin}", _range(ratios, ".3f"), good)
+    holds = bool((np.abs(ratios - 1) <= margin).all())
+    return Claim(claim, f"ratio 1 ± {margin}", _range(ratios, ".3f"), holds)
 
 
 def _range(values: np.ndarray, form: str) -> str:

@@ -83,7 +83,7 @@ def pair_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
 
 
 def teachers(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
-    """Error of the limit against T/s, a curve a teacher."""
+    """Error of the limit against T/s, one curve per teacher."""
     for index, name in enumerate(numbers.data("teachers")):
         s = numbers.one("teachers", name, "s")
         x, y = numbers.curve("teachers", name, "error")

@@ -87,7 +87,7 @@ def load(folder: Path, out: Path) -> Pair:
         identity, details = config["identity"], config["details"]["config"]
         experiment, fingerprints, images = identity["experiment"], identity["teachers"], identity["data"]
         sweep, data = _sweep(identity["config"]), _data(images, details["data"])
-        given = [Path(path) for path in details["teacher_from"]]
+        folders = [Path(path) for path in details["teacher_from"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
@@ -112,7 +112,7 @@ def load(folder: Path, out: Path) -> Pair:
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
     roots = [folder.parent.parent / "teachers", out / "teachers"]
-    members = [teachers.load(_teacher(name, given, roots), dataset) for name in fingerprints]
+    members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
     layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
@@ -138,7 +138,7 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
 
     @jax.jit
     def curves(params: Any, temperatures: Array) -> dict[str, Array]:
-        logits, pull_back = jax.vjp(lambda given: pair.model.apply(given, {}, images, False)[0], params)
+        logits, pull_back = jax.vjp(lambda params: pair.model.apply(params, {}, images, False)[0], params)
 
         def gradient(temperature: Array | float) -> Array:
             (tree,) = pull_back(losses.soft_target_gradient(logits, table, temperature) / len(rows))
@@ -162,12 +162,12 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
 def _sweep(config: dict[str, Any]) -> SweepConfig:
     """The sweep's config, as far as its blocks depend on it."""
     names = {field.name for field in dataclasses.fields(SweepConfig)} - {"data", "teacher", "teacher_from", "out"}
-    given = {name: value for name, value in config.items() if name in names and value is not None}
+    options = {name: value for name, value in config.items() if name in names and value is not None}
     for name in ("temperatures", "soft_weights", "learning_rates"):
-        given[name] = tuple(float(value) for value in given[name])  # "inf" too
-    if "match_gradient_norm" in given:
-        given["match_gradient_norm"] = float(given["match_gradient_norm"])
-    return SweepConfig(**{**given, "widths": tuple(given["widths"])})
+        options[name] = tuple(float(value) for value in options[name])  # "inf" too
+    if "match_gradient_norm" in options:
+        options["match_gradient_norm"] = float(options["match_gradient_norm"])
+    return SweepConfig(**{**options, "widths": tuple(options["widths"])})
 
 
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
@@ -186,7 +186,7 @@ def _stages(pair: Pair, block: students.Block, index: int, folder: Path) -> dict
     dataset, run = pair.data.dataset, block.runs[index]
     shape, images = dataset.train.images.shape[1:], len(dataset.train.images)
     program = blocks.program_for(block.config, shape, dataset.num_classes, images, 1)
-    setting = jax.tree.map(lambda values: values[index : index + 1], students.setting(block))
+    setting = jax.tree.map(lambda values: values[index : index + 1], students.traced_setting(block))
     half = max(1, block.config.epochs // 2)
     say(f"trains the student of T = {run.temperature:g} again, to epoch {half} of {block.config.epochs}")
     # The program's schedule is that of all epochs; the block is begun for half of them.
@@ -206,8 +206,8 @@ def _peers(folder: Path) -> dict[str, np.ndarray]:
     return peers
 
 
-def _teacher(fingerprint: str, given: list[Path], roots: list[Path]) -> Path:
-    places = [*given, *[root / fingerprint[:16] for root in roots]]
+def _teacher(fingerprint: str, folders: list[Path], roots: list[Path]) -> Path:
+    places = [*folders, *[root / fingerprint[:16] for root in roots]]
     for place in places:
         info = place / "teacher.json"
         if info.exists() and read_json(info).get("fingerprint") == fingerprint:

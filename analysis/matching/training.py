@@ -1,4 +1,4 @@
-"""Students trained to the end at T = 1 … 1000 and at ∞: does the limit of the gradient become that of the function?"""
+"""Students trained to the end at T = 1 … 1000 and at ∞: do the trained functions converge to the same limit?"""
 
 import dataclasses
 import math

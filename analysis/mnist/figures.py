@@ -29,7 +29,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def draw_widths(results: MnistResults) -> Figure | None:
-    """Test errors against T, a panel a width; filled signs may be best. None where the part was not made."""
+    """Test errors against T, one panel per width; filled signs may be best. None where the part was not made."""
     curves = claims.width_curves(results)
     if not curves:
         return None

@@ -1,4 +1,4 @@
-"""Figures of what students predict of omitted classes: what they are taken for, and soft predictions of some images."""
+"""What students predict for omitted classes: the classes they are mistaken for, and soft predictions of some images."""
 
 from collections.abc import Iterator
 

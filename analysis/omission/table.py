@@ -76,14 +76,14 @@ def summarise(results: pd.DataFrame) -> list[OmissionRow]:
             groups = dict(list(at_temperature(of_task, temperature).groupby(["student", "correction"])))
             for student, correction in ((student, correction) for student in STUDENTS for correction in CORRECTIONS):
                 of_row = groups.get((student, correction), results.iloc[:0])
-                good = runs.finished(of_row)
-                if good.empty:
+                finished = runs.finished(of_row)
+                if finished.empty:
                     continue
-                columns = [good[name].to_numpy(float) for name in ("bias", "test_errors", "omitted_errors")]
-                right = 100 - 100 * columns[2] / good["omitted_images"].to_numpy(float)
+                columns = [finished[name].to_numpy(float) for name in ("bias", "test_errors", "omitted_errors")]
+                right = 100 - 100 * columns[2] / finished["omitted_images"].to_numpy(float)
                 bias, errors, on_omitted, share = (stats.interval(values) for values in (*columns, right))
                 names = (str(omitted), float(temperature), student, correction)
-                counts = int(good["test_images"].iloc[0]), len(of_row) - len(good)
+                counts = int(finished["test_images"].iloc[0]), len(of_row) - len(finished)
                 rows.append(OmissionRow(*names, bias, errors, on_omitted, share, *counts))
     return rows
 
@@ -185,7 +185,7 @@ def _students(rows: list[OmissionRow], shown: str, with_paper: bool) -> Table:
 
 
 def _each(rows: list[OmissionRow], tasks: Sequence[str], data: dict[str, Any]) -> Table:
-    """A line a class: means of errors, and per cent of the omitted class right, before and after."""
+    """One line per class: means of errors, and per cent of the omitted class right, before and after."""
     by_key = {(row.omitted, row.student, row.correction): row for row in rows}
     students = {"all_digits": "all classes", "distilled": "distilled", "control": "control"}
     columns = [

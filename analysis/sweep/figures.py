@@ -39,7 +39,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def draw_errors(sweep: SweepResults) -> Figure | None:
-    """Test errors against T, a panel a width; None where there are no soft targets."""
+    """Test errors against T, one panel per width; None where there are no soft targets."""
     everything = curves(sweep)
     widths = sorted({curve.width for curve in everything})
     if not widths:
@@ -55,9 +55,11 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
             index = i if len(of_width) > 1 else row
             _plot(axes, axis, curve, "test_errors", curve.label, index, 0.0 if curve.thin else axis.nudge(i, len(bold)))
             if len(of_width) == 1 and sweep.several:  # the runs themselves, beside their interval
-                good = runs.finished(curve.runs)
-                x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in good["temperature"]]
-                axes.plot(x, good["test_errors"], ls="", marker=".", ms=5, color=style.PALETTE[index % 7], alpha=0.5)
+                finished = runs.finished(curve.runs)
+                x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in finished["temperature"]]
+                axes.plot(
+                    x, finished["test_errors"], ls="", marker=".", ms=5, color=style.PALETTE[index % 7], alpha=0.5
+                )
             hard = runs.finished(curve.hard)
             if len(hard) and not curve.thin and (len(baselines) > 1 or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
@@ -163,7 +165,7 @@ def draw_softening(sweep: SweepResults) -> Figure | None:
 
 
 def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
-    """Errors against epochs, a row a width, a colour a temperature; a figure for each soft weight and learning rate."""
+    """Errors against epochs, one row per width, one colour per T; a figure for each soft weight and learning rate."""
     history = sweep.history
     soft = history[history["objective"] == "soft"]  # matched norms and placebos have the same T and rate
     grid = soft[["soft_weight", "learning_rate"]].drop_duplicates()

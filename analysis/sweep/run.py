@@ -1,4 +1,4 @@
-"""What a temperature sweep left in its run directory, as far as its figures need it: tables, curves, test images."""
+"""The results of a temperature sweep, read from its run directory: tables, curves, test images."""
 
 import math
 from pathlib import Path
@@ -18,11 +18,11 @@ class SweepResults(NamedTuple):
     """What the run directory of a sweep holds, as far as figures need it."""
 
     results: pd.DataFrame
-    """`results.csv`: a row a run."""
+    """`results.csv`: one row per run."""
     history: pd.DataFrame
-    """`history.jsonl`: a row an epoch of each finished run."""
+    """`history.jsonl`: one row per epoch of each finished run."""
     teachers: dict[str, list[float]]
-    """Each measure of the teachers on the test images, one number a teacher."""
+    """Each measure of the teachers on the test images, one number per teacher."""
     labels: np.ndarray
     teacher_logits: np.ndarray
     example_images: np.ndarray

@@ -1,7 +1,7 @@
 """How much a network's predictions fluctuate from epoch to epoch: on soft targets, against hard labels.
 
-Of a sweep of `--schedule constant --monitor-every 1` (a falling rate would calm everything down). Over the second half
-of the epochs, on the hold-out (without one, on the test images):
+Of a sweep of `--schedule constant --monitor-every 1` (a falling rate would reduce all fluctuation). Over the second
+half of the epochs, on the hold-out (without one, on the test images):
 
     fluctuation   standard deviation of a_{e+1} − a_e, where a_e is the accuracy after epoch e (percentage points)
     churn         mean share of images predicted otherwise than after the epoch before (per cent)

@@ -57,8 +57,8 @@ class Summary(NamedTuple):
             cell += [fixed(mean.mean, main.decimals) if mean else "failed", bounds(mean, main.decimals) if mean else ""]
             cell += [str(mean.n if mean else 0), *_estimates(row.measures, columns)] + [str(row.failed)] * failed
             if paired:
-                less = row.differences.get(first)
-                cell += _difference_cells(less, row.p_holm[first], main.decimals) if less else [""] * 5
+                difference = row.differences.get(first)
+                cell += _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 5
                 cell += _estimates(row.differences, columns, sign=True)
             cells.append(cell)
         return Table(header, cells, self.notes)
@@ -71,9 +71,9 @@ class Summary(NamedTuple):
             for column in measures.columns("sweep"):
                 if mean := row.measures.get(column):
                     line |= {**columns_of(column, mean), f"{column}_n": mean.n}
-                if less := row.differences.get(column):
-                    line |= {**columns_of(f"{column}_difference", less), f"{column}_difference_n": less.n}
-                    line |= {f"{column}_p": less.p, f"{column}_p_holm": row.p_holm[column]}
+                if difference := row.differences.get(column):
+                    line |= {**columns_of(f"{column}_difference", difference), f"{column}_difference_n": difference.n}
+                    line |= {f"{column}_p": difference.p, f"{column}_p_holm": row.p_holm[column]}
             lines.append(line)
         return pd.DataFrame(lines)
 
@@ -84,13 +84,13 @@ def summarise(results: pd.DataFrame) -> Summary:
     columns, rows = measures.columns("sweep"), list[SweepRow]()
     table = measures.add("sweep", results)
     for setting, of_setting in runs.by_setting(table):
-        good = runs.finished(of_setting)
-        means = {column: runs.mean(good[column]) for column in columns if len(good)}
+        finished = runs.finished(of_setting)
+        means = {column: runs.mean(finished[column]) for column in columns if len(finished)}
         own = setting["objective"] in UNCOMPARED
         hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
-        rows.append(SweepRow(setting, len(of_setting) - len(good), means, known, {}))
+        rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}))
     rows = _with_holm(rows)
     return Summary(rows, (*_notes(results, rows), *_best_notes(results), *_holdout_notes(results, rows)))
 
@@ -162,10 +162,10 @@ def _estimates(
     return [estimate(values[name], decimals[name], sign) if name in values else "" for name in columns]
 
 
-def _difference_cells(less: stats.Difference, p_holm: float, decimals: int) -> list[str]:
-    word = ("fewer" if less.mean < 0 else "more") if less.differs else ""
-    numbers = [fixed(less.mean, decimals, sign=True), bounds(less, decimals, sign=True)]
-    return [*numbers, str(less.n), p_value(p_holm), word]
+def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int) -> list[str]:
+    word = ("fewer" if difference.mean < 0 else "more") if difference.differs else ""
+    numbers = [fixed(difference.mean, decimals, sign=True), bounds(difference, decimals, sign=True)]
+    return [*numbers, str(difference.n), p_value(p_holm), word]
 
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
@@ -240,8 +240,8 @@ def _holdout_notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]
         note += f"({fixed(of_setting['holdout_errors'].mean())} hold-out errors), which scores "
         note += f"{estimate(mean)} on the test set"
         hard = results[(results["objective"] == "hard") & (results["width"] == width)]
-        less = runs.difference(of_setting, runs.best_on_holdout(hard, by=["width"]).set_index(RUN))
-        note += f", {estimate(less, sign=True)} from hard labels" if less else ""
+        difference = runs.difference(of_setting, runs.best_on_holdout(hard, by=["width"]).set_index(RUN))
+        note += f", {estimate(difference, sign=True)} from hard labels" if difference else ""
         if fewest < mean.mean:
             note += f"; fewest on the test set itself: {name_setting(best.setting, *varying)}, {fixed(fewest)}"
         notes.append(note + ".")

@@ -1,6 +1,7 @@
 """Configuration dataclasses, imported without JAX, so that `--help` is quick.
 
-A field's docstring is its help text; its default stands here and nowhere else.
+A field's docstring is its help text. Defaults stand here, but for the epochs that depend on the dataset
+(`kdjax.sweeps`).
 """
 
 from kdjax.config.data import DataConfig, cache_folder, default_data_dir

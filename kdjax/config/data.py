@@ -1,4 +1,4 @@
-"""Which images, and where their files are."""
+"""Options of the dataset: its name, its files, its hold-out."""
 
 import dataclasses
 import os

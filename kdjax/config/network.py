@@ -72,7 +72,7 @@ class TrainConfig:
     epochs: int
     """Passes over the training images."""
     batch_size: int
-    """Images a step; the incomplete last batch of an epoch is dropped (in training, never in evaluation)."""
+    """Images per step; the incomplete last batch of an epoch is dropped (in training, never in evaluation)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
     schedule: Schedule = "cosine"
@@ -130,7 +130,7 @@ class TeacherConfig:
     epochs: int | None = None
     """Passes over the training images (default: 30; 80 on mnist5k)."""
     batch_size: int = 256
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 1.5e-3
     """Peak learning rate of Adam, after one epoch of warm-up."""
     input_dropout: float = 0.0

@@ -30,7 +30,7 @@ class RunConfig:
     """Train on the first N of this machine's devices, one block on each at a time (default: all)."""
     cluster: str | None = None
     """Train on the workers of a Dask cluster: its scheduler's address, or local:N for N worker processes on this
-    machine, or local for one a device. Needs the extra `cluster`."""
+    machine, or local for one per device. Needs the extra `cluster`."""
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -47,6 +47,6 @@ class RunConfig:
         return dataclasses.replace(self, name=None, fresh=False, dry_run=False)
 
     def local_workers(self) -> float:
-        """Worker processes to start on this machine: 0 for none, inf for one a device."""
+        """Worker processes to start on this machine: 0 for none, inf for one per device."""
         kind, _, count = (self.cluster or "").partition(":")
         return 0 if kind != "local" else float(count or math.inf)

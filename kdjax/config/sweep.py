@@ -57,18 +57,18 @@ class SweepConfig:
     transfer_images: int | None = None
     """Students learn from the first N training images only; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
-    """Units in each of the student's two hidden layers; several widths are several sweeps. (Convolutional networks have
-    one such layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
+    """Units in each of the student's two hidden layers, one or more widths. (Convolutional networks have one such
+    layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
     network: str = "mlp"
     """The student: mlp; or small or big: convolutional, with batch norm and dropout."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
     seeds: int = 3
-    """Number of seeds: 0, 1, … Each fixes initial weights and batch order, the same at every temperature."""
+    """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T."""
     epochs: int | None = None
     """Passes over the transfer set by a student (default: 20; 40 on mnist5k)."""
     batch_size: int = 256
-    """Images a step."""
+    """Images per step."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
     precision: Precision = "float32"

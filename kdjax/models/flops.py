@@ -1,8 +1,8 @@
 """Floating-point operations of a network, counted in the program that JAX traces.
 
-Counted are the multiplications and additions (2 a pair) of matrix products and convolutions that the result depends on,
-as the layers on this backend are written: not element-wise work, and not multiplications with the zeros around an image
-in a convolution. Two things in `kdjax.layers` are written as matrix products over all nine neighbours of a pixel, and
+Counted are the multiplications and additions of matrix products and convolutions that the result depends on, as the
+layers on this backend are written: not element-wise work, and not multiplications with the zeros around an image in a
+convolution. Two things in `kdjax.layers` are written as matrix products over all nine neighbours of a pixel, and
 so count those zeros: a convolution of at most 4 channels, and, on a CPU, the gradient of a convolution's kernel.
 """
 

@@ -1,4 +1,4 @@
-"""IDX, the layout of MNIST: a big-endian header (magic number, one size a dimension), then unsigned bytes.
+"""IDX, the layout of MNIST: a big-endian header (magic number, one size per dimension), then unsigned bytes.
 
 The format is described at the end of http://yann.lecun.com/exdb/mnist/.
 """
