@@ -58,6 +58,11 @@ def require_name(name: str | None) -> None:
     require_option(fits, "name", repr(name), "it is the name of one folder")
 
 
+def require_new(kind: str, name: str, known: Collection[str]) -> None:
+    """Refuses to register a second entry under a name: runs are found again by it."""
+    require(name not in known, f"the {kind} {name} is registered already: give yours another name")
+
+
 def require_known(option: str, name: str, known: Collection[str]) -> None:
     """Refuses a name that is not registered, and suggests the nearest."""
     nearest = difflib.get_close_matches(name.lower(), known, n=1)

@@ -1,15 +1,7 @@
 """Metrics of a trained network, from logits on the host, in float64: errors, calibration, agreement with a teacher.
 
 Every run is evaluated with those in `METRICS`, on every split: each is a column of `results.csv`, such as `test_nll`.
-To add one, register it before the run:
-
-    from kdjax import metrics
-
-    def margin(logits, labels, teacher_logits):
-        chosen, second = np.sort(logits, axis=1).T[[-1, -2]]
-        return float(np.mean(chosen - second))
-
-    metrics.register(metrics.Metric("margin", margin, "mean difference of the two largest logits"))
+To add one, call `register` before the run (docs/extending.md).
 """
 
 import math
@@ -19,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr, log_softmax, softmax
+
+from kdjax.errors import require, require_new
 
 Logits = Float[np.ndarray, "examples classes"]
 Labels = Int[np.ndarray, "examples"]
@@ -42,19 +36,24 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> None:
-    """Adds a metric, or replaces the one of that name."""
+    """Adds a metric. Raises BadInput: there is one of that name."""
+    require_new("metric", metric.name, METRICS)
     METRICS[metric.name] = metric
 
 
 def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
     """Every metric of one run on one set of images; those that compare with a teacher only where there is one. For a
-    failed run (logits that are not finite) all but the errors are nan."""
-    finite = np.isfinite(logits).all()
-    return {
-        name: metric.function(logits, labels, teacher_logits) if finite or metric.function is errors else math.nan
-        for name, metric in METRICS.items()
-        if teacher_logits is not None or not metric.needs_teacher
-    }
+    failed run (logits that are not finite) all but the errors are nan. Raises BadInput: a metric is not one number."""
+    finite, values = np.isfinite(logits).all(), dict[str, float | int]()
+    for name, metric in METRICS.items():
+        if teacher_logits is not None or not metric.needs_teacher:
+            known = finite or metric.function is errors
+            value = np.asarray(metric.function(logits, labels, teacher_logits) if known else math.nan)
+            require(
+                value.ndim == 0, f"the metric {name} gives an array of shape {value.shape}: it is to give one number"
+            )
+            values[name] = value.item()
+    return values
 
 
 def errors(logits: Logits, labels: Labels, teacher_logits: Any = None) -> int:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from kdjax import losses
 from kdjax.arrays import Labels, Logits
-from kdjax.errors import require_known
+from kdjax.errors import require, require_known, require_new
 from kdjax.losses import PerExample
 
 
@@ -56,16 +56,25 @@ OBJECTIVES: dict[str, Objective] = {}
 
 
 def register(objective: Objective) -> None:
-    """Adds an objective, or replaces the one of that name."""
+    """Adds an objective. Raises BadInput: there is one of that name."""
+    require_new("objective", objective.name, OBJECTIVES)
     OBJECTIVES[objective.name] = objective
 
 
 def loss_of(name: str, reference: float | None = None) -> Loss:
-    """The loss of a registered objective; `BadInput`, which names the nearest, if there is none. Equal arguments give
-    the same function, which names a compiled program."""
+    """The loss of a registered objective. Equal arguments give the same function, which names a compiled program.
+    Raises BadInput: there is no such objective, it needs a reference, or it doesn't give one number per example."""
     require_known("objectives", name, OBJECTIVES)
     loss = OBJECTIVES[name].loss
-    return loss(reference) if OBJECTIVES[name].needs_reference else loss
+    if OBJECTIVES[name].needs_reference:
+        require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
+        loss = loss(reference)
+    of: Any = jax.ShapeDtypeStruct
+    logits, labels, number = of((2, 3), float), of((2,), int), of((), float)
+    shape = jax.eval_shape(loss, logits, logits, labels, Setting(number, number, number)).shape
+    require(shape == (2,), f"the objective {name} gives {shape} for two examples: it is to give one number per example")
+    checked: Loss = loss
+    return checked
 
 
 def mixed(soft_term: SoftTerm) -> Loss:

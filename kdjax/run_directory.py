@@ -134,10 +134,10 @@ class RunDirectory:
         if not folder.exists() or not _is_whole(folder):
             return None
         files.remove(self.checkpoints(block))  # a kill may have come before this
-        written = read_json(folder / "rows.json")
-        schemas = f"was written with other columns (schema {written['schema']}; now {self.schema})"
-        remedy = "finish it with the version that started it, or give --fresh to train all of it again"
-        require(written["schema"] == self.schema, f"{folder} {schemas}, and one run does not mix two: {remedy}")
+        written = _read_block(folder)
+        differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
+        remedy = "finish it with what started it, give another --name, or --fresh to train all of it again"
+        require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
         return list(written["rows"])
 
     def finish(
@@ -225,8 +225,22 @@ def read_results(folder: Path) -> Any:
 
 
 def read_rows(block: Path) -> Rows:
-    """The rows of a finished block's folder."""
-    return list(read_json(block / "rows.json")["rows"])
+    """The rows of a finished block's folder; `BadInput` if an earlier version of kdjax wrote it."""
+    return list(_read_block(block)["rows"])
+
+
+def _read_block(block: Path) -> dict[str, Any]:
+    written = read_json(block / "rows.json")
+    known = isinstance(written, dict) and {"schema", "rows"} <= written.keys()
+    remedy = "give another --out, or --fresh to train all of it again"
+    require(known, f"{block} was written by an earlier version of kdjax: {remedy}")
+    return dict(written)
+
+
+def _schema_items(schema: Any) -> set[str]:
+    """A schema as a set of words, to name what differs."""
+    schema = schema or {}
+    return {f"schema {schema.get('number')}", *(f"metric {name}" for name in schema.get("metrics", []))}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:

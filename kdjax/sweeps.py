@@ -10,7 +10,7 @@ import numpy as np
 from kdjax import cluster, datasets, metrics, models, objectives, run_directory, scheduling, students, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import require, require_known
+from kdjax.errors import require
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.progress import say
@@ -129,7 +129,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
     check_run(config.run)
     for name in config.objectives:
-        require_known("objectives", name, objectives.OBJECTIVES)
+        objectives.loss_of(name, config.match_gradient_norm)
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)

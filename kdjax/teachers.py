@@ -105,6 +105,7 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
     info = read_json(folder / "teacher.json")
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
+        info["provenance"]["versions"], info["provenance"]["device"]
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder} is a teacher of another version of kdjax ({error}): train it again") from None
     if dataset is not None:
@@ -160,6 +161,7 @@ def _train(
     test_logits = np.asarray(program.logits(state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(state.failed_at[0])
     require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower its learning rate")
+    require(np.isfinite(test_logits).all(), "the teacher's logits are not finite: lower its learning rate")
     info: dict[str, Any] = {"fingerprint": fingerprint(config, learning_rate, seed, dataset)}
     info |= {"dataset": dataset.name, "data": dataset.fingerprint, "description": dataset.description}
     info |= {"input_shape": list(dataset.input_shape), "num_classes": dataset.num_classes}

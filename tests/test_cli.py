@@ -64,6 +64,10 @@ BAD = {
     "--holdout -1": "--holdout -1 is not allowed",
     "--train-images 0": "--train-images 0 is not allowed",
     "--optimizer lion": "adam",
+    "--no-soft-targets --objectives mse": "--no-soft-targets with --objectives, --double-softmax or",
+    "--objectives soft": "--objectives soft is not allowed: it has an option of its own",
+    "--objectives mze": "--objectives mze is unknown: there are",
+    "--dataset mnist5k --teacher.network mlpp": "--teacher.network mlpp is unknown: there are mlp, small, big; did",
     "--temperature 3": "--temperatures",  # the nearest option
     "--warmth 3": "Unrecognized options: --warmth",
     "--dataset minst": "--dataset minst is unknown: there are mnist, fashion_mnist, cifar10, mnist5k, auto; did",

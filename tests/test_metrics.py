@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 
 from kdjax import metrics
+from kdjax.errors import BadInput
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5], [0.5, 0.25, 0.25]]))
 LABELS = np.array([0, 1, 1, 0])
@@ -85,3 +86,6 @@ def test_a_registered_metric_is_evaluated_too(monkeypatch):
     assert metrics.evaluate(LOGITS, LABELS)["largest"] == np.log(0.7)
     assert metrics.evaluate(LOGITS, LABELS, LOGITS.copy())["same"] == 1
     assert "same" not in metrics.evaluate(LOGITS, LABELS)
+    metrics.register(metrics.Metric("array", lambda logits, labels, _: logits[:, 0], "an array"))
+    with pytest.raises(BadInput, match="the metric array gives an array of shape"):
+        metrics.evaluate(LOGITS, LABELS)

@@ -7,7 +7,7 @@ import pytest
 
 from kdjax import run_directory
 from kdjax.errors import BadInput
-from kdjax.files import Damaged, lock, make_folder
+from kdjax.files import MANIFEST, Damaged, lock, make_folder, seal
 
 IDENTITY = {"config": {"temperatures": [1.0, "inf"], "seeds": 3}, "numerics": 1}
 ROW = {"width": 8, "seed": 0, "objective": "hard", "temperature": None, "test_errors": 3}
@@ -118,6 +118,19 @@ def test_a_damaged_block_is_not_finished(tmp_path, capfd):
     (tmp_path / "blocks" / "one" / "rows.json").write_text("[]")
     assert record.finished("one") is None
     assert "block one is trained again" in capfd.readouterr().err
+
+
+def test_a_block_of_an_earlier_version_is_refused(tmp_path):
+    record = filled(tmp_path)
+    block = tmp_path / "blocks" / "one"
+    (block / "rows.json").write_text(json.dumps([ROW]))  # as they were before they had a schema
+    seal(
+        block,
+        [path.relative_to(block).as_posix() for path in block.rglob("*") if path.name != MANIFEST and path.is_file()],
+    )
+    for read in (record.finished, lambda name: run_directory.read_rows(block)):
+        with pytest.raises(BadInput, match="was written by an earlier version of kdjax: give another --out"):
+            read("one")
 
 
 def test_checkpoints_of_a_finished_block_are_removed(tmp_path):

@@ -249,7 +249,7 @@ def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
     asked, folder = finished
     before = (folder / "results.csv").read_bytes()
     monkeypatch.setattr(students, "ROW_SCHEMA", students.ROW_SCHEMA + 1)
-    with pytest.raises(BadInput, match=r"was written with other columns .*--fresh"):
+    with pytest.raises(BadInput, match=r"has other columns \(differing: schema 1, schema 2\).*--fresh"):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / "results.csv").read_bytes() == before
 

@@ -28,7 +28,7 @@ class SweepRow(NamedTuple):
     differences: dict[str, stats.Difference]
     """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
     p_holm: dict[str, float]
-    """p of the differences, adjusted over the rows of a width (Holm)."""
+    """p of the differences, adjusted over the rows of a width and objective (Holm)."""
 
 
 class Summary(NamedTuple):
@@ -170,9 +170,10 @@ def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
     adjusted: list[dict[str, float]] = [{} for _ in rows]
-    for width in {row.setting["width"] for row in rows}:
+    groups = [(row.setting["width"], row.setting["objective"]) for row in rows]
+    for group in dict.fromkeys(groups):
         for column in measures.columns("sweep"):
-            places = [i for i, row in enumerate(rows) if row.setting["width"] == width and column in row.differences]
+            places = [i for i, row in enumerate(rows) if groups[i] == group and column in row.differences]
             p = stats.holm(np.array([rows[i].differences[column].p for i in places], float))
             for i, value in zip(places, p, strict=True):
                 adjusted[i][column] = float(value)
@@ -191,7 +192,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
             "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
-            "zero. p is adjusted over the rows of a width (Holm), and can disagree."
+            "zero. p is adjusted over the rows of a width and objective (Holm), and can disagree."
         )
     if any(row.failed for row in rows):
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kdjax.errors import BadInput, require_count, require_known, require_option, require_positive
+from kdjax.errors import BadInput, require_count, require_known, require_new, require_option, require_positive
 from kdjax.identity import added
 
 NUMERICS = {"mlp": 4, "cnn": 4}
@@ -42,7 +42,8 @@ NETWORKS: dict[str, NetworkSpec] = {}
 
 
 def register_network(spec: NetworkSpec) -> None:
-    """Adds a network, or replaces the one of that name."""
+    """Adds a network. Raises BadInput: there is one of that name."""
+    require_new("network", spec.name, NETWORKS)
     NETWORKS[spec.name] = spec
 
 
@@ -164,9 +165,9 @@ class TeacherConfig:
         require_option(0 <= self.seed < 2**31, "teacher.seed", self.seed, f"it lies in 0 to {2**31 - 1}")
         epochs = default_epochs if self.epochs is None else self.epochs
         recipe = {**shared_fields(self), "hidden": self.widths, "epochs": epochs}
-        if network_spec(self.network).family != "mlp":
-            recipe |= {"input_dropout": 0.0, "hidden_dropout": 0.0, "max_norm": 0.0}
         try:
+            if network_spec(self.network).family != "mlp":
+                recipe |= {"input_dropout": 0.0, "hidden_dropout": 0.0, "max_norm": 0.0}
             return TrainConfig(**recipe)
         except BadInput as error:  # which names the student's option
             raise BadInput(re.sub("^--", "--teacher.", str(error))) from None

@@ -113,6 +113,9 @@ class SweepConfig:
         require(self.hard_labels or self.soft_targets, refused)
         refused = f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits"
         require(not self.double_softmax or self.targets in ("teacher", "shift_averaged"), refused)
+        further = bool(self.objectives) or self.double_softmax or self.match_gradient_norm is not None
+        refused = "--no-soft-targets with --objectives, --double-softmax or --match-gradient-norm is not allowed"
+        require(self.soft_targets or not further, f"{refused}: they are trained beside soft targets")
         own = [name for name in self.objectives if name in ("hard", "soft", "double_softmax", "matched", "placebo")]
         require_option(not own, "objectives", " ".join(own), "it has an option of its own")
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")

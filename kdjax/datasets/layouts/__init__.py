@@ -8,7 +8,7 @@ from kdjax.datasets.catalog import Spec
 from kdjax.datasets.layouts.cifar import CIFAR
 from kdjax.datasets.layouts.idx import IDX
 from kdjax.datasets.layouts.layout import Layout, RawFile, checked_split, unzipped
-from kdjax.errors import require
+from kdjax.errors import require, require_new
 
 __all__ = ["LAYOUTS", "Layout", "RawFile", "checked_split", "layout_of", "register", "unzipped"]
 
@@ -17,7 +17,8 @@ LAYOUTS: dict[str, Layout] = {}
 
 
 def register(layout: Layout) -> None:
-    """Adds a layout, or replaces the one of that name."""
+    """Adds a layout. Raises BadInput: there is one of that name."""
+    require_new("layout", layout.name, LAYOUTS)
     LAYOUTS[layout.name] = layout
 
 
