@@ -26,6 +26,14 @@ def test_every_objective_gives_one_number_per_example(objective):
     assert loss.shape == (5,) and np.isfinite(loss).all() and (loss > 0).all()
 
 
+def test_a_soft_term_is_mixed_with_hard_labels():
+    z, v = jnp.array([[2.0, 0.0, 0.0]]), jnp.array([[0.0, 3.0, 0.0]])
+    setting = objectives.Setting(*(jnp.float32(value) for value in (5.0, 0.75, 1e-3)))
+    soft, hard = (4 + 9) / 6, np.log(np.exp(2) + 2) - 2  # ‖z − v‖²/(2N), and −log softmax(z)[0]
+    loss = objectives.loss_of("mse")(z, v, jnp.array([0]), setting)
+    np.testing.assert_allclose(loss, [0.75 * soft + 0.25 * hard], rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", (lambda z, v, y, _: (z - v).sum(), lambda z, v, y, _: z - v), ids=("scalar", "logits"))
 def test_another_shape_is_refused(loss):
     objectives.register(Objective("wrong", "wrong", loss))
