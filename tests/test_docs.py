@@ -164,19 +164,6 @@ def test_a_csv_is_shown_with_its_command(name):
         assert not runs or " ".join(command.replace("\\\n", " ").split()) in text
 
 
-@each_study
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if link.startswith("http"):
-            continue
-        file, _, heading = link.partition("#")
-        target = (page.parent / file).resolve() if file else page
-        assert target.exists(), link
-        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else []
-        named = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
-        assert not heading or heading in named, link
-
-
 def test_every_figure_is_shown():
     shown = "".join(page.read_text() for page in PAGES)
     figures = [figure.name for figure in (ROOT / "docs" / "figures").glob("*")]
