@@ -1,14 +1,10 @@
-"""How tables print: numbers, intervals, and a table as Markdown, as aligned text, or as CSV."""
+"""How tables print: numbers, intervals, and a table as Markdown, as aligned text, or as columns of a CSV."""
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from analysis import stats
-from kdjax.files import write_whole
 
 Estimate = stats.Interval | stats.Difference
 """A mean with its interval."""
@@ -84,8 +80,3 @@ def count_of(number_of: int, noun: str) -> str:
 def columns_of(name: str, interval: Estimate) -> dict[str, float]:
     """An estimate as columns of a CSV: `name`, `name_low`, `name_high`."""
     return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
-    """Writes a table as CSV, whole, with so many significant digits."""
-    write_whole(path, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))

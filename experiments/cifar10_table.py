@@ -221,7 +221,7 @@ def run(table: "Study") -> Path:
     import numpy as np
 
     from experiments import evaluations, study
-    from kdjax import metrics, run_directory, teachers
+    from kdjax import metrics, run_directory, sweeps, teachers
     from kdjax.files import seal
 
     config, dataset = table.config, table.dataset
@@ -245,7 +245,8 @@ def run(table: "Study") -> Path:
             for index, one in enumerate(networks)
         ]
         teacher = {name: metrics.evaluate(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
-        study.describe(record, table, networks=described, teacher=teacher, taught_by=teaching, answers=entries)
+        details = {"networks": described, "teacher": teacher, "taught_by": teaching, "answers": entries}
+        sweeps.describe(record, config, dataset, **details)
         sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)

@@ -27,7 +27,7 @@ from analysis.tables import Table
 from kdjax import batch_statistics, evaluation, metrics, models, teachers, trained, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
-from kdjax.files import read_json, write_whole
+from kdjax.files import read_json, write_csv, write_whole
 from kdjax.progress import Progress
 from kdjax.teachers import Teacher
 from kdjax.trained import Student
@@ -48,8 +48,7 @@ def write_shifted(folder: Path, dataset: Dataset) -> None:
         for index, (network, seed) in enumerate(zip(networks, seeds, strict=True))
         for pixels, errors in zip(shifted.PIXELS, errors_on_shifted(network.logits, dataset), strict=True)
     ]
-    table = pd.DataFrame(rows).to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    write_whole(folder / "shifted.csv", table)
+    write_csv(folder / "shifted.csv", pd.DataFrame(rows))
 
 
 def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "shifts"]:
@@ -175,4 +174,4 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
     frame = frame.sort_values(
         statistics_table.KEYS, key=lambda column: column.map(order.index) if column.name == "role" else column
     )
-    write_whole(folder / statistics_table.FILE, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    write_csv(folder / statistics_table.FILE, frame)

@@ -281,7 +281,7 @@ def prepare(config: TableConfig) -> "Study":
 def run(table: "Study") -> Path:
     """Finds or trains the teachers and runs every sweep; writes where each is. Returns the folder."""
     from experiments import evaluations, study
-    from kdjax import metrics, run_directory
+    from kdjax import metrics, run_directory, sweeps
     from kdjax.progress import say
 
     config, dataset = table.config, table.dataset
@@ -298,7 +298,7 @@ def run(table: "Study") -> Path:
             for one in teachers
             for logits in [one.logits(test.images)]
         ]
-        study.describe(record, table, teachers=described, answers=entries)
+        sweeps.describe(record, config, dataset, teachers=described, answers=entries)
         evaluations.write_shifted(table.folder, dataset)
         evaluations.write_cost(table.folder, dataset)
     return table.folder

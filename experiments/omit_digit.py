@@ -206,7 +206,7 @@ def run(sweep: "Sweep") -> Path:
 
     with sweeps.open_directory(sweep) as record:
         data = transfer.query_teachers(sweep.dataset, sweeps.train_teacher(sweep))
-        sweeps.describe(record, sweep, {"teacher": data.teacher})
+        sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
         sweeps.train(sweep.blocks, data, record, sweep.run)
         corrections.write_results(sweep.folder, sweep.blocks)

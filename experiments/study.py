@@ -12,8 +12,6 @@ from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, nume
 from kdjax.datasets import Dataset
 from kdjax.identity import identity
 from kdjax.progress import clock, say
-from kdjax.provenance import provenance
-from kdjax.run_directory import RunDirectory
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
 
@@ -83,11 +81,6 @@ def run_members(study: Study, members: Sequence[Member]) -> list[dict[str, str]]
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
     return entries
-
-
-def describe(record: RunDirectory, study: Study, **details: Any) -> None:
-    """Writes what else is worth knowing of a study into its `config.json`."""
-    record.describe({**provenance(), "config": study.config, "hint": study.dataset.hint, **details})
 
 
 def forecast_members(study: Study, members: Iterable[Member], known: Iterable[str]) -> Iterator[tuple[str, float]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kdjax import bias, omission, run_directory
-from kdjax.files import read_json, seal, write_arrays, write_whole
+from kdjax.files import read_json, seal, write_arrays, write_csv, write_whole
 from kdjax.identity import canonical_json
 from kdjax.omission import Student
 from kdjax.students import Block, Run
@@ -40,15 +40,14 @@ def write_results(folder: Path, blocks: Sequence[Block]) -> None:
     reader, rows = Reader(folder, blocks, config["students"]), list[dict[str, Any]]()
     for omitted, student, seed in itertools.product(config["omitted"], config["students"], range(config["seeds"])):
         rows += reader.rows(student, tuple(omitted), seed)
-    table = pd.DataFrame(rows).to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    write_whole(folder / "results.csv", table)
+    write_csv(folder / "results.csv", pd.DataFrame(rows))
     lines = []
     for block in blocks:
         names = {"kind": block.transfer.variant, "without": name_classes(block.transfer.omitted)}
         history = read_json(folder / "blocks" / block.name / "history.json")
         lines += [canonical_json({**names, **line}) + "\n" for line in history]
     write_whole(folder / "history.jsonl", "".join(lines))
-    seal(folder, ("config.json", "results.csv", "history.jsonl", "test.npz"))
+    seal(folder, run_directory.SEALED)
 
 
 def name_classes(classes: Sequence[int]) -> str:

@@ -64,6 +64,11 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     write_whole(path, buffer.getvalue())
 
 
+def write_csv(path: Path, table: Any, digits: int = 9) -> None:
+    """Writes a pandas table as CSV, whole, with so many significant digits."""
+    write_whole(path, table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder, or says in one line why it cannot be written."""
     try:

@@ -69,12 +69,18 @@ def loss_of(name: str, reference: float | None = None) -> Loss:
     if OBJECTIVES[name].needs_reference:
         require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
         loss = loss(reference)
-    of: Any = jax.ShapeDtypeStruct
-    logits, labels, number = of((2, 3), float), of((2,), int), of((), float)
-    shape = jax.eval_shape(loss, logits, logits, labels, Setting(number, number, number)).shape
+    shape = _shape_of_two(loss)
     require(shape == (2,), f"the objective {name} gives {shape} for two examples: it is to give one number per example")
     checked: Loss = loss
     return checked
+
+
+@functools.cache  # every block asks
+def _shape_of_two(loss: Loss) -> tuple[int, ...]:
+    """The shape of a loss of two examples."""
+    of: Any = jax.ShapeDtypeStruct
+    logits, labels, number = of((2, 3), float), of((2,), int), of((), float)
+    return tuple(jax.eval_shape(loss, logits, logits, labels, Setting(number, number, number)).shape)
 
 
 def mixed(soft_term: SoftTerm) -> Loss:

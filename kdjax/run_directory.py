@@ -165,8 +165,7 @@ class RunDirectory:
                 history += read_json(folder / "history.json")
         order = [column for column in ORDER if rows and column in rows[0]]
         table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
-        results = table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-        files.write_whole(self.folder / "results.csv", results)
+        files.write_csv(self.folder / "results.csv", table)
 
         def order_of(line: dict[str, Any]) -> list[tuple[bool, bool, Any]]:
             # None first, then numbers, then words: the three do not compare.

@@ -73,9 +73,9 @@ class BlockResult(NamedTuple):
     """A finished block, on the host: all that is stored of it."""
 
     rows: list[dict[str, Any]]
-    """One a run, as in `results.csv`."""
+    """One per run, as in `results.csv`."""
     history: list[dict[str, Any]]
-    """One a run and epoch, as in `history.jsonl`."""
+    """One per run and epoch, as in `history.jsonl`."""
     logits: dict[str, Float[np.ndarray, "runs images classes"]]
     """Of the test images, and of the hold-out where there is one."""
     params: Any

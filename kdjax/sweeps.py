@@ -154,7 +154,7 @@ def run(sweep: Sweep) -> Path:
     config = sweep.config
     with open_directory(sweep) as record:
         data = query_teachers(sweep.dataset, train_teacher(sweep))
-        describe(record, sweep, {"teachers": _evaluate_teachers(data)})
+        describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
@@ -186,9 +186,9 @@ def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
     return (teachers.find_or_train(config, rate, recipe.seed, sweep.dataset, *where),)
 
 
-def describe(record: RunDirectory, sweep: Sweep, details: dict[str, Any]) -> None:
-    """Adds provenance and `details` to a sweep's `config.json`."""
-    record.describe({**provenance(), "config": sweep.config, "hint": sweep.dataset.hint, **details})
+def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any) -> None:
+    """Writes what else is worth knowing of a sweep or a study into its `config.json`."""
+    record.describe({**provenance(), "config": config, "hint": dataset.hint, **details})
 
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:

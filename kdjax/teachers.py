@@ -105,9 +105,10 @@ def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
     info = read_json(folder / "teacher.json")
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
-        info["provenance"]["versions"], info["provenance"]["device"]
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder} is a teacher of another version of kdjax ({error}): train it again") from None
+    older = f"{folder} is a teacher of an earlier version of kdjax (no provenance): train it again"
+    require("provenance" in info, older)
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
     model = models.network(config, tuple(info["input_shape"]), info["num_classes"])

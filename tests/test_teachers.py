@@ -100,6 +100,20 @@ def test_a_damaged_teacher_is_refused_by_name_and_trained_again_when_found(digit
     np.testing.assert_array_equal(again.logits(digits.test.images), logits)
 
 
+def test_a_teacher_of_an_earlier_version_is_refused_in_one_line(pair, tmp_path):
+    info = {name: value for name, value in pair[0].info.items() if name != "provenance"}
+    teachers.save(tmp_path / "older", pair[0].params, info)
+    with pytest.raises(BadInput, match="is a teacher of an earlier version of kdjax"):
+        teachers.load(tmp_path / "older")
+
+
+def test_a_teacher_that_breaks_at_its_last_update_is_a_clear_error(digits, tmp_path):
+    one_step = dataclasses.replace(RECIPE, epochs=1, batch_size=300)
+    with pytest.raises(BadInput, match="logits are not finite: lower its learning rate"):
+        teachers.find_or_train(one_step.train_config(30), 1e38, 0, digits, tmp_path)
+    assert not list((tmp_path / "teachers").glob("*/teacher.json"))
+
+
 def test_a_teacher_that_diverges_is_a_clear_error(digits, tmp_path):
     with pytest.raises(BadInput, match=r"not finite at step \d+"):
         teachers.find_or_train(RECIPE.train_config(30), 1e30, 0, digits, tmp_path)

@@ -16,7 +16,8 @@ from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import rows_of_table
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
-from analysis.tables import count_of, number, write_csv
+from analysis.tables import count_of, number
+from kdjax.files import write_csv
 
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
 CLEAN = "batch statistics without dropout"
@@ -128,7 +129,7 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
         for column, soft in enumerate(names)
     ]
     table = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
-    write_csv(results.folder / "class_similarity.csv", table)
+    write_csv(results.folder / "class_similarity.csv", table, digits=6)
     figure = style.figure(9.6, 9.0)
     panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
     for axes, (temperature, shares) in zip(panels, similarities.items(), strict=True):

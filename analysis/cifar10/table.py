@@ -13,9 +13,9 @@ from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
-from analysis.tables import Table, columns_of, estimate, number, write_csv
+from analysis.tables import Table, columns_of, estimate, number
 from kdjax.errors import BadInput
-from kdjax.files import write_whole
+from kdjax.files import write_csv, write_whole
 from kdjax.targets import WORDS
 
 BLOG_POST = {Role.SMALL: "85 %", Role.BIG: "90 %", Role.DISTILLED: "85 %"}
@@ -44,7 +44,7 @@ def write_summary(folder: Path) -> str:
             if less := row.differences.get(column):
                 line |= columns_of("from_small", less)
             lines.append(line)
-    write_csv(folder / "table.csv", pd.DataFrame(lines))
+    write_csv(folder / "table.csv", pd.DataFrame(lines), digits=6)
     return text
 
 

@@ -7,10 +7,9 @@ from analysis.matching import claims, figures, measurements, training
 from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
-from analysis.tables import write_csv
 from kdjax import run_directory
 from kdjax.errors import require
-from kdjax.files import make_folder, write_whole
+from kdjax.files import make_folder, write_csv, write_whole
 from kdjax.progress import clock, say
 
 
@@ -43,7 +42,7 @@ def write(config: MatchingConfig) -> Path:
 def _write(folder: Path, rows: list[Row], note: str, main_classes: int) -> Numbers:
     """Writes the table and the summary of what has been measured so far."""
     numbers = Numbers(rows)
-    write_csv(folder / "logit_matching.csv", numbers.table, digits=9)
+    write_csv(folder / "logit_matching.csv", numbers.table)
     write_whole(folder / "summary.md", claims.summary(numbers, note, main_classes))
     return numbers
 

@@ -10,8 +10,8 @@ from analysis.mnist import claims, controls, shifted, transfer
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, rows_of_table
 from analysis.mnist.run import MnistResults, load
-from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value, write_csv
-from kdjax.files import write_whole
+from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
+from kdjax.files import write_csv, write_whole
 
 
 def write_summary(folder: Path) -> str:
@@ -32,7 +32,7 @@ def write_summary(folder: Path) -> str:
     ]
     text = "\n\n".join(filter(None, sections)) + "\n"
     write_whole(folder / "summary.md", text)
-    write_csv(folder / "table.csv", pd.DataFrame([_line(row) for row in rows]))
+    write_csv(folder / "table.csv", pd.DataFrame([_line(row) for row in rows]), digits=6)
     return text
 
 

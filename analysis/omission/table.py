@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, name_task, read
-from analysis.tables import Table, columns_of, estimate, number, write_csv
-from kdjax.files import read_json, write_whole
+from analysis.tables import Table, columns_of, estimate, number
+from kdjax.files import read_json, write_csv, write_whole
 
 STUDENTS = {
     "distilled": "distilled {shown}",
@@ -124,7 +124,7 @@ def write_summary(folder: Path) -> str:
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
     write_whole(folder / "summary.md", f"# {title}\n\n{markdown}\n\n{listed}\n")
-    write_csv(folder / "table.csv", _frame(results, rows))
+    write_csv(folder / "table.csv", _frame(results, rows), digits=6)
     text = "\n\n".join(f"{heading}\n\n{table.text()}" for heading, table in sections)
     return "\n".join([title, "", text, "", *notes])
 

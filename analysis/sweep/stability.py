@@ -18,10 +18,10 @@ import pandas as pd
 
 from analysis import runs, stats
 from analysis.sweep.run import load
-from analysis.tables import Table, estimate, number, write_csv
+from analysis.tables import Table, estimate, number
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
-from kdjax.files import read_json, write_whole
+from kdjax.files import read_json, write_csv, write_whole
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
 
@@ -88,7 +88,7 @@ def write(folder: Path) -> str:
     ]
     title = f"# Fluctuation from epoch to epoch, {data['description']}"
     text = f"{title}\n\n{table._replace(notes=notes).markdown()}\n"
-    write_csv(folder / "stability.csv", measured, digits=9)
+    write_csv(folder / "stability.csv", measured)
     write_whole(folder / "stability.md", text)
     return text
 

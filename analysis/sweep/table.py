@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis import measures, runs, stats
 from analysis.runs import RUN
-from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value, write_csv
-from kdjax.files import read_json, write_whole
+from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value
+from kdjax.files import read_json, write_csv, write_whole
 
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
@@ -106,7 +106,7 @@ def write_summary(folder: Path) -> str:
     what = f"Temperature sweep on {identity['data']['description']}"
     title, table = ", ".join([what, *runs.unusual_options(identity)]), summary.table()
     write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
-    write_csv(folder / "table.csv", summary.frame())
+    write_csv(folder / "table.csv", summary.frame(), digits=6)
     return f"{title}\n\n{table.text()}\n"
 
 
