@@ -54,8 +54,17 @@ def test_shift_averaged_targets_are_the_mean_over_25_shifts(taught):
     assert (shown.test_logits == taught.test_logits).all()
 
 
+@pytest.mark.parametrize("images", (None, 40))
+def test_logits_stay_with_their_images_on_the_device(taught, images):
+    shown = transfer.on_device(transfer.TransferSpec(images=images).select(taught))
+    (teacher,) = taught.teachers
+    assert (np.asarray(shown.images) == taught.dataset.train.images[:images]).all()
+    assert (np.asarray(shown.labels) == taught.dataset.train.labels[:images]).all()
+    np.testing.assert_allclose(shown.teacher_logits, teacher.logits(np.asarray(shown.images)), rtol=1e-4, atol=1e-5)
+
+
 def test_double_softmax_targets_are_all_but_uniform():
-    # A confident teacher at T = 10: 0.1094 on the top class, 0.0990 elsewhere, 99.98 % of ln 10 (the seed's bug).
+    # A confident teacher at T = 10: 0.1094 on the top class, 0.0990 elsewhere, 99.98 % of ln 10 (the blog post's bug).
     logits = jnp.zeros((1, 10)).at[0, 3].set(20.0)
     target = scipy.special.softmax(np.asarray(targets.alter("double_softmax", logits)) / 10)
     assert target[0, 3] == pytest.approx(0.1094, abs=5e-5) and target[0, 0] == pytest.approx(0.0990, abs=5e-5)
