@@ -10,14 +10,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from kdjax import models
 from kdjax.arrays import Images, Logits
-from kdjax.compilation import jit
+from kdjax.compilation import HURRIED, WIDE, jit
 from kdjax.config import TrainConfig
 from kdjax.evaluation import StackLogits, divisor, evaluator, for_each
 from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
 from kdjax.train import Batch, Metrics, Purpose, Query, State, Step, make_optimizer, make_update, make_view, run_key
 
-CACHE = 32 * 2**20
+CACHE = 16 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU."""
 UNROLLED = 4
 """Convolutional networks of a block that are unrolled in one step: more need more memory."""
@@ -86,17 +86,24 @@ def make_program(
     ) -> tuple[State, Metrics]:
         noise = run_key(seed, Purpose.NOISE)
         first, last = state.step, state.step + steps
+        flat = transfer._replace(images=transfer.images.reshape(len(transfer.images), -1))
 
-        def body(setting: Setting, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
-            state, sums = carry
-            state, metrics = step(state, draw_batch(config, transfer, order, noise, state.step), setting)
-            return state, jax.tree.map(jnp.add, sums, metrics)
+        def body(setting: Setting, carry: tuple[State, Metrics, Array]) -> tuple[State, Metrics, Array]:
+            state, sums, images = carry
+            batch = draw_batch(config, transfer, order, noise, state.step)
+            batch = batch._replace(images=images.reshape(batch.images.shape))
+            # Drawn a step ahead, rows of bytes are copied whole: XLA cannot fuse it with what the step does to them.
+            images = draw_batch(config, flat, order, noise, state.step + 1).images
+            state, metrics = step(state, batch, setting)
+            return state, jax.tree.map(jnp.add, sums, metrics), images
 
         def group(stack: tuple[State, Metrics, Setting]) -> tuple[State, Metrics]:
             own, sums, setting = stack
-            start = own._replace(step=first), sums
+            images = draw_batch(config, flat, order, noise, first).images
+            start = own._replace(step=first), sums, images
             # A while loop, not a scan: any number of steps is the same program, so chunking cannot change a result.
-            own, sums = jax.lax.while_loop(lambda carry: carry[0].step < last, functools.partial(body, setting), start)
+            more = functools.partial(body, setting)
+            own, sums, _ = jax.lax.while_loop(lambda carry: carry[0].step < last, more, start)
             return _without_step(own), sums
 
         own, sums = _by_groups(group, (_without_step(state), sums, setting), settings, together)
@@ -106,7 +113,9 @@ def make_program(
         params = state.params if state.averaged is None else state.averaged
         return evaluator(model)(params, state.model_state, images)
 
-    compiled: Callable[..., tuple[State, Metrics]] = jit(advance, donate_argnums=(0, 1))
+    compiled: Callable[..., tuple[State, Metrics]] = jit(
+        advance, WIDE if model.side_by_side else None, donate_argnums=(0, 1)
+    )
     if config.devices > 1:
         # Every device holds all of the state and the images, and takes its share of each batch.
         devices, in_axes = jax.local_devices()[: config.devices], (0, *[None] * 7)
@@ -114,7 +123,7 @@ def make_program(
         each = jax.pmap(lambda _, *rest: advance(*rest), AXIS, in_axes=in_axes, out_axes=None, devices=devices)
         compiled = functools.partial(each, jnp.arange(config.devices))
 
-    @functools.partial(jit, hurried=True)
+    @functools.partial(jit, more=HURRIED)
     def init(seed: Scalar) -> State:
         params, model_state = model.init(run_key(seed, Purpose.INIT))
         opt_state = make_optimizer(config).init(params)

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,13 +13,18 @@ CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDU
 for which XLA's own code is faster."""
 
 
-def jit(function: Callable[..., Any], hurried: bool = False, **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`. Like any function with
-    compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it. `hurried` compiles without
-    optimization on a CPU, for what runs once, such as the initial weights."""
+HURRIED = {"xla_backend_optimization_level": 0}
+"""On a CPU, for what runs once, such as the initial weights: compiled without optimization."""
+WIDE = {"xla_cpu_prefer_vector_width": "512"}
+"""On a CPU, for what goes through all parameters at each step: the longest vectors, in bits, where XLA prefers 256."""
+
+
+def jit(function: Callable[..., Any], more: Mapping[str, Any] | None = None, **arguments: Any) -> Callable[..., Any]:
+    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options` and `more` of them. Like
+    any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
     options: dict[str, Any] | None = compiler_options()
-    if hurried and options:
-        options = {**options, "xla_backend_optimization_level": 0}
+    if options:
+        options = {**options, **(more or {})}
     compiled: Callable[..., Any] = jax.jit(function, compiler_options=options, **arguments)
     return compiled
 

@@ -16,42 +16,67 @@ PATCHES = 2 * 2**20
 """Bytes of image patches that are processed at a time on a CPU."""
 
 
-def bfloat16_product(
-    units: Float[Array, "batch inputs"], kernel: Float[Array, "rows columns"], dimension_numbers: Any, **_: Any
+def product(
+    units: Float[Array, "batch inputs"],
+    kernel: Float[Array, "rows columns"],
+    dimension_numbers: Any,
+    rounded: bool = False,
+    **_: Any,
 ) -> Float[Array, "batch outputs"]:
-    """`lax.dot_general` of a batch and a kernel (of either layout) with operands rounded to bfloat16, sums in float32.
-    The same holds for the products of its gradient."""
+    """`lax.dot_general` of a batch and a kernel, of either layout, with full float32 precision. Where `rounded`,
+    operands are rounded to bfloat16, with sums in float32; in the gradient too.
+
+    In a block, K kernels `[out, in]` on the same units are one product with a kernel `[K · out, in]`.
+    """
     (_, (axis,)), _ = dimension_numbers
-    return _rounded_product(units, kernel, axis)
+    return _product(units, kernel, axis, rounded)
 
 
-def _rounded_product_forward(units: Array, kernel: Array, axis: int) -> tuple[Array, tuple[Array, Array]]:
-    rounded = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return _float32_sums(*rounded, 1, axis), rounded
+def _product_forward(units: Array, kernel: Array, axis: int, rounded: bool) -> tuple[Array, tuple[Array, Array]]:
+    if rounded:
+        units, kernel = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return _with_rows(units, kernel) if axis == 1 else _float32_sums(units, kernel, 1, 0), (units, kernel)
 
 
-def _rounded_product_backward(axis: int, rounded: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    units, kernel = rounded
-    gradient = gradient.astype(jnp.bfloat16)
-    of_kernel = _float32_sums(_transposed(units), gradient, 1, 0) if axis == 0 else _float32_sums(gradient, units, 0, 0)
-    return _float32_sums(gradient, kernel, 1, 1 - axis), of_kernel
+def _product_backward(axis: int, rounded: bool, operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    units, kernel = operands
+    if rounded:
+        gradient = gradient.astype(jnp.bfloat16)
+    left, right = (units, gradient) if axis == 0 else (gradient, units)
+    return _float32_sums(gradient, kernel, 1, 1 - axis), _float32_sums(_transposed(left), right, 1, 0)
 
 
-_rounded_product = jax.custom_vjp(lambda *arguments: _rounded_product_forward(*arguments)[0], nondiff_argnums=(2,))
-_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+_product = jax.custom_vjp(lambda *arguments: _product_forward(*arguments)[0], nondiff_argnums=(2, 3))
+_product.defvjp(_product_forward, _product_backward)
+
+
+@jax.custom_batching.custom_vmap
+def _with_rows(units: Array, kernel: Array) -> Array:
+    """`units · kernelᵀ`."""
+    return _float32_sums(units, kernel, 1, 1)
+
+
+@_with_rows.def_vmap
+def _with_rows_of_all(settings: int, batched: list[bool], units: Array, kernel: Array) -> tuple[Array, bool]:
+    if batched == [False, True]:
+        # XLA would first copy the kernels into a transposed array.
+        outputs = _float32_sums(units, kernel.reshape(-1, kernel.shape[-1]), 1, 1)
+        return jnp.moveaxis(outputs.reshape(len(units), settings, -1), 1, 0), True
+    axes = [0 if each else None for each in batched]
+    return jax.vmap(lambda units, kernel: _float32_sums(units, kernel, 1, 1), axes)(units, kernel), True
 
 
 def _transposed(units: Array) -> Array:
     if jax.default_backend() != "cpu":
         return units.T
-    # XLA's CPU library has no bfloat16 product that sums over the rows of both operands: it falls back to float32
+    # XLA's library for CPUs has no product that sums over the rows of both operands: it falls back to a slower one
     # unless one is transposed in memory.
     return with_layout_constraint(units.T, Layout((0, 1)))
 
 
 def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    axes = (((left_axis,), (right_axis,)), ((), ()))
-    return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+    axes, precision = (((left_axis,), (right_axis,)), ((), ())), FLOAT32 if left.dtype != jnp.bfloat16 else None
+    return jax.lax.dot_general(left, right, axes, precision=precision, preferred_element_type=jnp.float32)
 
 
 def dropout(
@@ -59,18 +84,20 @@ def dropout(
 ) -> Float[Array, "batch *units"]:
     """Zeroes each unit with probability `rate` and divides the others by the probability of keeping a unit.
 
-    The mask takes one random byte a unit (four from each 32-bit draw: threefry is expensive on a CPU), so the rate is
-    rounded to a multiple of 1/256, and the division uses the rounded rate. With `axis_name`, the mask is drawn per
-    global example (see `transforms.per_example`).
+    The mask takes one random byte a unit, so the rate is rounded to a multiple of 1/256, and the division uses the
+    rounded rate; a rate of one half takes one random bit. (Threefry is expensive on a CPU.) With `axis_name`, the mask
+    is drawn per global example (see `transforms.per_example`).
     """
     dropped = round(rate * 256)
+    bits = 1 if dropped == 128 else 8
     batch, width = len(units), units[0].size
     rows = batch if axis_name is None else batch * jax.lax.axis_size(axis_name)
-    words = jax.random.bits(key, (rows, -(-width // 4)), jnp.uint32)
+    words = jax.random.bits(key, (rows, -(-width * bits // 32)), jnp.uint32)
     if axis_name is not None:
         words = jax.lax.dynamic_slice_in_dim(words, jax.lax.axis_index(axis_name) * batch, batch)
-    random_bytes = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(batch, -1)[:, :width]
-    return jnp.where(random_bytes.reshape(units.shape) >= dropped, units * (256 / (256 - dropped)), 0.0)
+    numbers = words[:, :, None] >> jnp.arange(0, 32, bits, dtype=jnp.uint32)[None, None] & jnp.uint32(2**bits - 1)
+    kept = numbers.reshape(batch, -1)[:, :width] >= dropped >> (8 - bits)
+    return jnp.where(kept.reshape(units.shape), units * (256 / (256 - dropped)), 0.0)
 
 
 @jax.custom_vjp
@@ -117,8 +144,12 @@ def convolve(
     padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
     parts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
     patches = jnp.concatenate(parts, axis=-1).reshape(-1, 9 * inputs)
-    product = bfloat16_product if rounded else functools.partial(jax.lax.dot_general, precision=FLOAT32)
-    outputs = product(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
+    of_patches = (
+        functools.partial(product, rounded=True)
+        if rounded
+        else functools.partial(jax.lax.dot_general, precision=FLOAT32)
+    )
+    outputs = of_patches(patches, kernel.reshape(9 * inputs, -1), (((1,), (0,)), ((), ())))
     return outputs.reshape(-1, height, width, kernel.shape[-1])
 
 

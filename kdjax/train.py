@@ -92,7 +92,7 @@ def make_view(config: TrainConfig, axis_name: str | None = None, query: Query | 
 
     def view(batch: Batch) -> Batch:
         jitter_key, mask_key = jax.random.split(batch.key)
-        images = transforms.jitter(jitter_key, transforms.to_float(batch.images), config.jitter, axis_name)
+        images = transforms.to_float(transforms.jitter(jitter_key, batch.images, config.jitter, axis_name))
         images = transforms.augment(jax.random.fold_in(jitter_key, 1), images, config.augment, axis_name)
         batch = batch._replace(images=images, key=mask_key)
         if query is not None:
@@ -124,7 +124,7 @@ def make_update(
         (value, (logits, model_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         value, gradients = mean(value), mean(gradients)
         directions, opt_state = optimizer.update(gradients, state.opt_state)
-        rate = setting.learning_rate * schedule(state.step)
+        rate = jax.lax.optimization_barrier(setting.learning_rate * schedule(state.step))
         params = jax.tree.map(lambda weight, direction: weight - rate * direction, state.params, directions)
         if config.max_norm:
             params = model.bound_norms(params, config.max_norm)

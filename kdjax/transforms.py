@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from kdjax.arrays import HostImages, Images
 from kdjax.config import Augment
@@ -16,6 +16,8 @@ NODES, ELASTIC = 5, 0.1
 """Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
 
 
+Pixels = UInt8[Array, "batch height width channels"] | Images
+"""Bytes or floats."""
 AffineMaps = tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]
 
 
@@ -24,7 +26,7 @@ def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Arra
     return images.astype(jnp.float32) / 255
 
 
-def jitter(key: PRNGKeyArray, images: Images, pixels: int, axis_name: str | None = None) -> Images:
+def jitter(key: PRNGKeyArray, images: Pixels, pixels: int, axis_name: str | None = None) -> Pixels:
     """Shifts each image by whole pixels, uniform in {-pixels, …, pixels} along each axis; zeros come in at the edge.
 
     The same key gives the same shifts. `axis_name` is the mapped axis over which the batch is divided, if any: shifts
@@ -33,13 +35,17 @@ def jitter(key: PRNGKeyArray, images: Images, pixels: int, axis_name: str | None
     if not pixels:
         return images
     batch, height, width, channels = images.shape
-    shifts = per_example(jax.random.randint, key, (batch, 2), axis_name, minval=0, maxval=2 * pixels + 1)
-    padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-
-    def crop(image: Float[Array, "padded_height padded_width channels"], start: Int[Array, "2"]) -> Array:
-        return jax.lax.dynamic_slice(image, (start[0], start[1], 0), (height, width, channels))
-
-    return jax.vmap(crop)(padded, shifts)
+    starts = per_example(jax.random.randint, key, (batch, 2), axis_name, minval=0, maxval=2 * pixels + 1)
+    # On an image as one row of numbers, both shifts are one, which is fast; what it carries over an edge is set to 0.
+    edge = pixels * (width + 1) * channels
+    rows = jnp.pad(images.reshape(batch, -1), ((0, 0), (edge, edge)))
+    first = (starts[:, 0] * width + starts[:, 1]) * channels
+    shifted = jax.vmap(lambda row, first: jax.lax.dynamic_slice_in_dim(row, first, height * width * channels))(
+        rows, first
+    )
+    source = jnp.arange(width)[None] + starts[:, 1:] - pixels
+    inside = (source >= 0) & (source < width)
+    return jnp.where(inside[:, None, :, None], shifted.reshape(images.shape), jnp.zeros((), images.dtype))
 
 
 def shift(images: HostImages, down: int, right: int) -> HostImages:

@@ -188,7 +188,7 @@ def test_bfloat16_products_sum_rounded_operands_in_float32(axis):
         for key, shape in zip(keys, ((6, 400), (400, 5) if axis == 0 else (5, 400), (6, 5)), strict=True)
     )
     product, pullback = jax.vjp(
-        lambda *both: layers.bfloat16_product(*both, (((1,), (axis,)), ((), ()))), units, kernel
+        lambda *both: layers.product(*both, (((1,), (axis,)), ((), ())), rounded=True), units, kernel
     )
     exact_units, exact_kernel, exact_upstream = (
         np.asarray(array.astype(jnp.bfloat16), np.float64) for array in (units, kernel, upstream)

@@ -1,5 +1,6 @@
 """The convolutional networks `small` and `big`."""
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from kdjax.arrays import Images, Logits
 from kdjax.config import TrainConfig, network_spec
 from kdjax.errors import require
-from kdjax.layers import FLOAT32, bfloat16_product, convolve, dropout, max_pool
+from kdjax.layers import FLOAT32, convolve, dropout, max_pool, product
 from kdjax.models.model import Model, ModelState, Params
 
 STAGES: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType(
@@ -45,7 +46,7 @@ class Cnn(nn.Module):
     ) -> Logits:
         """Logits. In training with the batch's own statistics, over all of `axis_name`, and dropout if there is a key;
         in evaluation with the running statistics."""
-        product = bfloat16_product if self.rounded else jax.lax.dot_general
+        of_layer = functools.partial(product, rounded=True) if self.rounded else jax.lax.dot_general
         init = nn.initializers.glorot_uniform()
 
         def normalised(units: Array, name: str) -> Array:
@@ -54,7 +55,7 @@ class Cnn(nn.Module):
             return nn.leaky_relu(norm(units), LEAK)
 
         def dense(units: Array, width: int, name: str, biased: bool = True) -> Array:
-            layer = nn.Dense(width, biased, precision=FLOAT32, kernel_init=init, dot_general=product, name=name)
+            layer = nn.Dense(width, biased, precision=FLOAT32, kernel_init=init, dot_general=of_layer, name=name)
             return layer(units)
 
         # Biases before batch norm, which subtracts them again, are left out in training, which is faster. They start

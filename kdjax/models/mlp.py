@@ -1,5 +1,6 @@
 """The multi-layer perceptron."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
 from kdjax.config import TrainConfig
-from kdjax.layers import FLOAT32, bfloat16_product, dropout
+from kdjax.layers import dropout, product
 from kdjax.models.model import Model, ModelState, Params
 
 
@@ -22,15 +23,15 @@ class InputDense(nn.Module):
     """
 
     features: int
-    product: Callable[..., Array] = jax.lax.dot_general
-    """Of inputs and kernel, called with full float32 precision, which some accelerators do not use by default."""
+    product: Callable[..., Array]
+    """Of inputs and kernel."""
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
         init = nn.initializers.he_normal(in_axis=1, out_axis=0)
         kernel = self.param("kernel", init, (self.features, inputs.shape[1]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return self.product(inputs, kernel, (((1,), (1,)), ((), ())), precision=FLOAT32) + bias[None]
+        return self.product(inputs, kernel, (((1,), (1,)), ((), ()))) + bias[None]
 
 
 class Mlp(nn.Module):
@@ -40,22 +41,23 @@ class Mlp(nn.Module):
     num_classes: int
     input_dropout: float = 0.0
     hidden_dropout: float = 0.0
-    product: Callable[..., Array] = jax.lax.dot_general
-    """Of units and weights."""
+    rounded: bool = False
+    """Whether the operands of products are rounded to bfloat16."""
 
     @nn.compact
     def __call__(self, images: Images, key: PRNGKeyArray | None, axis_name: str | None = None) -> Logits:
         """Logits; without a key there is no dropout."""
         units = images.reshape(len(images), -1)
+        of_layer = functools.partial(product, rounded=self.rounded)
         for layer, width in enumerate((*self.hidden, self.num_classes)):
             rate = self.hidden_dropout if layer else self.input_dropout
             if key is not None and rate > 0:
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
-            options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": self.product}
+            options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": of_layer}
             if layer:
-                units = nn.Dense(width, precision=FLOAT32, name=f"dense_{layer}", **options)(units)
+                units = nn.Dense(width, name=f"dense_{layer}", **options)(units)
             else:
-                units = InputDense(width, self.product, name="dense_0")(units)
+                units = InputDense(width, of_layer, name="dense_0")(units)
             if layer < len(self.hidden):
                 units = nn.relu(units)
         return units
@@ -63,8 +65,8 @@ class Mlp(nn.Module):
 
 def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """A multi-layer perceptron of `config.hidden` ReLU units with `config`'s dropout and precision."""
-    product = bfloat16_product if config.precision == "bfloat16" else jax.lax.dot_general
-    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, product)
+    rounded = config.precision == "bfloat16"
+    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, rounded)
 
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
