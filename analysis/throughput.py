@@ -19,6 +19,7 @@ COLUMNS = {
     "images_runs_per_second": ("images·runs/s", ",.0f"),
     "gflops": ("GFLOP/s", ".0f"),
     "share": ("share", ".2f"),
+    "memory_share": ("memory", ".2f"),
     "epoch_seconds": ("s/epoch", ".4f"),
     "compiler_count": ("XLA/count", ".2f"),
     "peak_mib": ("MiB", ".0f"),
@@ -28,7 +29,8 @@ COLUMNS = {
 }
 """Number → its heading and format."""
 NOTES = (
-    "share: of the speed of a bare float32 product, 256 × width × width, in the same process",
+    "share: of the speed of a bare product of the same precision, 256 × width × width, in the same process",
+    "memory: of the speed of memory, for parameters and moments read and written once a step",
     "s/epoch: of one network; XLA/count: operations that XLA counts over those of the products",
     "MiB: the compiled step with its data; ×: PyTorch's seconds over these",
 )
@@ -94,7 +96,7 @@ def _shares(cases: list[dict[str, Any]], where: str) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.45 * max([1.0, *(case["share"] for case in cases)]))
-    axes.set_xlabel("speed, as a share of a bare float32 product")
+    axes.set_xlabel("speed, as a share of a bare product of the same precision")
     style.title(figure, "Training steps: a teacher, and blocks of K students of W units (KxW)", where)
     return figure
 

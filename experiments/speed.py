@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 from kdjax import blocks, layers, loop, models
-from kdjax.config import TrainConfig, network_spec
+from kdjax.compilation import jit
+from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import CATALOG
 from kdjax.errors import require
 from kdjax.objectives import Setting
@@ -20,6 +21,8 @@ from kdjax.objectives import Setting
 CLASSES = 10
 PRODUCT_ROWS = 256
 """Rows of the bare product."""
+MEMORY = 256 * 2**20
+"""Bytes that a pass through memory reads and writes: many times what caches hold."""
 BLOCKS = 1, 2, 4, 8, 16
 BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
@@ -49,7 +52,10 @@ class Speed(NamedTuple):
     gflops: float
     """10⁹ floating-point operations per second, of the products alone (`models.step_flops`)."""
     share: float
-    """Of the speed of the bare float32 product just before and after."""
+    """Of the speed of the bare product of the same precision, just before and after."""
+    memory_share: float
+    """Of the speed of memory, if a step read and wrote only the parameters and the optimizer's moments, once. Near 1:
+    memory is the limit. In caches it may exceed 1."""
     epoch_seconds: float
     """Of one network."""
     compiler_count: float
@@ -66,9 +72,9 @@ class Speed(NamedTuple):
 def measure(recipe: TrainConfig, settings: int, effort: Effort, peers: Mapping[str, Peer]) -> Speed:
     """Times the steps of a block, in turn with the bare product and with the peers, if any."""
     steps, width = Steps(recipe, settings, effort.images), recipe.hidden[0]
-    product = bare_product(width)
-    jax.block_until_ready((steps(1), product(1)))  # compiled
-    seconds, shares, ratios = [], [], []
+    product, memory = bare_product(width, recipe.precision), pass_through_memory()
+    jax.block_until_ready((steps(1), product(1), memory(1)))  # compiled
+    seconds, shares, memory_shares, ratios = [], [], [], []
     for _ in range(effort.rounds):
         before = seconds_each(product, effort.seconds / 4)
         step = seconds_each(steps, effort.seconds)
@@ -76,6 +82,8 @@ def measure(recipe: TrainConfig, settings: int, effort: Effort, peers: Mapping[s
         bare = 2 * PRODUCT_ROWS * width**2 / ((before + after) / 2)
         seconds.append(step)
         shares.append(steps.flops / step / bare)
+        bandwidth = 2 * MEMORY / seconds_each(memory, effort.seconds / 4)
+        memory_shares.append(steps.bytes / step / bandwidth)
         ratios.append([settings * peer(recipe, steps.transfer_set, effort.seconds) / step for peer in peers.values()])
     step = float(np.median(seconds))
     return Speed(
@@ -85,6 +93,7 @@ def measure(recipe: TrainConfig, settings: int, effort: Effort, peers: Mapping[s
         settings * recipe.batch_size / step,
         steps.flops / step / 1e9,
         float(np.median(shares)),
+        float(np.median(memory_shares)),
         step * (effort.images // recipe.batch_size) / settings,
         steps.compiler_flops() / steps.flops,
         steps.peak_bytes() / 2**20,
@@ -103,6 +112,8 @@ class Steps:
         self._program = blocks.program_for(recipe, shape, CLASSES, images, settings)
         self._fixed = self.transfer_set, _setting(settings), 0, blocks.epoch_order(0, 0, images)
         self._state, self._sums, _ = loop.start(self._program, 0, 1)
+        stored = jax.tree.leaves((self._state.params, self._state.opt_state))
+        self.bytes = 2 * sum(leaf.nbytes for leaf in stored)
         lowered = self._program.advance.lower(self._state, self._sums, *self._fixed, 1)  # type: ignore[attr-defined]
         with _no_cache():
             begin = time.perf_counter()
@@ -126,16 +137,32 @@ class Steps:
         return float(total - memory.alias_size_in_bytes)
 
 
-def bare_product(width: int) -> Callable[[int], Any]:
-    """count → that many products 256 × width × width in float32."""
-    left, right = jnp.ones((PRODUCT_ROWS, width)), jnp.full((width, width), 1 / width)
+def bare_product(width: int, precision: Precision) -> Callable[[int], Any]:
+    """count → that many products 256 × width × width, of operands in this precision and with float32 sums."""
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    left, right = jnp.ones((PRODUCT_ROWS, width), dtype), jnp.full((width, width), 1 / width, dtype)
+    axes, exact = (((1,), (0,)), ((), ())), None if precision == "bfloat16" else layers.FLOAT32
 
-    @jax.jit
-    def products(count: Any) -> Any:
-        # Each product needs the one before it, and none is called from Python.
-        return jax.lax.fori_loop(0, count, lambda _, left: jnp.matmul(left, right, precision=layers.FLOAT32), left)
+    @jit
+    def products(count: Any, left: Any, right: Any) -> Any:
+        def product(_: Any, left: Any) -> Any:  # each needs the one before it, and none is called from Python
+            sums = jax.lax.dot_general(left, right, axes, precision=exact, preferred_element_type=jnp.float32)
+            return sums.astype(dtype)
 
-    return products
+        return jax.lax.fori_loop(0, count, product, left)
+
+    return lambda count: products(count, left, right)
+
+
+def pass_through_memory() -> Callable[[int], Any]:
+    """count → that many passes that read and write an array of `MEMORY` bytes."""
+    array = jnp.ones(MEMORY // 4)
+
+    @jit
+    def passes(count: Any, array: Any) -> Any:
+        return jax.lax.fori_loop(0, count, lambda index, array: array * 0.5 + index, array)
+
+    return lambda count: passes(count, array)
 
 
 def scaling(recipe: TrainConfig, settings: int) -> dict[str, Any]:

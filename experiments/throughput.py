@@ -1,9 +1,9 @@
 """How close does training come to the machine's limit? `python -m experiments.throughput`
 
-Times training steps of blocks on random images, in turn with a bare float32 product (256 × width × width) in the same
-process, because the speed of a shared machine drifts: the result is the share of one in the other. With `--scaling`,
-also times whole trainings against the number of blocks and of images. Takes about a minute on two cores; `--scaling`
-takes two more, and `--against torch` two.
+Times training steps of blocks on random images, in turn with a bare product (256 × width × width, of the same
+precision) and with a pass through memory in the same process, because the speed of a shared machine drifts: the results
+are shares. With `--scaling`, also times whole trainings against the number of blocks and of images. Takes two minutes
+on two cores; `--scaling` takes two more, and `--against torch` four.
 """
 
 import dataclasses
@@ -19,6 +19,10 @@ from kdjax.files import make_folder, write_json
 from kdjax.identity import canonical_json
 
 PROG = "python -m experiments.throughput"
+TEACHERS = {
+    "teacher": TeacherConfig(),
+    "elastic": TeacherConfig(hidden_dropout=0.0, max_norm=0.0, jitter=0, augment="elastic"),
+}
 CNN_BATCH = 128
 """Images per step of a convolutional network."""
 
@@ -27,11 +31,12 @@ CNN_BATCH = 128
 class ThroughputConfig:
     """Measures the speed of training beside a bare matrix product in the same process."""
 
-    cases: tuple[str, ...] = ("teacher", "1x800", "8x800", "8x300", "32x30")
-    """What to measure: teacher; KxW for a block of K students with two hidden layers of W units; or a convolutional
-    network such as small or big: one at full width, 128 images per step."""
-    precisions: tuple[Precision, ...] = ("float32",)
-    """Operands of the students' products; the bare product is float32 in any case."""
+    cases: tuple[str, ...] = ("teacher", "elastic", "1x800", "8x800", "8x300", "32x30")
+    """What to measure: teacher (dropout, max-norm, jitter); elastic, the same network on distorted images without
+    these; KxW for a block of K students with two hidden layers of W units; or a convolutional network such as small or
+    big: one at full width, 128 images per step."""
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    """Operands of the products, the bare one's too."""
     against: Literal["torch"] | None = None
     """Also train single students of the same kinds in PyTorch, one after another, as tutorials do and tuned (needs the
     extra `bench`)."""
@@ -52,11 +57,11 @@ class ThroughputConfig:
 
     def __post_init__(self) -> None:
         networks = [name for name, spec in NETWORKS.items() if spec.full_units]
-        known = f"give teacher, {', '.join(networks)}, or KxW such as 8x800"
+        known = f"give {', '.join([*TEACHERS, *networks])}, or KxW such as 8x800"
         require(self.cases, f"--cases is empty: {known}")
         for case in self.cases:
             require(
-                case in ("teacher", *networks) or re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case),
+                case in (*TEACHERS, *networks) or re.fullmatch("[1-9][0-9]{0,3}x[1-9][0-9]{0,4}", case),
                 f"--cases {case} is unknown: {known}",
             )
         require(self.precisions, "--precisions is empty: give float32, bfloat16 or both")
@@ -69,8 +74,8 @@ class ThroughputConfig:
 
     def recipe(self, case: str, precision: Precision) -> tuple[TrainConfig, int]:
         """What a case trains, for one epoch, and the number of settings in its block."""
-        if case == "teacher":
-            return TeacherConfig().train_config(default_epochs=1), 1
+        if case in TEACHERS:
+            return dataclasses.replace(TEACHERS[case], precision=precision).train_config(default_epochs=1), 1
         if case in NETWORKS:
             units = NETWORKS[case].full_units or 0
             return TrainConfig((units,), 1, CNN_BATCH, network=case, precision=precision), 1
@@ -91,11 +96,11 @@ def main(config: ThroughputConfig) -> None:
     make_folder(folder)
     cases, effort = [], speed.Effort(config.images, config.rounds, config.seconds)
     for case in config.cases:
-        for precision in config.precisions if case != "teacher" else config.precisions[:1]:
+        for precision in config.precisions:
             recipe, settings = config.recipe(case, precision)
-            say(f"measuring {case}, {recipe.precision}")
-            measured = speed.measure(recipe, settings, effort, {} if case == "teacher" else peers)
-            cases.append({"case": case, "precision": recipe.precision, **measured._asdict()})
+            say(f"measuring {case}, {precision}")
+            measured = speed.measure(recipe, settings, effort, {} if case in TEACHERS else peers)
+            cases.append({"case": case, "precision": precision, **measured._asdict()})
     measurement = {
         "config": config,
         "provenance": provenance(),

@@ -4,6 +4,8 @@ Not an experiment of its own. Both styles train a student at T = 4 by Adam, on a
 
     idiomatic  a shuffled DataLoader; the teacher (784-1200-1200-10, or the big network) is queried at every step
     tuned      tensors in memory (channels last), the teacher's logits looked up, torch.compile, fused Adam
+
+Students of bfloat16 run under autocast, the teacher too; parameters, optimizer and loss are float32.
 """
 
 import functools
@@ -73,10 +75,12 @@ def _idiomatic(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> It
     dataset = torch.utils.data.TensorDataset(images, labels)
     loader = torch.utils.data.DataLoader(dataset, recipe.batch_size, shuffle=True, drop_last=True)
     for batch, targets in itertools.chain.from_iterable(itertools.repeat(loader)):
-        with torch.no_grad():
+        with torch.no_grad(), _autocast(recipe):
             teacher_logits = teacher(batch)
         optimizer.zero_grad()
-        _loss(student(batch), teacher_logits, targets).backward()
+        with _autocast(recipe):
+            student_logits = student(batch)
+        _loss(student_logits, teacher_logits, targets).backward()
         optimizer.step()
         yield
 
@@ -86,7 +90,13 @@ def _tuned(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterat
     if recipe.network in STAGES:
         student, images = student.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(student.parameters(), 1e-3, fused=True)
-    loss = torch.compile(lambda batch, teacher_logits, targets: _loss(student(batch), teacher_logits, targets))
+
+    @torch.compile
+    def loss(batch: Any, teacher_logits: Any, targets: Any) -> Any:
+        with _autocast(recipe):
+            student_logits = student(batch)
+        return _loss(student_logits, teacher_logits, targets)
+
     steps = len(images) // recipe.batch_size
     while True:
         for rows in torch.randperm(len(images)).split(recipe.batch_size)[:steps]:
@@ -94,6 +104,10 @@ def _tuned(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterat
             loss(images[rows], logits[rows], labels[rows]).backward()
             optimizer.step()
             yield
+
+
+def _autocast(recipe: TrainConfig) -> Any:
+    return torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
 
 def _network(recipe: TrainConfig, images: Any) -> Any:
@@ -115,9 +129,9 @@ def _network(recipe: TrainConfig, images: Any) -> Any:
 
 
 def _loss(logits: Any, teacher_logits: Any, labels: Any) -> Any:
-    student, teacher = (functional.log_softmax(each / TEMPERATURE, 1) for each in (logits, teacher_logits))
+    student, teacher = (functional.log_softmax(each.float() / TEMPERATURE, 1) for each in (logits, teacher_logits))
     soft = functional.kl_div(student, teacher, log_target=True, reduction="batchmean") * TEMPERATURE**2
-    return SOFT_WEIGHT * soft + (1 - SOFT_WEIGHT) * functional.cross_entropy(logits, labels)
+    return SOFT_WEIGHT * soft + (1 - SOFT_WEIGHT) * functional.cross_entropy(logits.float(), labels)
 
 
 def _seconds_each(step: Step, seconds: float) -> float:

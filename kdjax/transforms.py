@@ -119,36 +119,44 @@ def affine_maps(numbers: Float[Array, "batch 7"], height: int, width: int) -> Af
 
 def elastic_fields(
     nodes: Float[Array, "batch nodes nodes 2"], height: int, width: int
-) -> Float[Array, "batch height width 2"]:
+) -> Float[Array, "batch 2 height width"]:
     """The displacement of each place, in pixels down and right: bilinear between the nodes of a coarse grid. `nodes`
     are numbers in [−1, 1], shares of `ELASTIC` times the image's height and width, both in pixels."""
-    count = nodes.shape[1]
+    batch, count = nodes.shape[:2]
 
     def tents(size: int) -> Array:  # each pixel's share of each node
         places = jnp.linspace(0, count - 1, size)[:, None]
         return jnp.maximum(1 - jnp.abs(places - jnp.arange(count)[None]), 0)
 
-    shares = jnp.einsum("hi,bijc,wj->bhwc", tents(height), nodes, tents(width), precision="highest")
-    return shares * ELASTIC * jnp.array([height, width])[None, None, None]
+    # One product, by what each node gives to each pixel.
+    shares = (tents(height).T[:, None, :, None] * tents(width).T[None, :, None, :]).reshape(count**2, height * width)
+    sides = nodes.reshape(batch, count**2, 2).transpose(0, 2, 1) * (ELASTIC * jnp.array([height, width])[None, :, None])
+    fields = jnp.matmul(sides.reshape(2 * batch, count**2), shares, precision="highest")
+    return fields.reshape(batch, 2, height, width)
 
 
-def resample(images: Images, maps: AffineMaps, fields: Float[Array, "batch height width 2"] | None = None) -> Images:
+def resample(images: Images, maps: AffineMaps, fields: Float[Array, "batch 2 height width"] | None = None) -> Images:
     """Images whose pixel p is the old one at `A·p + b` (plus the field at p), bilinear; outside, its nearest pixel."""
-    _, height, width, channels = images.shape
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).astype(jnp.float32)
+    batch, height, width, channels = images.shape
+    linear, offset = (part[..., None, None] for part in maps)
+    down, right = jnp.arange(height, dtype=jnp.float32)[None, :, None], jnp.arange(width, dtype=jnp.float32)[None, None]
+    row, column = (linear[:, axis, 0] * down + linear[:, axis, 1] * right + offset[:, axis] for axis in range(2))
+    if fields is not None:
+        row, column = row + fields[:, 0], column + fields[:, 1]
+    row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
+    top, left = jnp.minimum(row.astype(jnp.int32), height - 2), jnp.minimum(column.astype(jnp.int32), width - 2)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    flat, corner = images.reshape(batch, -1, channels), top * width + left
 
-    def one(image: Array, linear: Array, offset: Array, field: Array | None = None) -> Array:
-        places = jnp.einsum("ij,hwj->hwi", linear, grid, precision="highest") + offset[None, None]
-        places = places if field is None else places + field
-        row, column = (jnp.clip(places[..., axis], 0, size - 1) for axis, size in enumerate((height, width)))
-        top, left = jnp.minimum(row.astype(jnp.int32), height - 2), jnp.minimum(column.astype(jnp.int32), width - 2)
-        down, right = (row - top)[..., None], (column - left)[..., None]
-        flat, corner = image.reshape(-1, channels), top * width + left
-        upper = flat[corner] * (1 - right) + flat[corner + 1] * right
-        lower = flat[corner + width] * (1 - right) + flat[corner + width + 1] * right
-        return upper * (1 - down) + lower * down
+    def pixels(after: int) -> Array:
+        def of_one(image: Array, places: Array) -> Array:
+            return image.at[places].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
-    return jax.vmap(one)(images, *maps) if fields is None else jax.vmap(one)(images, *maps, fields)
+        return jax.vmap(of_one)(flat, corner + after)
+
+    upper = pixels(0) * (1 - right) + pixels(1) * right
+    lower = pixels(width) * (1 - right) + pixels(width + 1) * right
+    return upper * (1 - down) + lower * down
 
 
 def per_example(draw, key, shape, axis_name, **arguments):  # type: ignore[no-untyped-def]

@@ -28,8 +28,9 @@ def run(folder, capsys, **options):
 def test_measures_each_case(tmp_path, capsys):
     measurement, path, lines = run(tmp_path, capsys, precisions=("float32", "bfloat16"))
     named = [(case["case"], case["precision"]) for case in measurement["cases"]]
-    assert named == [("2x16", "float32"), ("2x16", "bfloat16"), ("teacher", "float32")]
-    assert lines[0].split()[0] == "case" and [line.split()[0] for line in lines[2:5]] == ["2x16", "2x16", "teacher"]
+    precisions = ["float32", "bfloat16"]
+    assert named == [(case, precision) for case in QUICK["cases"] for precision in precisions]
+    assert lines[0].split()[0] == "case" and [line.split()[0] for line in lines[2:6:2]] == ["2x16", "teacher"]
     for case in measurement["cases"]:
         assert all(case[name] > 0 for name in speed.Speed._fields[1:-2])
         assert case["torch_tuned"] is None
@@ -46,7 +47,7 @@ def test_measures_each_case(tmp_path, capsys):
 def test_a_convolutional_network(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(layers, "PATCHES", 2**40)  # in one piece: XLA counts a loop once
     blocks.program_for.cache_clear()
-    measurement, _, _ = run(tmp_path, capsys, cases=("small",), images=256, rounds=1)
+    measurement, _, _ = run(tmp_path, capsys, cases=("small",), precisions=("float32",), images=256, rounds=1)
     (case,) = measurement["cases"]
     assert case["gflops"] * case["step_ms"] == pytest.approx(128 * 2 * SMALL / 1e6)
     assert 0.9 < case["compiler_count"] < 1.2  # masks, batch norm, pooling and Adam count too
@@ -89,8 +90,10 @@ def test_pytorch_beside_it(tmp_path):
         commands.start([*arguments, "--out", str(tmp_path), "--name", "run"], "experiments.throughput")
     )
     assert code == 0, said
-    case = json.loads((tmp_path / "throughput/run/throughput.json").read_text())["cases"][0]
-    assert case["torch_idiomatic"] > 1 and case["torch_tuned"] > 0
+    cases = json.loads((tmp_path / "throughput/run/throughput.json").read_text())["cases"]
+    assert [case["precision"] for case in cases] == ["float32", "bfloat16"]
+    for case in cases:
+        assert case["torch_idiomatic"] > 1 and case["torch_tuned"] > 0
 
 
 def test_the_networks_of_pytorch_are_these():

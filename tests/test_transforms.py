@@ -112,13 +112,13 @@ def test_an_elastic_field_moves_each_place_as_scipy_does():
     fields = transforms.elastic_fields(nodes, height, width)
     size = transforms.ELASTIC * np.array([height, width])
     # A node in the corner, and one in the middle of an edge:
-    np.testing.assert_allclose(fields[:, 0, 0], np.asarray(nodes[:, 0, 0]) * size, rtol=1e-5)
-    np.testing.assert_allclose(fields[:, -1, 8], np.asarray(nodes[:, -1, 2]) * size, rtol=1e-5)
+    np.testing.assert_allclose(fields[:, :, 0, 0], np.asarray(nodes[:, 0, 0]) * size, rtol=1e-5)
+    np.testing.assert_allclose(fields[:, :, -1, 8], np.asarray(nodes[:, -1, 2]) * size, rtol=1e-5)
     still = transforms.affine_maps(jnp.zeros((5, 7)).at[:, 2].set(1.0), height, width)
     found = transforms.resample(original, still, fields)
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
     for index in range(5):
-        places = grid + np.moveaxis(np.asarray(fields[index]), -1, 0)
+        places = grid + np.asarray(fields[index])
         expected = scipy.ndimage.map_coordinates(original[index, ..., 0], places, order=1, mode="nearest")
         np.testing.assert_allclose(found[index, ..., 0], expected, atol=2e-5)
 
