@@ -205,6 +205,29 @@ def test_bfloat16_products_sum_rounded_operands_in_float32(axis):
     )
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_products_of_a_block_are_those_of_each_of_its_networks(axis, shared, rounded):
+    shapes = ((6, 40) if shared else (3, 6, 40), (3, 40, 5) if axis == 0 else (3, 5, 40), (3, 6, 5))
+    keys = jax.random.split(jax.random.key(0), 3)
+    units, kernels, upstream = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+
+    def both(units, kernel, upstream, product):
+        outputs, pullback = jax.vjp(lambda *operands: product(*operands, (((1,), (axis,)), ((), ()))), units, kernel)
+        return outputs, *pullback(upstream)
+
+    own = functools.partial(layers.product, rounded=rounded)
+    in_block = jax.vmap(functools.partial(both, product=own), (None if shared else 0, 0, 0))(units, kernels, upstream)
+    for index in range(3):
+        alone = both(units if shared else units[index], kernels[index], upstream[index], own)
+        for found, expected in zip(in_block, alone, strict=True):
+            np.testing.assert_allclose(found[index], expected, rtol=1e-5, atol=1e-5)
+    exact = both(units if shared else units[0], kernels[0], upstream[0], jax.lax.dot_general)
+    for found, expected in zip(in_block, exact, strict=True):
+        np.testing.assert_allclose(found[0], expected, atol=0.3 if rounded else 1e-4)
+
+
 def test_a_network_of_bfloat16_products_keeps_float32_weights():
     exact, rounded = build(), build(precision="bfloat16")
     params, _ = rounded.init(jax.random.key(0))

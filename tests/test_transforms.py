@@ -36,6 +36,20 @@ def test_each_jittered_image_is_one_of_the_25_shifts():
     assert len(set(found)) > 15  # 64 draws from 25 shifts
 
 
+@pytest.mark.parametrize("pixels, channels", [(1, 3), (5, 2), (9, 1)])  # up to more than the image has
+def test_bytes_shift_as_floats_do_and_nothing_comes_in_but_zeros(pixels, channels):
+    original = jnp.asarray(np.random.default_rng(2).integers(1, 256, (200, 4, 7, channels)).astype(np.uint8))
+    shifted = transforms.jitter(jax.random.key(4), original, pixels)
+    assert shifted.dtype == jnp.uint8
+    floats = transforms.jitter(jax.random.key(4), original.astype(jnp.float32), pixels)
+    np.testing.assert_array_equal(shifted.astype(jnp.float32), floats)
+    padded = np.pad(np.asarray(original), ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    places = [(down, right) for down in range(2 * pixels + 1) for right in range(2 * pixels + 1)]
+    for index, image in enumerate(np.asarray(shifted)):
+        crops = (padded[index, down : down + 4, right : right + 7] for down, right in places)
+        assert any(np.array_equal(crop, image) for crop in crops)
+
+
 def test_shifts_are_uniform():
     spike = jnp.zeros((20_000, 5, 5, 1)).at[:, 2, 2].set(1.0)
     counts = np.asarray(transforms.jitter(jax.random.key(0), spike, 2).sum(axis=0))[..., 0]
