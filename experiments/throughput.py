@@ -48,8 +48,8 @@ class ThroughputConfig:
     """Images per step for KxW; the teacher has its recipe's."""
     rounds: int = 5
     """Measurements of each case, in turn with the bare product."""
-    seconds: float = 1.0
-    """Length of one measurement."""
+    seconds: float = 1.5
+    """Length of one measurement; training itself runs as long between two looks at it."""
     out: Path = Path("runs")
     """The measurements are written to OUT/throughput/NAME and replace those of the same config."""
     name: str | None = None

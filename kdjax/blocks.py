@@ -17,8 +17,8 @@ from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
 from kdjax.train import Batch, Metrics, Purpose, Query, State, Step, make_optimizer, make_update, make_view, run_key
 
-CACHE = 16 * 2**20
-"""Bytes of parameters and moments that are trained side by side on a CPU."""
+CACHE = 30 * 2**20
+"""Bytes of parameters and moments that are trained side by side on a CPU: two networks of 800 units, four of 300."""
 UNROLLED = 4
 """Convolutional networks of a block that are unrolled in one step: more need more memory."""
 AXIS = "batch"
