@@ -96,7 +96,7 @@ def _shares(cases: list[dict[str, Any]], where: str) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.45 * max([1.0, *(case["share"] for case in cases)]))
-    axes.set_xlabel("speed, as a share of a bare product of the same precision")
+    axes.set_xlabel("share of a bare product of the same precision")
     style.title(figure, "Training steps: a teacher, and blocks of K students of W units (KxW)", where)
     return figure
 
