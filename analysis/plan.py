@@ -1,0 +1,57 @@
+"""How many seeds the next sweep needs: `python -m analysis.plan [RUN …] --difference 5 --margin 7`
+
+Reads the paired spread in finished sweeps (several of one recipe, each with its teacher, tell how teachers differ), and
+says with how many seeds a difference is seen, and with how many two temperatures are shown to be alike.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kdjax import cli, run_directory
+from kdjax.errors import require
+
+PROG = "python -m analysis.plan"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """Plans the number of seeds from the spread of a finished sweep."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run directories of sweeps of one recipe (default: the newest in OUT/temperature_sweep)."""
+    out: Path = Path("runs")
+    """Folder that holds the run directories."""
+    difference: float = 5.0
+    """A true difference that should be seen, in test errors."""
+    margin: float = 7.0
+    """Differences smaller than this count as alike, in test errors."""
+    power: float = 0.8
+    """The probability with which it should be seen, or shown, in (0, 1)."""
+    teachers: tuple[int, ...] = ()
+    """Numbers of teachers to plan for, each with all seeds (default: as many as there are in the runs)."""
+    alike_from: float = 8.0
+    """Every two temperatures from here on should be shown to be alike, all pairs at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("difference", "margin", "alike_from"):
+            value = getattr(self, name)
+            require(0 < value < float("inf"), f"--{name.replace('_', '-')} {value:g} is not allowed: it is above 0")
+        require(0 < self.power < 1, f"--power {self.power:g} is not allowed: it lies in (0, 1)")
+        wrong = [count for count in self.teachers if not 1 <= count <= 1000]
+        require(not wrong, f"--teachers {' '.join(map(str, wrong))} is not allowed: it is from 1 to 1000")
+
+
+def main(config: PlanConfig) -> None:
+    """Prints the plan."""
+    from analysis.sweep import plan  # late, so that --help is quick
+
+    folders = config.runs or (run_directory.latest_run(config.out, "temperature_sweep"),)
+    aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
+    print(plan.describe(folders, aim))
+
+
+if __name__ == "__main__":
+    cli.run(main, PlanConfig, PROG)
