@@ -1,8 +1,9 @@
 """The runs in `results.csv`: read and checked, grouped by setting, averaged, paired, chosen on the hold-out."""
 
 import contextlib
+import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,38 @@ def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_e
     return paired(finished(runs)[column], finished(baseline)[column])
 
 
+def wrong_answers(folder: Path) -> dict[tuple[str, ...], np.ndarray]:
+    """Whether each answer of a run is wrong, `[test images]`, from the logits in a sweep's run directory.
+
+    By what `_name_of` calls a run; empty where no logits are stored.
+
+    Raises:
+        BadInput: a block is damaged.
+    """
+    blocks = sorted((folder / "blocks").glob("[!.]*"))
+    labels = load_arrays(folder / "test.npz", "labels")["labels"] if blocks else None
+    wrong = dict[tuple[str, ...], np.ndarray]()
+    for block in blocks:
+        answers = load_arrays(block / "logits.npz", "test")["test"].argmax(axis=-1)
+        with reading(block):
+            wrong |= dict(zip(map(_name_of, run_directory.read_rows(block)), answers != labels, strict=True))
+    return wrong
+
+
+def over_images(
+    wrong: Mapping[tuple[str, ...], np.ndarray], runs: pd.DataFrame, baseline: pd.DataFrame
+) -> stats.Difference | None:
+    """`stats.difference_over_images` between two settings, over the runs that finished in both; None where there are
+    none, or their answers are not known."""
+    a, b = finished(runs), finished(baseline)
+    shared = a.index.intersection(b.index)
+    named = [map(_name_of, rows.loc[shared].reset_index().to_dict("records")) for rows in (a, b)]
+    answers = [[wrong.get(name) for name in names] for names in named]
+    if not len(shared) or any(answer is None for one in answers for answer in one):
+        return None
+    return stats.difference_over_images(np.array(answers[0]), np.array(answers[1]))
+
+
 def best_on_holdout(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The runs of the setting with the lowest mean hold-out errors in each group of equal `by` columns.
 
@@ -151,6 +184,13 @@ def load_student(folder: Path, row: pd.Series) -> trained.Student:
     """The student of a row (with a column `run`) of the sweeps behind the table in `folder`."""
     (student,) = trained.find(sweep_folder(folder, str(row["run"])), **row[[*SETTING, *RUN]])
     return student
+
+
+def _name_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What names a run, alike from `results.csv`, which keeps nine digits, and from a block's rows."""
+    words = ("objective", "teacher")
+    values = ((name, run[name]) for name in [*SETTING, *RUN])
+    return tuple(str(v) if name in words else f"{math.nan if v is None else float(v):.9g}" for name, v in values)
 
 
 def _grid(values: pd.Series) -> np.ndarray:

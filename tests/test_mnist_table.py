@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import measures, style
+from analysis import measures, stats, style
 from analysis.mnist import claims, controls, figures, shifted, transfer
 from analysis.mnist import run as mnist_run
 from analysis.mnist import table as mnist_table_
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import BETTER, grid, rows_of_table
+from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
@@ -147,6 +148,11 @@ def test_the_whole_table(whole):
     results = mnist_run.load(folder_of(whole))
     mine = results.of(Role.DISTILLED, soft_weight=0.9)["test_errors"]
     assert table["mean"][2] == pytest.approx(mine.mean(), rel=1e-5)
+    assert "Two teachers and seeds are few" in text
+    alone = results.of(Role.SMALL).set_index("seed")["test_errors"]
+    less = mine.mean() - alone.mean()  # both seeds under both teachers
+    (note,) = [line for line in text.splitlines() if line.startswith("* Distilled less small net: ")]
+    assert f"net: {fixed(less, sign=True)} [" in note and "over images like them is [" in note
     weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
     assert weight.startswith("against soft weight 0.9: ")
     assert "| ensemble of 2 teachers | " in (folder_of(whole) / "cost.md").read_text()
@@ -158,6 +164,33 @@ def test_the_whole_table(whole):
         "fewer_images",
         "shifted",
     }
+
+
+def test_the_gap_is_that_of_the_grid(whole):
+    results = mnist_run.load(folder_of(whole))
+    mine = results.of(Role.DISTILLED, soft_weight=0.9)
+    teacher = mine.groupby("teacher")["teacher_errors"].first().to_numpy(float)
+    small = results.of(Role.SMALL).sort_values("seed")["test_errors"].to_numpy(float)
+    small, teacher = np.broadcast_arrays(small, teacher[:, None])
+    (row,) = [row for row in rows_of_table(results) if row.name == "small net distilled, T = 20, soft weight 0.9"]
+    if small.mean() > teacher.mean():
+        assert row.gap == pytest.approx(stats.gap_closed(small, grid(mine), teacher), nan_ok=True)
+    errors = np.array([[100.0, 104, 99], [90, 96, 91], [103, 105, 110]])
+    table = [
+        {"role": role, "objective": "soft", "teacher": str(t), "seed": s, "test_errors": errors[t, s] + more}
+        | {"soft_weight": 0.9, "teacher_errors": 60.0 + 3 * t, "failed_at": -1}
+        for role, more, teachers in (("small", 50.0, (0,)), ("distilled", 0.0, (0, 1, 2)))
+        for t in teachers
+        for s in range(3)
+    ]
+    config = {"soft_weights": [0.9], "temperature": 20.0, "width": 300, "teacher": {"widths": [1200, 1200]}}
+    teachers = [{"name": str(t), "test": {"errors": 60 + 3 * t}} for t in range(3)]
+    data = {"name": "mnist", "train_images": 60_000, "test_images": 10_000}
+    made_up = mnist_run.MnistResults(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
+    gap = rows_of_table(made_up)[2].gap
+    of_teachers = np.array([[60.0], [63], [66]]) + np.zeros((1, 3))
+    assert gap == stats.gap_closed(np.tile(errors[0] + 50, (3, 1)), errors, of_teachers)
+    assert gap.low < gap.ratio - 0.05 and gap.n == 9
 
 
 def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):

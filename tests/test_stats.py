@@ -84,6 +84,19 @@ def test_coverage_over_crossed_teachers_and_seeds_where_the_naive_interval_fails
     assert np.mean(crossed) > 0.93 and np.mean(naive) < 0.85
 
 
+def test_two_teachers_cover_less_than_is_said_and_the_table_says_so():
+    random = np.random.default_rng(11)
+
+    def coverage(teachers):
+        draws = (random.normal(0, 5, (1500, teachers, 1)) + random.normal(0, 4, (1500, teachers, 10))) * 1.0
+        return np.mean([covers(stats.crossed_interval(table), 0) for table in draws])
+
+    assert 0.86 < coverage(2) < 0.915 < coverage(3) < 0.96
+    (said,) = stats.few_draws(2, 10)
+    assert said.startswith("Two teachers are few") and "87 to 99 %" in said and stats.few_draws(3, 2)
+    assert not stats.few_draws(1, 2) and not stats.few_draws(3, 3)
+
+
 def test_crossed_interval_ignores_a_teacher_that_changes_nothing():
     seeds = np.array([3.0, 5.0, 10.0])
     crossed, plain = stats.crossed_interval(np.tile(seeds, (4, 1))), stats.interval(seeds)
@@ -133,9 +146,28 @@ def test_the_best_is_among_the_candidates_and_the_worst_is_not():
     assert np.mean([row.sum() > 1 for row in kept]) > 0.95  # two are equally good: no winner
 
 
-def test_a_clear_winner_is_named():
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_a_clear_winner_is_named(simultaneous):
     table = np.random.default_rng(6).normal(0, 1, (5, 3)) + np.array([100, 50, 100])
-    assert stats.candidates_for_best(table).tolist() == [False, True, False]
+    assert stats.candidates_for_best(table, simultaneous=simultaneous).tolist() == [False, True, False]
+
+
+def test_among_equal_settings_none_is_excluded_only_where_all_are_tested_together():
+    random = np.random.default_rng(12)
+    tables = random.normal(0, 8, (240, 10, 1)) + random.normal(0, 4, (240, 10, 6))
+    each, all_of_them = (
+        [stats.candidates_for_best(table, simultaneous=together) for table in tables] for together in (False, True)
+    )
+    assert np.mean(each, axis=0).min() > 0.93  # per setting, as it says
+    assert np.mean([not may.all() for may in each]) > 0.15  # and yet some one is excluded
+    assert np.mean([not may.all() for may in all_of_them]) < 0.075  # α is 0.05; two standard errors
+    assert np.all(np.array(each) <= np.array(all_of_them))
+
+
+def test_over_six_teachers_no_equal_setting_is_excluded():
+    random = np.random.default_rng(18)
+    tables = random.normal(0, 2, (120, 6, 1, 5)) + random.normal(0, 4, (120, 6, 5, 5))
+    assert np.mean([not stats.candidates_for_best(table, simultaneous=True).all() for table in tables]) < 0.06
 
 
 def test_fieller_by_its_definition():
@@ -155,6 +187,38 @@ def test_gap_closed_is_the_papers_and_covers():
         small, distilled = random.normal(146, 6, 5), random.normal(82, 6, 5)
         hit.append(covers(stats.gap_closed(small, distilled, np.full(5, 66)), 0.8))
     assert 0.935 < np.mean(hit) < 0.965
+
+
+def crossed_gaps(count, truth, seed):
+    """Errors of small nets, students and teachers, `[teachers, seeds]` each; students go with teacher and seed."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        teacher = 66 + random.normal(0, 9, (3, 1)) + np.zeros((3, 5))
+        small = 146 + random.normal(0, 8, (1, 5)) + np.zeros((3, 5))
+        of_teacher = random.normal(0, 4, (3, 1)) + 0.4 * (teacher - 66)
+        distilled = 146 - 80 * truth + of_teacher + 0.3 * (small - 146) + random.normal(0, 4, (3, 5))
+        yield small, distilled, teacher
+
+
+def test_the_gap_closed_covers_over_teachers_where_that_of_the_teachers_mean_fails():
+    gaps = list(crossed_gaps(800, 0.62, 13))
+    assert np.mean([covers(stats.gap_closed(*gap), 0.62) for gap in gaps]) > 0.92
+    assert np.mean([covers(stats.gap_closed(*(table.mean(axis=0) for table in gap)), 0.62) for gap in gaps]) < 0.75
+
+
+def test_the_crossed_gap_by_its_definition():
+    small, distilled, teacher = next(crossed_gaps(1, 0.6, 14))
+    found, x, y = stats.gap_closed(small, distilled, teacher), small - distilled, small - teacher
+    assert found.ratio == pytest.approx(x.mean() / y.mean()) and found.n == 15
+    df = stats.crossed_interval(x - found.ratio * y).df
+    for rho in (found.low, found.high):
+        at = stats.crossed_interval(x - rho * y)
+        assert abs(at.mean) == pytest.approx(scipy.stats.t.ppf(0.975, df) * at.standard_error)
+    # One teacher, or one seed, is a column of runs.
+    plain = stats.gap_closed(small[0], distilled[0], teacher[0])
+    for axis in (0, 1):
+        one = [np.expand_dims(table[0], axis) for table in (small, distilled, teacher)]
+        assert stats.gap_closed(*one) == pytest.approx(plain)
 
 
 def test_a_gap_that_may_be_nothing_bounds_nothing():
@@ -187,6 +251,41 @@ def test_a_vertex_outside_the_grid_or_of_a_flat_or_bent_down_curve_is_not_claime
 @pytest.mark.parametrize(("paper", "word"), [(74.0, "reproduced"), (95.0, "better"), (50.0, "not reproduced")])
 def test_verdicts_on_the_paper(paper, word):
     assert stats.reproduced(np.array([70, 72, 74, 76, 78]), paper) == word
+
+
+def test_a_recipe_that_is_far_off_is_rarely_called_reproduced():
+    draws = np.random.default_rng(15).normal(91, 7, (2000, 3))
+    words = [stats.reproduced(errors, 67) for errors in draws]
+    inside = np.mean([covers(stats.prediction_interval(errors), 67) for errors in draws])
+    assert inside > 0.55 and words.count("reproduced") <= 0.01 * len(words)
+    assert words.count("compatible") == pytest.approx(inside * len(words) - words.count("reproduced"))
+    near = np.random.default_rng(16).normal(67, 3, (300, 5))  # a sound recipe still is
+    assert np.mean([stats.reproduced(errors, 67) == "reproduced" for errors in near]) > 0.85
+
+
+def test_an_interval_over_images_is_mcnemars():
+    a, b = np.zeros((2, 1, 1000), bool)
+    a[0, :30], b[0, 20:34] = True, True  # 20 images only a gets wrong, 4 only b, 10 both
+    found = stats.difference_over_images(a, b)
+    assert found.mean == 16 and found.n == 1000
+    half = scipy.stats.norm.ppf(0.975) * math.sqrt((24 - 16**2 / 1000) * 1000 / 999)
+    assert [found.low, found.high] == pytest.approx([16 - half, 16 + half])
+    assert found.p == pytest.approx(2 * scipy.stats.norm.sf(16 / half * scipy.stats.norm.ppf(0.975)))
+    assert math.isnan(stats.difference_over_images(a, a).low)
+    with pytest.raises(BadInput, match="same images"):
+        stats.difference_over_images(a, b[:, :10])
+
+
+def test_an_interval_over_images_covers_where_one_over_seeds_does_not():
+    random = np.random.default_rng(17)
+    over_images, over_seeds = [], []
+    for _ in range(600):
+        hard_for_a, hard_for_b = random.random((2, 1, 1000)) < np.array([[[0.03]], [[0.04]]])
+        a, b = (hard & (random.random((3, 1000)) < 0.9) for hard in (hard_for_a, hard_for_b))
+        truth = 1000 * 0.9 * (0.03 - 0.04)
+        over_images.append(covers(stats.difference_over_images(a, b), truth))
+        over_seeds.append(covers(stats.paired_difference(a.sum(1), b.sum(1)), truth))
+    assert 0.93 < np.mean(over_images) < 0.97 and np.mean(over_seeds) < 0.75
 
 
 @settings(max_examples=30)

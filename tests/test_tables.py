@@ -98,10 +98,14 @@ def test_temperatures_that_may_be_best_are_named(teachers):
     many, t8 = len(teachers), ("soft", 8.0)
     of_runs = {T4: [101, 108, 97] * many, t8: [103, 105, 100] * many, INF: [140, 152, 141] * many}
     said = " ".join(summarise(sweep(of_runs, teachers=teachers)).notes)
-    assert "800 units: not excluded as best (95 %, paired, on the test set): T = 4, 8, so no winner." in said
+    assert (
+        "800 units: not excluded as best (95 % for all T at once, paired, on the test set): T = 4, 8, so no winner."
+        in said
+    )
     failed = " ".join(summarise(sweep(of_runs, teachers=teachers, failed={(*t8, 0)})).notes)
     assert "T = 4." in failed and "no winner" not in failed
     assert "not excluded" not in " ".join(summarise(sweep({T4: [101], INF: [140]})).notes)
+    assert ("Two teachers are few" in said) == (many == 2)
 
 
 def test_markdown_is_a_table():

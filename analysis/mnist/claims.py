@@ -34,7 +34,7 @@ class WidthCurve(NamedTuple):
     """[seeds]; nan where there is no baseline."""
     teachers: int
     candidates: np.ndarray
-    """The temperatures that are not excluded as best."""
+    """The temperatures that are not excluded as best, all at once (`simultaneous`)."""
     vertex: stats.Vertex | None
     """Over seeds, each a mean over teachers."""
     alike: stats.Equivalence | None
@@ -84,7 +84,7 @@ def width_curves(results: MnistResults) -> list[WidthCurve]:
                 errors,
                 hard.reindex(seeds).to_numpy(float),
                 len(names),
-                temperatures[stats.candidates_for_best(errors)],
+                temperatures[stats.candidates_for_best(errors, simultaneous=True)],
                 stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
                 _alike(errors[..., high], margin),
                 _alike(errors[..., finite], margin) if (high != finite).any() else None,
@@ -143,8 +143,11 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
     )
     notes = [
         f"{counts}. Several teachers are crossed with the seeds, and the intervals are over both. best?: not "
-        "excluded as best by the comparison with the best (95 %, paired)."
+        "excluded as best by the comparison with the best (95 % for all T of a width at once, paired)."
+        + " Two or three teachers are few for this: too much may be excluded."
+        * any(c.teachers in (2, 3) for c in curves)
     ]
+    notes += dict.fromkeys(note for curve in curves for note in stats.few_draws(curve.teachers, curve.seeds))
     for curve in curves:
         notes += _claims_of(curve, results)
     pairs = list(itertools.combinations(curves, 2))

@@ -49,7 +49,7 @@ def draw_widths(results: MnistResults) -> Figure | None:
             ms=6,
             mfc="white",
             mec=style.PALETTE[index],
-            label="excluded as best (95 %)" if index == 0 else None,
+            label="excluded as best (95 %, all T at once)" if index == 0 else None,
             zorder=3,
         )
         hard = curve.hard[~np.isnan(curve.hard)]

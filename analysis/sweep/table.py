@@ -29,6 +29,8 @@ class SweepRow(NamedTuple):
     """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
     p_holm: dict[str, float]
     """p of the differences, adjusted over the rows of a width and objective (Holm)."""
+    over_images: stats.Difference | None = None
+    """The difference of test errors with its interval over images; None where no logits are stored."""
 
 
 class Summary(NamedTuple):
@@ -43,10 +45,11 @@ class Summary(NamedTuple):
         main, *others = (measures.of_column("sweep", column) for column in (first, *columns))
         varying = _varying(pd.DataFrame([row.setting for row in self.rows]))
         failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
+        images = any(row.over_images for row in self.rows)
         header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "95 % interval", "n"]
         header += [measure.heading for measure in others] + ["failed"] * failed
         if paired:
-            header += ["from hard labels", "95 % interval", "n", "p (Holm)", ""]
+            header += ["from hard labels", "95 % interval", *["95 %, over images"] * images, "n", "p (Holm)", ""]
             header += [f"{measure.heading}, from hard labels" for measure in others]
         cells = []
         for row in self.rows:
@@ -58,7 +61,9 @@ class Summary(NamedTuple):
             cell += [str(mean.n if mean else 0), *_estimates(row.measures, columns)] + [str(row.failed)] * failed
             if paired:
                 difference = row.differences.get(first)
-                cell += _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 5
+                numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 5
+                other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
+                cell += [*numbers[:2], *[other] * images, *numbers[2:]]
                 cell += _estimates(row.differences, columns, sign=True)
             cells.append(cell)
         return Table(header, cells, self.notes)
@@ -74,14 +79,17 @@ class Summary(NamedTuple):
                 if difference := row.differences.get(column):
                     line |= {**columns_of(f"{column}_difference", difference), f"{column}_difference_n": difference.n}
                     line |= {f"{column}_p": difference.p, f"{column}_p_holm": row.p_holm[column]}
+            if over := row.over_images:
+                line |= {"test_errors_difference_images_low": over.low, "test_errors_difference_images_high": over.high}
             lines.append(line)
         return pd.DataFrame(lines)
 
 
-def summarise(results: pd.DataFrame) -> Summary:
-    """The table of a sweep's runs."""
+def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
+    """The table of a sweep's runs; with its run directory, intervals over images too."""
     runs.check(results)
     columns, rows = measures.columns("sweep"), list[SweepRow]()
+    wrong = runs.wrong_answers(folder) if folder else {}
     table = measures.add("sweep", results)
     for setting, of_setting in runs.by_setting(table):
         finished = runs.finished(of_setting)
@@ -90,7 +98,8 @@ def summarise(results: pd.DataFrame) -> Summary:
         hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
-        rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}))
+        over = runs.over_images(wrong, of_setting, hard)
+        rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
     rows = _with_holm(rows)
     return Summary(rows, (*_notes(results, rows), *_best_notes(results), *_holdout_notes(results, rows)))
 
@@ -98,7 +107,7 @@ def summarise(results: pd.DataFrame) -> Summary:
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
-    summary, details, identity = summarise(results), config["details"], config["identity"]
+    summary, details, identity = summarise(results, folder), config["details"], config["identity"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
     reference, hint = identity.get("config", {}).get("match_gradient_norm"), details.get("hint")
     notes = [*teachers, *summary.notes, *(norm_notes(results, float(reference)) if reference is not None else [])]
@@ -188,11 +197,15 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     elif teachers == 1:
         notes = [f"{over}: t intervals over seeds, about this teacher; another teacher is another draw."]
     else:
-        notes = [f"{over}: t intervals over teachers and seeds."]
+        notes = [f"{over}: t intervals over teachers and seeds.", *stats.few_draws(teachers, seeds)]
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
             "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
             "zero. p is adjusted over the rows of a width and objective (Holm), and can disagree."
+        )
+    if any(row.over_images for row in rows):
+        notes.append(
+            "Intervals over seeds are about these test images; over images: these networks on other images like them."
         )
     if any(row.failed for row in rows):
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
@@ -200,7 +213,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
 
 
 def _best_notes(results: pd.DataFrame) -> list[str]:
-    """Of each width, soft weight and rate: the temperatures that are not excluded as best on the test set."""
+    """Of each width, soft weight and rate: the temperatures not excluded as best on the test set, all at once."""
     notes = []
     soft = results[results["objective"] == "soft"]
     names = ["width", "soft_weight", "learning_rate"]
@@ -213,13 +226,14 @@ def _best_notes(results: pd.DataFrame) -> list[str]:
         if table.shape[1] < 2 or len(table) != teachers * seeds or len(table) < 2:
             continue
         grid = table.sort_index().to_numpy(float).reshape(teachers, seeds, -1)
-        may = stats.candidates_for_best(grid if min(teachers, seeds) > 1 else grid.reshape(len(table), -1))
+        errors = grid if min(teachers, seeds) > 1 else grid.reshape(len(table), -1)
+        may = stats.candidates_for_best(errors, simultaneous=True)
         setting = dict(zip(names, values, strict=True))
         where = ", ".join(
             [f"{setting['width']} units", *(f"{NAMES[name]} {number(setting[name])}" for name in varying)]
         )
         best = ", ".join(number(t) for t, possible in zip(table.columns, may, strict=True) if possible)
-        note = f"{where}: not excluded as best (95 %, paired, on the test set): T = {best}"
+        note = f"{where}: not excluded as best (95 % for all T at once, paired, on the test set): T = {best}"
         notes.append(note + ("." if may.sum() == 1 else ", so no winner."))
     return notes
 
