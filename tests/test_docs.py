@@ -1,4 +1,4 @@
-"""The pages of docs/results/ and the README print what the CSV files in docs/results/data/ hold."""
+"""The pages of docs/results/, docs/machines.md and the README print what the CSV files in docs/results/data/ hold."""
 
 import datetime
 import importlib.util
@@ -16,7 +16,7 @@ tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tables)
 
 PAGES = sorted(tables.RESULTS.glob("*.md"))
-EVERY_PAGE = [*PAGES, ROOT / "README.md"]
+EVERY_PAGE = tables.PAGES
 NAMES = sorted(path.stem for path in tables.DATA.glob("*.csv"))
 NUMBER = r"[+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 BOUNDS = re.compile(rf"\[({NUMBER}), ({NUMBER})\]")

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results/ and of the README from the CSV files in docs/results/data/.
+"""Writes the tables of docs/results/, docs/machines.md and the README from the CSV files in docs/results/data/.
 
     python docs/results/tables.py            # rewrites the pages
     python docs/results/tables.py --check    # changes nothing, names the pages that differ and exits with 1
@@ -20,7 +20,7 @@ import pandas as pd
 RESULTS = Path(__file__).parent
 DATA = RESULTS / "data"
 SOURCES = tomllib.loads((DATA / "sources.toml").read_text())
-PAGES = (*sorted(RESULTS.glob("*.md")), RESULTS.parents[1] / "README.md")
+PAGES = (*sorted(RESULTS.glob("*.md")), RESULTS.parent / "machines.md", RESULTS.parents[1] / "README.md")
 MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 QUOTED = re.compile(r"\{(\w+)\.(\w+)\.(\w+)(\.interval)?(?::(\d))?\}")
 NUMERIC = re.compile(r"-?\d+(\.\d+)?|inf")
@@ -101,7 +101,7 @@ def regenerated(page: Path) -> str:
 
 def main() -> int:
     """Rewrites the pages, or checks them."""
-    parser = argparse.ArgumentParser(description="Writes the tables of docs/results/ and of the README.")
+    parser = argparse.ArgumentParser(description="Writes the tables of the docs and of the README.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page differs")
     check = parser.parse_args().check
     differing = [page for page in PAGES if regenerated(page) != page.read_text()]
