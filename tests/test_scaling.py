@@ -90,3 +90,9 @@ def test_where_it_stops_being_linear_and_which_blocks_are_right(monkeypatch):
     by = rows.set_index(["workers", "size"])
     assert by.efficiency[1, 4] == pytest.approx(1, rel=0.01) and by.efficiency[1, 16] == pytest.approx(2 / 3, rel=0.01)
     assert by.writing[64, 4] > by["whole blocks"][64, 4]
+
+
+def test_the_published_table_is_what_the_simulation_gives():
+    blocks, schedule = scaling.read("scaling_blocks"), scaling.read("scaling_scheduler").schedule_ms.max() / 1e3
+    again = scaling.table(scaling.simulated(blocks, schedule, scaling.SHOWN)).to_csv(index=False, lineterminator="\n")
+    assert again == (scaling.DATA / "scaling.csv").read_text()

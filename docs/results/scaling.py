@@ -310,8 +310,8 @@ def local_workers(count: int) -> Any:
     )
 
 
-def measure_blocks(data: Any) -> dict[int, Any]:
-    """Writes what blocks of each size cost; returns a result of each size."""
+def measure_blocks(data: Any) -> None:
+    """Writes what blocks of each size cost."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # before JAX starts its threads: one core, so that none waits for another
     trained = {size: train(size, data) for size in BLOCK_SIZES}
@@ -324,24 +324,22 @@ def measure_blocks(data: Any) -> dict[int, Any]:
             row = {"key": size, "size": size, "block": seconds, "student": seconds / size, "store": store}
             rows.append({**row, "gather": gather, "startup": importing + compiling, "spread": spread})
     write("scaling_blocks", pd.DataFrame(rows))
-    return {size: one.result for size, one in trained.items()}
 
 
-def measure_scheduler(data: Any, result: Any) -> None:
-    """Writes what scheduling and storing cost beside several workers, and how well the simulation foretells Dask."""
+def measure_scheduler(data: Any) -> None:
+    """Writes what scheduling costs with several workers, and how well the simulation foretells Dask."""
     lines = []
     for workers in MEASURED_WORKERS:
         with local_workers(workers) as cluster:
             address, ratios = cluster.scheduler_address, []
-            empty, full = Sent(data, None, [0.0]), Sent(data, result, [0.0])
+            empty = Sent(data, None, [0.0])
             schedule = float(np.median([on_workers(address, 400, 8, empty, False)[0] for _ in range(ROUNDS)]))
-            store = float(np.median([on_workers(address, 12, 8, full, True)[0] for _ in range(ROUNDS)]))
             # Log-normal sleeps, which need no core: Dask's time for a list of blocks, over the simulated.
             for seed in range(ROUNDS):
                 sleeps = block_times(5 * workers + 3, 1.0, 0.5, seed)
                 seen = on_workers(address, len(sleeps), 8, Sent(data, None, sleeps), False)[1]
                 ratios.append(seen / makespan(sleeps, workers, Costs(schedule=schedule)))
-        line = {"key": workers, "workers": workers, "schedule_ms": 1e3 * schedule, "store": store}
+        line = {"key": workers, "workers": workers, "schedule_ms": 1e3 * schedule}
         lines.append({**line, "ratio": float(np.median(ratios))})
     write("scaling_scheduler", pd.DataFrame(lines))
 
@@ -362,7 +360,8 @@ def main() -> None:
     parser.add_argument("--simulate", action="store_true", help="only simulate, from what was measured")
     if not parser.parse_args().simulate:
         data = random_data()
-        measure_scheduler(data, measure_blocks(data)[8])
+        measure_blocks(data)
+        measure_scheduler(data)
     rows = simulated(read("scaling_blocks"), read("scaling_scheduler").schedule_ms.max() / 1e3)
     print(rows.pivot(index="workers", columns="size", values="efficiency").round(2).to_string())
     linear, size, worst = finding(rows)
