@@ -4,6 +4,9 @@ Measures Section 2.1 of Hinton, Vinyals, Dean 2015 (arXiv 1503.02531) on random 
 parameter space, and in what students become. Writes OUT/logit_matching/NAME/, NAME being the run's: `summary.md` (each
 claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve) and `figures/`. On two
 cores the gradients take under a minute, the training somewhat over a minute an epoch with full MNIST.
+
+`--curvature` measures instead whether curvature says which learning rate is best at each T, and writes `curvature.md`
+and `curvature.csv` there; `--curvature --dry-run` says how long it would take.
 """
 
 from analysis.matching.config import MatchingConfig
@@ -16,7 +19,12 @@ def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis.matching import report  # late, so that --help is quick
 
-    print((report.write(config) / "summary.md").read_text())
+    if config.dry_run:
+        print(report.forecast_curvature(config))
+    elif config.curvature:
+        print((report.write_curvature(config) / "curvature.md").read_text())
+    else:
+        print((report.write(config) / "summary.md").read_text())
 
 
 if __name__ == "__main__":

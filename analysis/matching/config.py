@@ -31,6 +31,11 @@ class MatchingConfig:
     """Seeds of those students, 3 or more."""
     epochs: int | None = None
     """Passes over the transfer set by those students (default: as many as the run's)."""
+    curvature: bool = False
+    """Measure curvature and the best learning rate at T = 0.5 … 32 and ∞ under SGD and Adam, and nothing else. The run
+    needs a hold-out (default: a pair of 30 units, trained on the bundled digits)."""
+    dry_run: bool = False
+    """With --curvature: only say how long it would take."""
 
     def __post_init__(self) -> None:
         for number in self.classes:
@@ -39,6 +44,7 @@ class MatchingConfig:
         require(self.scale > 0 and math.isfinite(self.scale), f"--scale {self.scale:g} is not allowed: it is above 0")
         require(self.images > 0, f"--images {self.images} is not allowed: it is a number of images, 1 or more")
         require(self.seeds >= 3, f"--seeds {self.seeds} is not allowed: 3 or more, or --no-training")
+        require(self.curvature or not self.dry_run, "--dry-run is for --curvature: give both, or neither")
         require(self.epochs is None or self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is 1 or more")
 
     @property

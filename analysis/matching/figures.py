@@ -15,6 +15,7 @@ from analysis import stats, style
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
+from analysis.matching.training import named
 
 WIDTH, HEIGHT = 10.0, 4.0
 """Inches of a row."""
@@ -190,7 +191,7 @@ def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     finite = [value for value in _temperatures(numbers) if math.isfinite(value)]
     axis = style.TemperatureAxis(finite)
     for index, optimizer in enumerate(numbers.data("training")):
-        name = _named(optimizer)
+        name = named(optimizer)
         style.curve(axes, axis, finite, *_means(numbers, optimizer, "distance", finite), label=name, index=index)
         for level, ls in (("floor", ":"), ("ceiling", "--")):
             value = float(numbers.seeds(optimizer, level).mean())
@@ -207,11 +208,11 @@ def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     axis = style.TemperatureAxis(_temperatures(numbers))
     for index, optimizer in enumerate(numbers.data("training")):
         for part, name in enumerate(("mean logit drift", "class mean drift")):
-            label = f"{_named(optimizer)}: {('mean logit', 'class mean of the output layer')[part]}"
+            label = f"{named(optimizer)}: {('mean logit', 'class mean of the output layer')[part]}"
             means = _means(numbers, optimizer, name, axis.temperatures)
             style.curve(axes, axis, axis.temperatures, *means, label=label, index=index + 2 * part)
         value = float(numbers.seeds(optimizer, "MSE: class mean drift").mean())
-        label, colour = f"{_named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
+        label, colour = f"{named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
         style.band(axes, value, math.nan, math.nan, colour=colour, label=label)
     axis.dress(axes, crowded=0.1)
     _log_y(axes)
@@ -229,10 +230,6 @@ def _means(numbers: Numbers, optimizer: str, name: str, temperatures: list[float
 
 def _temperatures(numbers: Numbers) -> list[float]:
     return sorted(set(numbers.curve("training", numbers.data("training")[0], "distance")[0]))
-
-
-def _named(optimizer: str) -> str:
-    return {"sgd": "SGD", "adam": "Adam"}[optimizer]
 
 
 def _shades(count: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ class Pair(NamedTuple):
     config: TrainConfig
     """The student's recipe."""
     params: dict[str, Any]
-    """The student's parameters at each of `STAGES`: as its seed makes them, after half of its epochs, and as kept. The
-    middle is trained again, by the same schedule, stopped halfway."""
+    """The student's parameters at those of `STAGES` that were asked for: as its seed makes them, after half of its
+    epochs, and as kept. The middle is trained again, by the same schedule, stopped halfway."""
     peers: dict[str, Float[np.ndarray, "test classes"]]
     """Test logits of networks that may stand in as teachers: the teacher, and the run's students on hard labels."""
 
@@ -58,25 +59,27 @@ class Pair(NamedTuple):
         return models.network(self.config, dataset.train.images.shape[1:], dataset.num_classes)
 
 
-def small_pair(out: Path) -> Path:
-    """Trains a small pair on the bundled digits, or finds it; returns its run directory, `out/logit_matching/small`."""
+def small_sweep(out: Path, curvature: bool = False) -> sweeps.Sweep:
+    """A small pair on the bundled digits, to be trained or found, in `out/logit_matching/small`; for `curvature` in
+    `small_holdout`, of 30 units and with a hold-out."""
     config = SweepConfig(
         temperatures=(PAPER,),
-        widths=(300,),
-        seeds=3,
-        run=RunConfig(out=out, name="small"),
-        data=DataConfig(dataset="mnist5k"),
+        widths=(30 if curvature else 300,),
+        seeds=1 if curvature else 3,
+        run=RunConfig(out=out, name="small_holdout" if curvature else "small"),
+        data=DataConfig(dataset="mnist5k", holdout=1000 if curvature else 0),
         teacher=TeacherConfig(widths=(600, 600), epochs=40),
     )
-    return sweeps.run(sweeps.prepare(config, "logit_matching"))
+    return sweeps.prepare(config, "logit_matching")
 
 
-def load(folder: Path, out: Path) -> Pair:
+def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     """The pair of a run directory: its first width, seed 0, and the soft targets nearest to T = 20.
 
     Args:
         folder: as written by `experiments.temperature_sweep`.
         out: holds the teachers, if they are not beside the run.
+        stages: at which the student is wanted. The middle is trained again.
 
     Raises:
         BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
@@ -118,7 +121,7 @@ def load(folder: Path, out: Path) -> Pair:
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
     peers = {"teacher": distillation.test_logits, **(_peers(folder) if sweep.hard_labels else {})}
     pair = Pair(where, distillation, block.config, {}, peers)
-    return pair._replace(params=_stages(pair, block, index, folder))
+    return pair._replace(params=_stages(pair, block, index, folder, stages))
 
 
 def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray, "cases classes"]:
@@ -182,19 +185,28 @@ def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     return min(places, key=distance)
 
 
-def _stages(pair: Pair, block: students.Block, index: int, folder: Path) -> dict[str, Any]:
+def _stages(pair: Pair, block: students.Block, index: int, folder: Path, stages: Sequence[str]) -> dict[str, Any]:
     dataset, run = pair.data.dataset, block.runs[index]
     shape, images = dataset.train.images.shape[1:], len(dataset.train.images)
     program = blocks.program_for(block.config, shape, dataset.num_classes, images, 1)
-    setting = jax.tree.map(lambda values: values[index : index + 1], students.traced_setting(block))
-    half = max(1, block.config.epochs // 2)
-    say(f"trains the student of T = {run.temperature:g} again, to epoch {half} of {block.config.epochs}")
-    # The program's schedule is that of all epochs; the block is begun for half of them.
-    begun = loop.start(program, block.seed, half)
-    middle = loop.fit(program, transfer.on_device(pair.data), setting, block.seed, begun).state.params
-    (end, *_) = trained.find(folder, width=block.width, seed=block.seed, **run._asdict())
-    stages = (program.init(block.seed).params, middle, end.variables[0])
-    return dict(zip(STAGES, (jax.tree.map(lambda leaf: leaf[0], params) for params in stages), strict=True))
+
+    def start() -> Any:
+        return program.init(block.seed).params
+
+    def middle() -> Any:
+        setting = jax.tree.map(lambda values: values[index : index + 1], students.traced_setting(block))
+        half = max(1, block.config.epochs // 2)
+        say(f"trains the student of T = {run.temperature:g} again, to epoch {half} of {block.config.epochs}")
+        # The program's schedule is that of all epochs; the block is begun for half of them.
+        begun = loop.start(program, block.seed, half)
+        return loop.fit(program, transfer.on_device(pair.data), setting, block.seed, begun).state.params
+
+    def end() -> Any:
+        (student, *_) = trained.find(folder, width=block.width, seed=block.seed, **run._asdict())
+        return student.variables[0]
+
+    each = dict(zip(STAGES, (start, middle, end), strict=True))
+    return {stage: jax.tree.map(lambda leaf: leaf[0], each[stage]()) for stage in stages}
 
 
 def _peers(folder: Path) -> dict[str, np.ndarray]:

@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from analysis.matching import claims, figures, measurements, training
+from analysis.matching import claims, curvature_figure, figures, measurements, rates, training
 from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
-from kdjax import run_directory
+from kdjax import forecast, run_directory, sweeps
 from kdjax.errors import require
 from kdjax.files import make_folder, write_csv, write_whole
 from kdjax.progress import clock, say
@@ -15,12 +15,10 @@ from kdjax.progress import clock, say
 
 def write(config: MatchingConfig) -> Path:
     """Measures and writes everything; returns the folder, OUT/logit_matching/NAME."""
-    run = config.run or _newest(config.out) or pair_.small_pair(config.out)
+    run = config.run or _newest(config.out) or sweeps.run(pair_.small_sweep(config.out))
     pair = pair_.load(run, config.out)
-    images = len(pair.data.dataset.train.images)
-    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
-    folder = config.out / "logit_matching" / run.resolve().name
-    make_folder(folder)
+    _require_images(config, pair)
+    folder = _folder(config, run)
     begin = time.perf_counter()
     rows = [*measurements.random_rows(config), *measurements.pair_rows(pair, config.images)]
     seconds = time.perf_counter() - begin
@@ -36,6 +34,53 @@ def write(config: MatchingConfig) -> Path:
         numbers = _write(folder, rows, note, config.main_classes)
     figures.draw(folder, numbers, pair.where, config)
     say(f"written: {folder}")
+    return folder
+
+
+def write_curvature(config: MatchingConfig) -> Path:
+    """The same of curvature and the best rates: `curvature.md`, `curvature.csv` and `figures/curvature`."""
+    run = config.run or sweeps.run(pair_.small_sweep(config.out, curvature=True))
+    pair = pair_.load(run, config.out, ("start", "end"))
+    rates.require_holdout(pair.data.dataset)
+    _require_images(config, pair)
+    folder, begin = _folder(config, run), time.perf_counter()
+    epochs = config.epochs or pair.config.epochs
+    numbers = Numbers(rates.measure(pair, config.seeds, epochs, config.images))
+    note = (
+        f"Pair: {pair.where}. Rates: seeds 0 to {config.seeds - 1}, {epochs} epochs, batch {pair.config.batch_size}, "
+        f"{len(pair.data.dataset.holdout.images):,} held-out images. Curvature in the parameters: {config.images:,} training "
+        f"images. In {clock(time.perf_counter() - begin)}."
+    )
+    write_csv(folder / "curvature.csv", numbers.table)
+    write_whole(folder / "curvature.md", rates.summary(numbers, note))
+    curvature_figure.draw(folder, numbers, pair.where)
+    say(f"written: {folder}")
+    return folder
+
+
+def forecast_curvature(config: MatchingConfig) -> str:
+    """What `write_curvature` would cost here."""
+    if config.run is None:
+        sweep = pair_.small_sweep(config.out, curvature=True)
+        recipe, dataset = sweep.blocks[0].config, sweep.dataset
+        first, seconds = "a pair first if it is not there, ", forecast.sweep_seconds(sweep)
+    else:
+        pair = pair_.load(config.run, config.out, ())
+        recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
+    rates.require_holdout(dataset)
+    count, flops = rates.cost(recipe, dataset, config.seeds, config.epochs or recipe.epochs, config.images)
+    seconds += flops / forecast.training_rate(recipe.network, recipe.precision)
+    return f"would train {first}{count:,} students: about {clock(seconds)} on this device, or twice that"
+
+
+def _require_images(config: MatchingConfig, pair: pair_.Pair) -> None:
+    images = len(pair.data.dataset.train.images)
+    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
+
+
+def _folder(config: MatchingConfig, run: Path) -> Path:
+    folder = config.out / "logit_matching" / run.resolve().name
+    make_folder(folder)
     return folder
 
 

@@ -53,9 +53,9 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Row]:
                 begun = loop.start(soft, seed, config.epochs)
                 begun = begun._replace(state=begun.state._replace(params=_perturb_last(begun.state.params, seed)))
                 setting = _setting((*TEMPERATURES, math.inf), rate)
-                fit = _fit(soft, transfer_set, setting, seed, begun, progress, done)
+                fit = train_block(soft, transfer_set, setting, seed, begun, progress, done)
                 begun, setting = loop.start(mse, seed, config.epochs), _setting((math.inf,), rate)
-                pinned = _fit(mse, transfer_set, setting, seed, begun, progress, done + one // 2)
+                pinned = train_block(mse, transfer_set, setting, seed, begun, progress, done + one // 2)
                 start = mse.init(seed)
                 states = [(soft, fit.state), (mse, pinned.state), (mse, start)]
                 images_on_device = jnp.asarray(dataset.test.images)
@@ -76,7 +76,7 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
     means = np.array([numbers.seeds(optimizer, "distance", t).mean() for t in finite])
     floor, ceiling = (numbers.seeds(optimizer, name) for name in ("floor", "ceiling"))
     far = [numbers.seeds(optimizer, "distance", t) for t in (finite[0], 20.0, finite[-1])]
-    name = optimizer.upper() if optimizer == "sgd" else optimizer.capitalize()
+    name = named(optimizer)
     reaches = next((t for t, mean in zip(finite, means, strict=True) if mean <= 2 * floor.mean()), None)
     above = [i for i, mean in enumerate(means) if mean > 3 * floor.mean() and finite[i] >= 10]
     fall = slope(np.array(finite)[above], means[above]) if len(above) > 1 else math.nan
@@ -120,6 +120,11 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             )
         )
     return listed
+
+
+def named(optimizer: str) -> str:
+    """As it is written: SGD, Adam."""
+    return {"sgd": "SGD", "adam": "Adam"}[optimizer]
 
 
 def _measure(pair: Pair, logits: list[np.ndarray], params: list[Any]) -> Iterator[tuple[str, float, float]]:
@@ -167,7 +172,7 @@ def _perturb_last(params: Any, seed: int) -> Any:
     return jax.tree.map(perturb, params)
 
 
-def _fit(
+def train_block(
     program: blocks.Program,
     transfer_set: blocks.TransferSet,
     setting: Setting,
@@ -176,6 +181,8 @@ def _fit(
     progress: Progress,
     done: int,
 ) -> loop.Fit:
+    """Trains a block, showing its steps after the `done` ones."""
+
     def after_chunk(fit: loop.Fit, step: int) -> None:
         progress.update(done + step, f"seed {seed}")
 

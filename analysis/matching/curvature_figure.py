@@ -1,0 +1,77 @@
+"""The figure of `analysis.logit_matching --curvature`: curvature over T, and the best learning rate beside it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis import style
+from analysis.matching import rates
+from analysis.matching.rates import FACTOR, TEMPERATURES
+from analysis.matching.rows import Numbers
+from analysis.matching.training import named
+
+NONE = [math.nan] * len(TEMPERATURES)
+
+
+@style.applied()
+def draw(folder: Path, numbers: Numbers, where: str) -> list[Path]:
+    """Draws the four panels; returns the files written."""
+    figure = style.figure(10.0, 8.0)
+    for axes, panel in zip(figure.subplots(2, 2).flat, (logits, parameters, best, products), strict=True):
+        axis = style.TemperatureAxis(TEMPERATURES)
+        panel(axes, axis, numbers)
+        axis.dress(axes)
+        style.log_axis(axes)
+    style.title(figure, "Curvature over T, and the best learning rate", where)
+    return style.save_all(folder, {"curvature": figure})
+
+
+def logits(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+    """Mean largest eigenvalue in the logits, of teacher and student; and 1/N, its limit."""
+    for index, name in enumerate(("teacher", "student")):
+        _line(axes, axis, numbers.curve("logits", name, "largest")[1], f"{name}'s logits", index)
+    style.band(axes, numbers.at("logits", "teacher", "largest", math.inf), math.nan, math.nan, label="1/N")
+    axes.set_ylabel("mean largest eigenvalue")
+    axes.set_title("1. In the logits: diag(q) − q qᵀ", loc="left")
+    axes.legend()
+
+
+def parameters(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+    """Sharpness in the parameters: at the two common points, and where students at one rate end."""
+    places = {"initial weights": "start", "one trained student": "trained student"}
+    places |= {f"{named(each)}, each T's own student": f"{each}, common rate, the last epoch" for each in rates.RATES}
+    for index, (label, data) in enumerate(places.items()):
+        _line(axes, axis, numbers.curve("curvature", data, "hessian")[1], label, index)
+    axes.set_ylabel("largest eigenvalue of the Hessian")
+    axes.set_title("2. In the parameters", loc="left")
+    axes.legend(fontsize=8.5)
+
+
+def best(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+    """The best rates on the hold-out, with those not told apart from them."""
+    for index, optimizer in enumerate(rates.RATES):
+        values = rates.best_rates(numbers, optimizer)
+        style.curve(axes, axis, TEMPERATURES, *values, label=named(optimizer), index=index, nudge=axis.nudge(index, 2))
+    axes.set_ylabel("best peak learning rate")
+    axes.set_title("3. Best rates (bars: not told apart)", loc="left")
+    axes.legend()
+
+
+def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+    """Best rate times eigenvalue over its geometric mean over T: within the band where 1/eigenvalue is a prediction."""
+    names = {"sharpness in the teacher's logits": "logits", "sharpness of one trained student": "trained student"}
+    for row, (name, short) in enumerate(names.items()):
+        for column, optimizer in enumerate(rates.RATES):
+            values = rates.best_rates(numbers, optimizer)[0] * rates.predictors(numbers, optimizer)[name]
+            label = f"{named(optimizer)}, {short}"
+            _line(axes, axis, values / np.exp(np.mean(np.log(values))), label, 2 * row + column)
+    style.band(axes, 1, 1 / FACTOR, FACTOR, label="within a factor of 2")
+    axes.set_ylabel("rate · eigenvalue / geometric mean")
+    axes.set_title("4. Is the best rate its inverse?", loc="left")
+    axes.legend(fontsize=8.5)
+
+
+def _line(axes: Axes, axis: style.TemperatureAxis, values: np.ndarray, label: str, index: int) -> None:
+    style.curve(axes, axis, TEMPERATURES, values, NONE, NONE, label=label, index=index)
