@@ -183,7 +183,7 @@ def test_best_rates_and_those_not_told_apart():
         np.testing.assert_allclose(values, grid)  # every other rate is worse for all seeds by much the same
     even = made_up(grid, grid).table
     even.loc[even["part"] == "rate", "value"] = 100 + even["seed"]
-    best, low, high = rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
+    _, low, high = rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
     assert set(low) == {rates.RATES["sgd"][0]} and set(high) == {rates.RATES["sgd"][-1]}
 
 

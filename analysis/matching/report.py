@@ -48,8 +48,8 @@ def write_curvature(config: MatchingConfig) -> Path:
     numbers = Numbers(rates.measure(pair, config.seeds, epochs, config.images))
     note = (
         f"Pair: {pair.where}. Rates: seeds 0 to {config.seeds - 1}, {epochs} epochs, batch {pair.config.batch_size}, "
-        f"{len(pair.data.dataset.holdout.images):,} held-out images. Curvature in the parameters: {config.images:,} training "
-        f"images. In {clock(time.perf_counter() - begin)}."
+        f"{len(pair.data.dataset.holdout.images):,} held-out images. Curvature in the parameters: "
+        f"{config.images:,} training images. In {clock(time.perf_counter() - begin)}."
     )
     write_csv(folder / "curvature.csv", numbers.table)
     write_whole(folder / "curvature.md", rates.summary(numbers, note))
