@@ -32,7 +32,8 @@ def logits(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     """Mean largest eigenvalue in the logits, of teacher and student; and 1/N, its limit."""
     for index, name in enumerate(("teacher", "student")):
         _line(axes, axis, numbers.curve("logits", name, "largest")[1], f"{name}'s logits", index)
-    style.band(axes, numbers.at("logits", "teacher", "largest", math.inf), math.nan, math.nan, label="1/N")
+    limit = float(numbers.curve("logits", "teacher", "largest")[1][-1])
+    style.band(axes, limit, math.nan, math.nan, label="1/N")
     axes.set_ylabel("mean largest eigenvalue")
     axes.set_title("1. In the logits: diag(q) − q qᵀ", loc="left")
     axes.legend()

@@ -43,8 +43,9 @@ def write_curvature(config: MatchingConfig) -> Path:
     pair = pair_.load(run, config.out, ("start", "end"))
     rates.require_holdout(pair.data.dataset)
     _require_images(config, pair)
-    folder, begin = _folder(config, run), time.perf_counter()
     epochs = config.epochs or pair.config.epochs
+    require(epochs > 1, "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more")
+    folder, begin = _folder(config, run), time.perf_counter()
     numbers = Numbers(rates.measure(pair, config.seeds, epochs, config.images))
     note = (
         f"Pair: {pair.where}. Rates: seeds 0 to {config.seeds - 1}, {epochs} epochs, batch {pair.config.batch_size}, "
