@@ -69,13 +69,15 @@ def test_curvature_is_that_of_the_dense_matrices(tiny, temperature):
     flat, unravel = ravel_pytree(params)
     divisors = jnp.linspace(0.5, 2.0, len(flat))
 
-    def loss(vector):  # the model's own products: they can be differentiated backward twice
-        z = model.apply(unravel(vector), {}, images, False)[0]
-        return jnp.mean(losses.soft_target_loss(z, table, temperature))
+    def loss(logits):
+        return lambda vector: jnp.mean(losses.soft_target_loss(logits(unravel(vector)), table, temperature))
 
-    hessian = np.asarray(jax.jacrev(jax.grad(loss))(flat), np.float64)
-    jacobian = np.asarray(jax.jacrev(lambda vector: curvature.mlp_logits(unravel(vector), images))(flat), np.float64)
-    q = np.asarray(jax.nn.softmax(curvature.mlp_logits(params, images) / temperature), np.float64)
+    def of_model(params):  # can be differentiated once
+        return model.apply(params, {}, images, False)[0]
+
+    hessian = np.asarray(jax.hessian(loss(lambda params: curvature.mlp_logits(params, images)))(flat), np.float64)
+    jacobian = np.asarray(jax.jacrev(lambda vector: of_model(unravel(vector)))(flat), np.float64)
+    q = np.asarray(jax.nn.softmax(of_model(params) / temperature), np.float64)
     bend = q[:, :, None] * (np.eye(4) - q[:, None, :])
     gauss_newton = np.einsum("icp,icd,idr->pr", jacobian, bend, jacobian) / len(images)
     root = np.sqrt(np.asarray(divisors, np.float64))
@@ -88,7 +90,7 @@ def test_curvature_is_that_of_the_dense_matrices(tiny, temperature):
     ):
         assert float(value[0]) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-4)
     assert float(found.mean_eigenvalue[0]) == pytest.approx(np.trace(gauss_newton) / len(flat), rel=0.3)  # an estimate
-    assert float(found.gradient[0]) == pytest.approx(float(jnp.linalg.norm(jax.grad(loss)(flat))), rel=1e-4)
+    assert float(found.gradient[0]) == pytest.approx(float(jnp.linalg.norm(jax.grad(loss(of_model))(flat))), rel=1e-4)
     assert float(found.residual[0]) < 1e-2
 
 
