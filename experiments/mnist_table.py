@@ -7,6 +7,7 @@ part would take here; everything takes hours, `--preset quick` on the bundled di
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -18,16 +19,19 @@ from kdjax.errors import require, require_count, require_distinct, require_optio
 from kdjax.identity import NO_RESULT, result_fields
 
 if TYPE_CHECKING:
+    from analysis.mnist.tuning import Choice
     from experiments.study import Member, Study
 
 PROG = "python -m experiments.mnist_table"
 
 Part = Literal["teacher", "small", "distilled", "widths", "transfer", "shifted", "better", "controls"]
 PARTS: tuple[Part, ...] = get_args(Part)
-NARROW = 30
-"""Units; up to here the paper finds an optimum in T, and this asks more finely and twice as often."""
-TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
-FINE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, math.inf)
+LONG = 300
+"""Units; wider students are trained for the first of the schedules alone."""
+TUNING_SEED = 10_000
+"""The first seed of the students whose rates are compared: more than there are seeds of any others."""
+SETTINGS = 16
+"""Settings of one width that are trained together: all temperatures and hard labels fit in one block."""
 SMOOTHINGS = (0.03, 0.1, 0.3)
 """Label smoothings among which the hold-out chooses."""
 JITTER = 2
@@ -58,12 +62,13 @@ class TableConfig:
     and seeds, for a first look. (Without bfloat16 units, --precision and --teacher.precision float32 are faster.)"""
     only: tuple[Part, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
-    at each width; transfer: fewer images; shifted: errors on shifted test images; better: other targets and ensembles;
-    controls: label smoothing, self-distillation, temperature scaling, double softmax, shuffled, uniform and untrained
-    targets. The first teacher is trained whatever the parts: it is the table's first row."""
+    at each width, each T at a learning rate chosen for it, and all at one rate; transfer: fewer images; shifted: errors
+    on shifted test images; better: other targets and ensembles; controls: label smoothing, self-distillation,
+    temperature scaling, double softmax, shuffled, uniform and untrained targets. The first teacher is trained whatever
+    the parts: it is the table's first row."""
     teachers: int = 3
-    """Number of teachers, each from its own seed. All teach the rows and the widths, and form an ensemble; the first
-    teaches the rest."""
+    """Number of teachers, each from its own seed. All teach the rows and form an ensemble; the first teaches the rest,
+    but for the widths."""
     seeds: int = 5
     """Number of students of each kind, but for widths."""
     width: int = 800
@@ -80,13 +85,25 @@ class TableConfig:
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 2e-3
-    """Peak learning rate of Adam (default: chosen on the hold-out, for distilled students)."""
+    """Peak learning rate of Adam (default: chosen on the hold-out, for distilled students). The widths are also trained
+    at rates tuned for each T."""
     widths: tuple[int, ...] = (30, 300, 800)
     """Units in each hidden layer of the students whose errors against T are compared."""
-    width_seeds: int | None = None
-    """Number of students at each width and temperature, under each teacher (default: 10; 20 up to 30 units)."""
-    width_epochs: int = 20
-    """Their passes over the training images; students of fewer images make as many steps."""
+    width_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, math.inf)
+    """Their temperatures T (no unit); inf is the limit."""
+    width_epochs: tuple[int, ...] = (20, 60)
+    """Their passes over the training images, a schedule each; above 300 units, the first alone. Students of fewer
+    images make as many steps as the first schedule."""
+    width_teachers: int = 6
+    """Number of teachers of the students of each width: the first ones are those of the rows."""
+    width_seeds: int = 5
+    """Number of students at each width and T, under each of those teachers."""
+    tuning_rates: tuple[float, ...] = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+    """Peak learning rates among which the hold-out (a sixth of the training images) chooses one for hard labels and one
+    for each T, at each width and schedule. While a choice lies at an edge, the grid is widened, up to three times."""
+    tuning_seeds: int = 4
+    """Number of students at each of these rates. Their seeds are other ones, and a teacher that never saw the hold-out
+    teaches them."""
     fractions: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
     """Shares of the training images that are the transfer set, each in (0, 1]."""
     precision: Precision = "bfloat16"
@@ -103,6 +120,9 @@ class TableConfig:
         require_count("teachers", self.teachers, "teachers", most=100)
         require_distinct("fractions", self.fractions)
         require_distinct("widths", self.widths)
+        require_distinct("width-temperatures", self.width_temperatures)
+        require_distinct("width-epochs", self.width_epochs)
+        require_distinct("tuning-rates", self.tuning_rates)
         require_distinct("soft-weights", self.soft_weights)
         for value in self.fractions:
             require_option(0 < value <= 1, "fractions", value, "it is a share of the images, in (0, 1]")
@@ -110,7 +130,7 @@ class TableConfig:
         require_count("width", self.width, "units")
         require_count("elastic-epochs", self.elastic_epochs, "epochs")
         require_count("epochs", self.epochs, "epochs")
-        require_count("width-seeds", self.width_seeds, "seeds")
+        require_count("width-teachers", self.width_teachers, "teachers", most=100)
         reason = "its controls cut one of their own, and its recipes were chosen before"
         require(not self.data.holdout, f"--holdout is not for this table: {reason}")
         self.sweep()
@@ -136,7 +156,17 @@ class TableConfig:
 
     def teachers_needed(self) -> int:
         """Some parts ask one teacher, whatever their number."""
-        return self.teachers if {"teacher", "distilled", "widths", "better"} & set(self.parts()) else 1
+        wanted = set(self.parts())
+        of_rows = self.teachers if {"teacher", "distilled", "better"} & wanted else 1
+        return max(of_rows, self.width_teachers if "widths" in wanted else 1)
+
+    def schedules(self) -> list[tuple[int, int]]:
+        """Width and epochs of each of the studies of T."""
+        return [
+            (width, epochs)
+            for width in self.widths
+            for epochs in (self.width_epochs if width <= LONG else self.width_epochs[:1])
+        ]
 
     def parts(self) -> tuple[Part, ...]:
         """The parts to make, in order."""
@@ -144,7 +174,7 @@ class TableConfig:
 
 
 def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) -> list["Member"]:
-    """The sweeps behind the parts that are wanted, in order.
+    """The sweeps behind the parts that are wanted, in order, but for those at tuned rates (`tuned_members`).
 
     Args:
         config: the table.
@@ -172,11 +202,15 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
             add({"distilled", "shifted", "better"}, Role.DISTILLED, t)
     if others := config.soft_weights[1:]:
         add({"distilled"}, Role.SOFT_WEIGHTS, soft_weights=others)
-    for width in config.widths:
-        for t in range(config.teachers):
+    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
+    seeds = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
+    for width, epochs in config.schedules():
+        rates = {"learning_rates": config.tuning_rates, "data": data}
+        add({"widths"}, Role.TUNING, hard_labels=True, **{**at_width(config, width, epochs), **seeds, **rates})
+        for t in range(config.width_teachers):
             # A student of hard labels has no teacher: once is enough.
-            add({"widths"}, Role.WIDTHS, t, hard_labels=t == 0, **at_width(config, width))
-    steps = config.width_epochs * (images // config.batch_size)
+            add({"widths"}, Role.ONE_RATE, t, hard_labels=t == 0, **at_width(config, width, epochs))
+    steps = config.width_epochs[0] * (images // config.batch_size)
     for count in dict.fromkeys(max(round(share * images), config.batch_size) for share in config.fractions):
         epochs = max(1, round(steps / (count // config.batch_size)))
         add({"transfer"}, Role.TRANSFER, hard_labels=True, transfer_images=count, epochs=epochs)
@@ -190,7 +224,6 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
     if len(folders) > 1:
         for role, changes in of_ensemble(config).items():
             add({"better"}, Role(role), teacher_from=folders, **changes)
-    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
     add({"controls"}, Role.HELD_OUT, hard_labels=True, data=data)
     smoothing: dict[str, Any] = {"targets": "uniform", "temperatures": (1.0,), "soft_weights": SMOOTHINGS}
     add({"controls"}, Role.LABEL_SMOOTHING, data=data, **smoothing)
@@ -200,15 +233,40 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
     return sweeps
 
 
-def at_width(config: TableConfig, width: int) -> dict[str, Any]:
-    """What is particular to students whose errors against T are compared at one width."""
-    narrow = width <= NARROW
+def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequence["Choice"]]) -> list["Member"]:
+    """The sweeps of the widths at tuned rates: what has its rate in the sweeps at one rate already is not in them.
+
+    Args:
+        config: the table.
+        choices: by width and epochs, the rate of hard labels and of each T.
+    """
+    from analysis.mnist.roles import Role
+    from experiments.study import Member
+
+    sweeps = list[Member]()
+    for (width, epochs), of_schedule in choices.items():
+        apart = [one for one in of_schedule if not math.isclose(one.learning_rate, config.learning_rate, rel_tol=1e-6)]
+        soft = [one for one in apart if one.objective == "soft"]
+        for t in range(config.width_teachers):
+            asked = apart if t == 0 else soft
+            if asked:
+                changes: dict[str, Any] = {"hard_labels": len(asked) > len(soft), "soft_targets": bool(soft)}
+                changes |= {"own_rates": True, "learning_rates": tuple(one.learning_rate for one in asked)}
+                changes |= {"temperatures": tuple(one.temperature for one in soft)} if soft else {}
+                changes = {**at_width(config, width, epochs), **changes}
+                sweeps.append(Member(Role.TUNED, config.sweep(t, **changes), "widths"))
+    return sweeps
+
+
+def at_width(config: TableConfig, width: int, epochs: int) -> dict[str, Any]:
+    """What is particular to students whose errors against T are compared at one width and schedule."""
     return {
         "widths": (width,),
         "soft_weights": (1.0,),  # so that T is all that changes
-        "temperatures": FINE if narrow else TEMPERATURES,
-        "seeds": config.width_seeds or (20 if narrow else 10),
-        "epochs": config.width_epochs,
+        "temperatures": config.width_temperatures,
+        "seeds": config.width_seeds,
+        "epochs": epochs,
+        "block_size": SETTINGS,
     }
 
 
@@ -252,8 +310,12 @@ PRESETS = {
         epochs=30,
         elastic_epochs=30,
         widths=(30, 100),
+        width_temperatures=(1.0, 2.0, 4.0, math.inf),
+        width_epochs=(30,),
+        width_teachers=2,
         width_seeds=3,
-        width_epochs=30,
+        tuning_rates=(1e-3, 4e-3, 1.6e-2),
+        tuning_seeds=2,
         fractions=(0.1, 1.0),
         teacher=dataclasses.replace(TUNED, widths=(300, 300), epochs=40, average=0.0),
     ),
@@ -269,7 +331,7 @@ def prepare(config: TableConfig) -> "Study":
     dataset = sweeps.read_data(config.data)
     count = len(dataset.train.images)
     for name, size in (("batch-size", config.batch_size), ("teacher.batch-size", config.teacher.batch_size)):
-        left = count - count // 6 if "controls" in config.parts() else count
+        left = count - count // 6 if {"controls", "widths"} & set(config.parts()) else count
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
@@ -280,6 +342,9 @@ def prepare(config: TableConfig) -> "Study":
 
 def run(table: "Study") -> Path:
     """Finds or trains the teachers and runs every sweep; writes where each is. Returns the folder."""
+    from analysis.mnist import tuning
+    from analysis.mnist.roles import Role
+    from analysis.runs import sweep_folder
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps
     from kdjax.progress import say
@@ -290,12 +355,15 @@ def run(table: "Study") -> Path:
             say(f"note: {line}")
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         teachers = study.train_teachers(config.teacher, config.teachers_needed(), table)
-        folders = tuple(teacher.folder for teacher in teachers)
+        folders = tuple(teacher.folder for teacher in teachers[: config.teachers])
         entries = study.run_members(table, members(config, len(dataset.train.images), folders))
+        tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries if entry["role"] == Role.TUNING]
+        choices = dict(zip(config.schedules(), map(tuning.choices_in, tuned), strict=False))  # none without the part
+        entries += study.run_members(table, tuned_members(config, choices))
         test = dataset.test
         described = [
             {"name": one.name, "folder": one.folder.name, "test": metrics.evaluate(logits, test.labels)}
-            for one in teachers
+            for one in teachers[: config.teachers]
             for logits in [one.logits(test.images)]
         ]
         sweeps.describe(record, config, dataset, teachers=described, answers=entries)
@@ -315,9 +383,12 @@ def forecast(table: "Study") -> str:
     of_teachers = list(study.forecast_teachers(table, config.teacher, config.teachers_needed()))
     lines, seconds = [line for line, _, _ in of_teachers], sum(cost for _, cost, _ in of_teachers)
     fingerprints = [name for *_, name in of_teachers]
-    folders = tuple(teachers.place(config.run.out, name) for name in fingerprints)
+    folders = tuple(teachers.place(config.run.out, name) for name in fingerprints[: config.teachers])
     there = all(folder.exists() for folder in folders)
     for line, cost in study.forecast_members(table, members(config, images, folders if there else ()), fingerprints):
+        lines.append(line)
+        seconds += cost
+    for line, cost in forecast_tuned(table):
         lines.append(line)
         seconds += cost
     if "better" in config.parts() and config.teachers > 1 and not there:  # an ensemble that is not there yet
@@ -328,6 +399,25 @@ def forecast(table: "Study") -> str:
             seconds += cost
     lines.append(f"in all about {clock(seconds)} on this device")
     return "\n".join([*lines, *slower_precision(config)])
+
+
+def forecast_tuned(table: "Study") -> Iterator[tuple[str, float]]:
+    """What the sweeps at tuned rates would run and cost: a line a schedule, and seconds. Which rates these will be is
+    not known; at most, none is the one rate of all."""
+    from analysis.mnist.tuning import Choice
+    from experiments import study
+    from kdjax import forecast as costs
+    from kdjax.progress import clock
+
+    config, reader = table.config, study.Reader(table)
+    other = 2 * config.learning_rate
+    settings = [Choice("hard", math.nan, other), *(Choice("soft", t, other) for t in config.width_temperatures)]
+    for schedule in config.schedules() if "widths" in config.parts() else ():
+        asked = [reader.prepare(member.config) for member in tuned_members(config, {schedule: settings})]
+        cost = sum(costs.sweep_seconds(one._replace(folder=one.folder / "none"), False) for one in asked)
+        students = sum(len(block.runs) for one in asked for block in one.blocks)
+        what = f"{students} students of {schedule[0]} units and {schedule[1]} epochs, about {clock(cost)}"
+        yield f"widths, tuned rates: would train at most {what}: the rates are chosen by then", cost
 
 
 def slower_precision(config: TableConfig) -> list[str]:

@@ -65,18 +65,24 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
 def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
     """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller. `epochs`
     are those of a student where the config gives none, `images` the number of training images. `rates` stand in place
-    of the config's learning rates; a further rate adds blocks and changes none."""
+    of the config's learning rates; a further rate adds blocks and changes none. With `own_rates` a block holds runs of
+    several rates."""
     size = min(config.block_size, max(map(len, grid(config, 1.0))))
     transfer = TransferSpec(config.targets, config.transfer_images)
+    grids = {f"rate{rate:.9g}": grid(config, rate) for rate in rates or config.rates()}
+    if config.own_rates:
+        pairs = zip(grid(config, 1.0)[0], config.rates(), strict=True)
+        grids = {"own-rates": [[run._replace(learning_rate=rate) for run, rate in pairs]]}
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
     blocks = []
-    for width, seed, rate in itertools.product(config.widths, range(config.seeds), rates or config.rates()):
-        parts = [runs[i : i + size] for runs in grid(config, rate) for i in range(0, len(runs), size)]
+    for width, seed, (rate, groups) in itertools.product(config.widths, seeds, grids.items()):
+        parts = [runs[i : i + size] for runs in groups for i in range(0, len(runs), size)]
         for index, runs in enumerate(parts):
             last = runs[-1].objective
             objective = "soft" if last in ("hard", "double_softmax") else last
             needs_reference = objectives.OBJECTIVES[objective].needs_reference
             reference = config.match_gradient_norm if needs_reference else None
-            name, student = f"width{width}-seed{seed}-rate{rate:.9g}-{index}", config.student(width, epochs)
+            name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
             blocks.append(block._replace(objective=objective, reference=reference, monitor_every=config.monitor_every))
     return blocks
@@ -159,7 +165,8 @@ def run(sweep: Sweep) -> Path:
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            further = wider(record.write_tables(), rates)
+            results = record.write_tables()
+            further = () if config.own_rates else wider(results, rates)
             if not further:
                 break
             if extension == MOST_EXTENSIONS:

@@ -1,14 +1,16 @@
 """The figures of an MNIST table: errors against T at each width, fewer images, shifted test images."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import stats, style
-from analysis.mnist import claims, shifted, transfer
+from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
+from analysis.mnist.widths import WidthCurve
 from analysis.tables import count_of
 
 
@@ -21,46 +23,47 @@ def draw(folder: Path) -> list[Path]:
     """
     results = load(folder)
     figures = {
-        "errors_against_temperature": draw_widths(results),
+        **draw_widths(results),
         "fewer_images": draw_transfer(results),
         "shifted": draw_shifted(results),
     }
     return style.save_all(folder, figures)
 
 
-def draw_widths(results: MnistResults) -> Figure | None:
-    """Test errors against T, one panel per width; filled signs may be best. None where the part was not made."""
-    curves = claims.width_curves(results)
-    if not curves:
-        return None
-    axis = style.TemperatureAxis([t for curve in curves for t in curve.temperatures])
-    figure = style.figure(5.4, 1.6 + 1.9 * len(curves))
-    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
-    for index, (axes, curve) in enumerate(zip(panels, curves, strict=True)):
-        means = [stats.interval_over(column) for column in np.moveaxis(curve.errors, -1, 0)]
-        style.estimates(axes, axis, dict(zip(curve.temperatures, means, strict=True)), index=index)
-        out = ~np.isin(curve.temperatures, curve.candidates)
-        places = [axis.place(t) for t in curve.temperatures[out]]
-        axes.plot(
-            places,
-            np.array([mean.mean for mean in means])[out],
-            ls="",
-            marker=style.MARKERS[index],
-            ms=6,
-            mfc="white",
-            mec=style.PALETTE[index],
-            label="excluded as best (95 %, all T at once)" if index == 0 else None,
-            zorder=3,
-        )
-        hard = curve.hard[~np.isnan(curve.hard)]
-        if len(hard):
-            style.band(axes, *stats.interval(hard)[:3], label="hard labels")
+def draw_widths(results: MnistResults) -> dict[str, Figure]:
+    """By width, test errors against T at tuned rates and at one rate, one panel a schedule; filled signs may be best.
+    Empty where the part was not made."""
+    pairs = [(one.tuned, one.one_rate) for one in widths.read(results) if one.tuned and one.one_rate]
+    by_width = itertools.groupby(pairs, key=lambda pair: pair[0].width)
+    return {f"errors_against_temperature_{width}_units": _draw_width(list(ones), results) for width, ones in by_width}
+
+
+def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResults) -> Figure:
+    axis = style.TemperatureAxis([t for curves in drawn for curve in curves for t in curve.temperatures])
+    figure = style.figure(5.4, 1.6 + 2.3 * len(drawn))
+    panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    rate = float(results.identity["config"]["learning_rate"])
+    names = "rate tuned for each T", f"one rate, {rate:g}"
+    for axes, curves in zip(panels, drawn, strict=True):
+        for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
+            means = dict(zip(curve.temperatures, curve.means(), strict=True))
+            shift = axis.nudge(index, 2)
+            style.estimates(axes, axis, means, index=index, nudge=shift, label=f"soft targets, {name}")
+            out = [t for t in curve.temperatures if t not in curve.candidates]
+            look = {"color": style.PALETTE[index], "mfc": "white", "marker": style.MARKERS[index], "zorder": 3}
+            axes.plot([axis.place(t) + shift for t in out], [means[t].mean for t in out], ls="", **look)
+            hard = curve.hard[~np.isnan(curve.hard)]
+            if len(hard):
+                level, ls = stats.interval(hard)[:3], ("--", ":")[index]
+                hard_name = f"hard labels, {('rate tuned', names[1])[index]}"
+                style.band(axes, *level, colour=style.PALETTE[index], ls=ls, label=hard_name)
         axes.set_ylabel("test errors")
-        teachers = count_of(curve.teachers, "teacher")
-        axes.set_title(f"{curve.width} units per layer ({curve.seeds} seeds, {teachers})", loc="left")
+        n = f"{count_of(curves[0].seeds, 'seed')}, {count_of(curves[0].teachers, 'teacher')}"
+        axes.set_title(f"{count_of(curves[0].epochs, 'epoch')} ({n})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
-    whose = _of_whom(results, max(curve.teachers for curve in curves))
-    return style.finish(figure, f"Test errors with soft targets{whose}; bars: 95 % intervals", _where(results))
+    whose = _of_whom(results, max(curve.teachers for curves in drawn for curve in curves))
+    what = f"{drawn[0][0].width} units per layer: test errors with soft targets{whose}; filled: may be best; bars: 95 %"
+    return style.finish(figure, f"{what} intervals", _where(results))
 
 
 def draw_transfer(results: MnistResults) -> Figure | None:

@@ -33,6 +33,9 @@ class SweepConfig:
     """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd). With a hold-out, the best of
     several is chosen on it at each T; while that choice lies at an edge, the grid is widened for all, up to three
     times."""
+    own_rates: Annotated[bool, tyro.conf.Suppress] = dataclasses.field(default=False, metadata=added(False))
+    """Instead of a grid, each setting has its own of the learning rates, in order: hard labels, where they are trained,
+    then each temperature. For studies, which choose them elsewhere."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
     soft_targets: bool = True
@@ -65,6 +68,8 @@ class SweepConfig:
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T."""
+    first_seed: int = dataclasses.field(default=0, metadata=added(0))
+    """The first of the seeds, where it is not 0: others than those of an earlier sweep."""
     epochs: int | None = None
     """Passes over the transfer set by a student (default: 20; 40 on mnist5k)."""
     batch_size: int = 256
@@ -98,7 +103,7 @@ class SweepConfig:
         require_distinct("soft-weights", self.soft_weights)
         for weight in self.soft_weights:
             require_option(0 < weight <= 1, "soft-weights", weight, "it lies in (0, 1]; 0 is --hard-labels")
-        if self.learning_rates:
+        if self.learning_rates and not self.own_rates:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
@@ -118,12 +123,16 @@ class SweepConfig:
         require(self.soft_targets or not further, f"{refused}: they are trained beside soft targets")
         own = [name for name in self.objectives if name in ("hard", "soft", "double_softmax", "matched", "placebo")]
         require_option(not own, "objectives", " ".join(own), "it has an option of its own")
+        settings = self.hard_labels + self.soft_targets * len(self.temperatures) * len(self.soft_weights)
+        refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and soft targets"
+        require(not self.own_rates or (len(self.learning_rates) == settings and not further), refused)
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
         require_distinct("widths", self.widths)
         folders = {folder.resolve() for folder in self.teacher_from}
         twice = "--teacher-from names a folder twice: give each teacher once"
         require(len(folders) == len(self.teacher_from), twice)
         require_count("seeds", self.seeds, "seeds", most=10_000)
+        require_option(0 <= self.first_seed <= 2**30, "first-seed", self.first_seed, f"it lies in 0 to {2**30}")
         require_count("monitor-every", self.monitor_every, "epochs")
         require_count("block-size", self.block_size, "settings")
         for width in self.widths:

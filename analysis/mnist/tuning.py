@@ -1,0 +1,68 @@
+"""The learning rate of hard labels and of each T, chosen on the hold-out for the widths of an MNIST table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import runs
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults
+
+SCHEDULE = ["width", "epochs"]
+"""The columns that name a study of T."""
+CHOICE = ["objective", "temperature"]
+"""The columns that name what has a rate of its own."""
+
+
+class Choice(NamedTuple):
+    """The rate of one setting."""
+
+    objective: str
+    """`hard` or `soft`."""
+    temperature: float
+    """nan for hard labels."""
+    learning_rate: float
+    at_edge: bool = False
+    """It is the smallest or the largest rate tried: a better one may lie beyond."""
+
+
+def choices(tried: pd.DataFrame) -> list[Choice]:
+    """The rate with the fewest mean hold-out errors, over seeds and teachers, of hard labels and of each T; of equal
+    ones the smaller. A rate at which a run failed is not chosen; a setting with no other has no choice.
+
+    Args:
+        tried: rows of the tuning sweeps of one width and schedule. Their test errors are not looked at.
+    """
+    rates = tried["learning_rate"]
+    best = runs.best_on_holdout(tried, by=CHOICE).drop_duplicates(CHOICE)
+    return [
+        Choice(str(row["objective"]), float(row["temperature"]), float(rate), rate in (rates.min(), rates.max()))
+        for _, row in best.sort_values(CHOICE).iterrows()
+        for rate in [row["learning_rate"]]
+    ]
+
+
+def choices_in(folder: Path) -> list[Choice]:
+    """The choices of a finished tuning sweep.
+
+    Raises:
+        BadInput: `folder` is no run directory of a sweep, or it is damaged.
+    """
+    return choices(runs.read(folder))
+
+
+def choices_of(results: MnistResults) -> dict[tuple[int, int], list[Choice]]:
+    """By width and epochs, the choices of a table."""
+    tried = results.trained(Role.TUNING).groupby(SCHEDULE)
+    return {(int(width), int(epochs)): choices(rows) for (width, epochs), rows in tried}  # type: ignore[misc]
+
+
+def at_rates(rows: pd.DataFrame, chosen: Sequence[Choice]) -> pd.DataFrame:
+    """Those rows whose setting has the rate chosen for it."""
+    columns = [*CHOICE, "chosen"]
+    rates = pd.DataFrame([(one.objective, one.temperature, one.learning_rate) for one in chosen], columns=columns)
+    joined = rows.merge(rates, on=CHOICE, how="left")  # pandas joins nan to nan
+    return joined[np.isclose(joined["learning_rate"], joined["chosen"], rtol=1e-6, atol=0)].drop(columns="chosen")

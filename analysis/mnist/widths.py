@@ -1,0 +1,139 @@
+"""Test errors against T at each width and schedule of an MNIST table, at tuned rates and at one rate."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import runs, stats
+from analysis.mnist import tuning
+from analysis.mnist.roles import Role
+from analysis.mnist.run import MnistResults
+from analysis.mnist.tuning import SCHEDULE, Choice
+from analysis.tables import count_of
+
+MARGIN = 7
+"""Test errors of 10,000: smaller differences count as alike; a tenth of what distillation gains in the paper."""
+HIGH = 8.0
+"""The paper calls temperatures from here on alike."""
+
+
+class WidthCurve(NamedTuple):
+    """Test errors against temperature, of the students of one width and schedule."""
+
+    width: int
+    epochs: int
+    temperatures: np.ndarray
+    errors: np.ndarray
+    """[teachers, seeds, temperatures], or [seeds, temperatures] under one teacher."""
+    hard: np.ndarray
+    """[seeds]; nan where there is no baseline."""
+    teachers: int
+    candidates: np.ndarray
+    """The temperatures that are not excluded as best."""
+    vertex: stats.Vertex | None
+    """Over seeds, each a mean over teachers."""
+    alike: stats.Equivalence | None
+    """Of every two temperatures from HIGH on, T = ∞ among them where it was tried."""
+    alike_finite: stats.Equivalence | None
+    """The same without T = ∞; None where it was not tried, or leaves one."""
+    left_out: tuple[float, ...]
+    """Temperatures at which some run is missing or failed."""
+
+    @property
+    def seeds(self) -> int:
+        """Seeds under each teacher."""
+        return int(self.errors.shape[-2])
+
+    @property
+    def name(self) -> str:
+        """Its width and schedule, in words."""
+        return name_of(self.width, self.epochs)
+
+    def means(self) -> list[stats.Interval]:
+        """At each temperature, the mean of the errors."""
+        return [stats.interval_over(column) for column in np.moveaxis(self.errors, -1, 0)]
+
+    def from_hard(self) -> list[tuple[stats.Difference, float]]:
+        """At each temperature, the paired difference from hard labels, over the seeds that have both, and its p
+        adjusted over the temperatures (Holm)."""
+        both = ~np.isnan(self.hard)
+        if not both.any():
+            return []
+        columns, hard = np.moveaxis(self.errors[..., both, :], -1, 0), self.hard[both]
+        differences = [stats.paired_difference(column, np.broadcast_to(hard, column.shape)) for column in columns]
+        adjusted = stats.holm(np.array([difference.p for difference in differences], float))
+        return list(zip(differences, map(float, adjusted), strict=True))
+
+
+class AtWidth(NamedTuple):
+    """What a table found at one width and schedule."""
+
+    width: int
+    epochs: int
+    choices: list[Choice]
+    """The tuned rates."""
+    tried: tuple[float, ...]
+    """The rates among which they were chosen."""
+    tuned: WidthCurve | None
+    """Each setting at its own rate; None where some run failed at every temperature."""
+    one_rate: WidthCurve | None
+    """All settings at the table's rate."""
+
+    @property
+    def name(self) -> str:
+        """Width and schedule, in words."""
+        return name_of(self.width, self.epochs)
+
+
+def name_of(width: int, epochs: int) -> str:
+    """A width and schedule, in words."""
+    return f"{width} units, {count_of(epochs, 'epoch')}"
+
+
+def read(results: MnistResults) -> list[AtWidth]:
+    """One a width and schedule; empty where the part was not made."""
+    margin = MARGIN * results.test_images / 10_000
+    found, fresh = [], results.trained(Role.ONE_RATE)
+    everything = pd.concat([fresh, results.trained(Role.TUNED)], ignore_index=True)
+    for (width, epochs), tried in results.trained(Role.TUNING).groupby(SCHEDULE):  # type: ignore[misc]
+        chosen, rates = tuning.choices(tried), tuple(sorted(tried["learning_rate"].unique()))
+        of_all, of_one = (rows[(rows["width"] == width) & (rows["epochs"] == epochs)] for rows in (everything, fresh))
+        curves = _curve(tuning.at_rates(of_all, chosen), margin), _curve(of_one, margin)
+        found.append(AtWidth(int(width), int(epochs), chosen, rates, *curves))
+    return found
+
+
+def _curve(rows: pd.DataFrame, margin: float) -> WidthCurve | None:
+    """Over teachers crossed with seeds, or over seeds under one teacher."""
+    soft, hard = (rows[rows["objective"] == kind] for kind in ("soft", "hard"))
+    names, seeds = sorted(soft["teacher"].unique()), sorted(soft["seed"].unique())
+    table = runs.finished(soft).pivot_table(index=runs.RUN, columns="temperature", values="test_errors")
+    table = table.reindex(pd.MultiIndex.from_product([names, seeds]))
+    asked = [float(t) for t in sorted(soft["temperature"].unique())]
+    whole = [t for t in asked if t in table and not table[t].isna().any()]
+    if not whole:
+        return None
+    temperatures = np.array(whole)
+    errors = table[whole].to_numpy(float).reshape(len(names), len(seeds), len(whole))
+    errors = errors[0] if len(names) == 1 else errors
+    high = temperatures >= HIGH
+    finite = high & np.isfinite(temperatures)
+    over_seeds = errors if errors.ndim == 2 else errors.mean(axis=0)
+    return WidthCurve(
+        int(soft["width"].iloc[0]),
+        int(soft["epochs"].iloc[0]),
+        temperatures,
+        errors,
+        runs.finished(hard).set_index("seed")["test_errors"].reindex(seeds).to_numpy(float),
+        len(names),
+        temperatures[stats.candidates_for_best(errors)],
+        stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
+        _alike(errors[..., high], margin),
+        _alike(errors[..., finite], margin) if (high != finite).any() else None,
+        tuple(t for t in asked if t not in whole),
+    )
+
+
+def _alike(errors: np.ndarray, margin: float) -> stats.Equivalence | None:
+    return stats.equivalent(stats.all_pairs(errors), margin) if errors.shape[-1] > 1 else None
