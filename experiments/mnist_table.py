@@ -6,6 +6,7 @@ part would take here; everything takes hours, `--preset quick` on the bundled di
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -385,10 +386,10 @@ def forecast(table: "Study") -> str:
     fingerprints = [name for *_, name in of_teachers]
     folders = tuple(teachers.place(config.run.out, name) for name in fingerprints[: config.teachers])
     there = all(folder.exists() for folder in folders)
-    for line, cost in study.forecast_members(table, members(config, images, folders if there else ()), fingerprints):
-        lines.append(line)
-        seconds += cost
-    for line, cost in forecast_tuned(table):
+    known = known_choices(table)
+    asked = [*members(config, images, folders if there else ()), *tuned_members(config, known)]
+    tuned = forecast_tuned(table, [one for one in config.schedules() if one not in known])
+    for line, cost in itertools.chain(study.forecast_members(table, asked, fingerprints), tuned):
         lines.append(line)
         seconds += cost
     if "better" in config.parts() and config.teachers > 1 and not there:  # an ensemble that is not there yet
@@ -401,23 +402,36 @@ def forecast(table: "Study") -> str:
     return "\n".join([*lines, *slower_precision(config)])
 
 
-def forecast_tuned(table: "Study") -> Iterator[tuple[str, float]]:
-    """What the sweeps at tuned rates would run and cost: a line a schedule, and seconds. Which rates these will be is
-    not known; at most, none is the one rate of all."""
+def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
+    """By width and epochs, the rates chosen by the tuning sweeps that are finished."""
+    from analysis.mnist import tuning
+    from analysis.mnist.roles import Role
+    from experiments import study
+    from kdjax.files import MANIFEST
+
+    config, reader = table.config, study.Reader(table)
+    asked = [one.config for one in members(config, len(table.dataset.train.images)) if one.role == Role.TUNING]
+    folders = [reader.prepare(sweep).folder for sweep in asked]
+    pairs = zip(config.schedules(), folders, strict=False)  # no folders without the part
+    return {schedule: tuning.choices_in(folder) for schedule, folder in pairs if (folder / MANIFEST).exists()}
+
+
+def forecast_tuned(table: "Study", schedules: Sequence[tuple[int, int]]) -> Iterator[tuple[str, float]]:
+    """What the sweeps at tuned rates would run and cost at schedules whose rates are not chosen yet: a line each, and
+    seconds. At most, no setting has the one rate of all."""
     from analysis.mnist.tuning import Choice
     from experiments import study
     from kdjax import forecast as costs
     from kdjax.progress import clock
 
-    config, reader = table.config, study.Reader(table)
-    other = 2 * config.learning_rate
+    config, reader, other = table.config, study.Reader(table), 2 * table.config.learning_rate
     settings = [Choice("hard", math.nan, other), *(Choice("soft", t, other) for t in config.width_temperatures)]
-    for schedule in config.schedules() if "widths" in config.parts() else ():
-        asked = [reader.prepare(member.config) for member in tuned_members(config, {schedule: settings})]
-        cost = sum(costs.sweep_seconds(one._replace(folder=one.folder / "none"), False) for one in asked)
-        students = sum(len(block.runs) for one in asked for block in one.blocks)
-        what = f"{students} students of {schedule[0]} units and {schedule[1]} epochs, about {clock(cost)}"
-        yield f"widths, tuned rates: would train at most {what}: the rates are chosen by then", cost
+    for width, epochs in schedules if "widths" in config.parts() else ():
+        asked = [reader.prepare(one.config) for one in tuned_members(config, {(width, epochs): settings})]
+        cost = sum(costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False) for sweep in asked)
+        students = sum(len(block.runs) for sweep in asked for block in sweep.blocks)
+        what = f"{students} students of {width} units, {epochs} epochs, at rates not chosen yet, about {clock(cost)}"
+        yield f"widths, tuned rates: would train up to {what}", cost
 
 
 def slower_precision(config: TableConfig) -> list[str]:

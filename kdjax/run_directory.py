@@ -34,7 +34,10 @@ the temperature of a hard row is empty."""
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
 FOLDERS = ("blocks", "checkpoints", "figures")
-TABLES = ("results.csv", "table.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv", "shifted.csv")
+TABLES = (
+    *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
+    "shifted.csv",
+)
 PAGES = ("summary.md", "stability.md", "cost.md")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""

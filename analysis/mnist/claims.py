@@ -3,15 +3,12 @@ paper's claims about it."""
 
 import itertools
 import math
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from analysis import stats
-from analysis.mnist import widths
 from analysis.mnist.run import MnistResults
 from analysis.mnist.widths import HIGH, MARGIN, AtWidth, WidthCurve
-from analysis.tables import Table, bounds, count_of, estimate, fixed, number, p_value
+from analysis.tables import count_of, estimate, number
 
 WIDE = 300
 """Units: for so many or more the paper calls temperatures from HIGH on alike."""
@@ -19,90 +16,49 @@ NARROW, BEST = 30, (2.5, 4.0)
 """Units, and the temperatures that the paper calls best for them."""
 
 
-def section(results: MnistResults) -> str:
-    """The part `widths` of the summary: a table of each width and schedule, then what they say; empty where it was not
-    made."""
-    found = widths.read(results)
-    tables = [_table(one, results) for one in found]
-    notes = [sentence for one in found for sentence in verdicts(one, results)]
-    notes += claims([one.tuned for one in found if one.tuned], results)
-    text = "\n".join(f"* {note}" for note in notes)
-    return "\n\n".join(["## Errors against temperature", *tables, text]) if found else ""
-
-
-def _table(one: AtWidth, results: MnistResults) -> str:
-    interval = "95 % interval"
-    header = ["", "tuned rate", "test errors", interval, "from hard labels", interval, "p (Holm)", "best?"]
-    header += [f"at rate {_one_rate(results):g}", interval, "best?"]
-    tuned, at_one = _cells(one.tuned), _cells(one.one_rate)
-    cells = []
-    for choice in one.choices:
-        name = "hard labels" if choice.objective == "hard" else f"T = {number(choice.temperature)}"
-        rate = f"{choice.learning_rate:g}" + " (at the edge)" * choice.at_edge
-        own, fixed_rate = (of_curve.get(name, [""] * 6) for of_curve in (tuned, at_one))
-        cells.append([name, rate, *own, *fixed_rate[:2], fixed_rate[5]])
-    return f"### {one.name}\n\n" + Table(header, cells, left=1).markdown()
-
-
-def _one_rate(results: MnistResults) -> float:
-    return float(results.identity["config"]["learning_rate"])
-
-
-def _cells(curve: WidthCurve | None) -> dict[str, list[str]]:
-    """Of each setting: errors, interval, difference from hard labels, interval, p, whether it may be best."""
-    cells = dict[str, list[str]]()
-    if curve is None:
-        return cells
-    hard = curve.hard[~np.isnan(curve.hard)]
-    if len(hard):
-        mean = stats.interval(hard)
-        cells["hard labels"] = [fixed(mean.mean), bounds(mean), *[""] * 4]
-    compared = curve.from_hard()
-    for index, (temperature, mean) in enumerate(zip(curve.temperatures, curve.means(), strict=True)):
-        less = [""] * 3
-        if compared:
-            difference, p = compared[index]
-            less = [fixed(difference.mean, sign=True), bounds(difference, sign=True), p_value(p)]
-        best = "possible" if temperature in curve.candidates else ""
-        cells[f"T = {number(temperature)}"] = [fixed(mean.mean), bounds(mean), *less, best]
-    return cells
-
-
 def verdicts(one: AtWidth, results: MnistResults) -> list[str]:
     """Where soft targets help at tuned rates, and where at one rate; and which rates lie at an edge."""
     notes = []
-    for curve, how in ((one.tuned, "each rate tuned"), (one.one_rate, f"all at rate {_one_rate(results):g}")):
+    for curve, how in ((one.tuned, "each rate tuned"), (one.one_rate, f"all at rate {results.learning_rate:g}")):
         notes.append(f"{one.name}, {how}: {_help(curve) if curve else 'some run failed at every temperature'}.")
-    edges = [one for one in one.choices if one.at_edge]
+    if one.lost:
+        notes.append(f"{one.name}: {', '.join(one.lost)} left out, where some run failed at every rate.")
+    edges = [choice for choice in one.choices if choice.at_edge]
     if edges:
-        named = ", ".join("hard labels" if e.objective == "hard" else f"T = {number(e.temperature)}" for e in edges)
+        named = ", ".join(choice.name for choice in edges)
         tried = f"those tried, {one.tried[0]:g} to {one.tried[-1]:g}"
         notes.append(f"{one.name}: the rate of {named} lies at the edge of {tried}: a better one may lie beyond.")
     return notes
 
 
 def _help(curve: WidthCurve) -> str:
-    """Where soft targets make fewer errors than hard labels (the interval excludes zero, and p ≤ 0.05 by Holm)."""
-    compared = curve.from_hard()
-    if not compared:
-        return "no hard labels to compare with"
-    kinds: dict[str, list[tuple[float, stats.Difference]]] = {"fewer": [], "more": [], "neither": []}
-    for temperature, (difference, p) in zip(curve.temperatures, compared, strict=True):
-        kind = ("fewer" if difference.mean < 0 else "more") if difference.differs and p <= 0.05 else "neither"
+    """Where soft targets make fewer errors than hard labels (the interval excludes zero, and p ≤ 0.05 by Holm), and
+    which T may be best."""
+    kinds: dict[str, list[tuple[float, stats.Difference]]] = {"help": [], "harm": [], "neither": []}
+    for temperature, (difference, p) in zip(curve.temperatures, curve.from_hard(), strict=False):
+        kind = ("help" if difference.mean < 0 else "harm") if difference.differs and p <= 0.05 else "neither"
         kinds[kind].append((float(temperature), difference))
-
-    def at(of_kind: list[tuple[float, stats.Difference]]) -> str:
-        return "T = " + ", ".join(number(temperature) for temperature, _ in of_kind)
-
     words = []
-    for kind, verb in (("fewer", "help"), ("more", "harm")):
+    for kind in ("help", "harm"):
         if kinds[kind]:
             temperature, most = max(kinds[kind], key=lambda pair: abs(pair[1].mean))
-            by = f"{estimate(most, sign=True)} errors at T = {number(temperature)}"
-            words.append(f"soft targets {verb} at {at(kinds[kind])} (most, {by})")
+            by = f"by {estimate(most, sign=True)} errors at T = {number(temperature)}"
+            words.append(f"soft targets {kind} at {_listed(t for t, _ in kinds[kind])}, most of all {by}")
     if kinds["neither"]:
-        words.append(f"not told apart from hard labels at {at(kinds['neither'])}")
-    return "; ".join(words)
+        words.append(f"not told apart from hard labels at {_listed(t for t, _ in kinds['neither'])}")
+    if curve.seeds * curve.teachers == 1:
+        return "; ".join([*words, "one run, so no verdict"])
+    may = f"best may be {_listed(curve.candidates)}{': no winner' * (len(curve.candidates) > 1)}"
+    return "; ".join([*words, may]) + _about(curve)
+
+
+def _about(curve: WidthCurve) -> str:
+    """With fewer than three teachers, a verdict is about these."""
+    return {1: " (about this teacher)", 2: " (about these teachers)"}.get(curve.teachers, "")
+
+
+def _listed(temperatures: Iterable[float]) -> str:
+    return "T = " + ", ".join(map(number, temperatures))
 
 
 def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
@@ -137,21 +93,16 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
 
 
 def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
-    about = "" if curve.teachers >= 3 else " (about this teacher)" if curve.teachers == 1 else " (about these teachers)"
+    about = _about(curve)
     of_paper = results.on_mnist and curve.teachers >= 3
     notes = []
     if curve.left_out:
         missing = ", ".join(map(number, curve.left_out))
         notes.append(f"{curve.name}: T = {missing} left out, where some run failed.")
-    if curve.seeds * curve.teachers == 1:
-        return [*notes, f"{curve.name}: one run, so no verdict."]
-    text = f"{curve.name}: best may be T = {', '.join(map(number, curve.candidates))}"
-    text += "" if len(curve.candidates) == 1 else ": no winner"
     if curve.vertex is not None and not math.isnan(curve.vertex.low):
-        text += f"; lowest point of a parabola in log T, over seeds: {curve.vertex.temperature:.1f}"
+        text = f"{curve.name}: lowest point of a parabola in log T, over seeds: {curve.vertex.temperature:.1f}"
         text += f" [{number(round(curve.vertex.low, 2))}, {number(round(curve.vertex.high, 2))}]"
-        text += "" if curve.vertex.inside else " (not inside the temperatures tried)"
-    notes.append(f"{text}{about}.")
+        notes.append(f"{text}{'' if curve.vertex.inside else ' (not inside the temperatures tried)'}{about}.")
     for which, alike in (("temperatures", curve.alike), ("finite temperatures", curve.alike_finite)):
         if alike is None or math.isnan(alike.reach) or curve.width <= NARROW:
             continue
@@ -161,7 +112,7 @@ def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
             verdict += ", as the paper says: reproduced"
         reach = f"the 90 % intervals of the differences reach {alike.reach:.1f}"
         notes.append(f"{curve.name}, every two {which} from {HIGH:g} on: {verdict} ({reach}){about}.")
-    if curve.width == NARROW and results.on_mnist:
+    if curve.width == NARROW and results.on_mnist and curve.seeds * curve.teachers > 1:
         inside = (curve.candidates >= BEST[0]) & (curve.candidates <= BEST[1])
         word = "only these may be best" if inside.all() else "possible, and so are others"
         word = word if inside.any() else "excluded"

@@ -42,8 +42,7 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
     axis = style.TemperatureAxis([t for curves in drawn for curve in curves for t in curve.temperatures])
     figure = style.figure(5.4, 1.6 + 2.3 * len(drawn))
     panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
-    rate = float(results.identity["config"]["learning_rate"])
-    names = "rate tuned for each T", f"one rate, {rate:g}"
+    names = "rate tuned for each T", f"one rate, {results.learning_rate:g}"
     for axes, curves in zip(panels, drawn, strict=True):
         for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
             means = dict(zip(curve.temperatures, curve.means(), strict=True))

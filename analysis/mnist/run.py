@@ -80,6 +80,11 @@ class MnistResults(NamedTuple):
         return float(self.identity["config"]["soft_weights"][0])
 
     @property
+    def learning_rate(self) -> float:
+        """The table's own, at which the widths are trained too."""
+        return float(self.identity["config"]["learning_rate"])
+
+    @property
     def test_images(self) -> int:
         """Number of test images."""
         return int(self.identity["data"]["test_images"])
@@ -111,7 +116,8 @@ def load(folder: Path) -> MnistResults:
             parts.append(rows.assign(**answer, teacher_errors=rows["teacher"].map(errors)))
         needed: list[tuple[Any, tuple[str, ...]]] = [(one, ("name", "folder", "test")) for one in details["teachers"]]
         needed += [(identity["data"], ("name", "description", "train_images", "test_images"))]
-        needed += [(identity["config"], ("soft_weights", "temperature", "width", "precision", "teacher"))]
+        of_config = ("soft_weights", "temperature", "width", "precision", "teacher", "learning_rate")
+        needed += [(identity["config"], of_config)]
         missing = [name for holder, names in needed for name in names if name not in holder]
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{broken} ({error!r} in it, or in a sweep's)") from None

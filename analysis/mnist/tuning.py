@@ -1,5 +1,6 @@
 """The learning rate of hard labels and of each T, chosen on the hold-out for the widths of an MNIST table."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs
-from analysis.mnist.roles import Role
-from analysis.mnist.run import MnistResults
+from analysis.tables import number
 
 SCHEDULE = ["width", "epochs"]
 """The columns that name a study of T."""
@@ -28,6 +28,11 @@ class Choice(NamedTuple):
     at_edge: bool = False
     """It is the smallest or the largest rate tried: a better one may lie beyond."""
 
+    @property
+    def name(self) -> str:
+        """The setting, in words."""
+        return "hard labels" if self.objective == "hard" else f"T = {number(self.temperature)}"
+
 
 def choices(tried: pd.DataFrame) -> list[Choice]:
     """The rate with the fewest mean hold-out errors, over seeds and teachers, of hard labels and of each T; of equal
@@ -45,6 +50,12 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
     ]
 
 
+def settings(tried: pd.DataFrame) -> set[str]:
+    """The settings that were tried, in words."""
+    distinct = tried[CHOICE].drop_duplicates()
+    return {Choice(str(row["objective"]), float(row["temperature"]), math.nan).name for _, row in distinct.iterrows()}
+
+
 def choices_in(folder: Path) -> list[Choice]:
     """The choices of a finished tuning sweep.
 
@@ -52,12 +63,6 @@ def choices_in(folder: Path) -> list[Choice]:
         BadInput: `folder` is no run directory of a sweep, or it is damaged.
     """
     return choices(runs.read(folder))
-
-
-def choices_of(results: MnistResults) -> dict[tuple[int, int], list[Choice]]:
-    """By width and epochs, the choices of a table."""
-    tried = results.trained(Role.TUNING).groupby(SCHEDULE)
-    return {(int(width), int(epochs)): choices(rows) for (width, epochs), rows in tried}  # type: ignore[misc]
 
 
 def at_rates(rows: pd.DataFrame, chosen: Sequence[Choice]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Test errors against T at each width and schedule of an MNIST table, at tuned rates and at one rate."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from analysis.mnist import tuning
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.mnist.tuning import SCHEDULE, Choice
-from analysis.tables import count_of
+from analysis.tables import count_of, number
 
 MARGIN = 7
 """Test errors of 10,000: smaller differences count as alike; a tenth of what distillation gains in the paper."""
@@ -54,6 +55,17 @@ class WidthCurve(NamedTuple):
         """At each temperature, the mean of the errors."""
         return [stats.interval_over(column) for column in np.moveaxis(self.errors, -1, 0)]
 
+    def found(self) -> dict[str, "Found"]:
+        """By setting, in words, hard labels first."""
+        hard = self.hard[~np.isnan(self.hard)]
+        found = {"hard labels": Found(stats.interval(hard))} if len(hard) else {}
+        unknown: list[tuple[stats.Difference | None, float]] = [(None, math.nan)] * len(self.temperatures)
+        compared = self.from_hard() or unknown
+        for temperature, mean, (difference, p) in zip(self.temperatures, self.means(), compared, strict=True):
+            best = bool(temperature in self.candidates)
+            found[f"T = {number(temperature)}"] = Found(mean, difference, p, best)
+        return found
+
     def from_hard(self) -> list[tuple[stats.Difference, float]]:
         """At each temperature, the paired difference from hard labels, over the seeds that have both, and its p
         adjusted over the temperatures (Holm)."""
@@ -66,6 +78,17 @@ class WidthCurve(NamedTuple):
         return list(zip(differences, map(float, adjusted), strict=True))
 
 
+class Found(NamedTuple):
+    """The errors of one setting at one rate."""
+
+    mean: stats.Interval
+    difference: stats.Difference | None = None
+    """From hard labels, paired; None for these, or where there are none."""
+    p_holm: float = math.nan
+    possible: bool = False
+    """Not excluded as the best T."""
+
+
 class AtWidth(NamedTuple):
     """What a table found at one width and schedule."""
 
@@ -75,6 +98,8 @@ class AtWidth(NamedTuple):
     """The tuned rates."""
     tried: tuple[float, ...]
     """The rates among which they were chosen."""
+    lost: tuple[str, ...]
+    """Settings without a choice: some run failed at every rate."""
     tuned: WidthCurve | None
     """Each setting at its own rate; None where some run failed at every temperature."""
     one_rate: WidthCurve | None
@@ -98,9 +123,10 @@ def read(results: MnistResults) -> list[AtWidth]:
     everything = pd.concat([fresh, results.trained(Role.TUNED)], ignore_index=True)
     for (width, epochs), tried in results.trained(Role.TUNING).groupby(SCHEDULE):  # type: ignore[misc]
         chosen, rates = tuning.choices(tried), tuple(sorted(tried["learning_rate"].unique()))
+        lost = sorted(tuning.settings(tried) - {choice.name for choice in chosen})
         of_all, of_one = (rows[(rows["width"] == width) & (rows["epochs"] == epochs)] for rows in (everything, fresh))
         curves = _curve(tuning.at_rates(of_all, chosen), margin), _curve(of_one, margin)
-        found.append(AtWidth(int(width), int(epochs), chosen, rates, *curves))
+        found.append(AtWidth(int(width), int(epochs), chosen, rates, tuple(lost), *curves))
     return found
 
 
