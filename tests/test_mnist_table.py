@@ -15,6 +15,9 @@ import pytest
 
 from analysis import measures, stats, style
 from analysis.mnist import claims, controls, figures, shifted, transfer
+from analysis import measures, style
+from analysis import runs as runs_
+from analysis.mnist import claims, controls, figures, shifted, transfer, tuning, widths, widths_table
 from analysis.mnist import run as mnist_run
 from analysis.mnist import table as mnist_table_
 from analysis.mnist.roles import Role
@@ -22,6 +25,7 @@ from analysis.mnist.rows import BETTER, grid, rows_of_table
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
+from kdjax import sweeps
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry, raw_files
@@ -29,6 +33,8 @@ from tests import commands, hurry, raw_files
 TINY = [
     *("--dataset", "mnist5k", "--train-images", "400", "--devices", "1", "--teachers", "2", "--seeds", "2"),
     *("--width", "12", "--epochs", "2", "--widths", "12", "--width-seeds", "2", "--width-epochs", "2"),
+    *("--width-teachers", "2", "--width-temperatures", "1", "4", "inf", "--tuning-seeds", "2"),
+    *("--tuning-rates", "0.003", "0.01"),
     *("--elastic-epochs", "2"),
     *("--batch-size", "50", "--fractions", "0.25", "1", "--soft-weights", "0.9", "1", "--learning-rate", "0.003"),
     *("--teacher.widths", "16", "--teacher.epochs", "2", "--teacher.batch-size", "50", "--name", "run"),
@@ -50,7 +56,7 @@ def folder_of(root):
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
     sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
-    own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv")]
+    own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "widths.csv")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
 
@@ -81,11 +87,48 @@ def test_only_makes_what_it_names_and_all_is_the_sum():
 
 
 def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
-    found = asked(only=("widths",), widths=(30, 800))
-    assert [member.config.teacher.seed for member in found] == [0, 1, 2, 0, 1, 2]
-    assert [member.config.hard_labels for member in found] == [True, False, False] * 2
-    narrow, wide = found[0].config, found[3].config
-    assert (narrow.seeds, wide.seeds) == (20, 10) and narrow.temperatures == (*mnist_table.FINE,)
+    found = asked(only=("widths",), widths=(30, 800), width_teachers=3)
+    tuning_, one_rate = ([one.config for one in found if one.role == role] for role in (Role.TUNING, Role.ONE_RATE))
+    # The longer schedule is not for the wider net.
+    assert [(one.widths[0], one.epochs) for one in tuning_] == [(30, 20), (30, 60), (800, 20)]
+    assert [one.teacher.seed for one in one_rate] == [0, 1, 2] * 3
+    assert [one.hard_labels for one in one_rate] == [True, False, False] * 3
+    assert {one.rates() for one in one_rate} == {(TableConfig().learning_rate,)}
+
+
+def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_ones():
+    found = asked(only=("widths", "controls"), widths=(30,))
+    fresh, tried, controls_ = (
+        [one.config for one in found if one.role == role] for role in (Role.ONE_RATE, Role.TUNING, Role.HELD_OUT)
+    )
+
+    def seeds(config):
+        return {block.seed for block in sweeps.plan(config, 1, 60_000)}
+
+    assert len(seeds(tried[0])) == TableConfig().tuning_seeds and not seeds(tried[0]) & seeds(fresh[0])
+    assert all(not seeds(tried[0]) & set(range(most)) for most in (10_000,))  # whatever --width-seeds
+    assert tried[0].data.holdout == 10_000 and fresh[0].data.holdout == 0
+    assert tried[0].data == controls_[0].data and tried[0].teacher == controls_[0].teacher  # one teacher for both
+
+
+def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rate_is_not_trained_again():
+    config = TableConfig(only=("widths",), widths=(30,), width_epochs=(20,), width_teachers=2, learning_rate=2e-3)
+    chosen = [("hard", math.nan, 8e-3), ("soft", 1.0, 4e-3), ("soft", 4.0, 2e-3), ("soft", math.inf, 1e-3)]
+    choices = {(30, 20): [tuning.Choice(*one) for one in chosen]}
+    first, second = (one.config for one in mnist_table.tuned_members(config, choices))
+
+    def settings(sweep):
+        return [
+            [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "soft"]
+            for block in sweeps.plan(sweep, 1, 60_000)
+        ]
+
+    assert settings(first) == settings(second) == [[chosen[1], chosen[3]]] * config.width_seeds
+    hard = [run for run in sweeps.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
+    assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
+    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("soft", 4.0, 2e-3)]})
+    (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
+    assert alone.config.hard_labels and not alone.config.soft_targets
 
 
 def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_queried_about_such_images():
@@ -128,6 +171,10 @@ def test_presets_are_whole_settings_and_bad_ones_are_one_line():
         ({"elastic_epochs": 0}, "elastic-epochs 0 is not allowed"),
         ({"teachers": 0}, "teachers"),
         ({"widths": ()}, "empty"),
+        ({"width_epochs": ()}, "empty"),
+        ({"width_temperatures": (0.0,)}, "temperature"),
+        ({"tuning_rates": (1e-3, 1e-3)}, "repeats"),
+        ({"tuning_seeds": 0}, "seeds 0"),
         ({"data": DataConfig(dataset="mnist5k", holdout=10)}, "holdout"),
     ],
 )
@@ -160,7 +207,7 @@ def test_the_whole_table(whole):
     cells = [cell.strip() for line in text.splitlines() if line.startswith("|") for cell in line.split("|")]
     assert max(map(len, cells)) <= 120  # a cell is no paragraph
     assert {path.stem for path in (folder_of(whole) / "figures").glob("*.png")} == {
-        "errors_against_temperature",
+        "errors_against_temperature_12_units",
         "fewer_images",
         "shifted",
     }
@@ -270,29 +317,42 @@ def test_killed_at_some_moment_it_resumes_to_the_same_digits(whole, tmp_path):
     assert len(table) == 5 and table == undisturbed[:5]
 
 
-def results_of(rows, width=800, teachers=1, drop=()):
+def results_of(rows, width=800, teachers=1, drop=(), rate=2e-3):
     """Results with the given test errors: {temperature: errors of seeds 0, 1, …}; nan is hard labels.
 
-    With several teachers the errors are `[teachers, seeds]`. `drop`: (teacher, seed, temperature) of failed runs.
+    With several teachers the errors are `[teachers, seeds]`. `drop`: (teacher, seed, temperature) of failed runs. All
+    have one rate, and it is the one chosen.
     """
     table = []
     for temperature, of_runs in rows.items():
+        setting = {"width": width, "epochs": 20, "temperature": temperature, "learning_rate": rate, "soft_weight": 1.0}
+        setting |= {"objective": "hard" if math.isnan(temperature) else "soft"}
+        table.append({**setting, **TRIED})
         for teacher, of_seeds in enumerate(np.reshape(of_runs, (-1, np.shape(of_runs)[-1]))[:teachers]):
             for seed, errors in enumerate(of_seeds):
-                failed = (teacher, seed, temperature) in drop
-                table.append(
-                    {
-                        "role": "widths",
-                        "width": width,
-                        "teacher": str(teacher),
-                        "seed": seed,
-                        "temperature": temperature,
-                    }
-                    | {"objective": "hard" if math.isnan(temperature) else "soft", "test_errors": errors}
-                    | {"failed_at": 3 if failed else -1}
-                )
-    identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {}}
+                failed = 3 if (teacher, seed, temperature) in drop else -1
+                of_run = {"teacher": str(teacher), "seed": seed, "test_errors": errors, "failed_at": failed}
+                table.append({"role": "one rate", **setting, **of_run})
+    identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {"learning_rate": rate}}
     return mnist_run.MnistResults(None, identity, [], pd.DataFrame(table), None)
+
+
+TRIED = {
+    "role": "tuning",
+    "teacher": "held out",
+    "seed": 10_000,
+    "failed_at": -1,
+    "holdout_errors": 1,
+    "test_errors": 1,
+}
+
+
+def curves_of(results):
+    return [one.tuned for one in widths.read(results) if one.tuned]
+
+
+def said_of(results):
+    return widths_table.section(results)
 
 
 def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_labels_of_such_images():
@@ -332,9 +392,12 @@ def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_lab
 def test_a_figure_of_soft_targets_says_which_images_its_teachers_saw(augment, words):
     results = results_of({t: [100, 101, 99] for t in (1.0, 4.0)})
     data = {"name": "mnist", "description": "MNIST", "test_images": 10_000}
-    results = results._replace(identity={"data": data, "config": {"teacher": {"augment": augment}}})
+    results = results._replace(
+        identity={"data": data, "config": {"teacher": {"augment": augment}, "learning_rate": 2e-3}}
+    )
     with style.applied():
-        title = figures.draw_widths(results).get_suptitle()
+        (drawn,) = figures.draw_widths(results).values()
+        title = drawn.get_suptitle()
     assert ("of a teacher" in title) == bool(words) and words in title
 
 
@@ -343,13 +406,13 @@ def test_claims_name_no_winner_inside_the_noise():
     seeds = rng.normal(0, 5, 10)
     near = {t: 80 + seeds + rng.normal(0, 3, 10) for t in (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)}
     alike = results_of({float("nan"): 140 + seeds, **near})
-    (one,) = claims.width_curves(alike)
+    (one,) = curves_of(alike)
     assert len(one.candidates) > 1 and one.alike.all_alike
-    said = " ".join(claims.claims([one], alike))
+    said = said_of(alike)
     assert "no winner" in said and "alike within ±7 errors (" in said and "about this teacher" in said
     assert "reproduced" not in said  # one teacher is not enough for that
     apart = results_of({**near, 2.0: near[2.0] - 40, 16.0: near[16.0] + 40})
-    (one,) = claims.width_curves(apart)
+    (one,) = curves_of(apart)
     assert one.candidates.tolist() == [2.0] and not one.alike.all_alike
     assert "not shown to be alike" in " ".join(claims.claims([one], apart))
 
@@ -359,7 +422,7 @@ def test_narrow_students_optimum_is_compared_with_the_papers():
     for best, word in ((3.0, "only these may be best: reproduced."), (16.0, "excluded: not reproduced.")):
         rows = {t: 400 + (0 if t == best else 60) + rng.normal(0, 4, (3, 20)) for t in (1.0, 2.0, 3.0, 8.0, 16.0)}
         results = results_of(rows, width=30, teachers=3)
-        curves = claims.width_curves(results)
+        curves = curves_of(results)
         assert curves[0].errors.shape == (3, 20, 5)
         assert any(note.endswith(f"best (paper): {word}") for note in claims.claims(curves, results))
 
@@ -370,7 +433,7 @@ def test_teachers_are_draws_too():
     for _ in range(60):
         seeds = rng.normal(0, 4, 10)
         rows = {t: 80 + rng.normal(0, 4, (3, 1)) + seeds + rng.normal(0, 2, (3, 10)) for t in (1.0, 2.0, 4.0, 8.0)}
-        (one,) = claims.width_curves(results_of(rows, teachers=3))
+        (one,) = curves_of(results_of(rows, teachers=3))
         wrong += 8.0 not in one.candidates
     assert wrong <= 9  # 5 % of 60 is 3; over seeds alone it is about half of them
 
@@ -383,21 +446,23 @@ def test_optima_differ_only_among_temperatures_that_both_were_trained_at():
 
     fine, coarse = results_of(curve((1.0, 2.0, 3.0, 4.0, 8.0)), width=30), results_of(curve((1.0, 2.0, 4.0, 8.0)), 300)
     results = fine._replace(results=pd.concat([fine.results, coarse.results]))
-    curves = claims.width_curves(results)
+    curves = curves_of(results)
     assert not set(curves[0].candidates) & set(curves[1].candidates)
-    assert "the optima of 30 and 300 units are not told apart" in " ".join(claims.claims(curves, results))
+    assert "the optima of 30 units, 20 epochs, and 300 units, 20 epochs, are not told apart" in " ".join(
+        claims.claims(curves, results)
+    )
 
 
 def test_a_failed_run_costs_its_temperature_and_is_named():
     rng = np.random.default_rng(4)
     rows = {t: 100 + rng.normal(0, 3, (2, 5)) for t in (1.0, 2.0, 4.0)}
     results = results_of({float("nan"): 140 + rng.normal(0, 3, (1, 5)), **rows}, teachers=2, drop={(0, 3, 2.0)})
-    (one,) = claims.width_curves(results)
+    (one,) = curves_of(results)
     assert one.temperatures.tolist() == [1.0, 4.0] and one.errors.shape == (2, 5, 2)
     assert "T = 2 left out" in " ".join(claims.claims([one], results))
-    assert len(one.from_hard()) == 2 and one.from_hard()[0].n == 10
+    assert len(one.from_hard()) == 2 and one.from_hard()[0][0].n == 10
     hard_failed = results_of({float("nan"): 140 + rng.normal(0, 3, 5), 4.0: rows[4.0][0]}, drop={(0, 1, 4.0)})
-    assert claims.width_curves(hard_failed) == []  # and one of the two temperatures is all there was
+    assert curves_of(hard_failed) == []  # and one of the two temperatures is all there was
 
 
 def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
@@ -417,10 +482,115 @@ def test_the_limit_is_compared_with_the_high_temperatures_and_without():
     rng = np.random.default_rng(6)
     rows = {t: 80 + rng.normal(0, 2, (3, 10)) for t in (2.0, 8.0, 16.0, 32.0)}
     results = results_of({**rows, math.inf: 95 + rng.normal(0, 2, (3, 10))}, teachers=3)
-    said = claims.claims(claims.width_curves(results), results)
+    said = claims.claims(curves_of(results), results)
     (both,) = (note for note in said if "every two temperatures from 8 on" in note)
     (finite,) = (note for note in said if "every two finite temperatures from 8 on" in note)
     assert "not shown to be alike" in both and "as the paper says: reproduced" in finite
+
+
+def tried_at(errors, failed=()):
+    """Rows of a tuning sweep: {(temperature, rate): hold-out errors of seeds}; their test errors say the opposite."""
+    return pd.DataFrame(
+        [
+            {**TRIED, "width": 30, "epochs": 20, "soft_weight": 1.0, "temperature": t, "learning_rate": rate}
+            | {"objective": "hard" if math.isnan(t) else "soft", "seed": 10_000 + seed, "holdout_errors": count}
+            | {"test_errors": 1_000 - count, "failed_at": 5 if (t, rate, seed) in failed else -1}
+            for (t, rate), of_seeds in errors.items()
+            for seed, count in enumerate(of_seeds)
+        ]
+    )
+
+
+def test_the_rate_with_the_fewest_mean_holdout_errors_is_chosen_and_an_edge_is_marked():
+    hard = {(math.nan, 1e-3): [50, 52], (math.nan, 2e-3): [40, 44], (math.nan, 4e-3): [30, 70]}
+    edge = {(4.0, 1e-3): [50, 52], (4.0, 2e-3): [40, 44], (4.0, 4e-3): [39, 41]}
+    ties = {(math.inf, 1e-3): [60, 60], (math.inf, 2e-3): [41, 43], (math.inf, 4e-3): [43, 41]}
+    lost = {(1.0, rate): [9, 9] for rate in (1e-3, 2e-3, 4e-3)}
+    tried = tried_at({**ties, **edge, **hard, **lost}, failed={(1.0, rate, 1) for rate in (1e-3, 2e-3, 4e-3)})
+    found = tuning.choices(tried)
+    assert [one.name for one in found] == ["hard labels", "T = 4", "T = ∞"]
+    assert [one.learning_rate for one in found] == [2e-3, 4e-3, 2e-3]
+    assert [one.at_edge for one in found] == [False, True, False]
+    results = results_of({t: [100, 102, 99] for t in (1.0, 4.0)}, width=30)
+    results = results._replace(results=pd.concat([results.results[results.results["role"] == "one rate"], tried]))
+    said = said_of(results)
+    assert "| T = 4 | 0.004 (at the edge) |" in said and "| hard labels | 0.002 |" in said
+    assert "the rate of T = 4 lies at the edge of those tried, 0.001 to 0.004" in said
+    assert "T = 1 left out, where some run failed at every rate" in said
+
+
+def test_test_errors_play_no_part_in_a_choice():
+    rng = np.random.default_rng(7)
+    errors = {(t, rate): rng.integers(20, 90, 4) for t in (math.nan, 1.0, math.inf) for rate in (1e-3, 2e-3, 4e-3)}
+    tried = tried_at(errors)
+    other = tried.assign(test_errors=rng.permutation(tried["test_errors"].to_numpy()))
+    assert tuning.choices(other) == tuning.choices(tried)
+    assert tuning.choices(tried.drop(columns="test_errors")) == tuning.choices(tried)
+
+
+def test_where_soft_targets_help_is_said_at_tuned_rates_and_at_one_rate():
+    rng = np.random.default_rng(8)
+    rows = {t: 300 + rng.normal(0, 3, (3, 5)) for t in (1.0, 4.0, 32.0)}
+    results = results_of({math.nan: 300 + rng.normal(0, 3, 5), **rows}, width=30, teachers=3)
+    fresh = results.results[results.results["role"] == "one rate"].assign(learning_rate=8e-3, role="tuned rates")
+    at_four, at_most = fresh["temperature"] == 4.0, fresh["temperature"] == 32.0
+    fresh = fresh.assign(test_errors=fresh["test_errors"] - 50 * at_four + 50 * at_most)
+    tried = results.results["role"] == "tuning"
+    moved = results.results.assign(learning_rate=np.where(tried, 8e-3, results.results["learning_rate"]))
+    said = said_of(results._replace(results=pd.concat([moved, fresh])))
+    tuned, one_rate = (
+        next(line for line in said.splitlines() if f", {how}:" in line)
+        for how in (
+            "each rate tuned",
+            "all at rate 0.002",
+        )
+    )
+    assert "soft targets help at T = 4, most of all by −" in tuned and "harm at T = 32, most of all by +" in tuned
+    assert "best may be T = 4" in tuned and "help" not in one_rate and "harm" not in one_rate
+
+
+def tried_in(root):
+    """The folder of the tuning sweep of a table, and what it tried."""
+    ((_, name),) = [entry for entry in sweeps_behind(root) if entry[0] == Role.TUNING]
+    return runs_.read(root / "runs" / "temperature_sweep" / name)
+
+
+def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
+    tried, table = tried_in(whole), pd.read_csv(folder_of(whole) / "widths.csv")
+    assert set(tried["seed"]) == {10_000, 10_001} and len(tried["learning_rate"].unique()) >= 2
+    everything = mnist_run.load(folder_of(whole)).results
+    fresh = everything[everything["role"].isin([Role.ONE_RATE.value, Role.TUNED.value])]
+    assert set(fresh["seed"]) == {0, 1} and "holdout_errors" not in fresh.dropna(axis=1, how="all")
+    means = tried.fillna({"temperature": -1}).groupby(["temperature", "learning_rate"])["holdout_errors"].mean()
+    for temperature, of_setting in means.groupby(level=0):
+        kind = "hard labels" if temperature < 0 else f"T = {'∞' if math.isinf(temperature) else f'{temperature:g}'}"
+        best = float(of_setting.idxmin()[1])
+        (line,) = table[table["setting"] == kind].to_dict("records")
+        assert line["rate"] == pytest.approx(best, rel=1e-5)
+        assert line["at_edge"] == (best in (tried["learning_rate"].min(), tried["learning_rate"].max()))
+        same = fresh["temperature"].isna() if temperature < 0 else fresh["temperature"] == temperature
+        errors = fresh[same & np.isclose(fresh["learning_rate"], best, rtol=1e-6)]["test_errors"]
+        assert (line["errors"], line["n"]) == (pytest.approx(errors.mean(), rel=1e-5), 2 if temperature < 0 else 4)
+        at_one = fresh[same & np.isclose(fresh["learning_rate"], 0.003)]["test_errors"]
+        assert line["one_rate_errors"] == pytest.approx(at_one.mean(), rel=1e-5)
+
+
+def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_path):
+    arguments = [*TINY, *places(tmp_path), "--only", "widths", "--checkpoint-seconds", "0"]
+    process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
+    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/blocks/width*")):
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
+    os.kill(process.pid, signal.SIGKILL)
+    assert commands.finish(process)[0] == -signal.SIGKILL
+    assert not list(tmp_path.glob("runs/temperature_sweep/*/results.csv"))  # nothing was chosen yet
+    code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
+    assert code == 0, said
+    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    for path in swept:
+        assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
+    of_widths = ((folder_of(root) / "widths.csv").read_bytes() for root in (tmp_path, whole))
+    assert len(set(of_widths)) == 1
 
 
 def sweeps_behind(root, name="run"):
@@ -483,10 +653,13 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     mnist_table.main(config)
     told = capsys.readouterr()
     printed = told.out.splitlines()
-    assert told.err.count("data: ") == 1  # what every sweep asks for is read once
-    assert len(printed) == 3 + len(mnist_table.members(config, 4_000)) + 1
-    assert sum("would be trained" in line for line in printed) == 3
-    assert sum("no further teacher" in line for line in printed) == len(printed) - 4
+    assert told.err.count("data: ") <= 3  # what every sweep asks for is read once: all images, or less the hold-out
+    sweeps_, schedules = mnist_table.members(config, 4_000), len(config.schedules())
+    assert len(printed) == 6 + len(sweeps_) + schedules + 1
+    assert sum("would be trained" in line for line in printed) == 6
+    assert sum("train a teacher" in line for line in printed) == 1  # it never saw the hold-out
+    assert sum("no further teacher" in line for line in printed) == len(sweeps_) - 1
+    assert sum("rates not chosen yet" in line for line in printed) == schedules
     assert printed[-1].startswith("in all about ")
     assert not any("bfloat16 takes" in line for line in printed)  # asked for is float32
     assert not (tmp_path / "runs").exists()
