@@ -106,7 +106,7 @@ def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_on
         return {block.seed for block in sweeps.plan(config, 1, 60_000)}
 
     assert len(seeds(tried[0])) == TableConfig().tuning_seeds and not seeds(tried[0]) & seeds(fresh[0])
-    assert all(not seeds(tried[0]) & set(range(most)) for most in (10_000,))  # whatever --width-seeds
+    assert min(seeds(tried[0])) >= 10_000  # more than there may be of any others
     assert tried[0].data.holdout == 10_000 and fresh[0].data.holdout == 0
     assert tried[0].data == controls_[0].data and tried[0].teacher == controls_[0].teacher  # one teacher for both
 
@@ -337,14 +337,8 @@ def results_of(rows, width=800, teachers=1, drop=(), rate=2e-3):
     return mnist_run.MnistResults(None, identity, [], pd.DataFrame(table), None)
 
 
-TRIED = {
-    "role": "tuning",
-    "teacher": "held out",
-    "seed": 10_000,
-    "failed_at": -1,
-    "holdout_errors": 1,
-    "test_errors": 1,
-}
+TRIED = {"role": "tuning", "teacher": "held out", "seed": 10_000, "failed_at": -1}
+TRIED |= {"holdout_errors": 1, "test_errors": 1}
 
 
 def curves_of(results):
@@ -392,9 +386,8 @@ def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_lab
 def test_a_figure_of_soft_targets_says_which_images_its_teachers_saw(augment, words):
     results = results_of({t: [100, 101, 99] for t in (1.0, 4.0)})
     data = {"name": "mnist", "description": "MNIST", "test_images": 10_000}
-    results = results._replace(
-        identity={"data": data, "config": {"teacher": {"augment": augment}, "learning_rate": 2e-3}}
-    )
+    config = {"teacher": {"augment": augment}, "learning_rate": 2e-3}
+    results = results._replace(identity={"data": data, "config": config})
     with style.applied():
         (drawn,) = figures.draw_widths(results).values()
         title = drawn.get_suptitle()
@@ -448,9 +441,8 @@ def test_optima_differ_only_among_temperatures_that_both_were_trained_at():
     results = fine._replace(results=pd.concat([fine.results, coarse.results]))
     curves = curves_of(results)
     assert not set(curves[0].candidates) & set(curves[1].candidates)
-    assert "the optima of 30 units, 20 epochs, and 300 units, 20 epochs, are not told apart" in " ".join(
-        claims.claims(curves, results)
-    )
+    apart = "the optima of 30 units, 20 epochs, and 300 units, 20 epochs, are not told apart"
+    assert apart in " ".join(claims.claims(curves, results))
 
 
 def test_a_failed_run_costs_its_temperature_and_is_named():
