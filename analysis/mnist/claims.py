@@ -27,7 +27,7 @@ def verdicts(one: AtWidth, results: MnistResults) -> list[str]:
     if edges:
         named = ", ".join(choice.name for choice in edges)
         tried = f"those tried, {one.tried[0]:g} to {one.tried[-1]:g}"
-        notes.append(f"{one.name}: the rate of {named} lies at the edge of {tried}: a better one may lie beyond.")
+        notes.append(f"{one.name}, rates at the edge of {tried} (better ones may lie beyond): {named}.")
     return notes
 
 
