@@ -105,7 +105,7 @@ def load(folder: Path) -> MnistResults:
         isinstance(identity, dict) and identity.get("experiment") == "mnist_table" and "answers" in details,
         f"{folder} is no finished run of mnist_table: give the experiment's command again",
     )
-    columns = ["part", "role", "run", "teacher_errors", *runs.SETTING, *runs.RUN, "test_errors", "failed_at"]
+    columns = ["part", "role", "run", "teacher_errors", *runs.SETTING, *runs.RUN, "epochs", "test_errors", "failed_at"]
     parts = []
     try:
         for answer in details["answers"]:
