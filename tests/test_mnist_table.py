@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 
 from analysis import measures, stats, style
-from analysis.mnist import claims, controls, figures, shifted, transfer
-from analysis import measures, style
 from analysis import runs as runs_
 from analysis.mnist import claims, controls, figures, shifted, transfer, tuning, widths, widths_table
 from analysis.mnist import run as mnist_run

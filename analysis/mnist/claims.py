@@ -72,8 +72,11 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
     )
     notes = [
         f"{counts}. Several teachers are crossed with the seeds, and the intervals are over both. best?: not "
-        "excluded as best by the comparison with the best (95 %, paired)."
+        "excluded as best by the comparison with the best (95 % for all T of a table at once, paired)."
+        + " Two or three teachers are few for this: too much may be excluded."
+        * any(curve.teachers in (2, 3) for curve in curves)
     ]
+    notes += dict.fromkeys(note for curve in curves for note in stats.few_draws(curve.teachers, curve.seeds))
     for curve in curves:
         notes += _claims_of(curve, results)
     pairs = [(a, b) for a, b in itertools.combinations(curves, 2) if a.epochs == b.epochs]

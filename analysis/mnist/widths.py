@@ -31,7 +31,7 @@ class WidthCurve(NamedTuple):
     """[seeds]; nan where there is no baseline."""
     teachers: int
     candidates: np.ndarray
-    """The temperatures that are not excluded as best."""
+    """The temperatures that are not excluded as best, all at once (`simultaneous`)."""
     vertex: stats.Vertex | None
     """Over seeds, each a mean over teachers."""
     alike: stats.Equivalence | None
@@ -153,7 +153,7 @@ def _curve(rows: pd.DataFrame, margin: float) -> WidthCurve | None:
         errors,
         runs.finished(hard).set_index("seed")["test_errors"].reindex(seeds).to_numpy(float),
         len(names),
-        temperatures[stats.candidates_for_best(errors)],
+        temperatures[stats.candidates_for_best(errors, simultaneous=True)],
         stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
         _alike(errors[..., high], margin),
         _alike(errors[..., finite], margin) if (high != finite).any() else None,
