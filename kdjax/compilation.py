@@ -11,34 +11,36 @@ YNN = "xla_cpu_experimental_ynn_fusion_type"
 CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 """What XLA may give to its library of kernels on a CPU: products and sums. jaxlib 0.10.2 also gives it convolutions,
 for which XLA's own code is faster."""
-
-
 HURRIED = {"xla_backend_optimization_level": 0}
 """On a CPU, for what runs once, such as the initial weights: compiled without optimization."""
 WIDE = {"xla_cpu_prefer_vector_width": "512"}
-"""On a CPU, for what goes through all parameters at each step: the longest vectors, in bits, where XLA prefers 256."""
+"""On a CPU, for the steps of multi-layer perceptrons: vectors of 512 bits, where the processor has them; XLA's default
+is 256."""
 
 
 def jit(function: Callable[..., Any], more: Mapping[str, Any] | None = None, **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options` and `more` of them. Like
-    any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
-    options: dict[str, Any] | None = compiler_options()
-    if options:
-        options = {**options, **(more or {})}
-    compiled: Callable[..., Any] = jax.jit(function, compiler_options=options, **arguments)
+    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`. Like any function with
+    compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
+    compiled: Callable[..., Any] = jax.jit(function, compiler_options=compiler_options(more), **arguments)
     return compiled
 
 
-@functools.cache
-def compiler_options() -> dict[str, str] | None:
-    """`CPU_OPTIONS` where JAX's default backend is the CPU and its compiler knows them; else, or where the user's
-    `XLA_FLAGS` set the same, None."""
-    if jax.default_backend() != "cpu" or YNN in os.environ.get("XLA_FLAGS", ""):
+def compiler_options(more: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Those of `CPU_OPTIONS` and `more` that the compiler knows and the user's `XLA_FLAGS` do not set; None where none
+    is left, or JAX's default backend is not the CPU."""
+    if jax.default_backend() != "cpu":
         return None
+    wanted, flags = {**CPU_OPTIONS, **(more or {})}, os.environ.get("XLA_FLAGS", "")
+    options = {name: value for name, value in wanted.items() if name not in flags and _known(name, value)}
+    return options or None
+
+
+@functools.cache
+def _known(name: str, value: Any) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS)()
+        jax.jit(lambda: 0, compiler_options={name: value})()
     except jax.errors.JaxRuntimeError as error:
-        if YNN not in str(error):
+        if name not in str(error):
             raise
-        return None  # another version of XLA
-    return CPU_OPTIONS
+        return False  # another version of XLA
+    return True

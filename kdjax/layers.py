@@ -23,10 +23,11 @@ def product(
     rounded: bool = False,
     **_: Any,
 ) -> Float[Array, "batch outputs"]:
-    """`lax.dot_general` of a batch and a kernel, of either layout, with full float32 precision. Where `rounded`,
-    operands are rounded to bfloat16, with sums in float32; in the gradient too.
+    """`lax.dot_general` of a batch and a kernel, `[in, out]` or `[out, in]` as `dimension_numbers` says, with full
+    float32 precision. Where `rounded`, operands are rounded to bfloat16, with sums in float32; in the gradient too.
 
-    In a block, K kernels `[out, in]` on the same units are one product with a kernel `[K · out, in]`.
+    In a block, K kernels `[out, in]` on the same units are one product with a kernel `[K · out, in]`. Its derivative is
+    written by hand: reverse mode, once.
     """
     (_, (axis,)), _ = dimension_numbers
     return _product(units, kernel, axis, rounded)
@@ -59,9 +60,10 @@ def _with_rows(units: Array, kernel: Array) -> Array:
 @_with_rows.def_vmap
 def _with_rows_of_all(settings: int, batched: list[bool], units: Array, kernel: Array) -> tuple[Array, bool]:
     if batched == [False, True]:
-        # XLA would first copy the kernels into a transposed array.
-        outputs = _float32_sums(units, kernel.reshape(-1, kernel.shape[-1]), 1, 1)
-        return jnp.moveaxis(outputs.reshape(len(units), settings, -1), 1, 0), True
+        # Mapped as it stands, XLA copies all kernels into a transposed array at each step; as one product it does not.
+        _, outputs, inputs = kernel.shape
+        together = _float32_sums(units, kernel.reshape(settings * outputs, inputs), 1, 1)
+        return jnp.moveaxis(together.reshape(len(units), settings, outputs), 1, 0), True
     axes = [0 if each else None for each in batched]
     return jax.vmap(lambda units, kernel: _float32_sums(units, kernel, 1, 1), axes)(units, kernel), True
 
@@ -69,14 +71,16 @@ def _with_rows_of_all(settings: int, batched: list[bool], units: Array, kernel: 
 def _transposed(units: Array) -> Array:
     if jax.default_backend() != "cpu":
         return units.T
-    # XLA's library for CPUs has no product that sums over the rows of both operands: it falls back to a slower one
-    # unless one is transposed in memory.
+    # XLA's library for CPUs has no product that sums over the rows of both operands: slower code is used, unless one
+    # of the operands is transposed in memory.
     return with_layout_constraint(units.T, Layout((0, 1)))
 
 
 def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    axes, precision = (((left_axis,), (right_axis,)), ((), ())), FLOAT32 if left.dtype != jnp.bfloat16 else None
-    return jax.lax.dot_general(left, right, axes, precision=precision, preferred_element_type=jnp.float32)
+    axes = (((left_axis,), (right_axis,)), ((), ()))
+    if left.dtype == jnp.bfloat16:
+        return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(left, right, axes, precision=FLOAT32)
 
 
 def dropout(
@@ -85,8 +89,8 @@ def dropout(
     """Zeroes each unit with probability `rate` and divides the others by the probability of keeping a unit.
 
     The mask takes one random byte a unit, so the rate is rounded to a multiple of 1/256, and the division uses the
-    rounded rate; a rate of one half takes one random bit. (Threefry is expensive on a CPU.) With `axis_name`, the mask
-    is drawn per global example (see `transforms.per_example`).
+    rounded rate. One that rounds to 1/2 takes one random bit a unit instead: random bits are expensive on a CPU. With
+    `axis_name`, the mask is drawn per global example (see `transforms.per_example`).
     """
     dropped = round(rate * 256)
     bits = 1 if dropped == 128 else 8
@@ -144,6 +148,7 @@ def convolve(
     padded = jnp.pad(units, ((0, 0), (1, 1), (1, 1), (0, 0)))
     parts = [padded[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
     patches = jnp.concatenate(parts, axis=-1).reshape(-1, 9 * inputs)
+    # In float32 XLA's own product, as in `models.cnn`: another one would change the last digits of published results.
     of_patches = (
         functools.partial(product, rounded=True)
         if rounded

@@ -124,6 +124,7 @@ def make_update(
         (value, (logits, model_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         value, gradients = mean(value), mean(gradients)
         directions, opt_state = optimizer.update(gradients, state.opt_state)
+        # The barrier keeps the schedule out of the loop over parameters, where XLA would put it.
         rate = jax.lax.optimization_barrier(setting.learning_rate * schedule(state.step))
         params = jax.tree.map(lambda weight, direction: weight - rate * direction, state.params, directions)
         if config.max_norm:

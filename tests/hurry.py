@@ -27,8 +27,8 @@ def switch(on: bool) -> None:
 
     patches.undo()
     if on and known():
-        options = {**(compilation.compiler_options() or {}), EMITTERS: False}
-        patches.setattr(compilation, "compiler_options", lambda: options)
+        chosen = compilation.compiler_options
+        patches.setattr(compilation, "compiler_options", lambda more=None: {**(chosen(more) or {}), EMITTERS: False})
     jax.config.update("jax_disable_most_optimizations", on)
     jax.clear_caches()
     for programs in (blocks.program_for, evaluation.evaluator, batch_statistics.collector):

@@ -288,14 +288,17 @@ def test_convolutions_of_a_network_stay_with_xla_on_a_cpu():
 
 
 def test_options_are_left_out_where_they_are_unknown_or_the_users(monkeypatch):
-    def asked():
-        return compilation.compiler_options.__wrapped__()
-
-    monkeypatch.setenv("XLA_FLAGS", f"--{compilation.YNN}=")
-    assert asked() is None
+    both = {**compilation.CPU_OPTIONS, **compilation.WIDE}
+    assert compilation.compiler_options() == compilation.CPU_OPTIONS
+    assert compilation.compiler_options(compilation.WIDE) == both
+    for name in both:
+        monkeypatch.setenv("XLA_FLAGS", f"--{name}=")
+        left = {other: value for other, value in both.items() if other != name}
+        assert compilation.compiler_options(compilation.WIDE) == left
     monkeypatch.delenv("XLA_FLAGS")
-    assert asked() == compilation.CPU_OPTIONS
     monkeypatch.setattr(compilation, "CPU_OPTIONS", {compilation.YNN: "NO_SUCH_KIND"})
-    assert asked() is None
+    assert compilation.compiler_options() is None
+    assert compilation.compiler_options(compilation.WIDE) == compilation.WIDE
+    assert compilation.compiler_options({"xla_no_such_option": 1}) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert asked() is None
+    assert compilation.compiler_options(compilation.WIDE) is None

@@ -4,7 +4,6 @@ z student logits, N classes, T temperature, `q = softmax(z/T)`. In an example's 
 at T = ∞ it is `(1/N) (I − 11ᵀ/N)`, whose eigenvalues are 1/N, N − 1 times, and 0.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +19,7 @@ from analysis.matching.theory import Logits
 from kdjax import losses
 from kdjax.arrays import Images
 from kdjax.layers import FLOAT32
+from kdjax.models.mlp import Mlp
 
 LANCZOS_STEPS = 40
 """Products with the matrix for one eigenvalue: what is missing then is reported (`residual`)."""
@@ -71,13 +71,13 @@ def in_logits(logits: Logits, temperature: float) -> dict[str, float]:
 def mlp_logits(params: Any, images: Images) -> Float[Array, "batch classes"]:
     """Logits of a `kdjax.models.mlp.Mlp` in evaluation. The model's own products have a gradient written by hand, which
     cannot be differentiated forward; these can. The same but for rounding."""
-    units, product = images.reshape(len(images), -1), functools.partial(jnp.matmul, precision=FLOAT32)
-    for layer in range(len(params)):
-        kernel, bias = (params[f"dense_{layer}"][name] for name in ("kernel", "bias"))
-        units = product(units, kernel if layer else kernel.T) + bias[None]
-        if layer + 1 < len(params):
-            units = jax.nn.relu(units)
-    return units
+
+    def product(units: Array, kernel: Array, dimension_numbers: Any, **_: Any) -> Array:
+        return jax.lax.dot_general(units, kernel, dimension_numbers, precision=FLOAT32)
+
+    *hidden, classes = (len(params[f"dense_{layer}"]["bias"]) for layer in range(len(params)))
+    logits: Any = Mlp(tuple(hidden), classes, product=product).apply({"params": params}, images, None)
+    return logits
 
 
 def products(

@@ -46,6 +46,7 @@ class Cnn(nn.Module):
     ) -> Logits:
         """Logits. In training with the batch's own statistics, over all of `axis_name`, and dropout if there is a key;
         in evaluation with the running statistics."""
+        # In float32 XLA's own product: another one would change the last digits of published results.
         of_layer = functools.partial(product, rounded=True) if self.rounded else jax.lax.dot_general
         init = nn.initializers.glorot_uniform()
 

@@ -41,23 +41,22 @@ class Mlp(nn.Module):
     num_classes: int
     input_dropout: float = 0.0
     hidden_dropout: float = 0.0
-    rounded: bool = False
-    """Whether the operands of products are rounded to bfloat16."""
+    product: Callable[..., Array] = product
+    """Of units and weights, called like `jax.lax.dot_general`."""
 
     @nn.compact
     def __call__(self, images: Images, key: PRNGKeyArray | None, axis_name: str | None = None) -> Logits:
         """Logits; without a key there is no dropout."""
         units = images.reshape(len(images), -1)
-        of_layer = functools.partial(product, rounded=self.rounded)
         for layer, width in enumerate((*self.hidden, self.num_classes)):
             rate = self.hidden_dropout if layer else self.input_dropout
             if key is not None and rate > 0:
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
-            options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": of_layer}
+            options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": self.product}
             if layer:
                 units = nn.Dense(width, name=f"dense_{layer}", **options)(units)
             else:
-                units = InputDense(width, of_layer, name="dense_0")(units)
+                units = InputDense(width, self.product, name="dense_0")(units)
             if layer < len(self.hidden):
                 units = nn.relu(units)
         return units
@@ -65,8 +64,8 @@ class Mlp(nn.Module):
 
 def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """A multi-layer perceptron of `config.hidden` ReLU units with `config`'s dropout and precision."""
-    rounded = config.precision == "bfloat16"
-    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, rounded)
+    own = functools.partial(product, rounded=True) if config.precision == "bfloat16" else product
+    module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, own)
 
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
