@@ -13,7 +13,6 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
-from kdjax.objectives import OBJECTIVES
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -65,12 +64,6 @@ def check(results: pd.DataFrame, source: str = "results.csv") -> None:
     damaged += [] if results["objective"].map(lambda name: isinstance(name, str)).all() else ["objective"]
     names = ", ".join(map(str, damaged))
     require(not damaged, f"{source} is damaged in the columns {names}: give the experiment's command again")
-
-
-def name_objective(name: str) -> str:
-    """An objective in the words of its registry entry; by its name where the file that registers it is not loaded."""
-    known = OBJECTIVES.get(name)
-    return known.words if known else name
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,8 @@
 """A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +60,8 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
     first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
     first += [Run("soft", *setting, rate) for setting in settings]
     first += [Run("double_softmax", *setting, rate) for setting in settings if config.double_softmax]
-    further = [*config.objectives, *(("matched", "placebo") if config.match_gradient_norm is not None else ())]
+    others = [name for name in config.objectives if name != "kd"]  # which is `soft`
+    further = [*others, *(("matched", "placebo") if config.match_gradient_norm is not None else ())]
     return [first, *([Run(objective, *setting, rate) for setting in settings] for objective in further)]
 
 
@@ -80,7 +83,7 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
         for index, runs in enumerate(parts):
             last = runs[-1].objective
             objective = "soft" if last in ("hard", "double_softmax") else last
-            needs_reference = objectives.OBJECTIVES[objective].needs_reference
+            needs_reference = objectives.parse(objective).needs_reference
             reference = config.match_gradient_norm if needs_reference else None
             name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
@@ -134,8 +137,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
     `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
     check_run(config.run)
-    for name in config.objectives:
-        objectives.loss_of(name, config.match_gradient_norm)
+    config = _with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
@@ -153,6 +155,17 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
     return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+
+
+def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
+    """The config with each objective in the one way to write it, which names its runs. Raises BadInput: an objective
+    that is unknown, named twice, cannot be trained on such batches, or has no limit where a temperature is inf."""
+    parsed = [objectives.parse(text) for text in config.objectives]
+    for objective in parsed:
+        if max(config.temperatures) == math.inf:
+            objective.require_limit()
+        objectives.loss_of(str(objective), config.match_gradient_norm, config.batch_size)
+    return dataclasses.replace(config, objectives=tuple(map(str, parsed)))
 
 
 def run(sweep: Sweep) -> Path:

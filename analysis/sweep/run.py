@@ -12,6 +12,7 @@ from analysis.tables import count_of, number
 from kdjax import metrics
 from kdjax.errors import require
 from kdjax.files import read_json
+from kdjax.objectives import words_of
 
 
 class SweepResults(NamedTuple):
@@ -97,7 +98,7 @@ def curves(sweep: SweepResults) -> list[Curve]:
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append("plain" if objective == "soft" else runs.name_objective(objective))
+                name.append("plain" if objective == "soft" else words_of(objective))
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])

@@ -11,6 +11,7 @@ from analysis import measures, runs, stats
 from analysis.runs import RUN
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value
 from kdjax.files import read_json, write_csv, write_whole
+from kdjax.objectives import words_of
 
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
@@ -153,7 +154,7 @@ def name_setting(setting: pd.Series, *also: str) -> str:
 
 
 def _temperature(setting: pd.Series) -> str:
-    kind = "" if setting["objective"] == "soft" else runs.name_objective(setting["objective"])
+    kind = "" if setting["objective"] == "soft" else words_of(setting["objective"])
     return number(setting["temperature"]) + (f" ({kind})" if kind else "")
 
 

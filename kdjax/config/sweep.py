@@ -41,8 +41,9 @@ class SweepConfig:
     soft_targets: bool = True
     """Train students on soft targets; --no-soft-targets leaves the baseline alone."""
     objectives: tuple[str, ...] = dataclasses.field(default=(), metadata=added(()))
-    """Further objectives (a name in the registry, such as mse), each trained at every temperature beside soft
-    targets."""
+    """Further objectives, each trained at every temperature beside soft targets: a name in the registry, such as mse,
+    or a name with hyper-parameters in quotes, such as "dkd(beta=2)"; those left out have their authors' values. (kd is
+    soft targets: it is trained in any case, as soft.)"""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
     pixels); and controls: double_softmax (probabilities taken for logits), shuffled (the logits of another image),

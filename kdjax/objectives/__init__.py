@@ -1,0 +1,42 @@
+"""What students minimise: the registry of objectives, each one loss per example.
+
+`parse("dkd(beta=2)").loss(student_logits, teacher_logits, labels, temperature)` takes `[..., N]` to `[...]`. In
+training, it is mixed with hard labels. To add one, call `register` from any file (docs/extending.md): its name is then
+known to `--objectives`, and stands in `results.csv`, in tables and on figures.
+
+z student logits, v teacher logits, y label, N classes, T temperature; `p = softmax(v/T)`, `q = softmax(z/T)`;
+`u = (v − mean v) − (z − mean z)`; ρ the correlation of z and v over classes.
+"""
+
+from kdjax.objectives import decoupled, divergences, plain, standardised, training
+from kdjax.objectives.registry import (
+    OBJECTIVES,
+    Loss,
+    Objective,
+    Parameter,
+    Setting,
+    loss_of,
+    parse,
+    register,
+    words_of,
+)
+from kdjax.objectives.training import distillation, matched
+
+__all__ = [
+    "OBJECTIVES",
+    "Loss",
+    "Objective",
+    "Parameter",
+    "Setting",
+    "decoupled",
+    "distillation",
+    "divergences",
+    "loss_of",
+    "matched",
+    "parse",
+    "plain",
+    "register",
+    "standardised",
+    "training",
+    "words_of",
+]

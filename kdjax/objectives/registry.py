@@ -1,0 +1,222 @@
+"""The registry of objectives: what an entry says, how one is named, and its mix with hard labels."""
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from kdjax import losses
+from kdjax.arrays import Labels, Logits
+from kdjax.errors import BadInput, require, require_known, require_new
+from kdjax.losses import Losses, PerExample
+
+
+class Setting(NamedTuple):
+    """What may vary inside a program: traced, so a new value never compiles anything."""
+
+    temperature: Float[Array, "*settings"]
+    """T in (0, ∞] of the soft targets."""
+    soft_weight: Float[Array, "*settings"]
+    """Weight w of the soft term; the hard-label term has 1 − w. 0 is hard labels alone."""
+    learning_rate: Float[Array, "*settings"]
+    """Peak learning rate of the schedule."""
+    double_softmax: Float[Array, "*settings"] | None = None
+    """1 where softmax(v) stands for the teacher's logits v, a known bug (`targets.alter`), and 0 elsewhere; None: 0."""
+
+
+PerImage = Float[Array, "batch"]
+Loss = Callable[[Logits, Logits, Labels, Setting], PerImage]
+"""(student logits, teacher logits, labels, setting) → one loss per example; the step takes their mean, once."""
+
+
+class Parameter(NamedTuple):
+    """A hyper-parameter of an objective: a finite number from `least` to `most`."""
+
+    name: str
+    default: float
+    """The authors'."""
+    least: float = -math.inf
+    most: float = math.inf
+    whole: bool = False
+    """A whole number; 0 and 1 may be written false and true."""
+
+
+class Objective(NamedTuple):
+    """An entry of the registry; with `values`, at these hyper-parameters."""
+
+    name: str
+    """On the command line and in `results.csv`, there with those hyper-parameters that are not the defaults."""
+    words: str
+    """In tables and on figures."""
+    term: Any
+    """(student logits, teacher logits `[..., N]`, labels `[...]`, temperature, hyper-parameters by name) → the soft
+    term, `[...]`. None: the objective exists in training only (`training`)."""
+    parameters: tuple[Parameter, ...] = ()
+    limit: Any = "its registry entry gives none"
+    """What the term becomes as T → ∞: a function of (student logits, teacher logits, labels, hyper-parameters by name);
+    or a text: there is no limit, because …"""
+    curvature: Any = None
+    """f″(1) of an f-divergence, a function of the hyper-parameters by name: `T² D_f → f″(1)·‖u‖²/(2N)`, u being the
+    difference of the centred logits. None: it is none."""
+    shift_invariant: bool = True
+    """Whether adding a constant to all logits of an example changes nothing."""
+    paper: str = ""
+    """arXiv id, or where there is none, what stands for it."""
+    follows: str = ""
+    """The authors' file that the formula follows."""
+    training: Any = None
+    """A `Loss` that stands for the mix of `term` with hard labels; where `needs_reference`, a function of the reference
+    temperature that gives one."""
+    needs_reference: bool = False
+    values: tuple[float, ...] = ()
+    """Of the hyper-parameters, in their order; empty: the defaults."""
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """By name."""
+        defaults = tuple(parameter.default for parameter in self.parameters)
+        return dict(zip([one.name for one in self.parameters], self.values or defaults, strict=True))
+
+    def __str__(self) -> str:
+        """The name with the hyper-parameters that are not the defaults: what `parse` reads, and `results.csv` holds."""
+        changed = [
+            f"{one.name}={value:.9g}"
+            for one, value in zip(self.parameters, self.hyperparameters.values(), strict=True)
+            if value != one.default
+        ]
+        return self.name + (f"({','.join(changed)})" if changed else "")
+
+    def loss(self, student_logits: Any, teacher_logits: Any, labels: Any, temperature: PerExample) -> Array:
+        """The soft term of each example: `[..., N]`, `[..., N]`, `[...]` and T in (0, inf] to `[...]`.
+
+        float32, or float64 where one of the logits is. T is a number or an array over the leading axes. The teacher is
+        a constant: no derivative goes to its logits, and none to T. Raises BadInput: T = inf where there is no limit
+        (a traced T cannot be refused); shapes that do not fit; an objective that exists in training only.
+        """
+        require(self.term is not None, f"the objective {self.name} exists in training only: it has no loss of its own")
+        student_logits, teacher_logits, labels = map(jnp.asarray, (student_logits, teacher_logits, labels))
+        batch = student_logits.shape[:-1]
+        shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
+        require(labels.shape == batch, f"{shapes}: give one for each example")
+        if isinstance(temperature, (int, float, np.generic, np.ndarray)) and np.isinf(temperature).any():
+            self.require_limit()
+        teacher_logits = jax.lax.stop_gradient(teacher_logits)
+        loss: Array = self.term(student_logits, teacher_logits, labels, temperature, **self.hyperparameters)
+        _require_one_each(self.name, loss.shape, batch)
+        return loss
+
+    def require_limit(self) -> None:
+        """Raises BadInput unless the objective has a limit as T → ∞."""
+        lacks = f"T = inf with the objective {self} is not allowed: there is no limit, because {self.limit}"
+        require(callable(self.limit) or self.term is None, lacks)
+
+
+OBJECTIVES: dict[str, Objective] = {}
+"""By name; `register` adds to it."""
+
+
+def register(objective: Objective) -> None:
+    """Adds an objective. Raises BadInput: there is one of that name."""
+    require_new("objective", objective.name, OBJECTIVES)
+    OBJECTIVES[objective.name] = objective
+
+
+def parse(text: str) -> Objective:
+    """The objective that a text names: `NAME` or `NAME(PARAMETER=NUMBER,…)`; parameters left out have their defaults.
+
+    Raises BadInput: there is no such objective or parameter; a value is not a number, or out of its bounds.
+    """
+    found = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", text)
+    if found is None:
+        raise BadInput(f"--objectives {text!r} is not understood: write NAME or NAME(PARAMETER=NUMBER,…)")
+    name, inside = found[1], found[2] or ""
+    require_known("objectives", name, OBJECTIVES)
+    objective = OBJECTIVES[name]
+    given: dict[str, str] = {}
+    for part in filter(None, map(str.strip, inside.split(","))):
+        key, equals, value = map(str.strip, part.partition("="))
+        require(equals and value, f"--objectives {text}: {part} is not understood: write PARAMETER=NUMBER")
+        known = ", ".join(one.name for one in objective.parameters) or "none"
+        require(key in objective.hyperparameters, f"--objectives {text}: {name} has no parameter {key}: it has {known}")
+        require(key not in given, f"--objectives {text}: {key} is given twice")
+        given[key] = value
+    values = [_value(text, one, given[one.name]) if one.name in given else one.default for one in objective.parameters]
+    return objective._replace(values=tuple(values))
+
+
+def _value(text: str, parameter: Parameter, given: str) -> float:
+    try:
+        value = {"true": 1.0, "false": 0.0}.get(given.lower()) if parameter.whole else None
+        value = float(given) if value is None else value
+    except ValueError:
+        value = math.nan
+    fits = math.isfinite(value) and parameter.least <= value <= parameter.most
+    kind = "a whole number" if parameter.whole else "a finite number"
+    bounds = [f"{parameter.least:g} or more"] if parameter.least > -math.inf else []
+    bounds += [f"{parameter.most:g} or less"] if parameter.most < math.inf else []
+    allowed = ", ".join([f"it is {kind}", *bounds])
+    whole = not parameter.whole or value == round(value)
+    require(fits and whole, f"--objectives {text}: {parameter.name}={given} is not allowed: {allowed}")
+    return value
+
+
+def words_of(text: str) -> str:
+    """An objective in words, with its hyper-parameters; by its name where the file that registers it is not loaded."""
+    if text.partition("(")[0] not in OBJECTIVES:
+        return text
+    objective = parse(text)
+    return objective.words + str(objective).removeprefix(objective.name).replace("(", " (")
+
+
+def loss_of(name: str, reference: float | None = None, batch: int = 2) -> Loss:
+    """The loss that trains an objective, mixed with hard labels. Equal arguments give the same function, which names a
+    compiled program. Raises BadInput: `parse` refuses the name; it needs a reference; it doesn't give one number per
+    example of a batch of that size."""
+    objective = parse(name)
+    training = objective.training or _mix(objective)
+    if objective.needs_reference:
+        require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
+        training = training(reference)
+    shape, found = (batch,), _shape_of(training, batch)
+    require(
+        found == shape, f"the objective {name} gives {found} for {batch} examples: it is to give one number per example"
+    )
+    checked: Loss = training
+    return checked
+
+
+def _require_one_each(name: str, shape: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    wrong = f"the objective {name} gives {shape} for a batch of {batch}: it is to give one number per example"
+    require(shape == batch, wrong)
+
+
+@functools.cache  # every block asks
+def _shape_of(loss: Loss, examples: int) -> tuple[int, ...]:
+    """The shape of a loss of some examples."""
+    of: Any = jax.ShapeDtypeStruct
+    logits, labels, number = of((examples, 3), float), of((examples,), int), of((), float)
+    return tuple(jax.eval_shape(loss, logits, logits, labels, Setting(number, number, number)).shape)
+
+
+@functools.cache  # the same function for the same objective: it names a compiled program
+def _mix(objective: Objective) -> Loss:
+    """A soft term mixed with hard labels, as in the paper: `w·term + (1 − w)·CE(y, softmax(z))` (Section 2)."""
+
+    def loss(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
+        soft = objective.loss(student_logits, teacher_logits, labels, setting.temperature)
+        hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
+        return setting.soft_weight * soft + (1 - setting.soft_weight) * hard
+
+    return loss
+
+
+def logit_matching_limit(student_logits: losses.Logits, teacher_logits: losses.Logits, labels: Any) -> Losses:
+    """`‖u‖²/(2N)`: the limit of plain distillation."""
+    return losses.centred_logit_matching_loss(student_logits, teacher_logits)
