@@ -67,6 +67,8 @@ BAD = {
     "--no-soft-targets --objectives mse": "--no-soft-targets with --objectives, --double-softmax or",
     "--objectives soft": "--objectives soft is not allowed: it has an option of its own",
     "--objectives mze": "--objectives mze is unknown: there are",
+    "--objectives dkd(gamma=1)": "--objectives dkd(gamma=1): dkd has no parameter gamma: it has alpha, beta",
+    "--objectives nkd": "T = inf with the objective nkd is not allowed: there is no limit, because",
     "--dataset mnist5k --teacher.network mlpp": "--teacher.network mlpp is unknown: there are mlp, small, big; did",
     "--temperature 3": "--temperatures",  # the nearest option
     "--warmth 3": "Unrecognized options: --warmth",

@@ -1,19 +1,27 @@
-"""The registry of objectives: one number per example, each name once, a reference where one is needed."""
+"""The registry of objectives: names, hyper-parameters, limits, identities, extremes, and the mix with hard labels."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import datasets, metrics, objectives
+from kdjax import datasets, losses, metrics, objectives
 from kdjax.config import NetworkSpec, register_network
 from kdjax.datasets import layouts
 from kdjax.errors import BadInput
-from kdjax.objectives import Objective
+from kdjax.objectives import Objective, Parameter
+
+PLAIN = [name for name, one in objectives.OBJECTIVES.items() if one.term is not None]
+LIMITED = [name for name in PLAIN if callable(objectives.OBJECTIVES[name].limit)]
+
+
+def logits(seed=0, shape=(6, 10), scale=3.0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, (2, *shape)), jnp.float32)
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    monkeypatch.setattr(objectives, "OBJECTIVES", objectives.OBJECTIVES.copy())
+    monkeypatch.setattr(objectives.registry, "OBJECTIVES", objectives.OBJECTIVES.copy())
 
 
 @pytest.mark.parametrize("objective", objectives.OBJECTIVES)
@@ -34,9 +42,9 @@ def test_a_soft_term_is_mixed_with_hard_labels():
     np.testing.assert_allclose(loss, [0.75 * soft + 0.25 * hard], rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", (lambda z, v, y, _: (z - v).sum(), lambda z, v, y, _: z - v), ids=("scalar", "logits"))
-def test_another_shape_is_refused(loss):
-    objectives.register(Objective("wrong", "wrong", loss))
+@pytest.mark.parametrize("term", (lambda z, v, y, t: (z - v).sum(), lambda z, v, y, t: z - v), ids=("scalar", "logits"))
+def test_another_shape_is_refused(term):
+    objectives.register(Objective("wrong", "wrong", term))
     with pytest.raises(BadInput, match=r"the objective wrong gives .* one number per example"):
         objectives.loss_of("wrong")
 
@@ -49,7 +57,7 @@ def test_a_reference_is_asked_for():
 def test_a_name_is_given_once():
     soft = objectives.OBJECTIVES["soft"]
     entries = (
-        (objectives.register, Objective("soft", "mine", soft.loss)),
+        (objectives.register, Objective("soft", "mine", None)),
         (metrics.register, metrics.Metric("nll", lambda logits, labels, teacher: 0.0, "mine")),
         (register_network, NetworkSpec("mlp", 2, "mine:mine", "mine")),
         (layouts.register, layouts.Layout("idx", ("a", "b"), lambda spec, files: {})),
@@ -57,4 +65,177 @@ def test_a_name_is_given_once():
     for register, entry in entries:
         with pytest.raises(BadInput, match=r"is registered already: give yours another name"):
             register(entry)
-    assert objectives.OBJECTIVES["soft"] is soft and datasets.CATALOG["mnist"].layout == "idx"
+    assert objectives.registry.OBJECTIVES["soft"] is soft and datasets.CATALOG["mnist"].layout == "idx"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dkdd", "dkdd is unknown: there are .*; did you mean dkd"),
+        ("dkd(gamma=1)", "dkd has no parameter gamma: it has alpha, beta"),
+        ("kd(beta=1)", "kd has no parameter beta: it has none"),
+        ("dkd(beta=-1)", "beta=-1 is not allowed: it is a finite number, 0 or more"),
+        ("jsd(beta=1.5)", "beta=1.5 is not allowed: it is a finite number, 0 or more, 1 or less"),
+        ("jsd(scaled=0.5)", "scaled=0.5 is not allowed: it is a whole number"),
+        ("nkd(gamma=inf)", "gamma=inf is not allowed"),
+        ("nkd(gamma=x)", "gamma=x is not allowed"),
+        ("dkd(beta=1,beta=2)", "beta is given twice"),
+        ("dkd(beta)", "beta is not understood: write PARAMETER=NUMBER"),
+        ("dkd(beta=2", "is not understood: write NAME or NAME"),
+    ],
+)
+def test_what_cannot_be_parsed(text, message):
+    with pytest.raises(BadInput, match=message) as error:
+        objectives.parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_hyperparameters_have_defaults_and_one_way_to_be_written():
+    assert objectives.parse("dkd").hyperparameters == {"alpha": 1, "beta": 8}
+    for text in ("dkd( beta = 2.0 )", "dkd(beta=2)", "dkd(beta=2,alpha=1)"):
+        assert str(objectives.parse(text)) == "dkd(beta=2)"
+    assert str(objectives.parse("dkd(beta=8)")) == "dkd"
+    assert objectives.parse("jsd(scaled=true)").hyperparameters == {"beta": 0.5, "scaled": 1}
+    assert objectives.words_of("dkd(beta=2)") == "decoupled (beta=2)"
+    assert objectives.words_of("not_loaded(a=1)") == "not_loaded(a=1)"
+    assert objectives.loss_of("dkd(beta=2)") is objectives.loss_of("dkd(beta=2.0)")  # one program
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_entry_says_where_it_comes_from(name):
+    entry = objectives.OBJECTIVES[name]
+    assert entry.words and entry.paper and (callable(entry.limit) or entry.limit)
+    assert all(one.least <= one.default <= one.most for one in entry.parameters)
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_at_infinity_it_is_its_limit_and_nearly_so_before(name):
+    objective, (z, v), labels = objectives.parse(name), logits(), jnp.arange(6)
+    limit = np.asarray(objective.limit(z, v, labels, **objective.hyperparameters))
+    np.testing.assert_allclose(objective.loss(z, v, labels, jnp.inf), limit, rtol=2e-5)
+    np.testing.assert_allclose(objective.loss(z, v, labels, 1e6), limit, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in LIMITED])
+def test_without_a_limit_infinity_is_refused(name):
+    (z, v), labels = logits(), jnp.arange(6)
+    with pytest.raises(BadInput, match=f"T = inf with the objective {name} is not allowed: there is no limit, because"):
+        objectives.parse(name).loss(z, v, labels, jnp.inf)
+
+
+@pytest.mark.parametrize("text", ["kd", "reverse_kl", "jsd(beta=0.3)", "jsd(beta=0.3,scaled=1)", "skew_kl(lam=0.3)"])
+def test_f_divergences_approach_logit_matching_with_their_curvature(text):
+    objective, (z, v) = objectives.parse(text), logits()
+    wanted = objective.curvature(**objective.hyperparameters) * losses.centred_logit_matching_loss(z, v)
+    np.testing.assert_allclose(objective.loss(z, v, jnp.arange(6), 1e5), wanted, rtol=1e-3)
+
+
+def test_norm_kd_is_logit_standardization_times_the_teachers_variance():
+    (z, v), y = logits(), jnp.arange(6)
+    for temperature in (0.5, 2.0, jnp.inf):
+        standardised = objectives.parse("logit_standardization").loss(z, v, y, temperature)
+        wanted = jnp.var(v, axis=-1, ddof=1) * standardised
+        np.testing.assert_allclose(objectives.parse("norm_kd").loss(z, v, y, temperature), wanted, rtol=1e-5)
+
+
+def test_dkd_becomes_kd():
+    (z, v), y = logits(), jnp.arange(6)
+    dkd, kd = objectives.parse("dkd(alpha=1,beta=0.9)"), objectives.parse("kd")
+    np.testing.assert_allclose(dkd.loss(z, v, y, jnp.inf), kd.loss(z, v, y, jnp.inf), rtol=1e-5)
+    assert abs(dkd.loss(z, v, y, 2.0) / kd.loss(z, v, y, 2.0) - 1).max() > 0.01
+
+
+def test_dkd_is_kd_where_the_others_weigh_as_much_as_the_teacher_has_there():
+    (z, v), y = logits(), jnp.arange(6)
+    target, others = (objectives.parse(f"dkd(alpha={a},beta={b})").loss(z, v, y, 4.0) for a, b in ((1, 0), (0, 1)))
+    beside = 1 - jax.nn.softmax(v / 4)[jnp.arange(6), y]
+    np.testing.assert_allclose(target + beside * others, objectives.parse("kd").loss(z, v, y, 4.0), rtol=1e-5)
+
+
+def test_ttm_is_kd_of_larger_logits():
+    (z, v), y, temperature = logits(), jnp.arange(6), 8.0
+    kd = objectives.parse("kd").loss(temperature * z, v, y, temperature) / temperature**2
+    np.testing.assert_allclose(objectives.parse("ttm").loss(z, v, y, temperature), kd, rtol=1e-5)
+
+
+def test_scaled_jsd_runs_from_one_divergence_to_the_other():
+    (z, v), y = logits(), jnp.arange(6)
+
+    def both(text):
+        loss = objectives.parse(text).loss
+        return jax.value_and_grad(lambda z: loss(z, v, y, 2.0).sum())(z)
+
+    for name, ends in (("kd", (0, 1e-7)), ("reverse_kl", (1, 1 - 1e-7))):
+        for beta in ends:
+            for found, wanted in zip(both(f"jsd(beta={beta:.9g},scaled=1)"), both(name), strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-5)
+    unscaled = objectives.parse("jsd(beta=0.2)").loss(z, v, y, 2.0)
+    np.testing.assert_allclose(
+        objectives.parse("jsd(beta=0.2,scaled=1)").loss(z, v, y, 2.0), unscaled / 0.16, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_finite_where_logits_are_extreme_tied_or_all_equal(name):
+    loss, y = objectives.parse(name).loss, jnp.arange(6)
+    both = jax.jit(jax.value_and_grad(lambda z, v, t: loss(z, v, y, t).sum()))
+    z, v = logits(scale=100.0)
+    tied = jnp.round(z / 100)
+    pairs = [(z, v), (z, z), (tied, v), (z, tied), (0 * z, v), (z, 0 * v), (0 * z, 0 * v), (1e3 + 0 * z, v)]
+    for student, teacher in pairs:
+        for temperature in (0.05, 1.0, 1e8):
+            value, gradient = both(student, teacher, jnp.float32(temperature))
+            assert np.isfinite(value) and np.isfinite(gradient).all(), (student, teacher, temperature)
+            assert value >= 0
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_one_number_per_example_whatever_the_axes_and_the_dtype(name):
+    loss, y = objectives.parse(name).loss, jnp.arange(6)
+    (z, v), temperature = logits(), jnp.float32(3)
+    whole = loss(z, v, y, temperature)
+    assert whole.shape == (6,) and whole.dtype == jnp.float32
+    twice = loss(jnp.stack([z, z]), jnp.stack([v, v]), jnp.stack([y, y]), 3.0)
+    mapped = jax.vmap(loss, in_axes=(0, None, None, 0))(jnp.stack([z, z]), v, y, jnp.full(2, 3.0))
+    for found in (*twice, *mapped, jax.jit(loss)(z, v, y, temperature)):
+        np.testing.assert_allclose(found, whole, rtol=2e-5)
+    low = loss(z.astype(jnp.bfloat16), v.astype(jnp.bfloat16), y, temperature)
+    assert low.dtype == jnp.float32 and np.isfinite(low).all()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_whether_a_shift_of_the_logits_changes_it(name):
+    objective, (z, v), y = objectives.parse(name), logits(), jnp.arange(6)
+    shifted = objective.loss(z + 8, v - 4, y, 3.0)
+    same = np.allclose(shifted, objective.loss(z, v, y, 3.0), rtol=1e-4)
+    assert same == objective.shift_invariant
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_teacher_is_a_constant(name):
+    (z, v), y = logits(), jnp.arange(6)
+    loss = objectives.parse(name).loss
+    assert (jax.grad(lambda v: loss(z, v, y, 2.0).sum())(v) == 0).all()
+
+
+def test_dist_wants_a_batch():
+    (z, v), y = logits(), jnp.arange(6)
+    dist = objectives.parse("dist")
+    with pytest.raises(BadInput, match="give a batch of 2 or more"):
+        dist.loss(z[:1], v[:1], y[:1], 1.0)
+    with pytest.raises(BadInput, match="give a batch of 2 or more"):
+        objectives.loss_of("dist", batch=1)
+    alone = objectives.parse("dist(gamma=0)")
+    np.testing.assert_allclose(alone.loss(z[0], v[0], y[0], 1.0), alone.loss(z, v, y, 1.0)[0], rtol=1e-6)
+
+
+def test_what_exists_in_training_only_says_so():
+    (z, v), y = logits(), jnp.arange(6)
+    with pytest.raises(BadInput, match="the objective matched exists in training only"):
+        objectives.parse("matched").loss(z, v, y, 1.0)
+
+
+def test_an_objective_without_a_word_on_its_limit_refuses_infinity():
+    objectives.register(Objective("mine", "mine", lambda z, v, y, t, power: z[..., 0], (Parameter("power", 2),)))
+    with pytest.raises(BadInput, match=r"mine\(power=3\) is not allowed: .* because its registry entry"):
+        objectives.parse("mine(power=3)").require_limit()

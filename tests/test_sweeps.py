@@ -262,3 +262,28 @@ def test_a_further_objective_is_trained_at_each_temperature(tmp_path):
     assert errors.nunique() == 1  # it has no temperature
     with pytest.raises(BadInput, match=r"--objectives mes is unknown.*did you mean mse"):
         sweeps.prepare(config(tmp_path, objectives=("mes",)))
+
+
+def test_objectives_with_hyperparameters_are_trained_under_their_names(tmp_path):
+    asked = config(tmp_path, objectives=("dkd(beta=2.0)", "logit_standardization", "kd"), seeds=1)
+    sweep = sweeps.prepare(asked)
+    assert sweep.config.objectives == ("dkd(beta=2)", "logit_standardization", "kd")
+    table = pd.read_csv(sweeps.run(sweep) / "results.csv")
+    counts = {"hard": 1, "soft": 3, "dkd(beta=2)": 3, "logit_standardization": 3}  # kd is soft
+    assert table.groupby("objective").size().to_dict() == counts
+    assert (table["failed_at"] == -1).all() and table["transfer_nll"].nunique() == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objectives": ("nkd",)}, "T = inf with the objective nkd is not allowed: there is no limit, because"),
+        ({"objectives": ("dkd", "dkd(beta=8)")}, "--objectives names one twice"),
+        ({"objectives": ("dist",), "batch_size": 1}, "give a batch of 2 or more"),
+        ({"objectives": ("dkd(beta=-1)",)}, "beta=-1 is not allowed"),
+    ],
+)
+def test_objectives_that_cannot_be_trained_are_refused_first(tmp_path, options, message):
+    with pytest.raises(BadInput, match=message):
+        sweeps.prepare(config(tmp_path, **options))
+    assert not (tmp_path / "runs").exists()

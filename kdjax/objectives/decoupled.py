@@ -50,7 +50,7 @@ def _merged_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[
     z, label, temperature = primals
     constants(tangents[2:])
     dz = given(tangents[0], z)
-    others = losses._softmax(z, ~label, temperature)[0]
+    others = losses._softmax(jnp.where(label, -jnp.inf, z), ~label, temperature)[0]
     return merged(*primals), jnp.where(label, dz, losses._sum(jnp.where(label, 0, others * dz)))
 
 

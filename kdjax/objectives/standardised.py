@@ -102,7 +102,9 @@ def _apart(b: Array, a: Array, difference: Array) -> tuple[Array, Array]:
     longer = losses._sum(step * (share * unit_a + (1 - share) * unit_b))
     apart = jnp.where(alike, unit_a * longer - step, unit_a - unit_b)
     value = jnp.where(both, losses._sum(jnp.square(apart)) / 2, 1)
-    return value[0], jnp.where(both, -(apart + value * unit_b) / safe_b, 0)
+    # a/‖a‖ less its part along b/‖b‖: from the difference while that is short, from the correlation while it is long.
+    across = jnp.where(value < 0.5, apart + value * unit_b, unit_a - losses._sum(unit_a * unit_b) * unit_b)
+    return value[0], jnp.where(both, -across / safe_b, 0)
 
 
 def _unit(a: Array) -> tuple[Array, Array]:
