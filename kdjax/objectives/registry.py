@@ -180,7 +180,7 @@ def loss_of(name: str, reference: float | None = None, batch: int = 2) -> Loss:
     compiled program. Raises BadInput: `parse` refuses the name; it needs a reference; it doesn't give one number per
     example of a batch of that size."""
     objective = parse(name)
-    training = objective.training or _mix(objective)
+    training: Any = objective.training or _mix(objective)
     if objective.needs_reference:
         require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
         training = training(reference)
