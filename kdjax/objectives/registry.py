@@ -184,10 +184,7 @@ def loss_of(name: str, reference: float | None = None, batch: int = 2) -> Loss:
     if objective.needs_reference:
         require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
         training = training(reference)
-    shape, found = (batch,), _shape_of(training, batch)
-    require(
-        found == shape, f"the objective {name} gives {found} for {batch} examples: it is to give one number per example"
-    )
+    _require_one_each(name, _shape_of(training, batch), (batch,))
     checked: Loss = training
     return checked
 

@@ -134,8 +134,9 @@ def dist(
     T = inf p and q stand for centred logits. A correlation with what does not vary (uniform probabilities; a class
     whose probability is one over the batch) is 0.
 
-    In float32, exact to about 1e-6/√(1 − corr), relative: p and q that are nearly proportional cost digits, and over the
-    batch so does a class whose probability is almost the same throughout. Raises BadInput: γ > 0 and fewer than two examples.
+    In float32, exact to about 1e-6/√(1 − corr), relative: p and q that are nearly proportional cost digits, and over
+    the batch so does a class whose probability is almost the same throughout. Raises BadInput: γ > 0 and fewer than two
+    examples.
     """
     z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
     few = f"the objective dist correlates over the batch: logits of shape {student_logits.shape} are too few for it"
