@@ -30,7 +30,7 @@ COLUMNS = {
 """Number → its heading and format."""
 NOTES = (
     "share: of the speed of a bare product of the same precision, 256 × width × width, in the same process",
-    "memory: of the speed of memory, for parameters and moments read and written once a step",
+    "memory: share of memory's speed that reading and writing parameters and moments once a step needs",
     "s/epoch: of one network; XLA/count: operations that XLA counts over those of the products",
     "MiB: the compiled step with its data; ×: PyTorch's seconds over these",
 )

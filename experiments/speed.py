@@ -22,7 +22,7 @@ CLASSES = 10
 PRODUCT_ROWS = 256
 """Rows of the bare product."""
 MEMORY = 256 * 2**20
-"""Bytes that a pass through memory reads and writes: many times what caches hold."""
+"""Bytes that a pass through memory reads, and writes: more than the caches of most processors."""
 BLOCKS = 1, 2, 4, 8, 16
 BLOCK_IMAGES = 8_000
 IMAGES = 4_000, 8_000, 15_000, 30_000, 60_000
@@ -54,8 +54,8 @@ class Speed(NamedTuple):
     share: float
     """Of the speed of the bare product of the same precision, just before and after."""
     memory_share: float
-    """Of the speed of memory, if a step read and wrote only the parameters and the optimizer's moments, once. Near 1:
-    memory is the limit. In caches it may exceed 1."""
+    """Share of memory's speed that reading and writing parameters and moments once a step needs. Near 1, memory is the
+    limit."""
     epoch_seconds: float
     """Of one network."""
     compiler_count: float

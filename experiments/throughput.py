@@ -1,9 +1,9 @@
 """How close does training come to the machine's limit? `python -m experiments.throughput`
 
 Times training steps of blocks on random images, in turn with a bare product (256 × width × width, of the same
-precision) and with a pass through memory in the same process, because the speed of a shared machine drifts: the results
-are shares. With `--scaling`, also times whole trainings against the number of blocks and of images. Takes two minutes
-on two cores; `--scaling` takes two more, and `--against torch` four.
+precision) and with a pass through memory in the same process, because the speed of a shared machine drifts: results are
+shares of these two. With `--scaling`, also times whole trainings against the number of blocks and of images. Takes four
+minutes on two cores; `--scaling` takes two more, and `--against torch` four.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ class ThroughputConfig:
     """Measures the speed of training beside a bare matrix product in the same process."""
 
     cases: tuple[str, ...] = ("teacher", "elastic", "1x800", "8x800", "8x300", "32x30")
-    """What to measure: teacher (dropout, max-norm, jitter); elastic, the same network on distorted images without
-    these; KxW for a block of K students with two hidden layers of W units; or a convolutional network such as small or
-    big: one at full width, 128 images per step."""
+    """What to measure: teacher (dropout, max-norm, jitter); elastic (the same network, on distorted images instead);
+    KxW, a block of K students with two hidden layers of W units; or small or big, a convolutional network at full width
+    (128 images per step)."""
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    """Operands of the products, the bare one's too."""
+    """Precision of the operands of all products, the bare one's included."""
     against: Literal["torch"] | None = None
     """Also train single students of the same kinds in PyTorch, one after another, as tutorials do and tuned (needs the
     extra `bench`)."""
@@ -45,11 +45,11 @@ class ThroughputConfig:
     images: int = 60_000
     """Size of the (random) training set, in images."""
     batch_size: int = 256
-    """Images per step for KxW; the teacher has its recipe's."""
+    """Images per step of KxW; teachers take 256, convolutional networks 128."""
     rounds: int = 5
     """Measurements of each case, in turn with the bare product."""
     seconds: float = 1.5
-    """Length of one measurement; training itself runs as long between two looks at it."""
+    """Length of one measurement: as long as training runs between two reports of its progress."""
     out: Path = Path("runs")
     """The measurements are written to OUT/throughput/NAME and replace those of the same config."""
     name: str | None = None

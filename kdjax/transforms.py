@@ -16,7 +16,7 @@ NODES, ELASTIC = 5, 0.1
 """Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
 
 
-Pixels = UInt8[Array, "batch height width channels"] | Images
+StoredImages = UInt8[Array, "batch height width channels"] | Images
 """Bytes or floats."""
 AffineMaps = tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]
 
@@ -26,7 +26,7 @@ def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Arra
     return images.astype(jnp.float32) / 255
 
 
-def jitter(key: PRNGKeyArray, images: Pixels, pixels: int, axis_name: str | None = None) -> Pixels:
+def jitter(key: PRNGKeyArray, images: StoredImages, pixels: int, axis_name: str | None = None) -> StoredImages:
     """Shifts each image by whole pixels, uniform in {-pixels, …, pixels} along each axis; zeros come in at the edge.
 
     The same key gives the same shifts. `axis_name` is the mapped axis over which the batch is divided, if any: shifts
@@ -36,7 +36,8 @@ def jitter(key: PRNGKeyArray, images: Pixels, pixels: int, axis_name: str | None
         return images
     batch, height, width, channels = images.shape
     starts = per_example(jax.random.randint, key, (batch, 2), axis_name, minval=0, maxval=2 * pixels + 1)
-    # On an image as one row of numbers, both shifts are one, which is fast; what it carries over an edge is set to 0.
+    # On an image as one row of numbers, a shift down and right is one offset. Pixels that it wraps into the next row of
+    # the image are set to 0.
     edge = pixels * (width + 1) * channels
     rows = jnp.pad(images.reshape(batch, -1), ((0, 0), (edge, edge)))
     first = (starts[:, 0] * width + starts[:, 1]) * channels
@@ -128,7 +129,7 @@ def elastic_fields(
         places = jnp.linspace(0, count - 1, size)[:, None]
         return jnp.maximum(1 - jnp.abs(places - jnp.arange(count)[None]), 0)
 
-    # One product, by what each node gives to each pixel.
+    # One matrix product: nodes × each node's share in each pixel.
     shares = (tents(height).T[:, None, :, None] * tents(width).T[None, :, None, :]).reshape(count**2, height * width)
     sides = nodes.reshape(batch, count**2, 2).transpose(0, 2, 1) * (ELASTIC * jnp.array([height, width])[None, :, None])
     fields = jnp.matmul(sides.reshape(2 * batch, count**2), shares, precision="highest")
@@ -148,14 +149,14 @@ def resample(images: Images, maps: AffineMaps, fields: Float[Array, "batch 2 hei
     down, right = (row - top)[..., None], (column - left)[..., None]
     flat, corner = images.reshape(batch, -1, channels), top * width + left
 
-    def pixels(after: int) -> Array:
+    def neighbours(after: int) -> Array:
         def of_one(image: Array, places: Array) -> Array:
             return image.at[places].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
         return jax.vmap(of_one)(flat, corner + after)
 
-    upper = pixels(0) * (1 - right) + pixels(1) * right
-    lower = pixels(width) * (1 - right) + pixels(width + 1) * right
+    upper = neighbours(0) * (1 - right) + neighbours(1) * right
+    lower = neighbours(width) * (1 - right) + neighbours(width + 1) * right
     return upper * (1 - down) + lower * down
 
 

@@ -12,7 +12,7 @@ import scipy
 from analysis.sweep import figures, table
 from kdjax import run_directory, students, sweeps, targets, teachers, transfer, transforms
 from kdjax.errors import BadInput
-from tests.small_sweep import config
+from tests.small_sweep import TEACHER, config
 
 KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 
@@ -138,9 +138,8 @@ def test_the_baseline_alone(tmp_path):
 
 
 def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
-    asked = config(
-        tmp_path, seeds=1, temperatures=(4.0,), jitter=1, double_softmax=True, learning_rates=(0.01,), epochs=6
-    )
+    taught = {"teacher": dataclasses.replace(TEACHER, epochs=10, hidden_dropout=0.0), "learning_rates": (0.01,)}
+    asked = config(tmp_path, seeds=1, temperatures=(4.0,), jitter=1, double_softmax=True, epochs=6, **taught)
     alone = dataclasses.replace(asked, double_softmax=False)
     both, true, bug = (
         run_directory.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")

@@ -110,7 +110,7 @@ def test_a_teacher_of_an_earlier_version_is_refused_in_one_line(pair, tmp_path):
 def test_a_teacher_that_breaks_at_its_last_update_is_a_clear_error(digits, tmp_path):
     one_step = dataclasses.replace(RECIPE, epochs=1, batch_size=300)
     with pytest.raises(BadInput, match="logits are not finite: lower its learning rate"):
-        teachers.find_or_train(one_step.train_config(30), 1e38, 0, digits, tmp_path)
+        teachers.find_or_train(one_step.train_config(30), 1e38, 1, digits, tmp_path)
     assert not list((tmp_path / "teachers").glob("*/teacher.json"))
 
 
