@@ -66,6 +66,8 @@ BAD = {
     "--holdout -1": "--holdout -1 is not allowed",
     "--train-images 0": "--train-images 0 is not allowed",
     "--optimizer lion": "adam",
+    "--last-temperature 2": "--last-temperature needs --temperature-schedule linear or cosine",
+    "--temperature-schedule linear": "--temperature-schedule linear with T = inf is not allowed",
     "--objectives matched(reference=4)": "--objectives matched(reference=4) is for --optimizer sgd",
     "--objectives kd dkd(beta=1|2) dkd(beta=2)": "--objectives names one twice",
     "--objectives soft": "--objectives soft is not allowed: it has an option of its own",

@@ -6,7 +6,16 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kdjax.errors import BadInput, require_count, require_known, require_new, require_option, require_positive
+from kdjax.errors import (
+    BadInput,
+    require,
+    require_count,
+    require_known,
+    require_new,
+    require_option,
+    require_positive,
+    require_temperature,
+)
 from kdjax.identity import added
 
 NUMERICS = {"mlp": 5, "cnn": 5}
@@ -19,6 +28,8 @@ Augment = Literal["none", "flip_shift", "full", "elastic"]
 """Random maps of the images at each step: `kdjax.transforms` says what each is."""
 
 Schedule = Literal["cosine", "constant"]
+
+TemperatureSchedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +106,10 @@ class TrainConfig:
     """Random maps of each image at each step."""
     precision: Precision = dataclasses.field(default="float32", metadata=added("float32"))
     """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
+    temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
+    """How T goes from the setting's to `last_temperature` over the steps of the training."""
+    last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
+    """T at the end of the training, where it changes."""
     devices: int = dataclasses.field(default=1, metadata=added(1))
     """Each batch is divided over N devices (pmap), for one big network; sums are then taken in another order."""
 
@@ -114,6 +129,11 @@ class TrainConfig:
         limits = f"it is 1 or more, and divides the {self.batch_size} images of a batch"
         require_option(divides, "devices", self.devices, limits)
         require_count("jitter", self.jitter, "pixels", 0)
+        require_temperature("last-temperature", self.last_temperature)
+        changes = self.temperature_schedule != "constant"
+        require(
+            changes or self.last_temperature == 1, "--last-temperature needs --temperature-schedule linear or cosine"
+        )
 
 
 def shared_fields(config: Any) -> dict[str, Any]:

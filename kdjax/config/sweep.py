@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 import tyro
 
 from kdjax.config.data import DataConfig
-from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec, shared_fields
+from kdjax.config.network import (
+    Augment,
+    Precision,
+    Schedule,
+    TeacherConfig,
+    TemperatureSchedule,
+    TrainConfig,
+    network_spec,
+    shared_fields,
+)
 from kdjax.config.run import RunConfig
 from kdjax.errors import require, require_count, require_distinct, require_option, require_positive, require_temperature
 from kdjax.identity import NO_RESULT, added
@@ -62,6 +71,11 @@ class SweepConfig:
     """The student: mlp; or small or big: convolutional, with batch norm and dropout."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
+    """constant; or linear or cosine: T goes from each of the temperatures to --last-temperature over the training, as
+    annealed distillation has it."""
+    last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
+    """Temperature T at the end of the training, where it changes."""
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T."""
     first_seed: int = dataclasses.field(default=0, metadata=added(0))
@@ -109,6 +123,10 @@ class SweepConfig:
         settings = self.hard_labels + len(self.objectives) * len(self.temperatures) * len(self.soft_weights)
         refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and one objective"
         require(not self.own_rates or (len(self.learning_rates) == settings and len(self.objectives) < 2), refused)
+        finite = max(*self.temperatures, self.last_temperature) < math.inf or self.temperature_schedule == "constant"
+        require(
+            finite, f"--temperature-schedule {self.temperature_schedule} with T = inf is not allowed: give finite ones"
+        )
         require_distinct("widths", self.widths)
         folders = {folder.resolve() for folder in self.teacher_from}
         twice = "--teacher-from names a folder twice: give each teacher once"
