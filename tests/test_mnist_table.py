@@ -53,7 +53,7 @@ def folder_of(root):
 
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
-    sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
+    sweeps_of = sorted((root / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "widths.csv")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
@@ -232,11 +232,11 @@ def test_the_gap_is_over_teachers_crossed_with_seeds():
 
 def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
     before = contents(whole)
-    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
     code, said = call(whole)
     assert code == 0 and "students:" not in said
     assert contents(whole) == before
-    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
 
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
@@ -293,21 +293,21 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
     found = figures.draw(folder_of(whole))
     assert len(found) == 6 and all(path.stat().st_size > 5_000 for path in found)
     with pytest.raises(BadInput, match="no finished run of mnist_table"):
-        figures.draw(next(whole.glob("runs/temperature_sweep/*")))
+        figures.draw(next(whole.glob("runs/mnist_table/sweeps/*")))
 
 
 def test_killed_at_some_moment_it_resumes_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
     # In the middle: the first sweep is there, the last is not.
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/results.csv")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     assert len(swept) == 4
     for path in swept:  # as in the run that nobody disturbed
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
@@ -545,7 +545,7 @@ def test_where_soft_targets_help_is_said_at_tuned_rates_and_at_one_rate():
 def tried_in(root):
     """The folder of the tuning sweep of a table, and what it tried."""
     ((_, name),) = [entry for entry in sweeps_behind(root) if entry[0] == Role.TUNING]
-    return runs_.read(root / "runs" / "temperature_sweep" / name)
+    return runs_.read(root / "runs" / "mnist_table" / "sweeps" / name)
 
 
 def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
@@ -571,15 +571,15 @@ def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
 def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "widths", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/blocks/width*")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/blocks/width*")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
-    assert not list(tmp_path.glob("runs/temperature_sweep/*/results.csv"))  # nothing was chosen yet
+    assert not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json"))  # nothing was chosen yet
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     for path in swept:
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
     of_widths = ((folder_of(root) / "widths.csv").read_bytes() for root in (tmp_path, whole))
@@ -595,7 +595,7 @@ def sweeps_behind(root, name="run"):
 def test_no_sweep_is_trained_twice(whole):
     found = sweeps_behind(whole)
     assert len({run for _, run in found}) == len(found)
-    assert {path.name for path in (whole / "runs" / "temperature_sweep").iterdir()} == {run for _, run in found}
+    assert {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()} == {run for _, run in found}
     roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
     assert len(roles) == len(set(roles))
 
@@ -662,7 +662,7 @@ def test_what_was_trained_for_one_part_serves_another(tmp_path):
     few = ("--teachers", "1", "--seeds", "1")
     code, said = call(tmp_path, *few, "--only", "small")
     assert code == 0, said
-    (small,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    (small,) = (tmp_path / "runs" / "mnist_table" / "sweeps").iterdir()
     trained = {path: path.stat().st_mtime_ns for path in small.glob("blocks/**/*")}
     assert len(trained) > 3
     code, said = call(tmp_path, *few, "--only", "shifted", "--name", "shifted")
