@@ -48,7 +48,8 @@ ALLOWED = {
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},
-    "__main__": BELOW | {"cli", "datasets"},
+    "listing": BELOW | {"run_folders"},
+    "__main__": BELOW | {"cli", "datasets", "listing", "run_folders"},
 }
 
 
