@@ -18,6 +18,8 @@ class Interim:
     def __init__(
         self, record: RunDirectory, write_tables: Callable[[], object], summarise: Callable[[Path], object] | None
     ):
+        import pandas  # noqa: F401 - here, so that the first table is not taken for a slow one
+
         self._record, self._write_tables, self._summarise = record, write_tables, summarise
         self._tables, self._summary = Seldom(self._gather), Seldom(self._describe)
 
