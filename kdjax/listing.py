@@ -89,7 +89,7 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
     require(known, f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
     require(place.is_dir(), f"{place}, where {folder} was started, is gone, and paths may be relative to it: {remedy}")
     # The folder may have been moved since; and another version may have another default name for it.
-    kept += ["--out", str(folder.resolve().parents[1])] + ["--name", folder.name] * (PACKAGES[0] in module)
+    kept += ["--out", str(folder.parents[1].resolve())] + ["--name", folder.name] * (PACKAGES[0] in module)
     return ["python", "-m", module, *kept], place
 
 

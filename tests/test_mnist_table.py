@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,7 +24,7 @@ from analysis.mnist.rows import BETTER, grid, rows_of_table
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import sweeps
+from kdjax import listing, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry, raw_files
@@ -209,6 +210,20 @@ def test_the_whole_table(whole):
         "fewer_images",
         "shifted",
     }
+
+
+def test_its_sweeps_lie_under_it_and_are_read_as_one(whole):
+    assert not (whole / "runs" / "temperature_sweep").exists()
+    config = json.loads((folder_of(whole) / "config.json").read_text())
+    names = {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()}
+    assert set(config["sweeps"]) == names and all(re.fullmatch(r"mnist5k-12-(T.*|hard)-\w{6}", name) for name in names)
+    assert config["progress"] == {"done": len(config["sweeps"]), "total": len(config["sweeps"])}
+    rows = trained.results(folder_of(whole))
+    assert set(rows["run"]) == names and len(rows) == sum(
+        len(runs_.read(folder_of(whole).parent / "sweeps" / name)) for name in names
+    )
+    table, *_ = listing.find(whole / "runs")
+    assert (table.name, table.total) == ("run", len(config["sweeps"])) and table.finished and table.seconds > 0
 
 
 def test_the_gap_is_over_teachers_crossed_with_seeds():
