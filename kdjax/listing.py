@@ -65,7 +65,7 @@ def folder_of(out: Path, name: str) -> Path:
     """
     names = [(entry.experiment, entry.name) for entry in find(out) if entry.experiment != TEACHERS]
     found = [one for one in names if name in (one[1], "/".join(one))]
-    near = difflib.get_close_matches(name, [own for _, own in names], n=3)
+    near = difflib.get_close_matches(name, [own for _, own in names], n=3, cutoff=0.4)
     suggestion = f"did you mean {' or '.join(near)}?" if near else "`python -m kdjax runs` lists all"
     require(found, f"{out} holds no run called {name}: {suggestion}")
     several = ", ".join("/".join(one) for one in found)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,9 +14,6 @@ from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.errors import BadInput, require
 from kdjax.files import check_manifest, read_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +80,7 @@ def find(folder: Path, **where: Any) -> list[Student]:
     return students
 
 
-def results(*folders: Path | str) -> "pd.DataFrame":
+def results(*folders: Path | str) -> Any:
     """The rows of `results.csv` of all runs in these folders, as one pandas table.
 
     Each row has further columns in front: `run` (the name of its folder), `experiment` and `dataset`. A column that
