@@ -93,6 +93,7 @@ class RunDirectory:
         if not path.exists():
             write_json(path, {"identity": identity, "details": {}, "started": _now()})
         self._record(command=_command())
+        self.note_progress()
         for name in FOLDERS:
             (self.folder / name).mkdir(exist_ok=True)
             files.clear_leftovers(self.folder / name)
@@ -135,8 +136,8 @@ class RunDirectory:
     def note_progress(self, done: int | None = None, total: int | None = None) -> None:
         """Writes how many of all blocks the results hold; None: as many as before."""
         before = read_json(self.folder / "config.json").get("progress", {"done": 0, "total": 0})
-        given = {name: value for name, value in (("done", done), ("total", total)) if value is not None}
-        self._record(progress={**before, **given})
+        total = before["total"] if total is None else total
+        self._record(progress={"done": min(before["done"] if done is None else done, total), "total": total})
 
     def note_sweeps(self, names: Sequence[str], total: int) -> None:
         """Writes which sweeps of a table are finished, and of how many."""
@@ -188,7 +189,7 @@ class RunDirectory:
 
     def write_tables(self) -> Any:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole, and seals them, with
-        `config.json` and `test.npz`. Returns the rows as a pandas table."""
+        `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
         names = [folder.name for folder in (self.folder / "blocks").glob("[!.]*") if _is_whole(folder)]
         table = self.gather(names)
         self.seal(name for name in SEALED if (self.folder / name).exists())
@@ -218,9 +219,8 @@ class RunDirectory:
     def seal(self, names: Iterable[str]) -> None:
         """Marks the run as finished: all of its blocks are there, and these files are as they stay."""
         config = read_json(self.folder / "config.json")
-        progress = {"done": total, "total": total} if (total := config.get("progress", {}).get("total")) else None
-        finished = config.get("finished") if not self._trained else None
-        self._record(finished=finished or _now(), **({"progress": progress} if progress else {}))
+        finished, total = config.get("finished") if not self._trained else None, config["progress"]["total"]
+        self._record(finished=finished or _now(), progress={"done": total, "total": total})
         files.seal(self.folder, names)
 
     def add_timing(self, name: str, seconds: float) -> None:

@@ -196,7 +196,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            results = record.write_tables()
+            results = record.gather(record.whole)
             further = () if config.own_rates else wider(results, rates)
             if not further:
                 break
@@ -207,6 +207,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path
             say(f"the best learning rate lies at an edge of the grid: adding {added}")
             rates = (*rates, *further)
             blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
+        record.write_tables()
     return sweep.folder
 
 

@@ -183,6 +183,7 @@ def test_dates_and_progress(tmp_path):
     config = read_json(tmp_path / "config.json")
     assert (config["started"], config["finished"]) == ("before", "then")
     record.note_progress(1, 3)
+    record.note_progress()
     assert run_directory.progress(tmp_path) == "1 of 3 blocks"
     finish(record, "two", {**ROW, "seed": 1})
     record.write_tables()
