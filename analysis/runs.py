@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
+from kdjax.run_folders import SWEEPS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -172,7 +173,7 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
 
 def sweep_folder(folder: Path, run: str) -> Path:
     """The run directory of one of the sweeps behind the table in `folder`."""
-    return folder.parent.parent / "temperature_sweep" / run
+    return folder.parent / SWEEPS / run
 
 
 def load_student(folder: Path, row: pd.Series) -> trained.Student:

@@ -198,6 +198,7 @@ def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
     from kdjax import datasets, models, sweeps
+    from kdjax.run_folders import span
 
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
@@ -214,7 +215,8 @@ def prepare(config: TableConfig) -> "Study":
             raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
     sweep = sweeps.prepare(first)
     fingerprints, parameters = sweep.identity["teachers"], models.parameter_count(network)
-    return study.prepare("cifar10_table", config, sweep.dataset, "small", fingerprints, parameters=parameters)
+    words = [f"small{config.units('small')}", span([config.temperature, *config.temperatures], "T")]
+    return study.prepare("cifar10_table", words, config, sweep.dataset, "small", fingerprints, parameters=parameters)
 
 
 def run(table: "Study") -> Path:
@@ -223,7 +225,6 @@ def run(table: "Study") -> Path:
 
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps, teachers
-    from kdjax.files import seal
 
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
@@ -231,7 +232,7 @@ def run(table: "Study") -> Path:
         (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
         loaded = [teachers.load(folder, dataset) for folder in config.teacher_from]
         networks = loaded or study.train_teachers(config.teacher(), config.teachers, table)
-        entries = study.run_members(table, members(config))
+        entries = study.run_members(table, record, members(config))
         teaching = len(loaded) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
@@ -252,7 +253,7 @@ def run(table: "Study") -> Path:
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
             sealed.append("batch_statistics.csv")
-        seal(table.folder, sealed)
+        record.seal(sealed)
     return table.folder
 
 

@@ -340,7 +340,8 @@ def prepare(config: TableConfig) -> "Study":
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
     scheduling.require_devices("teacher.devices", config.teacher.devices)
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
-    return study.prepare("mnist_table", config, dataset, "mlp", **resolved)
+    words = ["all"] if config.parts() == PARTS else config.parts()
+    return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)
 
 
 def run(table: "Study") -> Path:
@@ -359,10 +360,10 @@ def run(table: "Study") -> Path:
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         teachers = study.train_teachers(config.teacher, config.teachers_needed(), table)
         folders = tuple(teacher.folder for teacher in teachers[: config.teachers])
-        entries = study.run_members(table, members(config, len(dataset.train.images), folders))
+        entries = study.run_members(table, record, members(config, len(dataset.train.images), folders))
         tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries if entry["role"] == Role.TUNING]
         choices = dict(zip(config.schedules(), map(tuning.choices_in, tuned), strict=False))  # none without the part
-        entries += study.run_members(table, tuned_members(config, choices))
+        entries = study.run_members(table, record, tuned_members(config, choices), entries)
         test = dataset.test
         described = [
             {"name": one.name, "folder": one.folder.name, "test": metrics.evaluate(logits, test.labels)}
@@ -372,6 +373,7 @@ def run(table: "Study") -> Path:
         sweeps.describe(record, config, dataset, teachers=described, answers=entries)
         evaluations.write_shifted(table.folder, dataset)
         evaluations.write_cost(table.folder, dataset)
+        record.seal(["config.json"])
     return table.folder
 
 

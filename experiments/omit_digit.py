@@ -9,6 +9,8 @@ The pool (`--holdout`) is cut from the training set before anything else: neithe
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -164,7 +166,8 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, run_directory, students, sweeps
+    from kdjax import datasets, omission, students, sweeps
+    from kdjax.run_folders import run_folder, span
 
     sweeps.check_run(config.run)
     dataset = datasets.load(config.data)
@@ -196,20 +199,37 @@ def prepare(config: OmitConfig) -> "Sweep":
         "epochs": {block.name: block.config.epochs for block in blocks if block.seed == 0},
     }
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, "omit_digit", config.run.name, facts)
+    words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
+    folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
     return sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
-def run(sweep: "Sweep") -> Path:
-    """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
-    from kdjax import corrections, sweeps, transfer
+def name_tasks(tasks: Sequence[tuple[int, ...]], num_classes: int) -> str:
+    """What is omitted, for a run's default name: `digit3`, `digits3-5`, `keep7-8`, `each`."""
+    if len(tasks) > 1:
+        return "each"
+    (omitted,) = tasks
+    kept = [value for value in range(num_classes) if value not in omitted]
+    shown = kept if len(kept) < len(omitted) else omitted
+    before = "keep" if shown is kept else "digit" if len(omitted) == 1 else "digits"
+    return before + "-".join(map(str, shown))
+
+
+def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Path:
+    """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder.
+    `summarise(folder)` is called now and then, as by `sweeps.run`."""
+    from kdjax import corrections, run_directory, sweeps, transfer
+    from kdjax.interim import Interim
 
     with sweeps.open_directory(sweep) as record:
         data = transfer.query_teachers(sweep.dataset, sweeps.train_teacher(sweep))
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
+        write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)
+        record.after_block = Interim(record, lambda: write(record.whole), summarise)
         sweeps.train(sweep.blocks, data, record, sweep.run)
-        corrections.write_results(sweep.folder, sweep.blocks)
+        write(record.whole)
+        record.seal(run_directory.SEALED)
     return sweep.folder
 
 
@@ -219,7 +239,8 @@ def main(config: OmitConfig) -> None:
     from experiments import study
     from kdjax import forecast
 
-    study.execute(prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw)
+    running = functools.partial(run, summarise=table.write_summary)
+    study.execute(prepare(config), running, forecast.of_sweep, table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax import forecast, run_directory, sweeps, teachers
+from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.identity import identity
 from kdjax.progress import clock, say
+from kdjax.run_directory import RunDirectory
+from kdjax.run_folders import SWEEPS, run_folder
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
 
@@ -38,12 +40,18 @@ class Study(NamedTuple):
 
 
 def prepare(
-    experiment: str, config: Any, dataset: Dataset, network: str, fingerprints: Sequence[str] = (), **resolved: Any
+    experiment: str,
+    words: Sequence[str],
+    config: Any,
+    dataset: Dataset,
+    network: str,
+    fingerprints: Sequence[str] = (),
+    **resolved: Any,
 ) -> Study:
-    """A study of these images, with students of this network and these teachers; `resolved` are fields as they became
-    once the data were read."""
+    """A study of these images, with students of this network and these teachers. `words` say in its default name what
+    it is of; `resolved` are fields as they became once the data were read."""
     facts = identity(experiment, config, dataset.identity(), numerics(network), fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
+    folder = run_folder(config.run.out / experiment, config.run.name, facts, [dataset.name, *words])
     return Study(config, config.run, dataset, facts, folder)
 
 
@@ -62,24 +70,30 @@ class Reader:
     """Prepares sweeps; the images that several of them want are read once."""
 
     def __init__(self, study: Study):
+        self._parent = study.folder.parent / SWEEPS
         self._data: dict[DataConfig, Dataset] = {study.config.data: study.dataset}
 
     def prepare(self, config: SweepConfig) -> Sweep:
         """The sweep, ready to train."""
-        sweep = sweeps.prepare(config, dataset=self._data.get(config.data))
+        sweep = sweeps.prepare(config, dataset=self._data.get(config.data), parent=self._parent)
         self._data[config.data] = sweep.dataset
         return sweep
 
 
-def run_members(study: Study, members: Sequence[Member]) -> list[dict[str, str]]:
-    """Runs every sweep, or finds it; returns the part, role and run directory's name of each."""
-    reader, entries = Reader(study), []
+def run_members(
+    study: Study, record: RunDirectory, members: Sequence[Member], before: Sequence[dict[str, str]] = ()
+) -> list[dict[str, str]]:
+    """Runs every sweep, or finds it; returns the part, role and run directory's name of each, after those `before`."""
+    reader, entries = Reader(study), list(before)
+    total = len(before) + len(members)
+    record.note_sweeps([entry["run"] for entry in entries], total)
     for index, member in enumerate(members):
         part = f"part {member.part}: " if member.part else ""
         say(f"{part}{member.role} ({index + 1} of {len(members)} sweeps)")
         folder = sweeps.run(reader.prepare(member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
+        record.note_sweeps([entry["run"] for entry in entries], total)
     return entries
 
 

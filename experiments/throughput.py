@@ -53,7 +53,7 @@ class ThroughputConfig:
     out: Path = Path("runs")
     """The measurements are written to OUT/throughput/NAME and replace those of the same config."""
     name: str | None = None
-    """Name of that folder (default: a hash of the config)."""
+    """Name of that folder (default: the cases and a hash of the config)."""
 
     def __post_init__(self) -> None:
         networks = [name for name, spec in NETWORKS.items() if spec.full_units]
@@ -87,12 +87,12 @@ def main(config: ThroughputConfig) -> None:
     """Measures every case; writes and prints the table, and draws it."""
     from analysis import throughput
     from experiments import speed
-    from kdjax import run_directory
     from kdjax.progress import say
     from kdjax.provenance import provenance
+    from kdjax.run_folders import run_folder
 
     peers = speed.pytorch() if config.against else {}
-    folder = run_directory.run_folder(config.out, "throughput", config.name, config)
+    folder = run_folder(config.out / "throughput", config.name, config, ["-".join(config.cases)])
     make_folder(folder)
     cases, effort = [], speed.Effort(config.images, config.rounds, config.seconds)
     for case in config.cases:

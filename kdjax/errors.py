@@ -54,8 +54,8 @@ def require_positive(option: str, value: float) -> None:
 
 def require_name(name: str | None) -> None:
     """Refuses what cannot name one folder; None is the default name."""
-    fits = name is None or (name and "/" not in name and not name.startswith("."))
-    require_option(fits, "name", repr(name), "it is the name of one folder")
+    fits = name is None or (name and "/" not in name and not name.startswith(".") and name != "sweeps")
+    require_option(fits, "name", repr(name), "it is the name of one folder, and sweeps are those of tables")
 
 
 def require_new(kind: str, name: str, known: Collection[str]) -> None:

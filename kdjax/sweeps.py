@@ -1,9 +1,10 @@
 """A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,11 @@ from kdjax.datasets import Dataset
 from kdjax.errors import require
 from kdjax.files import write_arrays
 from kdjax.identity import identity
+from kdjax.interim import Interim
 from kdjax.progress import say
 from kdjax.provenance import provenance
 from kdjax.run_directory import RunDirectory
+from kdjax.run_folders import run_folder, span
 from kdjax.students import Block, Run
 from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, TransferSpec, query_teachers
@@ -130,9 +133,15 @@ def check_run(run: RunConfig) -> None:
         cluster.check(run)
 
 
-def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset: Dataset | None = None) -> Sweep:
+def prepare(
+    config: SweepConfig,
+    experiment: str = "temperature_sweep",
+    dataset: Dataset | None = None,
+    parent: Path | None = None,
+) -> Sweep:
     """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
-    `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
+    `dataset` is that of `config.data`, where it has been read before; `parent` the folder that holds the run directory
+    (default: that of the experiment)."""
     check_run(config.run)
     config = _with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
@@ -150,8 +159,15 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         models.network(block.config, dataset.input_shape, dataset.num_classes)
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
+    folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+
+
+def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
+    """What a sweep's default name says of it: data, students, temperatures."""
+    network = "" if config.network == "mlp" else config.network
+    soft = [span(config.temperatures, "T")] if config.soft_targets else ["hard"]
+    return [dataset.name, span(config.widths, network), *soft]
 
 
 def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
@@ -171,17 +187,19 @@ def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
     return dataclasses.replace(config, objectives=names)
 
 
-def run(sweep: Sweep) -> Path:
-    """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
+def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path:
+    """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder.
+    `summarise(folder)` writes a summary of what the tables hold so far: it is called now and then."""
     config = sweep.config
     with open_directory(sweep) as record:
+        record.after_block = Interim(record, lambda: record.gather(record.whole), summarise)
         data = query_teachers(sweep.dataset, train_teacher(sweep))
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            results = record.write_tables()
+            results = record.gather(record.whole)
             further = () if config.own_rates else wider(results, rates)
             if not further:
                 break
@@ -192,12 +210,16 @@ def run(sweep: Sweep) -> Path:
             say(f"the best learning rate lies at an edge of the grid: adding {added}")
             rates = (*rates, *further)
             blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
+        record.write_tables()
     return sweep.folder
 
 
-def open_directory(sweep: Sweep) -> Any:
-    """The sweep's run directory, locked (a context)."""
-    return run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema())
+@contextlib.contextmanager
+def open_directory(sweep: Sweep) -> Iterator[RunDirectory]:
+    """The sweep's run directory, locked."""
+    with run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema()) as record:
+        record.note_progress(None, len(sweep.blocks))
+        yield record
 
 
 def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
@@ -216,6 +238,7 @@ def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
     """Trains every block that the run directory does not hold yet, or resumes it, where `run` says."""
+    record.note_progress(None, len(blocks))
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 
 

@@ -28,7 +28,7 @@ def find_commands():
         for node in ast.walk(ast.parse(path.read_text())) if path.parts[-2] != "tests" else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
                 name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                found[name.removesuffix(".__main__")] = ast.unparse(node.args[1])
+                found[name if name == "kdjax.__main__" else name.removesuffix(".__main__")] = ast.unparse(node.args[1])
     return found
 
 

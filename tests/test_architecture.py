@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("kdjax", "analysis", "experiments")
 BELOW = {"arrays", "errors", "identity", "config", "files", "progress"}
 """What every module may use: they know nothing of networks or images."""
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "provenance"}
+LEAVES = {
+    *("losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "run_folders"),
+    "provenance",
+}
 """They know no other module but those below."""
 ALLOWED = {
     "arrays": set(),
@@ -36,15 +39,17 @@ ALLOWED = {
     "teachers": BELOW | LEAVES | {"blocks", "evaluation", "loop", "objectives", "train"},
     "transfer": BELOW | {"blocks", "datasets", "targets", "teachers", "transforms"},
     "students": BELOW | LEAVES | {"blocks", "loop", "objectives", "targets", "transfer"},
+    "interim": BELOW | {"run_directory"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
     "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
-    "sweeps": BELOW | LEAVES | {"cluster", "objectives", "scheduling", "students", "teachers", "transfer"},
+    "sweeps": BELOW | LEAVES | {"cluster", "interim", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},
-    "__main__": BELOW | {"cli", "datasets"},
+    "listing": BELOW | {"run_folders"},
+    "__main__": BELOW | {"cli", "datasets", "listing", "run_folders"},
 }
 
 

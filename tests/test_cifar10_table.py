@@ -284,7 +284,7 @@ def test_the_summary_compares_the_evaluations(whole):
 def test_a_damaged_record_of_evaluations_is_one_line(whole, tmp_path):
     folder = tmp_path / "cifar10_table" / "run"
     shutil.copytree(folder_of(whole), folder)
-    shutil.copytree(whole / "runs" / "temperature_sweep", tmp_path / "temperature_sweep")
+    shutil.copytree(whole / "runs" / "cifar10_table" / "sweeps", tmp_path / "cifar10_table" / "sweeps")
     again = (plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(folder)], plot_cifar10_table.PROG)
     (folder / "batch_statistics.csv").write_text("role\nsmall\n")
     code, said = commands.call(*again)
@@ -414,7 +414,7 @@ def test_a_small_table_of_real_images(tmp_path):
     assert code == 0, said
     text = (folder_of(tmp_path) / "summary.md").read_text()
     assert "CIFAR-10 (first 400 training images, last 20 held out, first 1,000 test images)" in text
-    (run,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    (run,) = (tmp_path / "runs" / "cifar10_table" / "sweeps").iterdir()
     rows = run_directory.read_results(run)
     assert rows["objective"].tolist() == ["double_softmax", "hard", "soft"]
     history = pd.read_json(run / "history.jsonl", lines=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,7 +24,7 @@ from analysis.mnist.rows import BETTER, grid, rows_of_table
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import sweeps
+from kdjax import listing, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry, raw_files
@@ -53,7 +54,7 @@ def folder_of(root):
 
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
-    sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
+    sweeps_of = sorted((root / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "widths.csv")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
@@ -211,6 +212,20 @@ def test_the_whole_table(whole):
     }
 
 
+def test_its_sweeps_lie_under_it_and_are_read_as_one(whole):
+    assert not (whole / "runs" / "temperature_sweep").exists()
+    config = json.loads((folder_of(whole) / "config.json").read_text())
+    names = {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()}
+    assert set(config["sweeps"]) == names and all(re.fullmatch(r"mnist5k-12-(T.*|hard)-\w{6}", name) for name in names)
+    assert config["progress"] == {"done": len(config["sweeps"]), "total": len(config["sweeps"])}
+    rows = trained.results(folder_of(whole))
+    assert set(rows["run"]) == names and len(rows) == sum(
+        len(runs_.read(folder_of(whole).parent / "sweeps" / name)) for name in names
+    )
+    table, *_ = listing.find(whole / "runs")
+    assert (table.name, table.total) == ("run", len(config["sweeps"])) and table.finished and table.seconds > 0
+
+
 def test_the_gap_is_over_teachers_crossed_with_seeds():
     errors = np.array([[100.0, 104, 99], [90, 96, 91], [103, 105, 110]])
     table = [
@@ -232,11 +247,11 @@ def test_the_gap_is_over_teachers_crossed_with_seeds():
 
 def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
     before = contents(whole)
-    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
     code, said = call(whole)
     assert code == 0 and "students:" not in said
     assert contents(whole) == before
-    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
 
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
@@ -293,21 +308,21 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
     found = figures.draw(folder_of(whole))
     assert len(found) == 6 and all(path.stat().st_size > 5_000 for path in found)
     with pytest.raises(BadInput, match="no finished run of mnist_table"):
-        figures.draw(next(whole.glob("runs/temperature_sweep/*")))
+        figures.draw(next(whole.glob("runs/mnist_table/sweeps/*")))
 
 
 def test_killed_at_some_moment_it_resumes_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
     # In the middle: the first sweep is there, the last is not.
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/results.csv")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     assert len(swept) == 4
     for path in swept:  # as in the run that nobody disturbed
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
@@ -545,7 +560,7 @@ def test_where_soft_targets_help_is_said_at_tuned_rates_and_at_one_rate():
 def tried_in(root):
     """The folder of the tuning sweep of a table, and what it tried."""
     ((_, name),) = [entry for entry in sweeps_behind(root) if entry[0] == Role.TUNING]
-    return runs_.read(root / "runs" / "temperature_sweep" / name)
+    return runs_.read(root / "runs" / "mnist_table" / "sweeps" / name)
 
 
 def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
@@ -571,15 +586,15 @@ def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
 def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "widths", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/blocks/width*")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/blocks/width*")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
-    assert not list(tmp_path.glob("runs/temperature_sweep/*/results.csv"))  # nothing was chosen yet
+    assert not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json"))  # nothing was chosen yet
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     for path in swept:
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
     of_widths = ((folder_of(root) / "widths.csv").read_bytes() for root in (tmp_path, whole))
@@ -595,7 +610,7 @@ def sweeps_behind(root, name="run"):
 def test_no_sweep_is_trained_twice(whole):
     found = sweeps_behind(whole)
     assert len({run for _, run in found}) == len(found)
-    assert {path.name for path in (whole / "runs" / "temperature_sweep").iterdir()} == {run for _, run in found}
+    assert {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()} == {run for _, run in found}
     roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
     assert len(roles) == len(set(roles))
 
@@ -662,7 +677,7 @@ def test_what_was_trained_for_one_part_serves_another(tmp_path):
     few = ("--teachers", "1", "--seeds", "1")
     code, said = call(tmp_path, *few, "--only", "small")
     assert code == 0, said
-    (small,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    (small,) = (tmp_path / "runs" / "mnist_table" / "sweeps").iterdir()
     trained = {path: path.stat().st_mtime_ns for path in small.glob("blocks/**/*")}
     assert len(trained) > 3
     code, said = call(tmp_path, *few, "--only", "shifted", "--name", "shifted")

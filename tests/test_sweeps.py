@@ -11,6 +11,7 @@ import pytest
 from kdjax import forecast, metrics, run_directory, students, sweeps
 from kdjax.config import SweepConfig
 from kdjax.errors import BadInput
+from kdjax.files import MANIFEST
 from kdjax.identity import added
 from tests.small_sweep import config
 
@@ -131,11 +132,19 @@ def test_a_forecast_leaves_out_what_is_trained(tmp_path):
     assert "no teacher (it is there) and 0 students in 0 blocks" in text and "(1 are there): about 0 s" in text
 
 
-def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd):
+def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd, monkeypatch):
+    train, sealed = sweeps.train, []
+
+    def spy(blocks, data, record, run):
+        sealed.append((record.folder / MANIFEST).exists())
+        train(blocks, data, record, run)
+
+    monkeypatch.setattr(sweeps, "train", spy)
     # Rates too small to learn anything in two epochs, but not by much: the higher is better for both settings.
     asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
     table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     assert "edge of the grid: adding 0.009" in capfd.readouterr().err
+    assert len(sealed) > 1 and not any(sealed)  # a run is finished once nothing is added
     assert {1e-5, 3e-4, 9e-3} <= set(table["learning_rate"])
     assert (table.groupby("learning_rate").size() == 2).all()  # the baseline and the temperature alike
 

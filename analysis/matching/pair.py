@@ -114,7 +114,7 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
         f"the training images of {folder} ({images['description']}) are not those found ({dataset.description}): "
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
-    roots = [folder.parent.parent / "teachers", out / "teachers"]
+    roots = [*(parent / "teachers" for parent in folder.parents[1:3]), out / "teachers"]  # a table's sweep lies deeper
     members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
     layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, name_task, read
 from analysis.tables import Table, columns_of, estimate, number
+from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
 
 STUDENTS = {
@@ -120,7 +121,8 @@ def write_summary(folder: Path) -> str:
         )
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
-    title, sections = f"Digits never seen, on {data['description']}", _sections(results, rows, data)
+    title = ", ".join(filter(None, ["Digits never seen, on " + data["description"], run_directory.progress(folder)]))
+    sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
     write_whole(folder / "summary.md", f"# {title}\n\n{markdown}\n\n{listed}\n")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import runs
 from analysis.tables import count_of, number
-from kdjax import metrics
+from kdjax import metrics, run_directory
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.objectives import words_of
@@ -81,7 +81,8 @@ def load(folder: Path) -> SweepResults:
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
-    where = _where(description, results, len(test["labels"]), runs.unusual_options(config["identity"]))
+    options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
+    where = _where(description, results, len(test["labels"]), list(options))
     return SweepResults(results, history, teachers, **test, class_names=names, where=where)
 
 

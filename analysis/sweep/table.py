@@ -10,6 +10,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.runs import RUN
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value
+from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
 from kdjax.objectives import words_of
 
@@ -114,7 +115,8 @@ def write_summary(folder: Path) -> str:
     notes = [*teachers, *summary.notes, *(norm_notes(results, float(reference)) if reference is not None else [])]
     summary = summary._replace(notes=(*notes, *[f"For the full set: {hint}"] * bool(hint)))
     what = f"Temperature sweep on {identity['data']['description']}"
-    title, table = ", ".join([what, *runs.unusual_options(identity)]), summary.table()
+    parts = [what, *runs.unusual_options(identity), run_directory.progress(folder)]
+    title, table = ", ".join(filter(None, parts)), summary.table()
     write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
     write_csv(folder / "table.csv", summary.frame(), digits=6)
     return f"{title}\n\n{table.text()}\n"

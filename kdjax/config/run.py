@@ -18,7 +18,8 @@ class RunConfig:
     out: Path = Path("runs")
     """Folder that holds run directories and teachers."""
     name: str | None = None
-    """Name of the run directory in OUT/EXPERIMENT (default: a hash of the configuration)."""
+    """Name of the run directory in OUT/EXPERIMENT (default: the data, what is trained, and a hash of the
+    configuration)."""
     fresh: bool = False
     """Remove what the run directory holds and start again, instead of resuming. Teachers, and the sweeps of a table,
     stay."""
