@@ -20,6 +20,7 @@ ALLOWED = {
     "config": {"errors", "identity"},
     "files": {"errors"},
     "progress": set(),
+    "intervals": {"errors"},
     "compilation": set(),
     "compilation_cache": BELOW,
     "cli": BELOW | {"compilation_cache"},
