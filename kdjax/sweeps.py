@@ -137,7 +137,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
     `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
     check_run(config.run)
-    config = _with_checked_objectives(config)
+    config = with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
@@ -157,7 +157,7 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
     return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
-def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
+def with_checked_objectives(config: SweepConfig) -> SweepConfig:
     """The config with each objective in the one way to write it, which names its runs. Raises BadInput: an objective
     that is unknown, named twice, cannot be trained on such batches, or has no limit where a temperature is inf."""
     parsed = [objectives.parse(text) for text in config.objectives]

@@ -42,6 +42,10 @@ ALLOWED = {
     "sweeps": BELOW | LEAVES | {"cluster", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
+    "inputs": BELOW,
+    "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
+    "distillation": BELOW
+    | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},
