@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from kdjax import models
-from kdjax.arrays import Images, Logits, StoredImages
+from kdjax.arrays import HostImages, Images, Logits, StoredImages
 from kdjax.compilation import HURRIED, WIDE, jit
 from kdjax.config import TrainConfig
 from kdjax.errors import require_option
@@ -54,7 +54,7 @@ class Program(NamedTuple):
     `order` is the epoch's order of the images (`epoch_order`), and `steps` stay within the epoch. State and sums are
     donated (on one device), so they must not be used again.
     """
-    logits: Callable[[State, StoredImages], StackLogits]
+    logits: Callable[[State, StoredImages | HostImages], StackLogits]
     """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
     steps_per_epoch: int
     settings: int
@@ -118,7 +118,7 @@ def make_program(
         own, sums = _by_groups(group, (_without_step(state), sums, setting), settings, together)
         return own._replace(step=last), sums
 
-    def logits(state: State, images: StoredImages) -> StackLogits:
+    def logits(state: State, images: StoredImages | HostImages) -> StackLogits:
         params = state.params if state.averaged is None else state.averaged
         return evaluator(model)(params, state.model_state, images)
 

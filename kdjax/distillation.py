@@ -103,8 +103,8 @@ def _argument(option: re.Match[str]) -> str:
 def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | None) -> DistillationData:
     """The arrays, checked, as a dataset with its teacher's logits."""
     train = read_examples("", inputs, labels, teacher_logits)
-    known: Any = train.teacher_logits
-    classes = int(known.shape[1])
+    logits: Any = train.teacher_logits
+    classes = int(logits.shape[1])
     if test is None:
         train, tested = _held_out(train)
     else:

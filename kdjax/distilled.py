@@ -106,14 +106,16 @@ class Distillation:
         self._require_measure(measure)
         axes = plt.subplots(layout="constrained")[1] if axes is None else axes
         temperatures = sorted(self.table["temperature"].dropna().unique())
-        for (name, weight), runs in self.table.groupby(["objective", "soft_weight"], sort=False):
+        curves = self.table.groupby(["objective", "soft_weight"], sort=False)
+        for index, ((name, weight), runs) in enumerate(curves):
             by_temperature = runs.groupby("temperature", dropna=False)[measure]
             means = [interval(values.to_numpy(np.float64)) for _, values in by_temperature]
             if name == "hard":
                 axes.axhline(means[0].mean, color="0.4", linestyle="--", label="hard labels")
                 axes.axhspan(*np.nan_to_num(means[0][1:3], nan=means[0].mean), color="0.4", alpha=0.15, linewidth=0)
                 continue
-            places = [temperatures.index(temperature) for temperature in by_temperature.groups]
+            aside = 0.04 * (index - len(curves) / 2)  # bars side by side
+            places = [temperatures.index(temperature) + aside for temperature in by_temperature.groups]
             bars = np.nan_to_num([[mean.mean - mean.low, mean.high - mean.mean] for mean in means]).T
             label = f"{name}, soft weight {weight:g}" if self._weights() > 1 else name
             axes.errorbar(places, [mean.mean for mean in means], bars, marker="o", capsize=3, label=label)

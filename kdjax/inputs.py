@@ -144,7 +144,6 @@ def read_logits(name: str, given: Any, num_classes: int | None = None) -> HostLo
 
 
 def _require_finite(name: str, array: np.ndarray) -> None:
-    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    rows = np.flatnonzero(~finite)
+    rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     found = f"{name} are not finite in {len(rows):,} of {len(array):,} examples"
     require(not len(rows), f"{found}, the first at row {rows[0] if len(rows) else 0}: leave these examples out")

@@ -128,6 +128,7 @@ class SweepConfig:
         refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and soft targets"
         require(not self.own_rates or (len(self.learning_rates) == settings and not further), refused)
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
+        object.__setattr__(self, "teacher_from", tuple(map(Path, self.teacher_from)))  # a script may give text
         require_distinct("widths", self.widths)
         folders = {folder.resolve() for folder in self.teacher_from}
         twice = "--teacher-from names a folder twice: give each teacher once"
