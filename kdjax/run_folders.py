@@ -14,12 +14,11 @@ SWEEPS = "sweeps"
 
 def run_folder(parent: Path, name: str | None, identity: Any, words: Iterable[str]) -> Path:
     """The folder of a run: by its name, or by default by words that say what it is of, and six digits of a hash of what
-    fixes its results. (Once it was ten digits alone: a run that has such a name keeps it.)"""
-    hashed = digest(identity)
-    if name or (parent / hashed[:10]).exists():
-        return parent / (name or hashed[:10])
+    fixes its results."""
+    if name:
+        return parent / name
     plain = [re.sub(r"[^A-Za-z0-9_.-]+", "_", word).lstrip(".")[:40] for word in words]
-    return parent / "-".join([*plain, hashed[:6]])
+    return parent / "-".join([*plain, digest(identity)[:6]])
 
 
 def span(values: Iterable[float], before: str = "") -> str:

@@ -143,7 +143,7 @@ def prepare(
     `dataset` is that of `config.data`, where it has been read before; `parent` the folder that holds the run directory
     (default: that of the experiment)."""
     check_run(config.run)
-    config = _with_checked_objectives(config)
+    config = with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
@@ -166,11 +166,12 @@ def prepare(
 def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
     """What a sweep's default name says of it: data, students, temperatures."""
     network = "" if config.network == "mlp" else config.network
-    soft = [span(config.temperatures, "T")] if config.soft_targets else ["hard"]
+    others = [objectives.parse(text).name for text in config.objectives if text != "kd"]
+    soft = [*dict.fromkeys(others), span(config.temperatures, "T")] if config.objectives else ["hard"]
     return [dataset.name, span(config.widths, network), *soft]
 
 
-def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
+def with_checked_objectives(config: SweepConfig) -> SweepConfig:
     """The config with each objective in the one way to write it, which names its runs. Raises BadInput: an objective
     that is unknown, named twice, cannot be trained on such batches or by Adam, or has no limit where a temperature is
     inf."""

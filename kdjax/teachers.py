@@ -96,10 +96,10 @@ def find_or_train(
         return teacher
 
 
-def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
+def load(folder: str | Path, dataset: Dataset | None = None) -> Teacher:
     """The teacher in a folder that `find_or_train` or `save` wrote. Raises BadInput: the folder holds no teacher, a
     damaged one, or one that does not fit the dataset."""
-    remedy = "name a folder that holds teacher.json, such as one in runs/teachers"
+    folder, remedy = Path(folder), "name a folder that holds teacher.json, such as one in runs/teachers"
     require((folder / "teacher.json").exists(), f"{folder} is no teacher: {remedy}")
     check_manifest(folder)
     info = read_json(folder / "teacher.json")

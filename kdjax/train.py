@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from kdjax import transforms
-from kdjax.arrays import Images, Labels, Logits
+from kdjax.arrays import Images, Labels, Logits, StoredImages
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.objectives import Loss, Setting, distillation
@@ -34,8 +34,8 @@ class State(NamedTuple):
 class Batch(NamedTuple):
     """What all settings of a block share at one step."""
 
-    images: UInt8[Array, "batch height width channels"] | Images
-    """Bytes as they are stored; floats after `make_view`."""
+    images: StoredImages
+    """As they are stored; floats after `make_view`."""
     labels: Labels
     teacher_logits: Logits
     key: PRNGKeyArray

@@ -1,8 +1,10 @@
 """Trained students, found in run directories: their rows in one table; their stored logits and networks."""
 
 import dataclasses
+import difflib
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,11 @@ class Student:
         return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
 
 
-def find(folder: Path, **where: Any) -> list[Student]:
+def find(folder: str | Path, **where: Any) -> list[Student]:
     """The students of a sweep's run directory whose rows have these values, such as `width=300, temperature=4.0`.
     Numbers agree to eight digits; nan or None stands for an empty cell. Raises BadInput: no run directory, no such
-    student, or a damaged block that holds one."""
+    student or column, or a damaged block that holds one."""
+    folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
         settings, data = config["identity"]["config"], config["identity"]["data"]
@@ -71,7 +74,7 @@ def find(folder: Path, **where: Any) -> list[Student]:
     for block in sorted((folder / "blocks").glob("[!.]*")):
         for index, row in enumerate(run_directory.read_rows(block)):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
-            if all(_same(row.get(name), value) for name, value in where.items()):
+            if matches(row, where):
                 students.append(Student(row, block, index, recipe.student(row["width"], 1), shape, classes))
     for block in dict.fromkeys(student.block for student in students):
         check_manifest(block)  # which reads it whole: only where it is needed
@@ -119,6 +122,16 @@ def _with_results(folder: Path) -> list[Path]:
         runs = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.csv"))]
     require(runs, f"{folder} holds no results.csv: it is no run directory, or no block of it is finished yet")
     return runs
+
+
+def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Whether a row has these values. Numbers agree to eight digits; nan or None stands for an empty cell. Raises
+    BadInput: a name that is none of the row's columns."""
+    for name in where:
+        nearest = difflib.get_close_matches(name, row, n=1)
+        suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+        require(name in row, f"there is no column {name}: there are {', '.join(row)}{suggestion}")
+    return all(_same(row[name], value) for name, value in where.items())
 
 
 def _same(cell: Any, wanted: Any) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,8 @@ class DistillationData(NamedTuple):
     """Short name of the teacher, or of several joined by +."""
     train_logits: HostLogits
     holdout_logits: HostLogits
-    test_logits: HostLogits
+    test_logits: Any
+    """`HostLogits`; None where the teacher was not asked about them (`kdjax.distil`)."""
     teachers: tuple[Teacher, ...] = ()
     """The networks, to be queried about other images than these."""
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "config": {"errors", "identity"},
     "files": {"errors"},
     "progress": set(),
+    "intervals": {"errors"},
     "compilation": set(),
     "compilation_cache": BELOW,
     "cli": BELOW | {"compilation_cache"},
@@ -45,6 +46,10 @@ ALLOWED = {
     "sweeps": BELOW | LEAVES | {"cluster", "interim", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
+    "inputs": BELOW,
+    "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
+    "distillation": BELOW
+    | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},

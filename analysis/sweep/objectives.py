@@ -59,7 +59,9 @@ class Comparison(NamedTuple):
         lines = []
         for row in self.rows:
             best = columns_of("from_best_kd", row.best) if row.best else {}
-            lines.append({**row.setting, **columns_of("from_kd", row.same), "p": row.same.p, "p_holm": row.p_holm} | best)
+            lines.append(
+                {**row.setting, **columns_of("from_kd", row.same), "p": row.same.p, "p_holm": row.p_holm} | best
+            )
         return pd.DataFrame(lines)
 
 

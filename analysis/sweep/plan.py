@@ -259,6 +259,6 @@ def _recipe(folder: Path) -> object:
     """What sweeps that are pooled have in common: the images, and how students are trained."""
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
-        own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "soft_targets"}
+        own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "objectives"}
         config = {name: value for name, value in identity["config"].items() if name not in own | {"block_size"}}
         return {"config": config, "data": identity["data"]}

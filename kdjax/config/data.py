@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from kdjax.errors import require_count
 
@@ -23,6 +24,13 @@ def default_raw_dir() -> Path | None:
     return Path(folder) if folder else None
 
 
+def as_paths(config: Any, *names: str) -> None:
+    """Makes paths of fields of a frozen dataclass that were given as text, as a script may."""
+    for name in names:
+        if isinstance(value := getattr(config, name), str):
+            object.__setattr__(config, name, Path(value))
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which images, and how many of them."""
@@ -40,5 +48,6 @@ class DataConfig:
     """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
 
     def __post_init__(self) -> None:
+        as_paths(self, "raw_dir", "data_dir")
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from kdjax.errors import (
     BadInput,
@@ -115,6 +115,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         network_spec(self.network)
+        require_known("optimizer", self.optimizer, ("adam", "sgd"))
+        for name, known in (("schedule", Schedule), ("augment", Augment), ("precision", Precision)):
+            require_known(name, getattr(self, name), get_args(known))
         for width in self.hidden:
             require_option(0 < width <= 100_000, "widths", width, "a layer has 1 unit or more, up to 100,000")
         require_count("epochs", self.epochs, "epochs", most=100_000)

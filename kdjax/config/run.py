@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+from kdjax.config.data import as_paths
 from kdjax.errors import require, require_count, require_name, require_option
 
 CHECKPOINT_SECONDS = 30.0
@@ -34,6 +35,7 @@ class RunConfig:
     machine, or local for one per device. Needs the extra `cluster`."""
 
     def __post_init__(self) -> None:
+        as_paths(self, "out")
         require_name(self.name)
         require_count("checkpoint-seconds", self.checkpoint_seconds, "seconds", 0)
         require_count("devices", self.devices, "devices")

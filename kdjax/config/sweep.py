@@ -127,6 +127,7 @@ class SweepConfig:
         require(
             finite, f"--temperature-schedule {self.temperature_schedule} with T = inf is not allowed: give finite ones"
         )
+        object.__setattr__(self, "teacher_from", tuple(map(Path, self.teacher_from)))  # a script may give text
         require_distinct("widths", self.widths)
         folders = {folder.resolve() for folder in self.teacher_from}
         twice = "--teacher-from names a folder twice: give each teacher once"
