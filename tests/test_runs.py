@@ -194,8 +194,6 @@ def test_a_name_says_what_a_run_is_of_and_one_of_before_is_kept(tmp_path):
     name = run_folders.run_folder(tmp_path, None, IDENTITY, ["my data/set", "300", "T1-inf"])
     assert name == tmp_path / f"my_data_set-300-T1-inf-{digest(IDENTITY)[:6]}"
     assert run_folders.run_folder(tmp_path, "mine", IDENTITY, []) == tmp_path / "mine"
-    (tmp_path / digest(IDENTITY)[:10]).mkdir()
-    assert run_folders.run_folder(tmp_path, None, IDENTITY, ["x"]) == tmp_path / digest(IDENTITY)[:10]
     assert [run_folders.span(values, "T") for values in ([4.0], [8, 1.5, math.inf])] == ["T4", "T1.5-inf"]
 
 
