@@ -136,7 +136,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     remedy = f"give an .npz file that numpy.savez wrote, with {', '.join(ARRAYS)}"
     require(path.is_file(), f"--logits {path} is no file: {remedy}")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file:  # NumPy leaves a damaged file open that it has opened
+            arrays = np.load(file, allow_pickle=False)
+            require(not isinstance(arrays, np.ndarray), f"--logits {path} holds one array alone: {remedy}")
             missing = ", ".join(name for name in ARRAYS if name not in arrays.files)
             require(not missing, f"--logits {path} lacks {missing}: {remedy}")
             return {name: arrays[name] for name in ARRAYS}
