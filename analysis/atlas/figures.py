@@ -20,7 +20,7 @@ WIDTH, ROW = 10.0, 0.34
 RANGE = (0.1, 3e3)
 """Temperatures across."""
 PARTS = {"scale": style.PALETTE[0], "direction": style.PALETTE[5], "mean_logit": style.GREY}
-WORDS = {"scale": "the gradient changes the logits' scale", "direction": "their direction", "mean_logit": "their mean"}
+WORDS = {"scale": "changes scale", "direction": "changes direction", "mean_logit": "changes the mean logit"}
 
 
 @style.applied()
@@ -63,7 +63,7 @@ def _errors(figure: Figure, axes: Axes, atlas: Atlas, table: pd.DataFrame) -> No
     axes.xaxis.set_major_locator(FixedLocator([0.1, 1, 4, 20, 100, 1e3]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("temperature T (logits); bar: within 10 % from there")
+    axes.set_xlabel("temperature T (logits); bar: within 10 %")
     axes.set_yticks(range(len(table)), list(table["objective"]))
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_title("Distance from its own limit", loc="left")
