@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis import terminal
 from kdjax import forecast, run_directory, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
@@ -128,6 +129,6 @@ def execute(
         print(forecast(prepared))
         return
     folder = run(prepared)
-    print(write_summary(folder))
+    terminal.show(write_summary(folder))
     if figures := [str(path) for path in draw(folder) if path.suffix == ".png"]:
         say(f"figures: {', '.join(figures)}")

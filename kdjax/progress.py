@@ -68,3 +68,8 @@ def clock(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count_of(number_of: int, noun: str) -> str:
+    """A count with its noun: `1 seed`, `3,000 seeds`."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
