@@ -6,19 +6,19 @@ import pty
 import re
 import struct
 import termios
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests import commands
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def screen(arguments: Sequence[str], columns: int) -> list[str]:
+def screen(arguments: Sequence[str], columns: int, environment: Mapping[str, str] | None = None) -> list[str]:
     """All lines that Python with these arguments wrote to a terminal so wide, in the order in which it wrote them; a
     line that was drawn again stands there again."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    environment = {"TERM": "xterm", "COLUMNS": "", "LINES": ""}
+    environment = {**(environment or {}), "TERM": "xterm", "COLUMNS": "", "LINES": ""}
     process = commands.start(arguments, None, stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     written = b""
@@ -28,5 +28,5 @@ def screen(arguments: Sequence[str], columns: int) -> list[str]:
     except OSError:  # Linux says so that the other end is closed
         pass
     os.close(master)
-    assert process.wait(60) == 0, written.decode()
+    assert process.wait(300) == 0, written.decode()
     return [line.rstrip() for line in re.split(r"[\r\n]+", CONTROL.sub("", written.decode()))]
