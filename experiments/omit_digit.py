@@ -219,7 +219,8 @@ def main(config: OmitConfig) -> None:
     from experiments import study
     from kdjax import forecast
 
-    study.execute(prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw)
+    shorter = "--dataset mnist5k, fewer --seeds, or --students without pairs"
+    study.execute(prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ from analysis import terminal
 from kdjax import forecast, run_directory, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
+from kdjax.forecast import Forecast
 from kdjax.identity import identity
 from kdjax.progress import clock, say
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
+
+LONG = 30 * 60
+"""Seconds; where work takes longer, a shorter way is named."""
 
 
 class Member(NamedTuple):
@@ -36,6 +40,8 @@ class Study(NamedTuple):
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
+    data: dict[DataConfig, Dataset]
+    """The images that its sweeps want, as they are read: each once."""
 
 
 def prepare(
@@ -45,7 +51,7 @@ def prepare(
     once the data were read."""
     facts = identity(experiment, config, dataset.identity(), numerics(network), fingerprints, **resolved)
     folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
-    return Study(config, config.run, dataset, facts, folder)
+    return Study(config, config.run, dataset, facts, folder, {config.data: dataset})
 
 
 def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teacher]:
@@ -59,26 +65,20 @@ def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teac
     ]
 
 
-class Reader:
-    """Prepares sweeps; the images that several of them want are read once."""
-
-    def __init__(self, study: Study):
-        self._data: dict[DataConfig, Dataset] = {study.config.data: study.dataset}
-
-    def prepare(self, config: SweepConfig) -> Sweep:
-        """The sweep, ready to train."""
-        sweep = sweeps.prepare(config, dataset=self._data.get(config.data))
-        self._data[config.data] = sweep.dataset
-        return sweep
+def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
+    """One of the study's sweeps, ready to train."""
+    sweep = sweeps.prepare(config, dataset=study.data.get(config.data))
+    study.data[config.data] = sweep.dataset
+    return sweep
 
 
 def run_members(study: Study, members: Sequence[Member]) -> list[dict[str, str]]:
     """Runs every sweep, or finds it; returns the part, role and run directory's name of each."""
-    reader, entries = Reader(study), []
+    entries = []
     for index, member in enumerate(members):
         part = f"part {member.part}: " if member.part else ""
         say(f"{part}{member.role} ({index + 1} of {len(members)} sweeps)")
-        folder = sweeps.run(reader.prepare(member.config))
+        folder = sweeps.run(prepare_sweep(study, member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
     return entries
@@ -92,42 +92,49 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
         members: its sweeps; one that stands there twice is counted once.
         known: fingerprints of teachers that are counted elsewhere.
     """
-    reader, teachers_counted, counted = Reader(study), set(known), list[SweepConfig]()
+    teachers_counted, counted, compiled = set(known), list[SweepConfig](), set[Any]()
     for member in members:
         if member.config in counted:
             continue
         counted.append(member.config)
-        sweep = reader.prepare(member.config)
+        sweep = prepare_sweep(study, member.config)
         teacher = sweep.identity["teachers"][0] not in teachers_counted
         teachers_counted |= set(sweep.identity["teachers"])
         name = ", ".join(filter(None, [member.part, str(member.role)]))
-        yield f"{name}: {forecast.of_sweep(sweep, teacher)}", forecast.sweep_seconds(sweep, teacher)
+        text, seconds = forecast.of_sweep(sweep, teacher, compiled)
+        yield f"{name}: {text}", seconds
 
 
 def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterator[tuple[str, float, str]]:
     """What training each teacher would cost: a line, seconds, and its fingerprint."""
-    config = recipe.train_config(sweeps.teacher_epochs(study.dataset))
+    config, compiled = recipe.train_config(sweeps.teacher_epochs(study.dataset)), set[Any]()
     for index in range(count):
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         if teachers.place(study.run.out, name).exists():
             yield f"teacher {index + 1}: it is there", 0.0, name
         else:
-            seconds = forecast.training_seconds(config, study.dataset)
+            seconds = forecast.training_seconds(config, study.dataset, compiled)
             yield f"teacher {index + 1}: would be trained, about {clock(seconds)}", seconds, name
 
 
 def execute(
     prepared: Any,
     run: Callable[[Any], Path],
-    forecast: Callable[[Any], str],
+    forecast: Callable[[Any], Forecast],
     write_summary: Callable[[Path], str],
     draw: Callable[[Path], list[Path]],
+    shorter: str,
 ) -> None:
-    """Runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its summary; with `--dry-run` only
-    prints the forecast."""
+    """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its
+    summary; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
+    cost = forecast(prepared)
     if prepared.run.dry_run:
-        print(forecast(prepared))
+        print(cost.text)
         return
+    if cost.seconds:
+        say(f"about {clock(cost.seconds)} on this device")
+    if cost.seconds > LONG:
+        say(f"shorter: {shorter}; --dry-run tells what takes how long")
     folder = run(prepared)
     terminal.show(write_summary(folder))
     if figures := [str(path) for path in draw(folder) if path.suffix == ".png"]:

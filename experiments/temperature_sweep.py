@@ -16,7 +16,8 @@ def main(config: SweepConfig) -> None:
     from experiments import study
     from kdjax import forecast, sweeps
 
-    study.execute(sweeps.prepare(config), sweeps.run, forecast.of_sweep, table.write_summary, figures.draw)
+    shorter = "--dataset mnist5k, or fewer --seeds, --temperatures or --epochs"
+    study.execute(sweeps.prepare(config), sweeps.run, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":
