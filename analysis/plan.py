@@ -46,11 +46,12 @@ class PlanConfig:
 
 def main(config: PlanConfig) -> None:
     """Prints the plan."""
-    from analysis.sweep import plan  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.sweep import plan
 
     folders = config.runs or (run_directory.latest_run(config.out, "temperature_sweep"),)
     aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
-    print(plan.describe(folders, aim))
+    terminal.show(plan.describe(folders, aim))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ class StabilityConfig:
 
 def main(config: StabilityConfig) -> None:
     """Prints the table."""
-    from analysis.sweep import stability  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.sweep import stability
 
-    print(stability.write(config.run or run_directory.latest_run(config.out, "temperature_sweep")))
+    terminal.show(stability.write(config.run or run_directory.latest_run(config.out, "temperature_sweep")))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from kdjax.identity import NO_RESULT
 
 if TYPE_CHECKING:
     from experiments.study import Member, Study
+    from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.cifar10_table"
 
@@ -257,17 +258,20 @@ def run(table: "Study") -> Path:
     return table.folder
 
 
-def forecast(table: "Study") -> str:
+def forecast(table: "Study") -> "Forecast":
     """What would run and cost, one line per sweep; students that serve twice are counted once."""
     from experiments import study
+    from kdjax.forecast import Forecast
     from kdjax.progress import clock
 
     config = table.config
-    lines = [line for line, _ in study.forecast_members(table, members(config), [])]
+    of_sweeps = list(study.forecast_members(table, members(config), []))
+    lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
     further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
-    return "\n".join(lines)
+    total += sum(missing)
+    return Forecast("\n".join([*lines, f"in all about {clock(total)} on this device"]), total)
 
 
 def main(config: TableConfig) -> None:
@@ -275,7 +279,8 @@ def main(config: TableConfig) -> None:
     from analysis.cifar10 import figures, table  # late, so that --help is quick
     from experiments import study
 
-    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw)
+    shorter = "fewer --epochs or --seeds, or --width-multiplier 0.25"
+    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,8 @@ def main(config: OmitConfig) -> None:
     from kdjax import forecast
 
     running = functools.partial(run, summarise=table.write_summary)
-    study.execute(prepare(config), running, forecast.of_sweep, table.write_summary, figures.draw)
+    shorter = "--dataset mnist5k, fewer --seeds, or --students without pairs"
+    study.execute(prepare(config), running, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main(config: SweepConfig) -> None:
     from kdjax import forecast, sweeps
 
     run = functools.partial(sweeps.run, summarise=table.write_summary)
-    study.execute(sweeps.prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw)
+    shorter = "--dataset mnist5k, or fewer --seeds, --temperatures or --epochs"
+    study.execute(sweeps.prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class ThroughputConfig:
 
 def main(config: ThroughputConfig) -> None:
     """Measures every case; writes and prints the table, and draws it."""
-    from analysis import throughput
+    from analysis import terminal, throughput
     from experiments import speed
     from kdjax.progress import say
     from kdjax.provenance import provenance
@@ -108,7 +108,7 @@ def main(config: ThroughputConfig) -> None:
         "scaling": speed.scaling(*config.recipe("8x300", "float32")) if config.scaling else None,
     }
     write_json(folder / "throughput.json", json.loads(canonical_json(measurement)))
-    print(throughput.table(cases).text())
+    terminal.show(throughput.table(cases).markdown())
     paths = throughput.draw(folder)
     say(f"figures: {', '.join(str(path) for path in paths if path.suffix == '.png')}")
 

@@ -157,7 +157,11 @@ def _train(
     temperature, soft_weight, rate = (jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate))
     setting = Setting(temperature, soft_weight, rate)
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
-        report = progress.update
+
+        def report(step: int, note: str) -> None:
+            epoch = min(step // program.steps_per_epoch + 1, config.epochs)
+            progress.update(step, note, f"epoch {epoch} of {config.epochs}")
+
         trained = loop.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, stored, report)
     state = trained.state
     test_logits = np.asarray(program.logits(state, jnp.asarray(dataset.test.images)))[0]

@@ -20,7 +20,7 @@ from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, run_directory, teachers, train, trained, transforms
+from kdjax import cli, datasets, metrics, models, progress, run_directory, teachers, train, trained, transforms
 from kdjax.config import DataConfig
 from kdjax.files import read_json
 from tests import commands
@@ -341,12 +341,14 @@ def test_a_changed_byte_of_the_teachers_logits_is_one_line(whole, tmp_path):
 def test_a_forecast_counts_students_once_and_further_big_networks(pictures):
     places = ["--out", str(pictures / "none"), "--data-dir", str(pictures / "data"), "--raw-dir", str(pictures / "raw")]
     few = [*TINY, "--schedule", "constant", "--teachers", "3"]
-    lines = cifar10_table.forecast(cifar10_table.prepare(cli.parse(TableConfig, PROG, [*few, *places]))).splitlines()
+    cost = cifar10_table.forecast(cifar10_table.prepare(cli.parse(TableConfig, PROG, [*few, *places])))
+    *lines, total = cost.text.splitlines()
     assert not (pictures / "none").exists()
     named = [line.split(":")[0] for line in lines]
     asked = ["teacher", "temperatures", "shuffled", "random", "uniform"]
     assert named == [*asked, "further big networks"]
     assert "would train a teacher and 6 students in 2 blocks" in lines[0] and ": 2, about " in lines[-1]
+    assert total == f"in all about {progress.clock(cost.seconds)} on this device" and cost.seconds > 0
 
 
 def test_given_teachers_are_described_as_what_they_are_and_evaluated_on_these_images(whole, tmp_path):

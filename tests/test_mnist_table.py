@@ -45,7 +45,8 @@ def places(root):
 
 
 def call(root, *more):
-    return commands.call(mnist_table.main, TableConfig, [*TINY, *places(root), *more], PROG)
+    parts = () if "--only" in more else ("--only", *PARTS)
+    return commands.call(mnist_table.main, TableConfig, [*TINY, *places(root), *parts, *more], PROG)
 
 
 def folder_of(root):
@@ -68,7 +69,18 @@ def whole(tmp_path_factory):
 
 
 def asked(**options):
-    return mnist_table.members(dataclasses.replace(TableConfig(), **options), 60_000)
+    return mnist_table.members(dataclasses.replace(PRESETS["full"], **options), 60_000)
+
+
+def test_the_default_is_the_papers_three_rows_from_one_teacher():
+    for name, preset in PRESETS.items():
+        if name != "full":
+            assert preset.parts() == ("teacher", "small", "distilled") and preset.teachers_needed() == 1
+            assert [member.role for member in mnist_table.members(preset, 60_000)] == ["small", "distilled"]
+    # What they train is found again by the whole table, which makes all parts from three teachers.
+    few, everything = (mnist_table.members(PRESETS[name], 60_000) for name in ("tuned", "full"))
+    assert {member.part for member in everything} == set(PARTS) - {"teacher"} and PRESETS["full"].teachers == 3
+    assert [member.config for member in few] == [member.config for member in everything[:2]]
 
 
 def test_only_makes_what_it_names_and_all_is_the_sum():
@@ -167,6 +179,7 @@ def test_presets_are_whole_settings_and_bad_ones_are_one_line():
         ({"soft_weights": (1.5,)}, "soft-weights"),
         ({"temperature": -1.0}, "temperature"),
         ({"only": ("small", "small")}, "twice"),
+        ({"only": ()}, "--only is empty"),
         ({"elastic_epochs": 0}, "elastic-epochs 0 is not allowed"),
         ({"teachers": 0}, "teachers"),
         ({"widths": ()}, "empty"),

@@ -331,7 +331,7 @@ def test_the_default_pool_depends_on_the_dataset(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = forecast.of_sweep(omit_digit.prepare(config(tmp_path)))
+    text = forecast.of_sweep(omit_digit.prepare(config(tmp_path))).text
     assert "a teacher and 48 students in 28 blocks" in text
     assert not (tmp_path / "runs").exists()
 

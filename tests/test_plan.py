@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from analysis import plan as command
-from analysis import stats
+from analysis import stats, terminal
 from analysis.sweep import plan
 from analysis.sweep.plan import Spread
 from kdjax.errors import BadInput
@@ -84,7 +84,7 @@ def row_of(text, kind):
 
 
 def test_a_plan_from_a_sweep(swept, capsys):
-    text = plan.describe([swept], plan.Aim(20.0, 30.0, 0.8))
+    text = terminal.text(plan.describe([swept], plan.Aim(20.0, 30.0, 0.8)))
     results = pd.read_csv(swept / "results.csv")
     soft = results[results["objective"] == "soft"].pivot(index="seed", columns="temperature", values="test_errors")
     pairs = stats.all_pairs(soft.to_numpy(float))
@@ -108,7 +108,7 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     results = pd.read_csv(other / "results.csv").assign(teacher="another")
     results["test_errors"] += np.random.default_rng(4).integers(-9, 9, len(results))
     results.to_csv(other / "results.csv", index=False)
-    text = plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8, teachers=(1, 2, 6)))
+    text = terminal.text(plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8, teachers=(1, 2, 6))))
     lines = [line for line in text.splitlines() if "two temperatures " in line]
     assert [line.split("two temperatures ")[1].split()[1] for line in lines] == ["1", "2", "6"]
     assert "2 teachers, 3 seeds" in text and "Two teachers are few" in text

@@ -120,7 +120,7 @@ def test_a_run_that_diverges_is_marked_and_the_rest_is_not_disturbed(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = forecast.of_sweep(sweeps.prepare(config(tmp_path)))
+    text = forecast.of_sweep(sweeps.prepare(config(tmp_path))).text
     assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
     assert not (tmp_path / "runs").exists()
 
@@ -128,7 +128,7 @@ def test_forecast_names_the_cost(tmp_path):
 def test_a_forecast_leaves_out_what_is_trained(tmp_path):
     asked = config(tmp_path, epochs=1, seeds=1)
     sweeps.run(sweeps.prepare(asked))
-    text = forecast.of_sweep(sweeps.prepare(asked))
+    text = forecast.of_sweep(sweeps.prepare(asked)).text
     assert "no teacher (it is there) and 0 students in 0 blocks" in text and "(1 are there): about 0 s" in text
 
 

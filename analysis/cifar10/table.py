@@ -24,7 +24,7 @@ chosen on the test set); its distilled network was taught by double softmax."""
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a table's run directory; returns the former."""
     results = load(folder)
     rows = rows_of_table(results)
     sections = [f"# {results.title}", _table(rows, results), _differences(rows, results), _double_softmax(results)]

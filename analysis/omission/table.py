@@ -102,7 +102,7 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config = read_json(folder / "config.json")
     data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
@@ -125,10 +125,10 @@ def write_summary(folder: Path) -> str:
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
-    write_whole(folder / "summary.md", f"# {title}\n\n{markdown}\n\n{listed}\n")
+    text = f"# {title}\n\n{markdown}\n\n{listed}\n"
+    write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", _frame(results, rows), digits=6)
-    text = "\n\n".join(f"{heading}\n\n{table.text()}" for heading, table in sections)
-    return "\n".join([title, "", text, "", *notes])
+    return text
 
 
 def _frame(results: pd.DataFrame, rows: Sequence[OmissionRow]) -> pd.DataFrame:

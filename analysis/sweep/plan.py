@@ -162,7 +162,7 @@ class Aim(NamedTuple):
 
 
 def describe(folders: Sequence[Path], aim: Aim) -> str:
-    """The plan as a table, and in words below it.
+    """The plan as a table, and in words below it, in Markdown.
 
     Raises:
         BadInput: a folder is no finished sweep, the sweeps are of several recipes, or nothing in them is paired.
@@ -191,7 +191,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         *said,
         *stats.few_draws(2 if 2 in aim.teachers else 1, 3),
     ]
-    return f"How many seeds\n\n{Table(header, cells, notes, left=2).text()}"
+    return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
 
 
 def _row(kind: Comparison, spread: Spread, teachers: int, seeds: int, aim: Aim) -> list[str]:

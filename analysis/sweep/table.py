@@ -48,26 +48,23 @@ class Summary(NamedTuple):
         varying = _varying(pd.DataFrame([row.setting for row in self.rows]))
         failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
         images = any(row.over_images for row in self.rows)
-        header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "95 % interval", "n"]
-        header += [measure.heading for measure in others] + ["failed"] * failed
-        if paired:
-            header += ["from hard labels", "95 % interval", *["95 %, over images"] * images, "n", "p (Holm)", ""]
-            header += [f"{measure.heading}, from hard labels" for measure in others]
+        header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "n", *["failed"] * failed]
+        header += ["from hard labels", "", "p (Holm)", "n", *["95 %, over images"] * images] * paired
+        header += [measure.heading for measure in others]
+        header += [f"{measure.heading}, from hard labels" for measure in others] * paired
         cells = []
         for row in self.rows:
             hard = row.setting["objective"] == "hard"
             cell = [str(row.setting["width"]), "hard labels" if hard else _temperature(row.setting)]
             cell += ["–" if hard and name == "soft_weight" else number(row.setting[name]) for name in varying]
             mean = row.measures.get(first)
-            cell += [fixed(mean.mean, main.decimals) if mean else "failed", bounds(mean, main.decimals) if mean else ""]
-            cell += [str(mean.n if mean else 0), *_estimates(row.measures, columns)] + [str(row.failed)] * failed
-            if paired:
-                difference = row.differences.get(first)
-                numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 5
-                other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
-                cell += [*numbers[:2], *[other] * images, *numbers[2:]]
-                cell += _estimates(row.differences, columns, sign=True)
-            cells.append(cell)
+            cell += [estimate(mean, main.decimals) if mean else "failed", str(mean.n if mean else 0)]
+            cell += [str(row.failed)] * failed
+            difference = row.differences.get(first)
+            numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 4
+            other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
+            cell += [*numbers, *[other] * images] * paired + _estimates(row.measures, columns)
+            cells.append(cell + _estimates(row.differences, columns, sign=True) * paired)
         return Table(header, cells, self.notes)
 
     def frame(self) -> pd.DataFrame:
@@ -107,7 +104,7 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
@@ -116,10 +113,11 @@ def write_summary(folder: Path) -> str:
     summary = summary._replace(notes=(*notes, *[f"For the full set: {hint}"] * bool(hint)))
     what = f"Temperature sweep on {identity['data']['description']}"
     parts = [what, *runs.unusual_options(identity), run_directory.progress(folder)]
-    title, table = ", ".join(filter(None, parts)), summary.table()
-    write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
+    title = ", ".join(filter(None, parts))
+    text = f"# {title}\n\n{summary.table().markdown()}\n"
+    write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
-    return f"{title}\n\n{table.text()}\n"
+    return text
 
 
 def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
@@ -176,8 +174,7 @@ def _estimates(
 
 def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int) -> list[str]:
     word = ("fewer" if difference.mean < 0 else "more") if difference.differs else ""
-    numbers = [fixed(difference.mean, decimals, sign=True), bounds(difference, decimals, sign=True)]
-    return [*numbers, str(difference.n), p_value(p_holm), word]
+    return [estimate(difference, decimals, sign=True), word, p_value(p_holm), str(difference.n)]
 
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
@@ -198,9 +195,9 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     if seeds * teachers == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
     elif teachers == 1:
-        notes = [f"{over}: t intervals over seeds, about this teacher; another teacher is another draw."]
+        notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     else:
-        notes = [f"{over}: t intervals over teachers and seeds.", *stats.few_draws(teachers, seeds)]
+        notes = [f"{over}: 95 % t intervals over teachers and seeds.", *stats.few_draws(teachers, seeds)]
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
             "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
