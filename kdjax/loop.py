@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from kdjax import checkpoints
 from kdjax.blocks import Program, TransferSet, epoch_order
+from kdjax.compilation import fixed_numerics
 from kdjax.objectives import Setting
 from kdjax.progress import say
 from kdjax.train import Metrics, State
@@ -59,6 +60,7 @@ class Monitor(NamedTuple):
     """Epochs between counts; the last epoch is always counted."""
 
 
+@fixed_numerics()
 def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
     """A block before its first step; `monitored` is the number of images on which errors are counted."""
     blank = np.full((epochs, program.settings), np.nan)
@@ -67,6 +69,7 @@ def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
     return Fit(program.init(seed), Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings)), history)
 
 
+@fixed_numerics()
 def fit(
     program: Program,
     transfer_set: TransferSet,
@@ -117,6 +120,7 @@ def fit(
     return Fit(state, sums, history)
 
 
+@fixed_numerics()
 def fit_with_checkpoints(
     program: Program,
     transfer_set: TransferSet,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,15 @@ import tyro
 from kdjax.config.data import DataConfig
 from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec, shared_fields
 from kdjax.config.run import RunConfig
-from kdjax.errors import require, require_count, require_distinct, require_option, require_positive, require_temperature
+from kdjax.errors import (
+    require,
+    require_count,
+    require_distinct,
+    require_option,
+    require_positive,
+    require_soft_weight,
+    require_temperature,
+)
 from kdjax.identity import NO_RESULT, added
 
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
@@ -103,7 +112,7 @@ class SweepConfig:
             require_temperature("temperatures", temperature)
         require_distinct("soft-weights", self.soft_weights)
         for weight in self.soft_weights:
-            require_option(0 < weight <= 1, "soft-weights", weight, "it lies in (0, 1]; 0 is --hard-labels")
+            require_soft_weight("soft-weights", weight, "0 is --hard-labels")
         if self.learning_rates and not self.own_rates:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
@@ -129,7 +138,7 @@ class SweepConfig:
         require(not self.own_rates or (len(self.learning_rates) == settings and not further), refused)
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
         require_distinct("widths", self.widths)
-        folders = {folder.resolve() for folder in self.teacher_from}
+        folders = set(map(os.path.realpath, self.teacher_from))  # a loop of links is no error of this one
         twice = "--teacher-from names a folder twice: give each teacher once"
         require(len(folders) == len(self.teacher_from), twice)
         require_count("seeds", self.seeds, "seeds", most=10_000)
