@@ -57,7 +57,8 @@ def require_positive(option: str, value: float) -> None:
 
 def require_soft_weight(option: str, value: float, otherwise: str) -> None:
     """Refuses what is no weight of the soft term in (0, 1], or is 0 as a float32; `otherwise` says what 0 is called."""
-    require_option(1.2e-38 <= value <= 1, option, float(value), f"it lies in (0, 1]; {otherwise}")
+    allowed = f"it lies in (0, 1] (a float32 holds 1.2e-38 or more); {otherwise}"
+    require_option(1.2e-38 <= value <= 1, option, float(value), allowed)
 
 
 def require_name(name: str | None) -> None:

@@ -25,6 +25,8 @@ from kdjax.identity import NO_RESULT, added
 Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
+MOST_RUNS = 100_000
+"""In one run directory: planning more of them would take minutes, and reading them again more memory than training."""
 STABILITY_EPOCHS = 6
 """Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
 
@@ -143,7 +145,12 @@ class SweepConfig:
         require(len(folders) == len(self.teacher_from), twice)
         require_count("seeds", self.seeds, "seeds", most=10_000)
         require_option(0 <= self.first_seed <= 2**30, "first-seed", self.first_seed, f"it lies in 0 to {2**30}")
-        require_count("monitor-every", self.monitor_every, "epochs")
+        each = 1 + self.double_softmax + len(self.objectives) + 2 * (self.match_gradient_norm is not None)
+        grid = (self.hard_labels + (settings - self.hard_labels) * each) * (1 if self.own_rates else len(self.rates()))
+        runs = f"that is {grid * self.seeds * len(self.widths):,} runs, and one run directory holds up to {MOST_RUNS:,}"
+        remedy = "give fewer temperatures, seeds, widths, rates, weights or objectives"
+        require(grid * self.seeds * len(self.widths) <= MOST_RUNS, f"{runs}: {remedy}")
+        require_count("monitor-every", self.monitor_every, "epochs", most=100_000)
         require_count("block-size", self.block_size, "settings")
         for width in self.widths:
             self.student(width, 1)
