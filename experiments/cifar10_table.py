@@ -34,6 +34,7 @@ from kdjax.errors import (
     require_distinct,
     require_option,
     require_positive,
+    require_soft_weight,
     require_temperature,
 )
 from kdjax.files import write_arrays
@@ -110,8 +111,7 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)
-        allowed = "it lies in (0, 1]; hard labels alone are a row anyway"
-        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
+        require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are a row anyway")
         require(len(set(self.controls)) == len(self.controls), "--controls names one twice: give each once")
         require_count("teachers", self.teachers, "teachers", most=100)
         require_positive("learning-rate", self.learning_rate)

@@ -24,6 +24,7 @@ from kdjax.errors import (
     require_distinct,
     require_option,
     require_positive,
+    require_soft_weight,
     require_temperature,
 )
 from kdjax.identity import NO_RESULT, added, identity
@@ -120,9 +121,8 @@ class OmitConfig:
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
             require_temperature("temperatures", temperature)
-        allowed = "it lies in (0, 1]; hard labels alone are the control"
-        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
-        require_count("seeds", self.seeds, "seeds", most=10_000)
+        require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are the control")
+        require_count("seeds", self.seeds, "seeds", most=1_000)
         require_positive("learning-rate", self.learning_rate)
         self.student(1, 1)
 
@@ -192,6 +192,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
+    sweeps.check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),

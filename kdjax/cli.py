@@ -1,6 +1,7 @@
 """The command line of every experiment: parsing, bad input → one message and exit code 2, signals, exit codes."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import logging
@@ -12,8 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from kdjax import environment
 from kdjax.compilation_cache import persistent_cache
 from kdjax.errors import BadInput, require
 
@@ -49,7 +52,9 @@ def run(
         try:
             _open_streams()
             try:
-                main(parse(config_class, prog, arguments, presets))
+                config = parse(config_class, prog, arguments, presets)
+                environment.prepare()
+                main(config)
             finally:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # here, where an error can still be reported
@@ -76,9 +81,13 @@ def parse(
     import tyro
 
     for argument in arguments:
+        _refuse_undecodable(argument)
         _refuse_overflow(argument)
     preset: dict[str, Any] = {"default": _preset(arguments, presets)} if presets else {}
-    return tyro.cli(config_class, prog=prog, args=list(arguments), **preset)
+    config = tyro.cli(config_class, prog=prog, args=list(arguments), **preset)
+    for path in (Path.cwd(), *_paths(config)):  # some come from the environment
+        _refuse_undecodable(path)
+    return config
 
 
 def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
@@ -88,6 +97,21 @@ def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
     name = names[-1] if names else next(iter(presets))
     require(name in presets, f"--preset {name} is unknown: there are {', '.join(presets)}")
     return presets[name]
+
+
+def _paths(config: Any) -> Iterator[Path]:
+    """The paths in a config and its groups."""
+    for value in (getattr(config, field.name) for field in dataclasses.fields(config)):
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value)
+        else:
+            yield from (item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, Path))
+
+
+def _refuse_undecodable(argument: str | Path) -> None:
+    shown = ascii(str(argument))
+    remedy = "rename it, or name it by a link; names of files and folders are written into the results"
+    require(str(argument).isascii() or "\\udc" not in shown, f"{shown} is not valid UTF-8: {remedy}")
 
 
 def _refuse_overflow(argument: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax import models, teachers
+from kdjax import memory, models, teachers
 from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, count_of
@@ -40,18 +40,17 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
     is counted elsewhere. `compiled`: programs that were counted before; those of this sweep are added to them."""
     dataset, missing, has_teacher = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
     classes, blocks = dataset.num_classes, sweep.blocks
-    networks = [models.network(block.config, dataset.input_shape, classes) for block in blocks]
-    parameters = max(b.size * models.parameter_count(network) for b, network in zip(blocks, networks, strict=True))
-    largest = max(block.size * block.images for block in blocks) * classes
+    sizes = {block.config: block.size for block in blocks}
+    networks = {config: models.network(config, dataset.input_shape, classes) for config in sizes}
+    parameters = max(size * models.parameter_count(networks[config]) for config, size in sizes.items())
     disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
-    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * largest
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
     finished, seconds = len(blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
     text = (
         f"would train {first} and {count_of(students, 'student')} in {left} in "
         f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {clock(seconds)} on this device, "
-        f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
+        f"{memory.needed(blocks, dataset) / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
     return Forecast(text, seconds)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from kdjax import checkpoints
 from kdjax.arrays import StoredImages
 from kdjax.blocks import Program, TransferSet, epoch_order
+from kdjax.compilation import fixed_numerics
 from kdjax.errors import require, require_count
 from kdjax.objectives import Setting
 from kdjax.progress import say
@@ -61,6 +62,7 @@ class Monitor(NamedTuple):
     """Epochs between counts; the last epoch is always counted."""
 
 
+@fixed_numerics()
 def start(program: Program, seed: int, epochs: int | None = None, monitored: int = 0) -> Fit:
     """A block before its first step, to be trained for all epochs of the program's recipe, or only the first `epochs`
     of them; `monitored` is the number of images on which errors are counted. Raises BadInput: more epochs than those,
@@ -73,6 +75,7 @@ def start(program: Program, seed: int, epochs: int | None = None, monitored: int
     return Fit(program.init(seed), Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings)), history)
 
 
+@fixed_numerics()
 def fit(
     program: Program,
     transfer_set: TransferSet,
@@ -127,6 +130,7 @@ def fit(
     return Fit(state, sums, history)
 
 
+@fixed_numerics()
 def fit_with_checkpoints(
     program: Program,
     transfer_set: TransferSet,

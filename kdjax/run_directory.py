@@ -14,6 +14,7 @@ MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 
 import contextlib
 import datetime
+import io
 import itertools
 import json
 import os
@@ -100,7 +101,7 @@ class RunDirectory:
 
     def _check(self, path: Path, identity: dict[str, Any], fresh: bool) -> None:
         try:
-            before = json.loads(path.read_bytes())
+            before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
             require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
@@ -272,7 +273,7 @@ def read_results(folder: Path) -> Any:
 
     files.check_seal(folder)
     try:
-        return pd.read_csv(folder / "results.csv", dtype={"teacher": str})
+        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype={"teacher": str})
     except FileNotFoundError:
         reason = "it is no run directory, or its run has not finished a block"
         raise BadInput(f"{folder} holds no results.csv: {reason}") from None

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax import cluster, datasets, metrics, models, objectives, run_directory, scheduling, students, teachers
+from kdjax import cluster, datasets, memory, metrics, models, objectives, run_directory, scheduling, students, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import require
+from kdjax.errors import require, require_option
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.interim import Interim
@@ -112,6 +112,7 @@ def find_teachers(
     """
     recipe = config.train_config(teacher_epochs(dataset))
     _require_images("teacher.batch-size", config.batch_size, dataset)
+    _require_jitter("teacher.jitter", config.jitter, dataset)
     models.network(recipe, dataset.input_shape, dataset.num_classes)
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
         return recipe, named, [teacher.info["fingerprint"] for teacher in named]
@@ -124,6 +125,19 @@ def find_teachers(
 def _require_images(option: str, number: int, dataset: Dataset) -> None:
     count = len(dataset.train.images)
     require(number <= count, f"--{option} {number} is more than the {count:,} training images")
+
+
+def _require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
+    side = min(dataset.input_shape[:2])
+    require_option(pixels < side, option, pixels, f"images of {side} pixels a side are shifted by less than that")
+
+
+def check_blocks(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
+    """Refuses students that cannot be built, and what needs more memory than there is; `teacher` is None where no
+    teacher will be trained."""
+    for config in dict.fromkeys(block.config for block in blocks):
+        models.network(config, dataset.input_shape, dataset.num_classes)
+    memory.require_enough(blocks, teacher, dataset)
 
 
 def check_run(run: RunConfig) -> None:
@@ -147,6 +161,7 @@ def prepare(
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
+    _require_jitter("jitter", config.jitter, dataset)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     for teacher in loaded:
         unseen = not config.data.holdout or teacher.info.get("data") == dataset.fingerprint
@@ -155,8 +170,7 @@ def prepare(
         require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
         teachers.warn_of_differences(teacher)
     blocks = plan(config, EPOCHS.get(dataset.name, 20), len(dataset.train.images))
-    for block in blocks:
-        models.network(block.config, dataset.input_shape, dataset.num_classes)
+    check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))

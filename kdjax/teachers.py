@@ -14,6 +14,7 @@ from jaxtyping import Float
 from kdjax import blocks, checkpoints, evaluation, loop, metrics, models, train, transforms
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.checkpoints import Checkpoints
+from kdjax.compilation import fixed_numerics
 from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
@@ -74,6 +75,7 @@ def place(out: Path, name: str) -> Path:
     return out / "teachers" / name[:16]
 
 
+@fixed_numerics()
 def find_or_train(
     config: TrainConfig,
     learning_rate: float,
@@ -123,6 +125,7 @@ def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = Non
         checkpoints.save(temporary / "parameters", models.pack_variables(params, model_state))
 
 
+@fixed_numerics()
 def untrained(teacher: Teacher, seed: int, images: HostImages) -> Teacher:
     """An untrained network of the teacher's shape: randomly initialised, from a reserved seed. Its batch statistics are
     those of the first 256 of `images`. With the initial ones, which normalise nothing, its logits would be all but the

@@ -50,6 +50,21 @@ BAD = {
     "--temperatures inf inf": "--temperatures repeats inf",
     "--soft-weights 1.5": "--soft-weights 1.5 is not allowed: it lies in (0, 1]",
     "--soft-weights nan": "--soft-weights nan is not allowed",
+    "--soft-weights 1e-300": "--soft-weights 1e-300 is not allowed",
+    "--learning-rates 1e300": "--learning-rates 1e+300 is not allowed",
+    "--learning-rates 1e-300": "--learning-rates 1e-300 is not allowed",
+    "--name=": "--name '' is not allowed: it is the name of one folder",
+    "--name \x1b[2J": "--name '\\x1b[2J' is not allowed",
+    "--name \udcff": "'\\udcff' is not valid UTF-8",
+    f"--name {'é' * 101}": "up to 200 bytes",
+    "--seeds 10000 --widths 10 20": "that is 160,000 runs, and one run directory holds up to 100,000",
+    "--dataset mnist5k --widths 99999": "the students would need about 1,5",
+    "--dataset mnist5k --teacher.widths 99999 99999": "the teacher would need about 1",
+    "--dataset mnist5k --jitter 28": "--jitter 28 is not allowed: images of 28 pixels a side are shifted by",
+    "--dataset mnist5k --teacher.jitter 1099511627776": "--teacher.jitter 1099511627776 is not allowed",
+    "--dataset mnist5k --teacher.hidden-dropout nan": "--teacher.hidden-dropout nan is not allowed",
+    "--dataset mnist5k --teacher.hidden-dropout inf": "--teacher.hidden-dropout inf is not allowed",
+    "--dataset mnist5k --teacher-from loop": "loop is no teacher",
     "--learning-rates 0": "--learning-rates 0 is not allowed",
     "--learning-rates inf": "--learning-rates inf is not allowed",
     "--widths 0": "--widths 0 is not allowed: a layer has 1 unit or more",
@@ -93,6 +108,7 @@ BAD = {
 
 @pytest.mark.parametrize("line", BAD)
 def test_bad_input_is_one_message(alone, line):
+    (alone / "loop").symlink_to("loop")
     assert BAD[line] in refused(alone, *line.split())
 
 

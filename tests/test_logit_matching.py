@@ -178,6 +178,9 @@ def test_students_of_another_lesson_are_refused(swept, tmp_path, capsys, option)
     "arguments, message",
     [
         (("--classes", "1"), "--classes 1 is not allowed"),
+        (("--classes", "100000000"), "--classes 100000000 is not allowed"),
+        (("--scale", "1e300"), "--scale 1e+300 is not allowed"),
+        (("--seeds", "1000000000"), "--seeds 1000000000 is not allowed"),
         (("--scale", "0"), "--scale 0 is not allowed"),
         (("--seeds", "2"), "--seeds 2 is not allowed"),
         (("--epochs", "0"), "--epochs 0 is not allowed"),

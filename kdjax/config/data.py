@@ -14,8 +14,12 @@ def default_data_dir() -> Path:
 
 
 def cache_folder() -> Path:
-    """`kdjax` in the user's cache folder: what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+    """`kdjax` in the user's cache folder: what can be made again. A user without a home folder has it in the working
+    folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+    except RuntimeError:  # neither HOME, nor such a user
+        return Path.cwd() / ".cache" / "kdjax"
 
 
 def default_raw_dir() -> Path | None:

@@ -1,7 +1,6 @@
 """How one network is built and trained, and the teacher's recipe."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -124,10 +123,10 @@ class TrainConfig:
         require_count("batch-size", self.batch_size, "images")
         for name in ("input_dropout", "hidden_dropout"):
             rate = getattr(self, name)
-            allowed = rate == 0 or 0 < round(rate * 256) < 256
+            allowed = rate == 0 or (0 < rate < 1 and 0 < round(rate * 256) < 256)
             require_option(allowed, name.replace("_", "-"), rate, "it is 0, or rounds to one of 1/256 … 255/256")
         require_option(0 <= self.average < 1, "average", self.average, "it lies in [0, 1)")
-        require_option(0 <= self.max_norm < math.inf, "max-norm", self.max_norm, "it is 0 (no bound) or more")
+        require_option(0 <= self.max_norm <= 3.4e38, "max-norm", self.max_norm, "it is 0 (no bound) or more")
         divides = self.devices > 0 and self.batch_size % self.devices == 0
         limits = f"it is 1 or more, and divides the {self.batch_size} images of a batch"
         require_option(divides, "devices", self.devices, limits)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
+from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig, network_spec
 from kdjax.errors import require
 from kdjax.layers import FLOAT32, convolve, dropout, max_pool, product
@@ -98,6 +99,7 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     require(channels[0][0] > 0, f"{units} hidden units are too few for the {name} network: {remedy}")
     module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
 
+    @fixed_numerics()
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
         return variables.pop("params"), variables

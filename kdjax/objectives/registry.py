@@ -179,6 +179,8 @@ def parse_each(text: str) -> tuple[Objective, ...]:
         [_value(text, one, each.strip()) for each in given[one.name].split("|")] if one.name in given else [one.default]
         for one in objective.parameters
     ]
+    count = math.prod(map(len, choices))
+    require(count <= 1000, f"the objective {name} has {count:,} values in all: it has up to 1,000 at a time")
     each = tuple(objective._replace(values=values) for values in itertools.product(*choices))
     _ = each[0].hyperparameters  # one without a default is asked for
     twice = f"--objectives {text} gives a value twice: give each once"
