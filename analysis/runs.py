@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
+from kdjax.files import require_ordinary
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -40,6 +41,7 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     Raises:
         BadInput: the file is missing, damaged, or lacks one.
     """
+    require_ordinary(path)
     with reading(path), np.load(path) as arrays:
         return {name: arrays[name] for name in names or arrays.files}
 
