@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
+from kdjax.files import require_ordinary
 from kdjax.run_folders import SWEEPS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
@@ -41,6 +42,7 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     Raises:
         BadInput: the file is missing, damaged, or lacks one.
     """
+    require_ordinary(path)
     with reading(path), np.load(path) as arrays:
         return {name: arrays[name] for name in names or arrays.files}
 

@@ -48,6 +48,7 @@ def run(
     # With --fresh, the same command would remove what it is to resume.
     words = [prog, *(shlex.quote(argument) for argument in arguments if argument != "--fresh")]
     how_to_resume = f"to resume, give the same command again: {' '.join(words)}"
+    _replace_closed_streams()
     with _signals(how_to_resume), persistent_cache():
         try:
             _open_streams()
@@ -153,6 +154,15 @@ def _signals(how_to_resume: str) -> Iterator[None]:
         os.close(writer)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _replace_closed_streams() -> None:
+    # Else the next file to be opened would be number 2, and JAX's warnings would be written into it.
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _open_streams() -> None:

@@ -42,10 +42,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; `BadInput` where there is something else: a pipe would be waited for, a device has no
-    end."""
+def require_ordinary(path: Path) -> None:
+    """Raises `BadInput` where a file should be and something else is: a pipe would be waited for, a device has no end.
+    A missing file passes."""
     require(path.is_file() or not path.exists(), f"{path} is no ordinary file: put the file in its place, or remove it")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; raises as `require_ordinary`."""
+    require_ordinary(path)
     return path.read_bytes()
 
 

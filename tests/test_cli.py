@@ -1,8 +1,10 @@
 """Bad input: one message, exit code 2, nothing written. Help: quick and complete."""
 
 import dataclasses
+import os
 import re
 import subprocess
+import sys
 import time
 import typing
 
@@ -186,6 +188,26 @@ def test_errors_of_our_own_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         commands.call(fail, Nothing, [], "prog")
+
+
+def test_closed_streams_are_no_place_for_other_files(alone):
+    # With number 2 free, the next file to be opened would get it, and with it what JAX says.
+    script = """
+import dataclasses, os, sys
+from kdjax import cli
+
+def main(config):
+    sys.stderr.write("said")
+    print(os.readlink("/proc/self/fd/0"), os.readlink("/proc/self/fd/2"))
+
+cli.run(main, dataclasses.make_dataclass("Nothing", []), "prog", [])
+"""
+    started = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(commands.ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    assert (started.returncode, started.stdout) == (0, b"/dev/null /dev/null\n")
 
 
 def test_how_to_resume_is_the_same_command_without_fresh():
