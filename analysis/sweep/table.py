@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.runs import RUN
+from analysis.runs import NAMES, RUN
+from analysis.sweep import verdict
+from analysis.sweep.groups import UNCOMPARED
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value
 from kdjax.files import read_json, write_csv, write_whole
 from kdjax.objectives import words_of
-
-NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
-"""Columns of `results.csv`, in words."""
-UNCOMPARED = ("hard", "double_softmax", "matched", "placebo")
-"""Objectives that a row does not compare with hard labels: these, a bug, and those that the notes compare."""
 
 
 class SweepRow(NamedTuple):
@@ -35,7 +32,7 @@ class SweepRow(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The rows of a sweep's table, and the sentences below it."""
+    """The rows of a sweep's table, and the notes below it."""
 
     rows: list[SweepRow]
     notes: tuple[str, ...]
@@ -102,7 +99,7 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
         over = runs.over_images(wrong, of_setting, hard)
         rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
     rows = _with_holm(rows)
-    return Summary(rows, (*_notes(results, rows), *_best_notes(results), *_holdout_notes(results, rows)))
+    return Summary(rows, tuple(_notes(results, rows)))
 
 
 def write_summary(folder: Path) -> str:
@@ -112,12 +109,13 @@ def write_summary(folder: Path) -> str:
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
     reference, hint = identity.get("config", {}).get("match_gradient_norm"), details.get("hint")
     notes = [*teachers, *summary.notes, *(norm_notes(results, float(reference)) if reference is not None else [])]
-    summary = summary._replace(notes=(*notes, *[f"For the full set: {hint}"] * bool(hint)))
+    said = verdict.of_run(folder, results, config)
+    summary = summary._replace(notes=(*notes, *said.details, *[f"For the full set: {hint}"] * bool(hint)))
     what = f"Temperature sweep on {identity['data']['description']}"
     title, table = ", ".join([what, *runs.unusual_options(identity)]), summary.table()
-    write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
+    write_whole(folder / "summary.md", f"# {title}\n\n{said.markdown()}\n\n{table.markdown()}\n")
     write_csv(folder / "table.csv", summary.frame(), digits=6)
-    return f"{title}\n\n{table.text()}\n"
+    return f"{title}\n\n{said.text()}\n\n{table.text()}\n"
 
 
 def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
@@ -146,13 +144,6 @@ def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
     return notes
 
 
-def name_setting(setting: pd.Series, *also: str) -> str:
-    """A setting in words: `T = 4` or `hard labels`, with the columns of `also`."""
-    name = "hard labels" if setting["objective"] == "hard" else f"T = {_temperature(setting)}"
-    extra = [f"{NAMES[column]} {number(setting[column])}" for column in also if not pd.isna(setting[column])]
-    return ", ".join([name, *extra])
-
-
 def _temperature(setting: pd.Series) -> str:
     kind = "" if setting["objective"] == "soft" else words_of(setting["objective"])
     return number(setting["temperature"]) + (f" ({kind})" if kind else "")
@@ -174,6 +165,7 @@ def _estimates(
 
 def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int) -> list[str]:
     word = ("fewer" if difference.mean < 0 else "more") if difference.differs else ""
+    word += " (alone)" * bool(word and p_holm > 0.05)
     numbers = [fixed(difference.mean, decimals, sign=True), bounds(difference, decimals, sign=True)]
     return [*numbers, str(difference.n), p_value(p_holm), word]
 
@@ -201,8 +193,9 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
         notes = [f"{over}: t intervals over teachers and seeds.", *stats.few_draws(teachers, seeds)]
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
-            "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
-            "zero. p is adjusted over the rows of a width and objective (Holm), and can disagree."
+            "From hard labels: paired by seed and teacher; p is adjusted over the rows of a width and objective (Holm)."
+            " Fewer or more: it is 0.05 at most. Alone: only the row's own interval excludes zero, as one in twenty "
+            "does by chance; where those of all rows lie on one side of zero, that may be said of all at once."
         )
     if any(row.over_images for row in rows):
         notes.append(
@@ -210,55 +203,4 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
         )
     if any(row.failed for row in rows):
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
-    return notes
-
-
-def _best_notes(results: pd.DataFrame) -> list[str]:
-    """Of each width, soft weight and rate: the temperatures not excluded as best on the test set, all at once."""
-    notes = []
-    soft = results[results["objective"] == "soft"]
-    names = ["width", "soft_weight", "learning_rate"]
-    varying = _varying(results)
-    for values, of_group in soft.groupby(names):
-        errors = of_group.assign(test_errors=of_group["test_errors"].where(of_group["failed_at"] < 0))
-        table = errors.pivot_table(index=RUN, columns="temperature", values="test_errors", dropna=False)
-        table = table.dropna(axis="columns")
-        teachers, seeds = of_group["teacher"].nunique(), of_group["seed"].nunique()
-        if table.shape[1] < 2 or len(table) != teachers * seeds or len(table) < 2:
-            continue
-        grid = table.sort_index().to_numpy(float).reshape(teachers, seeds, -1)
-        errors = grid if min(teachers, seeds) > 1 else grid.reshape(len(table), -1)
-        may = stats.candidates_for_best(errors, simultaneous=True)
-        setting = dict(zip(names, values, strict=True))
-        where = ", ".join(
-            [f"{setting['width']} units", *(f"{NAMES[name]} {number(setting[name])}" for name in varying)]
-        )
-        best = ", ".join(number(t) for t, possible in zip(table.columns, may, strict=True) if possible)
-        note = f"{where}: not excluded as best (95 % for all T at once, paired, on the test set): T = {best}"
-        notes.append(note + ("." if may.sum() == 1 else ", so no winner."))
-    return notes
-
-
-def _holdout_notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
-    """What the hold-out would choose at each width, and what that choice scores on the test set."""
-    notes = []
-    varying = _varying(results)
-    of_soft = {tuple(row.setting.map(str)): row for row in rows if row.setting["objective"] == "soft" and row.measures}
-    for width, chosen in runs.best_on_holdout(results[results["objective"] == "soft"], by=["width"]).groupby("width"):
-        setting, of_setting = runs.by_setting(chosen)[0]
-        mean = of_soft[tuple(setting.map(str))].measures["test_errors"]
-        best = min(
-            (row for row in of_soft.values() if row.setting["width"] == width),
-            key=lambda row: row.measures["test_errors"].mean,
-        )
-        fewest = best.measures["test_errors"].mean
-        note = f"{width} units: the hold-out chooses {name_setting(setting, *varying)} "
-        note += f"({fixed(of_setting['holdout_errors'].mean())} hold-out errors), which scores "
-        note += f"{estimate(mean)} on the test set"
-        hard = results[(results["objective"] == "hard") & (results["width"] == width)]
-        difference = runs.difference(of_setting, runs.best_on_holdout(hard, by=["width"]).set_index(RUN))
-        note += f", {estimate(difference, sign=True)} from hard labels" if difference else ""
-        if fewest < mean.mean:
-            note += f"; fewest on the test set itself: {name_setting(best.setting, *varying)}, {fixed(fewest)}"
-        notes.append(note + ".")
     return notes
