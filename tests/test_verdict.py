@@ -45,7 +45,7 @@ def several(random):
 
 
 def test_of_500_sweeps_without_a_difference_5_percent_claim_one_at_most():
-    """Four in a hundred and eight in a thousand do: 0.048, of the usual sweep, 7 temperatures and 3 seeds."""
+    """24 do, 0.048, of the usual sweep: 7 temperatures, 3 seeds. (Of 40,000: 0.036 to 0.050, by seeds and settings.)"""
     random = np.random.default_rng(0)
     assert np.mean([any(claims(simulated(random, 3))) for _ in range(500)]) <= 0.05
 
@@ -115,7 +115,7 @@ def test_helps_at_some():
     assert f"−44.2 [{t4.low:.1f}, {t4.high:.1f}]".replace("-", "−") in found
     assert found.startswith("Fewer errors than hard labels at T = 4, 8, most at T = 4: ")
     assert "not told apart from hard labels at T = ∞." in found
-    assert best.startswith("Best guess: T = 4 (101.5 errors); not excluded as the best T (95 % for all at once): 4, 8.")
+    assert best.startswith("Best guess: T = 4 (101.5 errors); not excluded as the best T: 4, 8.")
     assert best.endswith("python -m analysis.plan RUN --difference 5")
 
 
@@ -123,7 +123,10 @@ def test_better_at_one_and_worse_at_another():
     mixed = sweep({HARD: BETTER[HARD], T4: BETTER[T4], INF: [190, 193, 187, 190]})
     headline, found, best = sentences(mixed)
     assert headline == "Distillation beats hard labels at 1 of 2 temperatures, and is worse at 1 of 2 temperatures."
-    assert found.count("most at T") == 2 and best.endswith("every other T is excluded as the best.")
+    fewer, more = found.split("; ")
+    assert fewer.startswith("Fewer errors than hard labels at T = 4: −44.2 [")
+    assert more.startswith("more errors than hard labels at T = ∞: +44.2 [")
+    assert best.endswith("every other T is excluded as the best.")
 
 
 def test_where_seeds_are_too_few_it_says_how_many_would_tell():

@@ -29,7 +29,7 @@ def write_summary(folder: Path) -> str:
     rows = rows_of_table(results)
     sections = [
         f"# {results.title}",
-        f"**{_verdict(rows, results)}**",
+        f"**{verdict(rows, results)}**",
         _table(rows, results),
         _differences(rows, results),
         _double_softmax(results),
@@ -54,7 +54,7 @@ def write_summary(folder: Path) -> str:
     return text
 
 
-def _verdict(rows: list[TableRow], results: Cifar10Results) -> str:
+def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
     column = f"{results.split}_accuracy"
     found = {row.temperature: row.differences.get(column) for row in rows if row.role == Role.DISTILLED}

@@ -88,13 +88,13 @@ def write(folder: Path) -> str:
         *_double_softmax_notes(measured),
     ]
     title = f"# Fluctuation from epoch to epoch, {data['description']}"
-    text = f"{title}\n\n**{_verdict(measured)}**\n\n{table._replace(notes=notes).markdown()}\n"
+    text = f"{title}\n\n**{verdict(measured)}**\n\n{table._replace(notes=notes).markdown()}\n"
     write_csv(folder / "stability.csv", measured)
     write_whole(folder / "stability.md", text)
     return text
 
 
-def _verdict(measured: pd.DataFrame) -> str:
+def verdict(measured: pd.DataFrame) -> str:
     """Whether networks on soft targets are steadier than on hard labels, for all settings of a measure at once."""
     parts = list[str]()
     for column, heading in MEASURES.items():

@@ -78,7 +78,8 @@ def of(
     claims = iter(groups_.claimed(flat))
     calls = [[Call(t, less, next(claims)) for t, less in of_group.items()] for of_group in differences]
     together = [call for of_group in calls for call in of_group]
-    headline = _headline(subject, every, together, seeds)
+    needed = _seeds_needed(every, len(together)) if together else math.nan
+    headline = _headline(subject, every, together, seeds, needed)
     parts = [
         [part for part in (_found(of_group), _best(group, of_group), _choice(group, of_group)) if part]
         for group, of_group in zip(every, calls, strict=True)
@@ -87,7 +88,7 @@ def of(
     if len(every) == 1:
         said = parts[0] if any(call.claimed for call in together) else parts[0][bool(together) :]  # the headline has it
         lines = [f"{part[0].upper()}{part[1:]}." for part in said]
-    if together and not all(call.claimed for call in together):
+    if not all(call.claimed for call in together) and needed > seeds:
         lines[-1] += f" How many seeds would tell: python -m analysis.plan {run} --difference {plan.DIFFERENCE:g}"
     warnings = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
     warnings += _out_of_range(every, test_images)
@@ -95,7 +96,7 @@ def of(
     return Verdict(headline, tuple(lines) * few, tuple(warnings), tuple(lines) * (not few))
 
 
-def _headline(subject: str, every: Sequence[Group], calls: Sequence[Call], seeds: int) -> str:
+def _headline(subject: str, every: Sequence[Group], calls: Sequence[Call], seeds: int, needed: float) -> str:
     what = subject[0].lower() + subject[1:]
     if not every:
         return "Hard labels alone: there is nothing to compare with them."
@@ -114,22 +115,27 @@ def _headline(subject: str, every: Sequence[Group], calls: Sequence[Call], seeds
     if more:
         worst = all(call.difference.mean >= 0 for call in calls)
         return f"{subject} is worse {_at(more, calls, noun)}{': use hard labels' if worst else ' than hard labels'}."
-    return _undecided(what, every, len(calls), seeds)
+    return _undecided(what, needed, seeds)
 
 
-def _undecided(what: str, every: Sequence[Group], tests: int, seeds: int) -> str:
-    """Where no difference is claimed: how many seeds would show one, by the largest spread among the groups."""
-    spread = max((spread for group in every if (spread := group.spread())), key=lambda one: one.runs, default=None)
-    cannot = f"{count_of(seeds, 'seed')} cannot tell whether {what} helps"
-    if spread is None:
-        return f"{cannot}."
+def _undecided(what: str, needed: float, seeds: int) -> str:
+    """Where no difference is claimed: how many seeds would show one."""
     size = f"a difference of {plan.DIFFERENCE:g} errors"
-    needed = plan.seeds_for(lambda n: plan.power(plan.DIFFERENCE, spread, n, tests=tests))
-    if needed is None:
+    if needed <= seeds:
+        return f"No difference from hard labels is seen, where {count_of(seeds, 'seed')} would show {size}."
+    cannot = f"{count_of(seeds, 'seed')} cannot tell whether {what} helps"
+    if math.isinf(needed):
         return f"{cannot}, nor would {plan.MOST_SEEDS:,}, for {size}."
-    if needed > seeds:
-        return f"{cannot}: about {needed:,} would, for {size}."
-    return f"No difference from hard labels is seen, where {count_of(seeds, 'seed')} would show {size}."
+    return f"{cannot}." if math.isnan(needed) else f"{cannot}: about {needed:,.0f} would, for {size}."
+
+
+def _seeds_needed(every: Sequence[Group], tests: int) -> float:
+    """With which a difference of `plan.DIFFERENCE` is claimed in four of five sweeps, by the largest spread of a group;
+    inf where `plan.MOST_SEEDS` are too few, nan where no spread is known."""
+    spread = max((spread for group in every if (spread := group.spread())), key=lambda one: one.runs, default=None)
+    if spread is None:
+        return math.nan
+    return plan.seeds_for(lambda n: plan.power(plan.DIFFERENCE, spread, n, tests=tests)) or math.inf
 
 
 def _at(which: Sequence[Call], calls: Sequence[Call], noun: str) -> str:
@@ -147,7 +153,8 @@ def _found(calls: Sequence[Call]) -> str:
         if which:
             most = max(which, key=lambda call: abs(call.difference.mean))
             at, size = _listed(call.temperature for call in which), estimate(most.difference, sign=True)
-            parts.append(f"{word} errors than hard labels at {at}, most at T = {number(most.temperature)}: {size}")
+            at += f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
+            parts.append(f"{word} errors than hard labels at {at}: {size}")
     neither = [call.temperature for call in calls if not call.claimed]
     if neither:
         parts.append(f"not told apart from hard labels at {_listed(neither)}")
@@ -167,7 +174,7 @@ def _best(group: Group, calls: Sequence[Call]) -> str:
         return text
     possible = group.candidates()
     if len(possible) > 1:
-        return f"{text}; not excluded as the best T (95 % for all at once): {', '.join(map(number, possible))}"
+        return f"{text}; not excluded as the best T: {', '.join(map(number, possible))}"
     return f"{text}; every other T is excluded as the best" if possible else text
 
 
