@@ -19,6 +19,8 @@ from kdjax.run_folders import SWEEPS
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
+NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
+"""Columns of `results.csv`, in words."""
 
 
 @contextlib.contextmanager

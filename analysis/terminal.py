@@ -42,5 +42,5 @@ def _prose(lines: Iterator[str], width: int | None) -> str:
 
 
 def _plain(line: str) -> str:
-    """Without the signs of code, and of links, of which the words stay."""
-    return re.sub(r"\[([^\]]+)\]\([^)\s]+\)", r"\1", line).replace("`", "")
+    """Without the signs of code and bold type, and of links, of which the words stay."""
+    return re.sub(r"\[([^\]]+)\]\([^)\s]+\)", r"\1", line).replace("`", "").replace("**", "")

@@ -12,8 +12,8 @@ from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
-from analysis.sweep import stability
-from analysis.tables import Table, columns_of, estimate, number
+from analysis.sweep import groups, stability
+from analysis.tables import Table, columns_of, count_of, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
 from kdjax.targets import WORDS
@@ -27,7 +27,13 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a table's run directory; returns the former."""
     results = load(folder)
     rows = rows_of_table(results)
-    sections = [f"# {results.title}", _table(rows, results), _differences(rows, results), _double_softmax(results)]
+    sections = [
+        f"# {results.title}",
+        f"**{verdict(rows, results)}**",
+        _table(rows, results),
+        _differences(rows, results),
+        _double_softmax(results),
+    ]
     if SweepRole.STABILITY in results.sweeps:
         try:
             sections.append("#" + stability.write(results.sweeps[SweepRole.STABILITY]).rstrip())
@@ -46,6 +52,29 @@ def write_summary(folder: Path) -> str:
             lines.append(line)
     write_csv(folder / "table.csv", pd.DataFrame(lines), digits=6)
     return text
+
+
+def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
+    """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
+    column = f"{results.split}_accuracy"
+    found = {row.temperature: row.differences.get(column) for row in rows if row.role == Role.DISTILLED}
+    less = {temperature: difference for temperature, difference in found.items() if difference}
+    if not less:
+        return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
+    seeds = max(difference.n for difference in less.values())
+    if seeds == 1:
+        return "1 seed cannot tell whether distillation helps: give --seeds 3 or more."
+    calls = dict(zip(less, groups.claimed(list(less.values())), strict=True))
+    words = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]
+        if which:
+            most = max(which, key=lambda temperature: abs(less[temperature].mean))
+            size = f"T = {number(most)}: {estimate(less[most], 2, sign=True)} points of accuracy"
+            words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
+    if words:
+        return f"Distilled small networks are {', and '.join(words)} than those of hard labels."
+    return f"{count_of(seeds, 'seed')} cannot tell whether distillation helps: no difference from hard labels is seen."
 
 
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.mnist import controls, shifted, transfer, widths_table
+from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, grid, rows_of_table
 from analysis.mnist.run import MnistResults, load
@@ -22,6 +22,7 @@ def write_summary(folder: Path) -> str:
     cost = "What an image costs, beside the errors: [cost.md](cost.md)."
     sections = [
         f"# The MNIST table on {results.identity['data']['description']}",
+        f"**{said}**" if (said := claims.of_table(rows, results)) else "",
         f"For the full set: {results.hint}" if results.hint else "",
         _table(rows, results),
         _comparisons(rows),

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from analysis import runs, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
+from analysis.sweep import objectives
 from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
@@ -31,6 +32,7 @@ def draw(folder: Path) -> list[Path]:
     figures = {
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
+        "difference_from_kd": objectives.draw(sweep.results, sweep.where),
         "calibration_and_agreement": draw_calibration(sweep),
         "softening": draw_softening(sweep),
         **draw_learning_curves(sweep),
@@ -45,7 +47,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
     if not widths:
         return None
     axis = _axis(sweep)
-    figure = style.figure(5.4, 1.5 + 2.0 * len(widths))
+    figure = style.figure(5.4, 1.8 + 2.0 * len(widths))
     panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for row, (axes, width) in enumerate(zip(panels, widths, strict=True)):
         of_width = sorted([curve for curve in everything if curve.width == width], key=lambda curve: curve.thin)
@@ -69,7 +71,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         axes.set_ylabel("test errors (images)")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
-    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.where)
+    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.headline, sweep.where)
 
 
 def draw_differences(sweep: SweepResults) -> Figure | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs
+from analysis.sweep import verdict
 from analysis.tables import count_of, number
 from kdjax import metrics, run_directory
 from kdjax.errors import require
@@ -29,8 +30,10 @@ class SweepResults(NamedTuple):
     example_images: np.ndarray
     example_rows: np.ndarray
     class_names: list[str]
+    headline: str
+    """Of the verdict."""
     where: str
-    """Dataset, images, seeds: the second line of every title."""
+    """Dataset, images, seeds: the last line of every title."""
 
     @property
     def several(self) -> bool:
@@ -81,9 +84,10 @@ def load(folder: Path) -> SweepResults:
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
+    headline = verdict.of_run(folder, results, config).headline
     options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
     where = _where(description, results, len(test["labels"]), list(options))
-    return SweepResults(results, history, teachers, **test, class_names=names, where=where)
+    return SweepResults(results, history, teachers, **test, class_names=names, headline=headline, where=where)
 
 
 def curves(sweep: SweepResults) -> list[Curve]:
