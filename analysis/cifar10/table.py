@@ -13,7 +13,7 @@ from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
-from analysis.tables import Table, columns_of, estimate, number
+from analysis.tables import Table, columns_of, count_of, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
 from kdjax.targets import WORDS
@@ -61,9 +61,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
         cells.append([*cell, BLOG_POST.get(row.role, "") if main else "", *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
-    each = "; ".join(f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs" for one in networks)
+    each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     notes = [
-        f"small: {config['parameters']:,} parameters, {config['epochs']} epochs; {each} (batch statistics "
+        f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}, soft weight "
         f"{config['soft_weight']:g}."
@@ -87,6 +87,10 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         "10,000 test images, and its distilled one taught by double softmax."
     )
     return Table(header, cells, notes, left=1).markdown()
+
+
+def _size(parameters: int, epochs: int) -> str:
+    return f"{count_of(parameters, 'parameter')}, {count_of(epochs, 'epoch')}"
 
 
 def _differences(rows: list[TableRow], results: Cifar10Results) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis import runs, stats
 from analysis.sweep.run import load
-from analysis.tables import Table, estimate, number
+from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
 from kdjax.files import read_json, write_csv, write_whole
@@ -49,7 +49,8 @@ def measure(folder: Path) -> pd.DataFrame:
     )
     require(
         epochs >= STABILITY_EPOCHS,
-        f"{folder} has {epochs} epochs: a standard deviation over half of them needs {STABILITY_EPOCHS} or more",
+        f"{folder} has {count_of(epochs, 'epoch')}: a standard deviation over half of them needs {STABILITY_EPOCHS} or "
+        "more",
     )
     images, keys = identity["data"]["holdout"] or len(sweep.labels), [*runs.SETTING, *runs.RUN]
     rows = []
