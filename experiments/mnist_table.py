@@ -394,7 +394,7 @@ def forecast(table: "Study") -> "Forecast":
     from experiments import study
     from kdjax import forecast as costs
     from kdjax import teachers
-    from kdjax.progress import clock
+    from kdjax.progress import clock, count_of
 
     config, images = table.config, len(table.dataset.train.images)
     of_teachers = list(study.forecast_teachers(table, config.teacher, config.teachers_needed()))
@@ -412,7 +412,7 @@ def forecast(table: "Study") -> "Forecast":
         for role, changes in of_ensemble(config).items():
             sweep = study.prepare_sweep(table, config.sweep(**changes))
             cost = costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
-            lines.append(f"better, {role}: would train {config.seeds} students, about {clock(cost)}")
+            lines.append(f"better, {role}: would train {count_of(config.seeds, 'student')}, about {clock(cost)}")
             seconds += cost
     lines.append(f"in all about {clock(seconds)} on this device")
     return costs.Forecast("\n".join([*lines, *slower_precision(config)]), seconds)
@@ -446,7 +446,7 @@ def forecast_tuned(table: "Study", schedules: Sequence[tuple[int, int]]) -> Iter
         asked = [study.prepare_sweep(table, one.config) for one in tuned_members(config, {(width, epochs): settings})]
         cost = sum(costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False) for sweep in asked)
         students = sum(len(block.runs) for sweep in asked for block in sweep.blocks)
-        what = f"{students} students of {width} units, {count_of(epochs, 'epoch')}, at rates not chosen yet"
+        what = f"{count_of(students, 'student')} of {width} units, {count_of(epochs, 'epoch')}, at rates not chosen yet"
         what = f"{what}, about {clock(cost)}"
         yield f"widths, tuned rates: would train up to {what}", cost
 

@@ -13,7 +13,7 @@ from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, nume
 from kdjax.datasets import Dataset
 from kdjax.forecast import Forecast
 from kdjax.identity import identity
-from kdjax.progress import clock, say
+from kdjax.progress import clock, count_of, say
 from kdjax.run_directory import RunDirectory
 from kdjax.run_folders import SWEEPS, run_folder
 from kdjax.sweeps import Sweep
@@ -90,7 +90,7 @@ def run_members(
     record.note_sweeps([entry["run"] for entry in entries], total)
     for index, member in enumerate(members):
         part = f"part {member.part}: " if member.part else ""
-        say(f"{part}{member.role} ({index + 1} of {len(members)} sweeps)")
+        say(f"{part}{member.role} ({index + 1} of {count_of(len(members), 'sweep')})")
         folder = sweeps.run(prepare_sweep(study, member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})

@@ -90,9 +90,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
         cells.append([*cell, BLOG_POST.get(row.role, "") if main else "", *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
-    each = "; ".join(f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs" for one in networks)
+    each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     notes = [
-        f"small: {config['parameters']:,} parameters, {config['epochs']} epochs; {each} (batch statistics "
+        f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}, soft weight "
         f"{config['soft_weight']:g}."
@@ -116,6 +116,10 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         "10,000 test images, and its distilled one taught by double softmax."
     )
     return Table(header, cells, notes, left=1).markdown()
+
+
+def _size(parameters: int, epochs: int) -> str:
+    return f"{count_of(parameters, 'parameter')}, {count_of(epochs, 'epoch')}"
 
 
 def _differences(rows: list[TableRow], results: Cifar10Results) -> str:

@@ -50,7 +50,8 @@ def measure(folder: Path) -> pd.DataFrame:
     )
     require(
         epochs >= STABILITY_EPOCHS,
-        f"{folder} has {epochs} epochs: a standard deviation over half of them needs {STABILITY_EPOCHS} or more",
+        f"{folder} has {count_of(epochs, 'epoch')}: a standard deviation over half of them needs {STABILITY_EPOCHS} or "
+        "more",
     )
     images, keys = identity["data"]["holdout"] or len(sweep.labels), [*runs.SETTING, *runs.RUN]
     rows = []
