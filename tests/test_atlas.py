@@ -137,6 +137,16 @@ def test_two_classes_have_no_direction():
     assert found[["error", "scale", "rank 1"]].isna().all(axis=None)
 
 
+def test_a_gradient_that_vanishes_at_low_temperature_is_far_from_its_limit():
+    z, v = 100 * np.eye(20, 4), 200 * np.eye(20, 4)
+    z[4:] = v[4:] = np.array([200.0, 0, 0, 0])  # both are sure, and of the same class
+    pair = pairs._pair("given", 0, z, v, v.argmax(axis=1))
+    curves = measurements.measure([objectives.parse("kd")], [pair])
+    low = curves.iloc[0]
+    assert low["error"] == 1 and math.isnan(low["scale"])
+    assert measurements.summary(curves, [pair])["threshold"].notna().all()
+
+
 def test_the_table_and_its_verdict(atlas):
     lines = table.frame(atlas).set_index("objective")
     assert list(lines.index[:2]) == ["kd", "mse"] and lines.index[-1] == "nkd"
@@ -242,6 +252,10 @@ BAD = {
     "a vector": ({"student_logits": np.zeros(30), "teacher_logits": np.zeros(30)}, "student_logits of shape (30,)"),
     "not finite": ({"teacher_logits": np.full((30, 4), np.nan)}, "teacher_logits holds what is no finite number"),
     "text": ({"teacher_logits": np.full((30, 4), "warm")}, "teacher_logits holds what is no finite number"),
+    "one network twice": (
+        {"student_logits": np.eye(30, 4), "teacher_logits": 1 + np.eye(30, 4)},
+        "have the same logits",
+    ),
     "objects": ({"labels": np.array([Trap()] * 30)}, "Object arrays cannot be loaded when allow_pickle=False"),
 }
 

@@ -71,23 +71,27 @@ def measure(objectives: Sequence[Objective], pairs: Sequence[Pair]) -> pd.DataFr
 
 def _at(objective: Objective, temperature: Array, z: Array, v: Array, labels: Array, order: Array) -> dict[str, Array]:
     loss, g = value_and_gradient(lambda z, v: objective.loss(z, v, labels_of(labels), temperature), z, v)
-    zc = centred(z)
-    g = jnp.where(rms(g) * rms(zc) > NOTHING * jnp.mean(jnp.abs(loss)), g, jnp.nan)
-    length = jnp.sqrt(jnp.sum(jnp.square(zc), axis=1, keepdims=True))
-    along = jnp.sum(g * zc, axis=1) / jnp.where(length > 0, length, 1)[:, 0]
-    whole, middle = jnp.sum(jnp.square(g)), jnp.sum(jnp.square(jnp.mean(g, axis=1))) * z.shape[1]
-    scale, matching = jnp.sum(jnp.square(along)), zc - centred(v)
-    limits: tuple[Any, ...] = (math.nan,) * 3
+    zc, matching, error = centred(z), z - v - jnp.mean(z - v, axis=1, keepdims=True), jnp.float64(math.nan)
+    ratio, cosine = error, error
     if callable(objective.limit):
         limit, g_limit = limit_of(objective, z, v, labels)
-        size = rms(g_limit)
-        size = jnp.where(size * rms(zc) > NOTHING * jnp.mean(jnp.abs(limit)), size, jnp.nan)
-        limits = jnp.mean(loss) / jnp.mean(limit), rms(g - g_limit) / size, jnp.mean(g * g_limit) / (rms(g) * size)
+        g_limit = jnp.where(rms(g_limit) * rms(zc) > NOTHING * jnp.mean(jnp.abs(limit)), g_limit, jnp.nan)
+        ratio, error = jnp.mean(loss) / jnp.mean(limit), rms(g - g_limit) / rms(g_limit)
+        cosine = _cosine(g, g_limit)
+    g = jnp.where(rms(g) * rms(zc) > NOTHING * jnp.mean(jnp.abs(loss)), g, jnp.nan)  # rounding has no parts
+    squares = jnp.square(g)
+    whole, middle = jnp.sum(squares), jnp.sum(jnp.square(jnp.mean(g, axis=1))) * z.shape[1]
+    length = jnp.sum(jnp.square(zc), axis=1)
+    scale = jnp.sum(jnp.square(jnp.sum(g * zc, axis=1)) / jnp.where(length > 0, length, 1))
     parts = scale / whole, (whole - middle - scale) / whole, middle / whole
-    values = *limits, *parts, jnp.mean(g * matching) / (rms(centred(g)) * rms(matching))
-    shares = jnp.sum(jnp.square(jnp.take_along_axis(g, order, axis=1)), axis=0) / whole
+    values = ratio, error, cosine, *parts, _cosine(centred(g), matching)
+    shares = jnp.sum(jnp.take_along_axis(squares, order, axis=1), axis=0) / whole
     ranks = {f"rank {rank + 1}": shares[rank] for rank in range(z.shape[1])}
-    return {**dict(zip(MEASURES, map(jnp.asarray, values), strict=True)), **ranks}
+    return {**dict(zip(MEASURES, values, strict=True)), **ranks}
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    return jnp.mean(a * b) / (rms(a) * rms(b))
 
 
 def value_and_gradient(loss: Any, z: Array, v: Array) -> tuple[Array, Array]:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.atlas.identities import HOLDS, Identity
-from analysis.atlas.measurements import KINDS, NEAR
+from analysis.atlas.measurements import KINDS, NEAR, same_at_every_temperature
 from analysis.atlas.table import HIGH, LOW, MIDDLE, SHOWN, Atlas, of_student, threshold
 from analysis.matching.theory import spread as spread_of
 from analysis.stats import Interval
-from analysis.tables import Table, count_of, estimate, fixed, number
+from analysis.tables import Table, estimate, fixed, number
 
 HEAD = """# What each objective is, from T = 1 to infinity
 
@@ -50,9 +50,11 @@ def verdict(atlas: Atlas) -> str:
     """How many are near their limit at `MIDDLE`, from every seed, and which have none."""
     rows = of_student(atlas.curves, atlas.pairs.followed)
     most = rows[np.isclose(rows["temperature"], MIDDLE)].groupby("objective", sort=False)["error"].max()
-    constant = [name for name in most.index if rows.loc[rows["objective"] == name, "error"].max() < HOLDS]
-    moving = [name for name in most[most < NEAR].index if name not in constant]
-    said = f"At T = {MIDDLE:g}, {len(moving) + len(constant)} of {count_of(len(most), 'objective')} are within "
+    same = same_at_every_temperature(rows)
+    moving, constant = (
+        [name for name in most[most < NEAR].index if (name in same) == alike] for alike in (False, True)
+    )
+    said = f"At T = {MIDDLE:g}, {len(moving) + len(constant)} of {len(most)} objectives are within "
     lists = {"": moving, "at every T alike: ": constant}
     listed = "; ".join(how + ", ".join(names) for how, names in lists.items() if names) or "none"
     said += f"{100 * NEAR:g} % of their limit, in the gradient: {listed}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from analysis.matching.theory import Logits, random_logits
+from analysis.matching.theory import Logits, centred, random_logits, rms, spread
 from analysis.runs import load_arrays
 from analysis.tables import number
 from kdjax import trained
@@ -117,6 +117,8 @@ def file_pair(path: Path) -> Pairs:
     whole = np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0 and labels.max() < z.shape[1]
     require(whole, f"{path}: labels are not all whole numbers from 0 to {z.shape[1] - 1}: count classes from 0")
     pair = _pair("given", 0, z, v, labels)
+    differ = rms(centred(pair.student) - centred(pair.teacher)) > 1e-9 * spread(pair.student, pair.teacher)
+    require(differ, f"{path}: student and teacher have the same logits: every gradient is 0; give two networks' logits")
     where = f"{path.name}; {len(pair.labels):,} examples, {z.shape[1]} classes"
     return Pairs(path.stem, where, [pair], "given")
 
