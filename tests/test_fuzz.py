@@ -5,7 +5,6 @@ Here in this process, without training: experiments stop at `--dry-run`, analyse
 """
 
 import dataclasses
-import importlib
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from kdjax import forecast, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
-from tests.commands import COMMANDS
+from tests.commands import COMMANDS, config_class
 
 PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 
@@ -27,10 +26,6 @@ PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 # Other data might be downloaded; whether to train is not left to chance.
 KEPT = ("--dataset", "--dry-run", "--out", "--data-dir")
 assert {"experiments.temperature_sweep", "analysis.logit_matching", "kdjax.datasets"} < set(COMMANDS)
-
-
-def config_class(module):
-    return getattr(importlib.import_module(module), COMMANDS[module])
 
 
 def dry_runs(module):
