@@ -181,7 +181,8 @@ def members(config: TableConfig) -> list["Member"]:
         run=config.run.of_member(),
         teacher=config.teacher(),
     )
-    first = dataclasses.replace(common, double_softmax="double_softmax" in config.controls)
+    bug = ("double_softmax",) if "double_softmax" in config.controls else ()
+    first = dataclasses.replace(common, objectives=("kd", *bug))
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
         varied = dataclasses.replace(common, hard_labels=False, temperatures=others)

@@ -72,8 +72,8 @@ class OmitConfig:
     hard labels say nothing of an omitted class."""
     targets: Targets = dataclasses.field(default="teacher", metadata=added("teacher"))
     """What all students of soft targets learn from, as in temperature_sweep: teacher; shift_averaged; and controls:
-    double_softmax, shuffled (the logits of another image that is left), random, uniform. At soft weight 1 a student of
-    the last three is told nothing of its images."""
+    shuffled (the logits of another image that is left), random, uniform. At soft weight 1 a student of a control is
+    told nothing of its images."""
     students: tuple[Student, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
     control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,

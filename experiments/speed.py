@@ -236,7 +236,7 @@ def seconds_each(work: Callable[[int], Any], seconds: float) -> float:
 
 
 def _setting(settings: int) -> Setting:
-    return Setting(*(jnp.full(settings, value) for value in (4.0, 1.0, 1e-3)))
+    return Setting(jnp.full(settings, 4.0), jnp.ones(settings), jnp.full(settings, 1e-3))
 
 
 @contextlib.contextmanager

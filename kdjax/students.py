@@ -50,9 +50,7 @@ class Block(NamedTuple):
     transfer: TransferSpec = TransferSpec()
     """What its students learn from."""
     objective: str = "soft"
-    """What they minimise; a block that also holds hard labels or double softmax is one of soft targets."""
-    reference: float | None = None
-    """Temperature whose gradient norm is matched, where the objective needs one."""
+    """What they minimise, by name: each run has its own hyper-parameters of it. Hard labels are its soft weight 0."""
     monitor_every: int | None = None
     """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all at most."""
 
@@ -90,20 +88,24 @@ def row_schema() -> dict[str, Any]:
 
 
 def traced_setting(block: Block) -> Setting:
-    """T, w and the learning rate of the block's runs as arrays of K, padded with the last run: from here on they are
-    traced."""
+    """T, w, the learning rate and the objective's own hyper-parameters of the block's runs as arrays of K, padded with
+    the last run: from here on they are traced."""
     runs = [*block.runs, *[block.runs[-1]] * (block.size - len(block.runs))]
-    # A hard run has soft weight 0, which a finite soft term survives: any temperature will do.
+    # A hard run has soft weight 0, which a finite soft term survives: any temperature and hyper-parameter will do.
     temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
-    columns = (temperatures, [run.soft_weight for run in runs], [run.learning_rate for run in runs])
-    bugged = [float(run.objective == "double_softmax") for run in runs]
-    plain = Setting(*(jnp.asarray(column, jnp.float32) for column in columns))
-    return plain._replace(double_softmax=jnp.asarray(bugged, jnp.float32)) if any(bugged) else plain
+    weights, rates = [run.soft_weight for run in runs], [run.learning_rate for run in runs]
+    values = [objectives.parse(block.runs[-1].objective if run.objective == "hard" else run.objective) for run in runs]
+    own = {
+        name: jnp.asarray([one.hyperparameters[name] for one in values], jnp.float32)
+        for name in values[0].hyperparameters
+    }
+    temperature, soft_weight, rate = (jnp.asarray(one, jnp.float32) for one in (temperatures, weights, rates))
+    return Setting(temperature, soft_weight, rate, own or None)
 
 
 def program_of(block: Block, data: DistillationData) -> blocks.Program:
     """The block's compiled functions."""
-    dataset, loss = data.dataset, objectives.loss_of(block.objective, block.reference)
+    dataset, loss = data.dataset, objectives.loss_of(block.objective)
     queried = tuple(teacher.config for teacher in data.teachers) if block.queries_teacher else ()
     alter, images = targets.alteration(block.transfer.targets) if queried else None, len(dataset.train.images)
     shape, classes = dataset.input_shape, dataset.num_classes
@@ -173,7 +175,7 @@ def _entropy(run: Run, teacher_logits: np.ndarray) -> float | None:
     if run.objective == "hard":
         return None
     if run.objective == "double_softmax":
-        teacher_logits = np.asarray(targets.alter("double_softmax", jnp.asarray(teacher_logits)))
+        teacher_logits = np.asarray(jax.nn.softmax(jnp.asarray(teacher_logits)))
     return metrics.entropy(teacher_logits, run.temperature)
 
 

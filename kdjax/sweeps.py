@@ -52,17 +52,16 @@ def teacher_epochs(dataset: Dataset) -> int:
 
 
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
-    """The runs of a sweep at one learning rate, in groups that share an objective. Hard labels and each temperature
-    (with `double_softmax`, each of these too); then each temperature for every further objective; then, with
-    `match_gradient_norm`, each temperature matched, and its placebos."""
+    """The runs of a sweep at one learning rate, in groups that share a program: each temperature for every objective of
+    one name, whatever its hyper-parameters; hard labels are in the first."""
     settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
-    settings = settings if config.soft_targets else []
-    first = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
-    first += [Run("soft", *setting, rate) for setting in settings]
-    first += [Run("double_softmax", *setting, rate) for setting in settings if config.double_softmax]
-    others = [name for name in config.objectives if name != "kd"]  # which is `soft`
-    further = [*others, *(("matched", "placebo") if config.match_gradient_norm is not None else ())]
-    return [first, *([Run(objective, *setting, rate) for setting in settings] for objective in further)]
+    groups: dict[str, list[Run]] = {}
+    for objective in map(objectives.parse, config.objectives):
+        name = {"kd": "soft"}.get(str(objective), str(objective))
+        groups.setdefault(objective.name, []).extend(Run(name, *setting, rate) for setting in settings)
+    hard = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
+    first, *others = groups.values() or [[]]
+    return [[*hard, *first], *others]
 
 
 def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
@@ -82,12 +81,10 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
         parts = [runs[i : i + size] for runs in groups for i in range(0, len(runs), size)]
         for index, runs in enumerate(parts):
             last = runs[-1].objective
-            objective = "soft" if last in ("hard", "double_softmax") else last
-            needs_reference = objectives.parse(objective).needs_reference
-            reference = config.match_gradient_norm if needs_reference else None
+            objective = "soft" if last == "hard" else objectives.parse(last).name
             name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
-            blocks.append(block._replace(objective=objective, reference=reference, monitor_every=config.monitor_every))
+            blocks.append(block._replace(objective=objective, monitor_every=config.monitor_every))
     return blocks
 
 
@@ -159,13 +156,19 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
 
 def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
     """The config with each objective in the one way to write it, which names its runs. Raises BadInput: an objective
-    that is unknown, named twice, cannot be trained on such batches, or has no limit where a temperature is inf."""
-    parsed = [objectives.parse(text) for text in config.objectives]
+    that is unknown, named twice, cannot be trained on such batches or by Adam, or has no limit where a temperature is
+    inf."""
+    parsed = [objective for text in config.objectives for objective in objectives.parse_each(text)]
+    names = tuple(map(str, parsed))
+    require(len(set(names)) == len(names), "--objectives names one twice: give each once")
     for objective in parsed:
         if max(config.temperatures) == math.inf:
             objective.require_limit()
-        objectives.loss_of(str(objective), config.match_gradient_norm, config.batch_size)
-    return dataclasses.replace(config, objectives=tuple(map(str, parsed)))
+        reason = "Adam divides the size of its steps out again"
+        sgd = config.optimizer == "sgd" or not objective.for_sgd
+        require(sgd, f"--objectives {objective} is for --optimizer sgd: {reason}")
+        objectives.loss_of(objective.name, config.batch_size)
+    return dataclasses.replace(config, objectives=names)
 
 
 def run(sweep: Sweep) -> Path:

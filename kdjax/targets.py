@@ -2,7 +2,6 @@
 
     teacher          v
     shift_averaged   the mean of v over all shifts of the image by up to `SHIFTS` pixels, computed once
-    double_softmax   softmax(v) used as logits, a known bug: the target softmax(softmax(v) / T) is nearly uniform
     shuffled         v of another image: a fixed permutation of the table
     random           v of an untrained network of the teacher's shape
     uniform          0: equal for all classes. At T = 1 and soft weight w the loss is (1 − w)·CE(y, q) + w·CE(1/N, q)
@@ -16,7 +15,6 @@ import functools
 from collections.abc import Callable, Collection
 
 import numpy as np
-from jax import nn
 from jaxtyping import Array, Float, Int
 
 from kdjax.arrays import HostLogits
@@ -24,12 +22,11 @@ from kdjax.config import Targets
 
 SHIFTS = 2
 """Pixels; the jitter of the paper's teacher."""
-FOLLOW_IMAGE: tuple[Targets, ...] = ("teacher", "double_softmax", "random")
+FOLLOW_IMAGE: tuple[Targets, ...] = ("teacher", "random")
 """Targets that follow the image as it is shifted or augmented: the teacher is then queried at each step."""
 WORDS: dict[str, str] = {
     "teacher": "the teacher's logits",
     "shift_averaged": "averaged over shifts",
-    "double_softmax": "double softmax",
     "shuffled": "shuffled targets",
     "random": "untrained teacher",
     "uniform": "uniform targets",
@@ -39,8 +36,6 @@ WORDS: dict[str, str] = {
 
 def alter(kind: Targets, logits: Float[Array, "*images classes"]) -> Float[Array, "*images classes"]:
     """The targets of a control, image by image, from the teacher's logits; those of other kinds are the logits."""
-    if kind == "double_softmax":
-        return nn.softmax(logits)
     return 0 * logits if kind == "uniform" else logits
 
 

@@ -154,7 +154,8 @@ def _train(
     program = blocks.program_for(config, dataset.input_shape, dataset.num_classes, len(images), 1)
     no_logits = np.zeros((len(images), dataset.num_classes), np.float32)  # hard labels alone: never read
     transfer_set = blocks.TransferSet(*map(jnp.asarray, (images, labels, no_logits)))
-    setting = Setting(*(jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate)))
+    temperature, soft_weight, rate = (jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate))
+    setting = Setting(temperature, soft_weight, rate)
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
         report = progress.update
         trained = loop.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, stored, report)

@@ -21,7 +21,7 @@ BUNDLED = "--dataset mnist5k --devices 1 --train-images 400 --batch-size 50"
 TEACHER = "--teacher.widths 16 --teacher.epochs 2 --teacher.batch-size 50"
 COMMANDS = {
     "temperature_sweep": f"{BUNDLED} {TEACHER} --holdout 100 --widths 12 30 --seeds 2 --epochs 3 "
-    "--temperatures 1 4 inf --soft-weights 0.9 1 --jitter 1 --double-softmax --precision bfloat16",
+    "--temperatures 1 4 inf --soft-weights 0.9 1 --jitter 1 --objectives kd double_softmax --precision bfloat16",
     "omit_digit": f"{BUNDLED} {TEACHER} --digit 3 --holdout 500 --width 12 --seeds 2 --epochs 2",
     "mnist_table": f"{BUNDLED} {TEACHER} --teachers 2 --seeds 2 --width 12 --epochs 2 --widths 12 --width-seeds 2 "
     "--width-epochs 2 --width-teachers 2 --width-temperatures 1 4 inf --tuning-rates 0.002 0.004 --tuning-seeds 2 "

@@ -73,19 +73,25 @@ def test_presets_are_whole_settings_that_options_change():
         assert (recipe.network, recipe.hidden, recipe.epochs, recipe.batch_size) == (network, hidden, 300, 128)
         assert (recipe.schedule, recipe.augment, recipe.jitter) == ("constant", "full", 0)
     assert asked.rates() == (3e-3,) and asked.teacher.learning_rate == 3e-3
-    assert asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.double_softmax
+    assert (
+        asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.objectives == ("kd", "double_softmax")
+    )
     assert PRESETS["fast"].epochs * 10 <= PRESETS["post"].epochs
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
 
 
-def test_double_softmax_shares_the_blocks_of_the_teachers_students_and_other_controls_have_their_own():
+def test_double_softmax_is_an_objective_of_the_first_sweep_and_other_controls_have_their_own():
     config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
     first, others, control = cifar10_table.members(config)
-    assert first.config.temperatures == (10.0,) and first.config.hard_labels and first.config.double_softmax
+    assert (
+        first.config.temperatures == (10.0,)
+        and first.config.hard_labels
+        and "double_softmax" in first.config.objectives
+    )
     assert first == cifar10_table.members(TableConfig())[0]  # so that temperatures can be added later
     assert (others.role, others.config.temperatures) == ("temperatures", (1.0, math.inf))
     assert (control.role, control.config.targets, control.config.temperatures) == ("shuffled", "shuffled", (10.0,))
-    assert not any(one.config.hard_labels or one.config.double_softmax for one in (others, control))
+    assert not any(one.config.hard_labels or "double_softmax" in one.config.objectives for one in (others, control))
 
 
 REFUSED = {

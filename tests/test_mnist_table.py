@@ -74,7 +74,7 @@ def test_only_makes_what_it_names_and_all_is_the_sum():
     assert {member.part for member in asked()} == set(PARTS) - {"teacher"}
     assert not asked(only=("teacher",))
     (small,) = asked(only=("small",))
-    assert not small.config.soft_targets and small.config.widths == (800,)
+    assert not small.config.objectives and small.config.widths == (800,)
     both = asked(only=("small", "distilled"), teachers=1)
     assert [member.role for member in both] == ["small", "distilled", "other soft weights"]
     assert both[1].config.soft_weights == (0.9,) and both[1].config.temperatures == (20.0,)
@@ -126,7 +126,7 @@ def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rat
     assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
     assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("soft", 4.0, 2e-3)]})
     (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
-    assert alone.config.hard_labels and not alone.config.soft_targets
+    assert alone.config.hard_labels and not alone.config.objectives
 
 
 def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_queried_about_such_images():

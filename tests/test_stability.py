@@ -18,7 +18,17 @@ EPOCHS = 8
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     root = tmp_path_factory.mktemp("stability")
-    more = ("--schedule", "constant", "--monitor-every", "1", "--epochs", str(EPOCHS), "--double-softmax")
+    more = (
+        "--schedule",
+        "constant",
+        "--monitor-every",
+        "1",
+        "--epochs",
+        str(EPOCHS),
+        "--objectives",
+        "kd",
+        "double_softmax",
+    )
     code, said = commands.call_sweep(root, *more, "--name", "run")
     assert code == 0, said
     return root / "runs" / "temperature_sweep" / "run"

@@ -10,11 +10,11 @@ import pytest
 import scipy
 
 from analysis.sweep import figures, table
-from kdjax import run_directory, students, sweeps, targets, teachers, transfer, transforms
+from kdjax import objectives, run_directory, students, sweeps, teachers, transfer, transforms
 from kdjax.errors import BadInput
 from tests.small_sweep import TEACHER, config
 
-KINDS = ["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
+KINDS = ["teacher", "shift_averaged", "shuffled", "random", "uniform"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_logits_stay_with_their_images_on_the_device(taught, images):
 def test_double_softmax_targets_are_all_but_uniform():
     # A confident teacher at T = 10: 0.1094 on the top class, 0.0990 elsewhere, 99.98 % of ln 10 (the blog post's bug).
     logits = jnp.zeros((1, 10)).at[0, 3].set(20.0)
-    target = scipy.special.softmax(np.asarray(targets.alter("double_softmax", logits)) / 10)
+    wrong = objectives.parse("double_softmax")
+    gradient = jax.grad(lambda z: wrong.loss(z, logits, jnp.array([3]), 10.0).sum())(jnp.zeros((1, 10)))
+    target = 0.1 - np.asarray(gradient) / 10  # the gradient is T (q − p)
     assert target[0, 3] == pytest.approx(0.1094, abs=5e-5) and target[0, 0] == pytest.approx(0.0990, abs=5e-5)
     assert scipy.stats.entropy(target[0]) / math.log(10) == pytest.approx(0.9998, abs=5e-5)
 
@@ -131,27 +133,26 @@ def test_a_teacher_queried_at_each_step_answers_for_the_shifted_image(taught):
 
 
 def test_the_baseline_alone(tmp_path):
-    asked = config(tmp_path, soft_targets=False, seeds=1)
+    asked = config(tmp_path, objectives=(), seeds=1)
     assert run_directory.read_results(sweeps.run(sweeps.prepare(asked)))["objective"].tolist() == ["hard"]
     with pytest.raises(BadInput, match="nothing is left"):
-        config(tmp_path, soft_targets=False, hard_labels=False)
+        config(tmp_path, objectives=(), hard_labels=False)
 
 
-def test_double_softmax_beside_true_targets_is_what_it_is_on_its_own(tmp_path):
+def test_double_softmax_is_its_own_objective(tmp_path):
     taught = {"teacher": dataclasses.replace(TEACHER, epochs=10, hidden_dropout=0.0), "learning_rates": (0.01,)}
-    asked = config(tmp_path, seeds=1, temperatures=(4.0,), jitter=1, double_softmax=True, epochs=6, **taught)
-    alone = dataclasses.replace(asked, double_softmax=False)
+    asked = config(tmp_path, seeds=1, temperatures=(4.0,), jitter=1, epochs=6, **taught)
+    asked = dataclasses.replace(asked, objectives=("kd", "double_softmax"))
+    true, bug = (dataclasses.replace(asked, objectives=(name,)) for name in asked.objectives)
     both, true, bug = (
         run_directory.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")
-        for each in (asked, alone, dataclasses.replace(alone, targets="double_softmax"))
+        for each in (asked, true, bug)
     )
     assert both.index.tolist() == ["double_softmax", "hard", "soft"]
     for measure in ("test_nll", "test_brier", "soft_target_entropy"):
         assert both[measure]["soft"] == pytest.approx(true[measure]["soft"], rel=1e-4)
-        assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["soft"], rel=1e-4)
+        assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["double_softmax"], rel=1e-4)
         assert both[measure]["double_softmax"] != pytest.approx(both[measure]["soft"], rel=3e-4)
     folder = sweeps.prepare(asked).folder
     assert figures.draw(folder)
     assert "4 (double softmax)" in table.write_summary(folder)
-    with pytest.raises(BadInput, match="double-softmax with --targets uniform is not allowed"):
-        config(tmp_path, double_softmax=True, targets="uniform")

@@ -96,11 +96,11 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
     plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
-    plain = plain and sweep.transfer_images is None and sweep.soft_targets
+    plain = plain and sweep.transfer_images is None and "kd" in sweep.objectives
     require(
         plain,
         f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
-        "run without --targets, --jitter, --augment, --transfer-images and --no-soft-targets",
+        "run without --targets, --jitter, --augment, --transfer-images, and with kd among its --objectives",
     )
     block, index = _nearest(sweep)
     stored = folder / "blocks" / block.name
@@ -168,9 +168,8 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
     options = {name: value for name, value in config.items() if name in names and value is not None}
     for name in ("temperatures", "soft_weights", "learning_rates"):
         options[name] = tuple(float(value) for value in options[name])  # "inf" too
-    if "match_gradient_norm" in options:
-        options["match_gradient_norm"] = float(options["match_gradient_norm"])
-    return SweepConfig(**{**options, "widths": tuple(options["widths"])})
+    lists = {name: tuple(options[name]) for name in ("widths", "objectives")}
+    return SweepConfig(**{**options, **lists})
 
 
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:

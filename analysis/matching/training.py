@@ -159,7 +159,7 @@ def _mse(student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
 
 def _setting(temperatures: tuple[float, ...], rate: float) -> Setting:
     count = len(temperatures)
-    return Setting(*(jnp.asarray(column, jnp.float32) for column in (temperatures, [1.0] * count, [rate] * count)))
+    return Setting(jnp.asarray(temperatures, jnp.float32), jnp.ones(count), jnp.full(count, rate, jnp.float32))
 
 
 def _perturb_last(params: Any, seed: int) -> Any:

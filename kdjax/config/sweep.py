@@ -13,7 +13,7 @@ from kdjax.config.run import RunConfig
 from kdjax.errors import require, require_count, require_distinct, require_option, require_positive, require_temperature
 from kdjax.identity import NO_RESULT, added
 
-Targets = Literal["teacher", "shift_averaged", "double_softmax", "shuffled", "random", "uniform"]
+Targets = Literal["teacher", "shift_averaged", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
 STABILITY_EPOCHS = 6
@@ -35,19 +35,17 @@ class SweepConfig:
     times."""
     own_rates: Annotated[bool, tyro.conf.Suppress] = dataclasses.field(default=False, metadata=added(False))
     """Instead of a grid, each setting has its own of the learning rates, in order: hard labels, where they are trained,
-    then each temperature. For studies, which choose them elsewhere."""
+    then each temperature of the one objective. For studies, which choose them elsewhere."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
-    soft_targets: bool = True
-    """Train students on soft targets; --no-soft-targets leaves the baseline alone."""
-    objectives: tuple[str, ...] = dataclasses.field(default=(), metadata=added(()))
-    """Further objectives, each trained at every temperature beside soft targets: a name in the registry, such as mse,
-    or a name with hyper-parameters in quotes, such as "dkd(beta=2)"; those left out have their authors' values. (kd is
-    soft targets: it is trained in any case, as soft.)"""
+    objectives: tuple[str, ...] = ("kd",)
+    """What students minimise, each trained at every temperature: kd (soft targets), another name in the registry, such
+    as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several values, "dkd(beta=2|4|8)";
+    those left out have their authors' values. With none, the baseline alone is trained."""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
-    pixels); and controls: double_softmax (probabilities taken for logits), shuffled (the logits of another image),
-    random (an untrained teacher's), uniform (equal for all classes: at T = 1 and soft weight w, label smoothing)."""
+    pixels); and controls: shuffled (the logits of another image), random (an untrained teacher's), uniform (equal for
+    all classes: at T = 1 and soft weight w, label smoothing)."""
     jitter: int = 0
     """Students' images are shifted, at each step, by up to N pixels in each direction; the teacher is then queried
     about the shifted image (except for shift_averaged, shuffled and uniform targets, which belong to the image)."""
@@ -55,9 +53,6 @@ class SweepConfig:
     """Random augmentation of students' images at each step, about which the teacher is queried as with --jitter:
     flip_shift (mirrored, shifted by up to 10 %), full (also sheared, zoomed and rotated), or elastic (distorted as
     handwriting is; for digits)."""
-    double_softmax: bool = False
-    """Beside each student on soft targets, also train one with a known bug: the teacher's probabilities taken for
-    logits (as --targets double_softmax, but in the same block)."""
     transfer_images: int | None = None
     """Students learn from the first N training images only; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
@@ -80,9 +75,6 @@ class SweepConfig:
     precision: Precision = "float32"
     """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
     the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its own."""
-    match_gradient_norm: float | None = None
-    """Temperature T_REF, for sgd: also train each temperature with its soft gradient rescaled, at each step, to the
-    norm it would have at T_REF, and its placebo (T_REF with the norm of T), to tell temperature from step size."""
     monitor_every: int | None = None
     """Epochs between two counts of the errors on the hold-out (without one: the test set) for the learning curves
     (default: at most 12 counts in all). With 1, history.jsonl also tells how many answers change between epochs."""
@@ -123,26 +115,15 @@ class SweepConfig:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
             require_positive("learning-rates", rate)
-        if self.match_gradient_norm is not None:
-            require_temperature("match-gradient-norm", self.match_gradient_norm)
-            reason = "Adam divides the gradient's size out again"
-            require(self.optimizer == "sgd", f"--match-gradient-norm is for --optimizer sgd: {reason}")
         if self.transfer_images is not None:
             allowed = f"it is --batch-size ({self.batch_size}) or more"
             require_option(self.transfer_images >= self.batch_size, "transfer-images", self.transfer_images, allowed)
-        refused = "--no-hard-labels with --no-soft-targets is not allowed: nothing is left to train"
-        require(self.hard_labels or self.soft_targets, refused)
-        refused = f"--double-softmax with --targets {self.targets} is not allowed: it is made of a teacher's own logits"
-        require(not self.double_softmax or self.targets in ("teacher", "shift_averaged"), refused)
-        further = bool(self.objectives) or self.double_softmax or self.match_gradient_norm is not None
-        refused = "--no-soft-targets with --objectives, --double-softmax or --match-gradient-norm is not allowed"
-        require(self.soft_targets or not further, f"{refused}: they are trained beside soft targets")
-        own = [name for name in self.objectives if name in ("hard", "soft", "double_softmax", "matched", "placebo")]
-        require_option(not own, "objectives", " ".join(own), "it has an option of its own")
-        settings = self.hard_labels + self.soft_targets * len(self.temperatures) * len(self.soft_weights)
-        refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and soft targets"
-        require(not self.own_rates or (len(self.learning_rates) == settings and not further), refused)
-        require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")
+        refused = "--no-hard-labels with no --objectives is not allowed: nothing is left to train"
+        require(self.hard_labels or bool(self.objectives), refused)
+        require("hard" not in self.objectives, "--objectives hard is not allowed: --hard-labels trains the baseline")
+        settings = self.hard_labels + len(self.objectives) * len(self.temperatures) * len(self.soft_weights)
+        refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and one objective"
+        require(not self.own_rates or (len(self.learning_rates) == settings and len(self.objectives) < 2), refused)
         require_distinct("widths", self.widths)
         folders = {folder.resolve() for folder in self.teacher_from}
         twice = "--teacher-from names a folder twice: give each teacher once"

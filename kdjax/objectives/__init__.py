@@ -17,6 +17,7 @@ from kdjax.objectives.registry import (
     Setting,
     loss_of,
     parse,
+    parse_each,
     register,
     words_of,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "loss_of",
     "matched",
     "parse",
+    "parse_each",
     "plain",
     "register",
     "standardised",

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from kdjax import losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.pairs import constants, given
-from kdjax.objectives.registry import Objective, Parameter, register
+from kdjax.objectives.registry import Number, Objective, Parameter, register
 
 
 def of_label(labels: Any, z: Array) -> Array:
@@ -58,7 +58,12 @@ merged.defjvp(_merged_jvp, symbolic_zeros=True)
 
 
 def dkd(
-    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, alpha: float, beta: float
+    student_logits: Logits,
+    teacher_logits: Logits,
+    labels: Any,
+    temperature: PerExample,
+    alpha: Number,
+    beta: Number,
 ) -> Losses:
     """`α T² KL(Bern p_y ‖ Bern q_y) + β T² KL(p̂‖q̂)`, p̂ and q̂ being p and q without y, renormalised.
 
@@ -83,7 +88,7 @@ def _dkd_limit(student_logits: Logits, teacher_logits: Logits, labels: Any, alph
     return (alpha * jnp.square(own) + beta * jnp.sum(jnp.square(rest), axis=-1)) / (2 * others)
 
 
-def nkd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, gamma: float) -> Losses:
+def nkd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, gamma: Number) -> Losses:
     """`−p_y log q_y` at T = 1, plus `γ T² CE(p̂, q̂)` at T, p̂ and q̂ being p and q without y, renormalised.
 
     (arXiv 2303.13005.) The cross-entropy is `KL(p̂‖q̂)` plus the teacher's entropy, so the value grows as T²,

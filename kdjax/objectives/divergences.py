@@ -12,7 +12,7 @@ from jaxtyping import Array
 from kdjax import losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.pairs import Pair, divergence, integral
-from kdjax.objectives.registry import Objective, Parameter, logit_matching_limit, register
+from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
 
 
 def soft_targets(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
@@ -98,7 +98,12 @@ _jsd = divergence(_jsd_terms, _jsd_slopes)
 
 
 def jsd(
-    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, beta: float, scaled: float
+    student_logits: Logits,
+    teacher_logits: Logits,
+    labels: Any,
+    temperature: PerExample,
+    beta: Number,
+    scaled: Number,
 ) -> Losses:
     """`T² [β KL(p‖m) + (1 − β) KL(q‖m)]`, m = βp + (1 − β)q; `scaled`: over β(1 − β).
 
@@ -145,7 +150,9 @@ def _skew_slopes(pair: Pair, lam: Array) -> Array:
 _skew = divergence(_skew_terms, _skew_slopes)
 
 
-def skew_kl(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, lam: float) -> Losses:
+def skew_kl(
+    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, lam: Number
+) -> Losses:
     """`T² KL(p ‖ λp + (1 − λ)q)`; f″ = (1 − λ)²/(x (1 − λ + λx)²). λ = 0 is `kd`, λ = 1 is 0."""
     return _skew(student_logits, teacher_logits, temperature, lam)
 

@@ -78,7 +78,7 @@ def divergence(terms: Terms, slopes: Terms) -> Callable[..., Losses]:
 
     value.defjvp(jvp, symbolic_zeros=True)
 
-    def loss(student: Logits, teacher: Logits, temperature: PerExample, *parameters: float) -> Losses:
+    def loss(student: Logits, teacher: Logits, temperature: PerExample, *parameters: PerExample) -> Losses:
         z, v, spread = losses._prepare(student, teacher, temperature)
         result: Array = value(z, v, spread, *(jnp.asarray(one, z.dtype) for one in parameters))
         return result

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from kdjax import losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.decoupled import cross_entropy, of_label
-from kdjax.objectives.registry import Objective, Parameter, register
+from kdjax.objectives.registry import Number, Objective, Parameter, register
 
 
 def mse(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
@@ -41,7 +41,7 @@ def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperatur
 
 
 def label_smoothing(
-    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, eps: float
+    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, eps: Number
 ) -> Losses:
     """`CE((1 − ε) onehot(y) + ε/N, softmax(z))`, no teacher and no T (arXiv 1512.00567, Section 7)."""
     z, _, _ = losses._prepare(student_logits, teacher_logits, temperature)

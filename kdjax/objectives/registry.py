@@ -1,10 +1,11 @@
 """The registry of objectives: what an entry says, how one is named, and its mix with hard labels."""
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 
 from kdjax import losses
 from kdjax.arrays import Labels, Logits
-from kdjax.errors import BadInput, require, require_known, require_new
+from kdjax.errors import BadInput, require, require_known, require_new, require_temperature
 from kdjax.losses import Losses, PerExample
 
 
@@ -27,10 +28,12 @@ class Setting(NamedTuple):
     """Weight w of the soft term; the hard-label term has 1 − w. 0 is hard labels alone."""
     learning_rate: Float[Array, "*settings"]
     """Peak learning rate of the schedule."""
-    double_softmax: Float[Array, "*settings"] | None = None
-    """1 where softmax(v) stands for the teacher's logits v, a known bug (`targets.alter`), and 0 elsewhere; None: 0."""
+    hyperparameters: Mapping[str, Float[Array, "*settings"]] | None = None
+    """The objective's own, by name; None: it has none, or they have their defaults."""
 
 
+Number: TypeAlias = float | int | Float[Array, ""]
+"""A hyper-parameter: in training it is traced."""
 PerImage = Float[Array, "batch"]
 Loss = Callable[[Logits, Logits, Labels, Setting], PerImage]
 """(student logits, teacher logits, labels, setting) → one loss per example; the step takes their mean, once."""
@@ -40,12 +43,14 @@ class Parameter(NamedTuple):
     """A hyper-parameter of an objective: a finite number from `least` to `most`."""
 
     name: str
-    default: float
-    """The authors'."""
+    default: float | None
+    """The authors'; None: it has to be given."""
     least: float = -math.inf
     most: float = math.inf
     whole: bool = False
     """A whole number; 0 and 1 may be written false and true."""
+    temperature: bool = False
+    """A temperature: above 0, inf for the limit."""
 
 
 class Objective(NamedTuple):
@@ -57,7 +62,7 @@ class Objective(NamedTuple):
     """In tables and on figures."""
     term: Any
     """(student logits, teacher logits `[..., N]`, labels `[...]`, temperature, hyper-parameters by name) → the soft
-    term, `[...]`. None: the objective exists in training only (`training`)."""
+    term, `[...]`. In training the hyper-parameters are traced, so no branch may depend on them."""
     parameters: tuple[Parameter, ...] = ()
     limit: Any = "its registry entry gives none"
     """What the term becomes as T → ∞: a function of (student logits, teacher logits, labels, hyper-parameters by name);
@@ -72,17 +77,21 @@ class Objective(NamedTuple):
     follows: str = ""
     """The authors' file that the formula follows."""
     training: Any = None
-    """A `Loss` that stands for the mix of `term` with hard labels; where `needs_reference`, a function of the reference
-    temperature that gives one."""
-    needs_reference: bool = False
-    values: tuple[float, ...] = ()
+    """A `Loss` that stands for the mix of `term` with hard labels, where there is a better one."""
+    for_sgd: bool = False
+    """What it changes is the size of steps, which Adam divides out again."""
+    values: tuple[float | None, ...] = ()
     """Of the hyper-parameters, in their order; empty: the defaults."""
 
     @property
     def hyperparameters(self) -> dict[str, float]:
-        """By name."""
-        defaults = tuple(parameter.default for parameter in self.parameters)
-        return dict(zip([one.name for one in self.parameters], self.values or defaults, strict=True))
+        """By name. Raises BadInput: one without a default is not given."""
+        values = self.values or tuple(one.default for one in self.parameters)
+        names = [one.name for one in self.parameters]
+        missing = [name for name, value in zip(names, values, strict=True) if value is None]
+        asked = f"the objective {self.name} needs a value: write {self.name}({'=NUMBER,'.join(missing)}=NUMBER)"
+        require(not missing, asked)
+        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
     def __str__(self) -> str:
         """The name with the hyper-parameters that are not the defaults: what `parse` reads, and `results.csv` holds."""
@@ -98,9 +107,19 @@ class Objective(NamedTuple):
 
         float32, or float64 where one of the logits is. T is a number or an array over the leading axes. The teacher is
         a constant: no derivative goes to its logits, and none to T. Raises BadInput: T = inf where there is no limit
-        (a traced T cannot be refused); shapes that do not fit; an objective that exists in training only.
+        (a traced T cannot be refused); shapes that do not fit.
         """
-        require(self.term is not None, f"the objective {self.name} exists in training only: it has no loss of its own")
+        return self.loss_at(student_logits, teacher_logits, labels, temperature, self.hyperparameters)
+
+    def loss_at(
+        self,
+        student_logits: Any,
+        teacher_logits: Any,
+        labels: Any,
+        temperature: PerExample,
+        hyperparameters: Mapping[str, Any],
+    ) -> Array:
+        """`loss` at other hyper-parameters, by name, which may be traced."""
         student_logits, teacher_logits, labels = map(jnp.asarray, (student_logits, teacher_logits, labels))
         batch = student_logits.shape[:-1]
         shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
@@ -108,14 +127,14 @@ class Objective(NamedTuple):
         if isinstance(temperature, (int, float, np.generic, np.ndarray)) and np.isinf(temperature).any():
             self.require_limit()
         teacher_logits = jax.lax.stop_gradient(teacher_logits)
-        loss: Array = self.term(student_logits, teacher_logits, labels, temperature, **self.hyperparameters)
+        loss: Array = self.term(student_logits, teacher_logits, labels, temperature, **hyperparameters)
         _require_one_each(self.name, loss.shape, batch)
         return loss
 
     def require_limit(self) -> None:
         """Raises BadInput unless the objective has a limit as T → ∞."""
         lacks = f"T = inf with the objective {self} is not allowed: there is no limit, because {self.limit}"
-        require(callable(self.limit) or self.term is None, lacks)
+        require(callable(self.limit), lacks)
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -131,8 +150,16 @@ def register(objective: Objective) -> None:
 def parse(text: str) -> Objective:
     """The objective that a text names: `NAME` or `NAME(PARAMETER=NUMBER,…)`; parameters left out have their defaults.
 
-    Raises BadInput: there is no such objective or parameter; a value is not a number, or out of its bounds.
+    Raises BadInput: there is no such objective or parameter; a value is missing, not a number, or out of its bounds.
     """
+    found = parse_each(text)
+    require(len(found) == 1, f"the objective {text} has several values: one is allowed here")
+    return found[0]
+
+
+def parse_each(text: str) -> tuple[Objective, ...]:
+    """The objectives that a text names in which a parameter may have several values: `NAME(PARAMETER=1|2|4)`. Raises
+    BadInput as `parse`."""
     found = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", text)
     if found is None:
         raise BadInput(f"--objectives {text!r} is not understood: write NAME or NAME(PARAMETER=NUMBER,…)")
@@ -143,12 +170,20 @@ def parse(text: str) -> Objective:
     for part in filter(None, map(str.strip, inside.split(","))):
         key, equals, value = map(str.strip, part.partition("="))
         require(equals and value, f"--objectives {text}: {part} is not understood: write PARAMETER=NUMBER")
-        known = ", ".join(one.name for one in objective.parameters) or "none"
-        require(key in objective.hyperparameters, f"--objectives {text}: {name} has no parameter {key}: it has {known}")
+        known = [one.name for one in objective.parameters]
+        has = f"it has {', '.join(known) or 'none'}"
+        require(key in known, f"--objectives {text}: {name} has no parameter {key}: {has}")
         require(key not in given, f"--objectives {text}: {key} is given twice")
         given[key] = value
-    values = [_value(text, one, given[one.name]) if one.name in given else one.default for one in objective.parameters]
-    return objective._replace(values=tuple(values))
+    choices = [
+        [_value(text, one, each.strip()) for each in given[one.name].split("|")] if one.name in given else [one.default]
+        for one in objective.parameters
+    ]
+    each = tuple(objective._replace(values=values) for values in itertools.product(*choices))
+    _ = each[0].hyperparameters  # one without a default is asked for
+    twice = f"--objectives {text} gives a value twice: give each once"
+    require(len({str(one) for one in each}) == len(each), twice)
+    return each
 
 
 def _value(text: str, parameter: Parameter, given: str) -> float:
@@ -157,6 +192,9 @@ def _value(text: str, parameter: Parameter, given: str) -> float:
         value = float(given) if value is None else value
     except ValueError:
         value = math.nan
+    if parameter.temperature:
+        require_temperature(f"objectives {text}: {parameter.name}", value)
+        return value
     fits = math.isfinite(value) and parameter.least <= value <= parameter.most
     kind = "a whole number" if parameter.whole else "a finite number"
     bounds = [f"{parameter.least:g} or more"] if parameter.least > -math.inf else []
@@ -175,18 +213,17 @@ def words_of(text: str) -> str:
     return objective.words + str(objective).removeprefix(objective.name).replace("(", " (")
 
 
-def loss_of(name: str, reference: float | None = None, batch: int = 2) -> Loss:
-    """The loss that trains an objective, mixed with hard labels. Equal arguments give the same function, which names a
-    compiled program. Raises BadInput: `parse` refuses the name; it needs a reference; it doesn't give one number per
-    example of a batch of that size."""
-    objective = parse(name)
-    training: Any = objective.training or _mix(objective)
-    if objective.needs_reference:
-        require(reference is not None, f"the objective {name} needs --match-gradient-norm: its reference temperature")
-        training = training(reference)
-    _require_one_each(name, _shape_of(training, batch), (batch,))
-    checked: Loss = training
-    return checked
+def loss_of(name: str, batch: int = 2) -> Loss:
+    """The loss that trains an objective, mixed with hard labels; its hyper-parameters are those of the setting.
+
+    The same name gives the same function, which names a compiled program. Raises BadInput: there is no objective of
+    that name; it doesn't give one number per example of a batch of that size.
+    """
+    require_known("objectives", name, OBJECTIVES)
+    objective = OBJECTIVES[name]
+    training: Loss = objective.training or _mix(objective)
+    _require_one_each(name, _shape_of(training, tuple(one.name for one in objective.parameters), batch), (batch,))
+    return training
 
 
 def _require_one_each(name: str, shape: tuple[int, ...], batch: tuple[int, ...]) -> None:
@@ -195,11 +232,12 @@ def _require_one_each(name: str, shape: tuple[int, ...], batch: tuple[int, ...])
 
 
 @functools.cache  # every block asks
-def _shape_of(loss: Loss, examples: int) -> tuple[int, ...]:
+def _shape_of(loss: Loss, parameters: tuple[str, ...], examples: int) -> tuple[int, ...]:
     """The shape of a loss of some examples."""
     of: Any = jax.ShapeDtypeStruct
     logits, labels, number = of((examples, 3), float), of((examples,), int), of((), float)
-    return tuple(jax.eval_shape(loss, logits, logits, labels, Setting(number, number, number)).shape)
+    setting = Setting(number, number, number, dict.fromkeys(parameters, number))
+    return tuple(jax.eval_shape(loss, logits, logits, labels, setting).shape)
 
 
 @functools.cache  # the same function for the same objective: it names a compiled program
@@ -207,7 +245,8 @@ def _mix(objective: Objective) -> Loss:
     """A soft term mixed with hard labels, as in the paper: `w·term + (1 − w)·CE(y, softmax(z))` (Section 2)."""
 
     def loss(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
-        soft = objective.loss(student_logits, teacher_logits, labels, setting.temperature)
+        values = objective.hyperparameters if setting.hyperparameters is None else setting.hyperparameters
+        soft = objective.loss_at(student_logits, teacher_logits, labels, setting.temperature, values)
         hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
         return setting.soft_weight * soft + (1 - setting.soft_weight) * hard
 

@@ -17,7 +17,7 @@ from kdjax import losses
 from kdjax.errors import require
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.pairs import constants, given
-from kdjax.objectives.registry import Objective, Parameter, register
+from kdjax.objectives.registry import Number, Objective, Parameter, register
 
 EPSILON = 1e-7
 """Added to σ by `logit_standardization`, as by its authors."""
@@ -57,7 +57,7 @@ def norm_kd(student_logits: Logits, teacher_logits: Logits, labels: Any, tempera
 
 
 def spherical_kd(
-    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, m: float
+    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, m: Number
 ) -> Losses:
     """`T² KL` of `m (x − mean)/σ`, σ over N. At T = inf `m² (1 − ρ)`. Where σ_z = 0, as `norm_kd`."""
     student, teacher = losses._as_float(student_logits, teacher_logits)
@@ -125,7 +125,12 @@ _uncorrelated.defjvp(_uncorrelated_jvp, symbolic_zeros=True)
 
 
 def dist(
-    student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, beta: float, gamma: float
+    student_logits: Logits,
+    teacher_logits: Logits,
+    labels: Any,
+    temperature: PerExample,
+    beta: Number,
+    gamma: Number,
 ) -> Losses:
     """`β (1 − corr(p, q)) + γ (1 − mean over classes of the correlation over the batch)` (arXiv 2205.10536).
 
@@ -140,11 +145,12 @@ def dist(
     """
     z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
     few = f"the objective dist correlates over the batch: logits of shape {student_logits.shape} are too few for it"
-    require(not gamma or (z.ndim > 1 and z.shape[-1] > 1), f"{few}: give a batch of 2 or more, or dist(gamma=0)")
+    alone = isinstance(gamma, (int, float)) and gamma == 0  # a traced γ is one of several
+    require(alone or (z.ndim > 1 and z.shape[-1] > 1), f"{few}: give a batch of 2 or more")
     q, p = _deviation(z, spread), _deviation(v, spread)
     difference = jax.lax.stop_gradient(losses._soft_targets(z, v, spread)[1])
     loss = beta * _uncorrelated(q, p, difference)
-    if gamma:
+    if not alone:
         q, p, difference = (
             jnp.moveaxis(one - jnp.mean(one, axis=-1, keepdims=True), -1, 0) for one in (q, p, difference)
         )
