@@ -96,10 +96,7 @@ class SweepConfig:
             *("widths", "seeds", "epochs", "learning_rates", "network", "batch_size", "optimizer", "schedule"),
             *("jitter", "augment", "transfer_images", "precision", "first_seed", "monitor_every", "block_size"),
         ),
-        "objective": (
-            *("temperatures", "soft_weights", "hard_labels", "soft_targets", "objectives", "targets"),
-            *("double_softmax", "match_gradient_norm"),
-        ),
+        "objective": ("temperatures", "objectives", "soft_weights", "hard_labels", "targets"),
         "run": (),
     }
     """Options by group, the most used first (`kdjax.options`)."""
