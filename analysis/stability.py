@@ -1,6 +1,7 @@
 """How much a network's predictions fluctuate from epoch to epoch: `python -m analysis.stability [RUN]`
 
-Writes `stability.md` and `stability.csv` into the run directory of a sweep of `--schedule constant --monitor-every 1`.
+Writes `stability.md`, `stability.csv` and `figures/stability` into the run directory of a sweep of `--schedule constant
+--monitor-every 1`.
 """
 
 import dataclasses
@@ -25,10 +26,14 @@ class StabilityConfig:
 
 
 def main(config: StabilityConfig) -> None:
-    """Prints the table."""
-    from analysis.sweep import stability  # late, so that --help is quick
+    """Prints the table, and where the figure is."""
+    from analysis.sweep import stability, stability_figure  # late, so that --help is quick
 
-    print(stability.write(config.run or run_directory.latest_run(config.out, "temperature_sweep")))
+    folder = config.run or run_directory.latest_run(config.out, "temperature_sweep")
+    print(stability.write(folder))
+    for path in stability_figure.draw(folder):
+        if path.suffix == ".png":
+            print(path)
 
 
 if __name__ == "__main__":
