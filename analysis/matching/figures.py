@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import stats, style
+from analysis import scales, stats, style
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
@@ -129,7 +129,7 @@ def effective_number(axes: Axes, numbers: Numbers, config: MatchingConfig) -> No
     for index, stage in enumerate(STAGES):
         x, y = numbers.curve("attention", f"pair, {stage}", "effective number")
         axes.plot(x, 100 * y, color=style.PALETTE[index], label=WORDS[stage])
-    style.log_axis(axes.xaxis, T)
+    scales.log_axis(axes.xaxis, T)
     axes.set_ylim(0, 103)
     axes.set_ylabel("effective examples (%)")
     axes.set_title("6. How many examples carry the gradient", loc="left")
@@ -143,7 +143,7 @@ def weights(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else None
         axes.plot(*numbers.curve("attention", "pair, end", f"weight rank {rank}"), color=colour, label=label)
     axes.axhline(1, color=style.GREY, ls="--", lw=1.2)
-    style.log_axis(axes.xaxis, T)
+    scales.log_axis(axes.xaxis, T)
     axes.set_xlim(5, 1e3)
     axes.set_ylim(-0.3, 3.2)
     axes.set_ylabel("weight 1 + (2vc + zc)/(3T)")
@@ -210,7 +210,7 @@ def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
             value = float(numbers.seeds(optimizer, level).mean())
             style.band(axes, value, math.nan, math.nan, colour=style.PALETTE[index], ls=ls, label=f"{name}: {words}")
     axis.dress(axes, crowded=0.12)
-    style.log_axis(axes.yaxis, "distance from the ∞ student (logits)")
+    scales.log_axis(axes.yaxis, "distance from the ∞ student (logits)")
     axes.set_title("11. Where students end up", loc="left")
     _legend(axes, fontsize=8.5)
 
@@ -227,7 +227,7 @@ def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         label, colour = f"{named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
         style.band(axes, value, math.nan, math.nan, colour=colour, label=label)
     axis.dress(axes, crowded=0.12)
-    style.log_axis(axes.yaxis, "drift from the start")
+    scales.log_axis(axes.yaxis, "drift from the start")
     axes.set_title("12. What is conserved", loc="left")
     _legend(axes, fontsize=8.5)
 
@@ -259,6 +259,6 @@ def _shades(count: int) -> list[Any]:
 
 
 def _logs(axes: Axes, x: str, y: str, title: str) -> None:
-    style.log_axis(axes.xaxis, x)
-    style.log_axis(axes.yaxis, y)
+    scales.log_axis(axes.xaxis, x)
+    scales.log_axis(axes.yaxis, y)
     axes.set_title(title, loc="left")

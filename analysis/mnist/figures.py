@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import stats, style
+from analysis import scales, stats, style
 from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
@@ -79,8 +79,8 @@ def draw_transfer(results: MnistResults) -> Figure | None:
         axes.errorbar(
             list(errors), means, bars, color=style.PALETTE[index], marker=style.MARKERS[index], capsize=3, label=name
         )
-    style.log_axis(axes.xaxis, "images in the transfer set")
-    style.log_axis(axes.yaxis, "test errors (images)")
+    scales.log_axis(axes.xaxis, "images in the transfer set")
+    scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(list(errors), [f"{images:,}" for images in errors])
     config = results.identity["config"]
     what = (
@@ -103,7 +103,7 @@ def draw_shifted(results: MnistResults) -> Figure | None:
         ls = "--" if kind.name.startswith("distilled") else "-"  # what lies under a curve shows through
         colour, marker = style.colour(index), style.marker(index)
         axes.plot(shifted.PIXELS, kind.errors.mean(axis=0), color=colour, marker=marker, ls=ls, label=kind.name)
-    style.log_axis(axes.yaxis, "test errors (images)")
+    scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(shifted.PIXELS)
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
     n, config = (

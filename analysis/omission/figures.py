@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import scales, style
 from analysis.omission import predictions
 from analysis.omission.run import OmissionResults, load, name_task
 from analysis.omission.table import CORRECTIONS, STUDENTS, summarise
@@ -80,8 +80,8 @@ def against_bias(results: OmissionResults) -> Figure | None:
                 axes.plot(rows["bias"].mean(), max(rows[column].mean(), FLOOR), ls="", **look)
     on = "on omitted classes" if " " in task else f"on class {described.split()[-1]}"
     # A control that knows nothing of a digit has ten times the errors.
-    style.log_axis(panels[0].yaxis, "test errors (images)")
-    style.log_axis(panels[1].yaxis, f"test errors {on}")
+    scales.log_axis(panels[0].yaxis, "test errors (images)")
+    scales.log_axis(panels[1].yaxis, f"test errors {on}")
     shown = described.removeprefix("on ").removesuffix(" alone")
     lowered = f"by how much the logits of {shown} are lowered"
     panels[1].set_xlabel(lowered if described.startswith("on ") else "bias added to the omitted logit")
@@ -181,8 +181,8 @@ def each(results: OmissionResults) -> Figure:
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     panels[0].set_ylabel("omitted class")
     # A control that knows nothing of a digit has ten times the errors.
-    style.log_axis(panels[0].xaxis, "errors on its test images")
-    style.log_axis(panels[1].xaxis, "test errors in all")
+    scales.log_axis(panels[0].xaxis, "errors on its test images")
+    scales.log_axis(panels[1].xaxis, "test errors in all")
     style.legend(figure)
     style.title(
         figure, f"Each class omitted in turn, T = {number(results.temperature)}: means over seeds", results.where

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import runs, stats, style
+from analysis import runs, scales, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
 from analysis.sweep.run import Curve, SweepResults, curves, load
@@ -130,7 +130,7 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
         axes.set_ylabel(label)
         axis.dress(axes, label=axes in panels[2:], crowded=0.09)
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
-            style.log_axis(axes.yaxis, label)
+            scales.log_axis(axes.yaxis, label)
     dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
     return style.finish(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
 
@@ -212,8 +212,8 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure
             left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
             monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
             right.plot(monitored.index, monitored, lw=1.4, marker=".", ms=5, **look)
-        style.log_axis(left.yaxis, "training errors (%)")
-        style.log_axis(right.yaxis, f"{monitor} errors (images)")
+        scales.log_axis(left.yaxis, "training errors (%)")
+        scales.log_axis(right.yaxis, f"{monitor} errors (images)")
         left.set_title(f"{width} units per layer", loc="left")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
