@@ -5,6 +5,9 @@
 Figures go into FOLDER/figures, as PNG and PDF.
 """
 
+import dataclasses
+import functools
+
 from analysis import plotting
 from analysis.plotting import PlotConfig
 from kdjax import cli
@@ -12,12 +15,21 @@ from kdjax import cli
 PROG = "python -m analysis.plot_temperature_sweep"
 
 
-def main(config: PlotConfig) -> None:
+@dataclasses.dataclass(frozen=True)
+class PlotSweepConfig(PlotConfig):
+    """Draws the figures of a sweep again, from its run directory; prints where they are."""
+
+    image: int | None = None
+    """Which test image softening is shown of: 0 to 9 for ten classes, of each class the image of which the teacher is
+    least sure (default: the one that the teacher gets right and finds most ambiguous at T = 4)."""
+
+
+def main(config: PlotSweepConfig) -> None:
     """Draws the figures and prints where they are."""
     from analysis.sweep import figures  # late, so that --help is quick
 
-    plotting.main(config, "temperature_sweep", figures.draw)
+    plotting.main(config, "temperature_sweep", functools.partial(figures.draw, image=config.image))
 
 
 if __name__ == "__main__":
-    cli.run(main, PlotConfig, PROG)
+    cli.run(main, PlotSweepConfig, PROG)

@@ -1,6 +1,7 @@
 """How much a network's predictions fluctuate from epoch to epoch: `python -m analysis.stability [RUN]`
 
-Writes `stability.md` and `stability.csv` into the run directory of a sweep of `--schedule constant --monitor-every 1`.
+Writes `stability.md`, `stability.csv` and `figures/stability` into the run directory of a sweep of `--schedule constant
+--monitor-every 1`.
 """
 
 import dataclasses
@@ -25,11 +26,15 @@ class StabilityConfig:
 
 
 def main(config: StabilityConfig) -> None:
-    """Prints the table."""
+    """Prints the table, and where the figure is."""
     from analysis import terminal  # late, so that --help is quick
-    from analysis.sweep import stability
+    from analysis.sweep import stability, stability_figure
 
-    terminal.show(stability.write(config.run or run_directory.latest_run(config.out, "temperature_sweep")))
+    folder = config.run or run_directory.latest_run(config.out, "temperature_sweep")
+    terminal.show(stability.write(folder))
+    for path in stability_figure.draw(folder):
+        if path.suffix == ".png":
+            print(path)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,21 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
+from analysis.scales import scaled
 from analysis.tables import Estimate
 from kdjax.files import write_whole
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Okabe and Ito (2008), without the yellow that white paper swallows."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+PALETTE = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    *("#8B0000", "#2F4F4F", "#332288", "#117733", "#6A5ACD", "#999933", "#9AC0CD"),
+)
+"""Okabe and Ito (2008), without the yellow that white paper swallows; then darker ones, chosen for their distance from
+all before, with simulated red and green blindness too (CIELAB, 12 or more)."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8")
 """In the order of the colours, for print without colour."""
 GREY = "#6E6E6E"
 
@@ -91,6 +95,16 @@ def save_all(folder: Path, figures: Mapping[str, Figure | None]) -> list[Path]:
     return [path for name, drawn in figures.items() if drawn for path in save(drawn, folder / "figures", name)]
 
 
+def colour(index: int) -> str:
+    """The colour of a curve: of the palette, and beyond it of further hues, so that no two curves share one."""
+    return PALETTE[index] if index < len(PALETTE) else to_hex(tuple(hsv_to_rgb((0.618 * index % 1, 0.8, 0.6))))
+
+
+def marker(index: int) -> str:
+    """The marker of a curve."""
+    return MARKERS[index % len(MARKERS)]
+
+
 def shade(temperature: float, temperatures: Sequence[float]) -> str:
     """A temperature's colour: dark blue to yellow-green in their order, vermilion for ∞ (logit matching)."""
     if math.isinf(temperature):
@@ -120,7 +134,8 @@ class TemperatureAxis:
     def nudge(self, index: int, count: int) -> float:
         """A shift that keeps the bars of several curves apart, and within half the way to the next temperature."""
         places = [self.place(value) for value in self.temperatures]
-        step = min(0.018 * max(self._span, 1.0), float(np.min(np.diff(places), initial=math.inf)) / 2 / count)
+        room = max(self._span, 1.0) * min(0.018, 0.1 / count)  # all of them within the margin of the axis
+        step = min(room, float(np.min(np.diff(places), initial=math.inf)) / 2 / count)
         return float(index - (count - 1) / 2) * step
 
     def spread(self, count: int) -> list[float]:
@@ -137,26 +152,17 @@ class TemperatureAxis:
         for place in sorted(places, key=lambda place: (place not in (places[0], places[-1]), place % 1 != 0, place)):
             if all(abs(place - other) >= crowded * span for other in shown):
                 shown.append(place)
-        names = ["∞" if math.isinf(value) else f"{value:g}" for value in self.temperatures]
+        names = ["∞" if math.isinf(value) else f"{value:,g}" for value in self.temperatures]
         axes.set_xticks(places, [name if place in shown else "" for name, place in zip(names, places, strict=True)])
         axes.set_xlim(min(places) - 0.06 * span, max(places) + 0.06 * span)
         if label:
-            axes.set_xlabel("temperature T (logits)")
+            axes.set_xlabel(scaled("temperature T") if len(self._finite) > 1 else "temperature T")
         if self.has_infinity and self._finite:
             middle = (self.place(self._finite[-1]) + self._infinity) / 2
             for at, colour, width in ((0.0, "white", 5), (-0.012, "black", 1), (0.012, "black", 1)):
                 x, slash = [middle + at * span] * (2 if width > 1 else 1), [(-0.5, -1), (0.5, 1)]
                 look: dict[str, Any] = {"marker": slash, "ms": 9, "mec": colour, "mew": width, "clip_on": False}
                 axes.plot(x, [0] * len(x), ls="", transform=axes.get_xaxis_transform(), **look)
-
-
-def log_axis(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers, evenly spaced ones under a decade: call it after drawing."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if high < 10 * low else LogLocator(subs=(1, 3)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def finish(figure: Figure, what: str, *below: str) -> Figure:
@@ -174,9 +180,13 @@ def legend(figure: Figure) -> None:
         for label, handle in zip(labels, handles, strict=True):
             entries.setdefault(label, handle)
     if entries:
-        columns = max(1, min(len(entries), int(figure.get_figwidth() * 11.5 / (max(map(len, entries)) + 4))))
-        figure.set_figheight(figure.get_figheight() + 0.22 * math.ceil(len(entries) / columns))  # none from the panels
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        room = int(figure.get_figwidth() * 11.5)  # letters in the width of the figure
+        labels = [textwrap.fill(label, room - 4) for label in entries]
+        longest = max(len(line) for label in labels for line in label.splitlines())
+        columns = max(1, min(len(entries), int(room / (longest + 4))))
+        lines = math.ceil(sum(label.count("\n") + 1 for label in labels) / columns)
+        figure.set_figheight(figure.get_figheight() + 0.22 * lines)  # none from the panels
+        figure.legend(entries.values(), labels, loc="outside lower center", ncols=columns)
 
 
 def curve(
@@ -191,23 +201,22 @@ def curve(
     index: int = 0,
     nudge: float = 0.0,
     thin: bool = False,
+    grey: bool = False,
 ) -> None:
     """Means with intervals against T; the step to ∞ is dotted, because no distance is meant. nan bounds draw no bar."""
-    colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+    look: dict[str, Any] = {"color": GREY if grey else colour(index), "alpha": 0.6 if thin else 1}
     x = np.array([axis.place(value) + nudge for value in temperatures])
     y, low, high = (np.asarray(values, float) for values in (means, lows, highs))
     finite = np.isfinite(temperatures)
     width = 1.0 if thin else 1.8
-    axes.plot(x[finite], y[finite], color=colour, lw=width, alpha=0.6 if thin else 1)
+    axes.plot(x[finite], y[finite], lw=width, **look)
     if not finite.all():
-        axes.plot(x[-2:], y[-2:], color=colour, lw=width, ls=":", alpha=0.6 if thin else 1)
-    axes.plot(
-        x, y, ls="", marker=marker, color=colour, ms=3.5 if thin else 6, label=label or None, alpha=0.6 if thin else 1
-    )
+        axes.plot(x[-2:], y[-2:], lw=width, ls=":", **look)
+    axes.plot(x, y, ls="", marker=marker(index), ms=3.5 if thin else 6, label=label or None, **look)
     known = ~np.isnan(low) & ~np.isnan(y)
     if known.any() and not thin:
         bars = np.stack([y - low, high - y])[:, known]
-        axes.errorbar(x[known], y[known], bars, ls="", color=colour, elinewidth=1.2, capsize=3)
+        axes.errorbar(x[known], y[known], bars, ls="", color=colour(index), elinewidth=1.2, capsize=3)
 
 
 def estimates(axes: Axes, axis: TemperatureAxis, values: Mapping[float, Estimate], **look: Any) -> None:

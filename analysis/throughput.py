@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.tables import Table
+from analysis.tables import Table, fixed
 from kdjax.errors import require
 from kdjax.files import read_json, write_whole
 
@@ -110,7 +110,7 @@ def _scaling(scaling: dict[str, Any], where: str) -> Figure:
         across = np.array([0, points[-1][0]])
         axes.plot(across, start + slope * across, color=style.GREY, linewidth=1.4, zorder=1)
         axes.plot(*np.array(points).T, style.MARKERS[0], color=style.PALETTE[0])
-        line = f"{start:.2f} + {slope:.3f} · x s\nwithin {100 * deviation:.1f} % of the largest"
+        line = f"{fixed(start, 2)} + {slope:.3f} · x s\nwithin {100 * deviation:.1f} % of the largest"
         axes.text(0.04, 0.96, line, transform=axes.transAxes, va="top", fontsize=9.5)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)

@@ -11,7 +11,7 @@ queried, at each step, about the image as the student sees it; with `--augment n
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -104,10 +104,22 @@ class TableConfig:
     """Operands of the products of both networks."""
     teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Folders of teachers to use instead of training big networks; several are an ensemble."""
-    data: Annotated[ColourConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ColourConfig)
+    data: Annotated[ColourConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=ColourConfig)
     """Which images."""
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (),
+        "teacher": ("teacher_from", "teachers", "teacher_epochs"),
+        "student": (
+            *("seeds", "epochs", "width_multiplier", "batch_size", "learning_rate", "schedule", "augment"),
+            "precision",
+        ),
+        "objective": ("temperature", "soft_weight", "temperatures", "controls"),
+        "run": (),
+    }
+    """Options by group, the most used first (`kdjax.options`); recipes that both networks have stand under student."""
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
 
@@ -94,8 +94,8 @@ class TableConfig:
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 2e-3
-    """Peak learning rate of Adam (default: chosen on the hold-out, for distilled students). The widths are also trained
-    at rates tuned for each T."""
+    """Peak learning rate of Adam; its default was chosen on the hold-out, for distilled students. The widths are also
+    trained at rates tuned for each T."""
     widths: tuple[int, ...] = (30, 300, 800)
     """Units in each hidden layer of the students whose errors against T are compared."""
     width_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, math.inf)
@@ -117,12 +117,25 @@ class TableConfig:
     """Shares of the training images that are the transfer set, each in (0, 1]."""
     precision: Precision = "bfloat16"
     """Operands of the students' matrix products."""
-    data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
+    data: Annotated[DataConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=DataConfig)
     """Which images."""
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=lambda: TUNED)
     """The teacher's recipe; its seed is the first teacher's."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (),
+        "teacher": ("teachers",),
+        "student": ("width", "seeds", "epochs", "learning_rate", "batch_size", "precision"),
+        "objective": ("temperature", "soft_weights"),
+        "part": (
+            *("widths", "width_temperatures", "width_epochs", "width_teachers", "width_seeds", "tuning_rates"),
+            *("tuning_seeds", "fractions", "elastic_epochs"),
+        ),
+        "run": (),
+    }
+    """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
         require(self.only, f"--only is empty: name one or more of {', '.join(PARTS)}")

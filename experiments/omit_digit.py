@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 import tyro
 
@@ -92,15 +92,24 @@ class OmitConfig:
     batch_size: int = 256
     """Images per step."""
     learning_rate: float = 8e-3
-    """Peak learning rate of Adam (default: chosen on the pool)."""
+    """Peak learning rate of Adam; its default was chosen on the pool."""
     teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Folders of teachers to use instead of training one; several are an ensemble (their logits are averaged)."""
-    data: Annotated[PoolConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=PoolConfig)
+    data: Annotated[PoolConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=PoolConfig)
     """Which images."""
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     """The teacher's recipe."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (),
+        "teacher": ("teacher_from",),
+        "student": ("students", "width", "seeds", "epochs", "learning_rate", "batch_size"),
+        "objective": ("temperatures", "soft_weight", "targets"),
+        "run": (),
+    }
+    """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
         selections = {

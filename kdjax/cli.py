@@ -79,16 +79,18 @@ def parse(
 ) -> Config:
     """The config that the arguments describe, from the preset that they name, if any. Raises BadInput: a value is not
     allowed. (Arguments that do not parse end the process with exit code 2.)"""
-    import tyro
+    from kdjax import options
 
     for argument in arguments:
         _refuse_undecodable(argument)
         _refuse_overflow(argument)
-    preset: dict[str, Any] = {"default": _preset(arguments, presets)} if presets else {}
-    config = tyro.cli(config_class, prog=prog, args=list(arguments), **preset)
-    for path in (Path.cwd(), *_paths(config)):  # some come from the environment
+    if arguments[:1] == ["--tyro-print-completion"]:
+        prog = prog.rpartition(".")[2]  # a shell completes what follows one word
+    config = _preset(arguments, presets) if presets else config_class()
+    parsed: Config = options.parse(config, prog, arguments)
+    for path in (Path.cwd(), *_paths(parsed)):  # some come from the environment
         _refuse_undecodable(path)
-    return config
+    return parsed
 
 
 def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:

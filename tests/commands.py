@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -33,6 +34,15 @@ def find_commands():
 
 
 COMMANDS = find_commands()
+
+
+def config_class(module: str) -> type:
+    """The config class of a command."""
+    places = [importlib.import_module(module)]
+    if not hasattr(places[0], COMMANDS[module]):  # a package that is a command itself
+        places.append(importlib.import_module(f"{module}.__main__"))
+    found: type = getattr(places[-1], COMMANDS[module])
+    return found
 
 
 PROG = "python -m experiments.temperature_sweep"

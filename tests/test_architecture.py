@@ -27,7 +27,8 @@ ALLOWED = {
     "compilation": set(),
     "compilation_cache": BELOW,
     "environment": BELOW,
-    "cli": BELOW | {"compilation_cache", "environment"},
+    "options": set(),
+    "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
     "models": BELOW | {"compilation", "layers"},
@@ -133,7 +134,7 @@ def test_analysis_trains_no_network(path):
         assert not modules_of(imported(path)) & trains
 
 
-@pytest.mark.parametrize("name", ["errors", "identity", "config", "cli", "files", "compilation_cache"])
+@pytest.mark.parametrize("name", ["errors", "identity", "config", "options", "cli", "files", "compilation_cache"])
 def test_quick_modules_do_not_import_jax(name):
     # `--help` is quick only as long as these know nothing of JAX.
     paths = [path for path in files("kdjax") if room(path) == name]

@@ -1,20 +1,26 @@
 """Bad input: one message, exit code 2, nothing written. Help: quick and complete."""
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import os
 import re
 import subprocess
 import sys
-import time
 import typing
+import urllib.parse
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tyro
 
-from kdjax import cli, teachers
+from kdjax import cli, options, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
+from kdjax.datasets import catalog
 from tests import commands
+from tests.commands import COMMANDS, config_class
 
 
 @pytest.fixture(autouse=True)
@@ -232,20 +238,115 @@ def test_values_are_what_was_asked_for():
     assert config.temperatures == (0.5, np.inf) and config.seeds == 2 and config.run.fresh
 
 
-def test_help_is_quick_and_explains_every_field():
-    times = []
-    for _ in range(2):  # the first may be slow from a cold disk
-        begin = time.monotonic()
-        asked = commands.start(["--help"], stdout=subprocess.PIPE, env={"COLUMNS": "400"})
-        shown = asked.communicate()[0]
-        assert asked.returncode == 0
-        times.append(time.monotonic() - begin)
-    assert min(times) < 2
-    # One text an option: what stands between its name and the next one's.
-    texts = re.split(r"^[│ ]+(?=-)", re.sub(r"^[│╰╭─ ]*$", "", shown, flags=re.MULTILINE), flags=re.MULTILINE)[2:]
-    groups = (DataConfig, TeacherConfig, RunConfig)
-    fields = [field for cls in (SweepConfig, *groups) for field in dataclasses.fields(cls)]
-    hidden = [field for field in fields if tyro.conf.Suppress in typing.get_args(field.type)]
-    assert len(texts) == len(fields) - len(groups) - len(hidden)  # a group's own field is no option
-    for text in texts:
-        assert len(re.findall(r"[a-z]{3,}", text)) >= 5 and "(default: " in text, f"not explained: {text}"
+def test_help_is_quick():
+    begin = os.times()
+    asked = commands.start(["--help"], stdout=subprocess.PIPE)
+    assert "--temperatures" in asked.communicate()[0] and asked.returncode == 0
+    end = os.times()  # processor time: others may use the machine
+    assert end.children_user + end.children_system - begin.children_user - begin.children_system < 2
+
+
+def help_of(module, *arguments):
+    """What a command's `--help` prints."""
+    found = config_class(module)
+    presets = getattr(sys.modules[found.__module__], "PRESETS", None)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with pytest.raises(SystemExit) as ending, contextlib.redirect_stdout(shown):
+        cli.parse(found, f"python -m {module}", [*arguments, "--help"], presets)
+    assert ending.value.code == 0
+    shown.seek(0)
+    return shown.read()
+
+
+def texts_of(shown):
+    """The words of each option, from its name to the next one's, by the name."""
+    parts = re.split(r"^│ (?=-|\[)", re.sub(r"^[╭╰].*$", "", shown, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
+    plain = [" ".join(part.replace("│", " ").split()) for part in parts]
+    return {part.split(" ")[0].rstrip(","): part for part in plain}
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_explains_every_option_with_one_default(module, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = help_of(module)
+    lines = shown.splitlines()
+    assert [line for line in lines if len(line) > 80] == [] and "{None}" not in shown
+    texts = texts_of(shown)
+    hints = [option.hint for option in options.options_of(config_class(module)())]
+    hidden = [hint for hint in hints if tyro.conf.Suppress in typing.get_args(hint)]
+    assert len(texts) == len(hints) - len(hidden) + 1 and texts.pop("-h")
+    for text in texts.values():
+        assert len(re.findall(r"[a-z]{3,}", text)) >= 5, f"not explained: {text}"
+        assert text.count("(default: ") == 1, f"not one default: {text}"
+    # A paragraph is broken where the next word would not fit, and nowhere else.
+    inside = [line.strip("│").rstrip() for line in lines if line.startswith("│")]
+    for line, following in itertools.pairwise(inside):
+        indent = len(following) - len(following.lstrip())
+        if indent > 4 and len(line) - len(line.lstrip()) == indent:
+            assert len(line) + len(following.split()[0]) + 1 > 76, f"broken early: {line}"
+
+
+@pytest.mark.parametrize("module", ["experiments.temperature_sweep", "experiments.omit_digit"])
+def test_help_is_in_groups_the_most_used_first(module, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = help_of(module)
+    groups = dict(re.findall(r"^╭─ (\w+) options ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL))
+    assert list(groups) == ["data", "teacher", "student", "objective", "run"]
+    first = ["--dataset", "--teacher-from", "--(widths|students)", "--temperatures", "--out"]
+    for text, name in zip(groups.values(), first, strict=True):
+        assert re.search(rf"^│ {name} ", text, re.MULTILINE).start() == min(
+            found.start() for found in re.finditer(r"^│ --", text, re.MULTILINE)
+        )
+    assert "--teacher.epochs INT" in groups["teacher"] and "--learning-rate" in groups["student"]
+
+
+def test_groups_name_each_field_once():
+    for found in map(config_class, COMMANDS):
+        named = [field for names in getattr(found, "GROUPS", {}).values() for field in names]
+        assert len(named) == len(set(named)) and set(named) <= {field.name for field in dataclasses.fields(found)}
+    named = [name for names in SweepConfig.GROUPS.values() for name in (*names, "")]
+    left = {field.name for field in dataclasses.fields(SweepConfig)} - {*named, *SweepConfig.GROUPS}
+    assert left == {"own_rates"}  # which is hidden
+
+
+def test_help_shows_what_a_preset_changes(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for preset, epochs in (("cpu", 12), ("post", 300)):
+        text = texts_of(help_of("experiments.cifar10_table", "--preset", preset))["--epochs"]
+        assert text.endswith(f"(default: {epochs})")
+
+
+def test_every_option_reaches_its_field():
+    arguments = ["--widths", "5", "7", "--no-hard-labels", "--epochs", "3", "--teacher-from", "a", "b", "--holdout=9"]
+    arguments += ["--name", "x", "--teacher.hidden-dropout", "0.25", "--teacher.epochs", "None"]
+    config = cli.parse(SweepConfig, "prog", arguments)
+    assert config == SweepConfig(
+        widths=(5, 7),
+        hard_labels=False,
+        epochs=3,
+        teacher_from=(Path("a"), Path("b")),
+        data=DataConfig(holdout=9),
+        run=RunConfig(name="x"),
+        teacher=TeacherConfig(hidden_dropout=0.25),
+    )
+
+
+def test_preparing_says_what_it_downloads(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = " ".join(help_of("kdjax.datasets").partition("╭")[0].split())
+    for spec in catalog.SPECS:
+        (part,) = re.findall(rf"\b{spec.name}, \d+ MB, from [^;]*", said)
+        assert all(urllib.parse.urlsplit(mirror).hostname in part for mirror in spec.mirrors)
+    assert "under --data-dir" in said and "downloaded" in said
+
+
+def test_a_shell_completes_options(tmp_path):
+    # As docs/machines.md says: bash asks for what may follow "temperature_sweep --teacher.hid".
+    printed = commands.start(["--tyro-print-completion", "bash"], stdout=subprocess.PIPE)
+    (tmp_path / "completion").write_text(printed.communicate()[0])
+    assert printed.returncode == 0
+    ask = """source "$1"; complete -p temperature_sweep; COMP_WORDS=(temperature_sweep --teacher.hid); COMP_CWORD=1
+    eval "$(complete -p temperature_sweep | sed 's/.*-F \\([^ ]*\\).*/\\1/')"; printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    found = subprocess.run(["bash", "-c", ask, "bash", tmp_path / "completion"], capture_output=True, text=True)
+    assert found.stderr == "" and found.stdout.splitlines()[1:] == ["--teacher.hidden-dropout"], found

@@ -7,7 +7,6 @@ Here in this process, without training: experiments stop at `--dry-run`, analyse
 
 import dataclasses
 import functools
-import importlib
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from experiments import omit_digit, temperature_sweep
 from kdjax import datasets, forecast, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
-from tests.commands import COMMANDS
+from tests.commands import COMMANDS, config_class
 
 PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 
@@ -31,10 +30,6 @@ PROCESSES = int(os.environ.get("KDJAX_FUZZ", "0"))
 # Other data might be downloaded; whether to train is not left to chance.
 KEPT = ("--dataset", "--dry-run", "--out", "--data-dir")
 assert {"experiments.temperature_sweep", "analysis.logit_matching", "kdjax.datasets"} < set(COMMANDS)
-
-
-def config_class(module):
-    return getattr(importlib.import_module(module), COMMANDS[module])
 
 
 def dry_runs(module):

@@ -297,7 +297,7 @@ def run_cli(*arguments):
     with pytest.raises(SystemExit) as ended:
         cli.run(
             plot_temperature_sweep.main,
-            plot_temperature_sweep.PlotConfig,
+            plot_temperature_sweep.PlotSweepConfig,
             plot_temperature_sweep.PROG,
             list(arguments),
         )

@@ -130,7 +130,7 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
     ]
     table = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
     write_csv(results.folder / "class_similarity.csv", table, digits=6)
-    figure = style.figure(9.6, 9.0)
+    figure = style.figure(8.0, 7.8)
     panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
     for axes, (temperature, shares) in zip(panels, similarities.items(), strict=True):
         shown = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)  # the right class would outshine the rest
@@ -139,8 +139,8 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
         first, second = (names[index] for index in most_alike(shares))
         axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
         ticks = range(len(names))
-        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
-        axes.set_yticks(ticks, names, fontsize=8)
+        axes.set_xticks(ticks, names, rotation=90, fontsize=8.5)
+        axes.set_yticks(ticks, names, fontsize=8.5)
         axes.set(xlabel="class in the soft target", ylabel="true class")
         axes.label_outer()
         axes.grid(visible=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis import style
+from analysis import scales, style
 from analysis.matching import rates
 from analysis.matching.rates import FACTOR, TEMPERATURES
 from analysis.matching.rows import Numbers
@@ -23,7 +23,6 @@ def draw(folder: Path, numbers: Numbers, where: str) -> list[Path]:
         axis = style.TemperatureAxis(TEMPERATURES)
         panel(axes, axis, numbers)
         axis.dress(axes)
-        style.log_axis(axes)
     style.title(figure, "Curvature over T, and the best learning rate", where)
     return style.save_all(folder, {"curvature": figure})
 
@@ -34,7 +33,7 @@ def logits(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
         _line(axes, axis, numbers.curve("logits", name, "largest")[1], f"{name}'s logits", index)
     limit = float(numbers.curve("logits", "teacher", "largest")[1][-1])
     style.band(axes, limit, math.nan, math.nan, label="1/N")
-    axes.set_ylabel("mean largest eigenvalue")
+    scales.log_axis(axes.yaxis, "mean largest eigenvalue")
     axes.set_title("1. In the logits: diag(q) − q qᵀ", loc="left")
     axes.legend()
 
@@ -45,8 +44,8 @@ def parameters(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> Non
     places |= {f"{named(each)}, each T's own student": f"{each}, common rate, the last epoch" for each in rates.RATES}
     for index, (label, data) in enumerate(places.items()):
         _line(axes, axis, numbers.curve("curvature", data, "hessian")[1], label, index)
-    axes.set_ylabel("largest eigenvalue of the Hessian")
-    axes.set_title("2. In the parameters", loc="left")
+    scales.log_axis(axes.yaxis, "largest Hessian eigenvalue")
+    axes.set_title("2. In the parameters: sharpness", loc="left")
     axes.legend(fontsize=8.5)
 
 
@@ -55,8 +54,8 @@ def best(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     for index, optimizer in enumerate(rates.RATES):
         values = rates.best_rates(numbers, optimizer)
         style.curve(axes, axis, TEMPERATURES, *values, label=named(optimizer), index=index, nudge=axis.nudge(index, 2))
-    axes.set_ylabel("best peak learning rate")
-    axes.set_title("3. Best rates (bars: not told apart)", loc="left")
+    scales.log_axis(axes.yaxis, "best peak learning rate")
+    axes.set_title("3. Best rates (bars: rates not told apart from them)", loc="left")
     axes.legend()
 
 
@@ -69,8 +68,8 @@ def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
             label = f"{named(optimizer)}, {short}"
             _line(axes, axis, values / np.exp(np.mean(np.log(values))), label, 2 * row + column)
     style.band(axes, 1, 1 / FACTOR, FACTOR, label="within a factor of 2")
-    axes.set_ylabel("rate · eigenvalue / geometric mean")
-    axes.set_title("4. Is the best rate its inverse?", loc="left")
+    scales.log_axis(axes.yaxis, "rate · eigenvalue (mean: 1)")
+    axes.set_title("4. Is the best rate one over the eigenvalue?", loc="left")
     axes.legend(fontsize=8.5)
 
 

@@ -9,9 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
-from analysis import stats, style
+from analysis import scales, stats, style
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
@@ -19,6 +18,10 @@ from analysis.matching.training import named
 
 WIDTH, HEIGHT = 10.0, 4.0
 """Inches of a row."""
+T = "temperature T"
+SPREADS = "temperature T / spread s of the logits"
+WORDS = {"start": "untrained student", "middle": "half trained", "end": "trained"}
+"""`STAGES` in words."""
 Panel = Callable[[Axes, Numbers, MatchingConfig], None]
 
 
@@ -41,7 +44,11 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
         figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)
         for axes, panel in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=True):
             panel(axes, numbers, config)
-        style.title(figure, "When soft targets are logit matching", f"{where}; random logits N(0, {config.scale:g}²)")
+        style.title(
+            figure,
+            "When soft targets are logit matching (z: student's logits, v: teacher's)",
+            f"{where}; random logits N(0, {config.scale:g}²)",
+        )
     return style.save_all(folder, figures)
 
 
@@ -51,24 +58,23 @@ def random_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     for index, count in enumerate(config.classes):
         data = f"random {count}"
         x, y = numbers.curve("error", data, APPROXIMATIONS[0])
-        axes.plot(x / config.scale, y, color=style.PALETTE[index % 7], label=f"N = {count}")
+        axes.plot(x / config.scale, y, color=style.colour(index), label=f"N = {count}")
         law = {name: numbers.one("law", data, f"first order: {name}") for name in ("closed form", "predicted slope")}
         far = np.array([20, 1e4])
         axes.plot(far, law["closed form"] * far ** law["predicted slope"], color="black", ls=":", lw=1.2, zorder=3)
-    for name, ls, label in ((APPROXIMATIONS[1], "--", "second order"), (APPROXIMATIONS[2], "-.", "not centred")):
+    for name, ls, label in ((APPROXIMATIONS[1], "--", "with the 1/T term"), (APPROXIMATIONS[2], "-.", "not centred")):
         x, y = numbers.curve("error", main, name)
         axes.plot(x / config.scale, y, color=style.GREY, ls=ls, label=f"N = {config.main_classes}, {label}")
-    axes.plot([], [], color="black", ls=":", lw=1.2, label="theory")
-    _logs(axes, "T / s", "relative error", f"1. The limit: random logits, s = {config.scale:g}")
+    axes.plot([], [], color="black", ls=":", lw=1.2, label="predicted")
+    _logs(axes, SPREADS, "relative error", f"1. Gradient of N classes: error of (z − v)/N, s = {config.scale:g}")
     axes.set_ylim(1e-9, 30)
-    axes.legend(fontsize=8.5, loc="lower left")
+    _legend(axes, fontsize=8.5, loc="lower left")
 
 
 def pair_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Error of three approximations against T on the trained pair, with where the first falls below 10 and 1 %."""
-    for index, (name, label) in enumerate(
-        zip(APPROXIMATIONS[:3], ("first order", "second order", "first, not centred"), strict=True)
-    ):
+    labels = "(z − v)/N, centred logits", "with the 1/T term", "(z − v)/N, not centred"
+    for index, (name, label) in enumerate(zip(APPROXIMATIONS[:3], labels, strict=True)):
         axes.plot(*numbers.curve("error", "pair, end", name), color=style.PALETTE[index], label=label)
     error = numbers.one("threshold", "pair, end", "error at T = 20")
     axes.plot([20], [error], ls="", marker="o", color="black", zorder=4)
@@ -78,9 +84,9 @@ def pair_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         axes.plot([at], [level / 100], ls="", marker="D", color="black", zorder=4)
         lines.append(f"◆ {level} % at T = {at:.0f}")
     axes.text(0.62, 0.72, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=9.5)
-    _logs(axes, "temperature T (logits)", "relative error", "2. The same on a trained pair")
+    _logs(axes, T, "relative error", "2. The same on a trained pair")
     axes.set_ylim(1e-5, 20)
-    axes.legend(loc="lower left")
+    _legend(axes, loc="lower left")
 
 
 def teachers(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -90,11 +96,11 @@ def teachers(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         x, y = numbers.curve("teachers", name, "error")
         known = np.isfinite(x)
         ls = ("-", (0, (6, 6)), (6, (3, 9)), (9, (3, 9)))[index % 4]  # they lie on each other
-        axes.plot(x[known] / s, y[known], color=style.PALETTE[index % 7], ls=ls, label=f"{name}: s = {s:.1f}")
-    _logs(axes, "T / s", "relative error", "3. Teachers fall on one curve")
+        axes.plot(x[known] / s, y[known], color=style.colour(index), ls=ls, label=f"{name}: s = {s:.1f}")
+    _logs(axes, SPREADS, "relative error", "3. Error of (z − v)/N: teachers fall on one curve")
     axes.set_xlim(0.1, 1e3)
     axes.set_ylim(1e-3, 10)
-    axes.legend(fontsize=8.5, loc="lower left")
+    _legend(axes, fontsize=8.5, loc="lower left")
 
 
 def norms(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -102,9 +108,9 @@ def norms(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     for index, stage in enumerate(STAGES):
         for name, ls in (("C", "--"), ("T² C", "-")):
             curve = numbers.curve("norm", f"pair, {stage}", name)
-            axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{stage}: {name}")
-    _logs(axes, "temperature T (logits)", "norm of an example's gradient", "4. Large T, small gradients: T² undoes it")
-    axes.legend(ncols=1, fontsize=8.5, loc="lower left")
+            axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{WORDS[stage]}: {name}")
+    _logs(axes, T, "norm of an example's gradient", "4. Cross-entropy C: T² undoes its small gradients")
+    _legend(axes, fontsize=8.5, loc="lower left")
 
 
 def shares(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -113,21 +119,21 @@ def shares(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else ""
         axes.plot(*numbers.curve("attention", "pair, end", f"share rank {rank}"), color=colour, label=label or None)
-    _logs(axes, "temperature T (logits)", "share of Σ g²", "5. By rank of the teacher's logit")
+    _logs(axes, T, "share of the squared gradient", "5. Who gets it: by rank of the teacher's logit")
     axes.set_ylim(1e-6, 1.5)
-    axes.legend(loc="lower right")
+    _legend(axes, loc="lower right")
 
 
 def effective_number(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Per cent of the examples that carry the gradient, against T."""
     for index, stage in enumerate(STAGES):
         x, y = numbers.curve("attention", f"pair, {stage}", "effective number")
-        axes.plot(x, 100 * y, color=style.PALETTE[index], label=stage)
-    _log_x(axes, "temperature T (logits)")
+        axes.plot(x, 100 * y, color=style.PALETTE[index], label=WORDS[stage])
+    scales.log_axis(axes.xaxis, T)
     axes.set_ylim(0, 103)
     axes.set_ylabel("effective examples (%)")
-    axes.set_title("6. How many examples carry it", loc="left")
-    axes.legend(loc="lower right")
+    axes.set_title("6. How many examples carry the gradient", loc="left")
+    _legend(axes, loc="lower right")
 
 
 def weights(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -137,12 +143,12 @@ def weights(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else None
         axes.plot(*numbers.curve("attention", "pair, end", f"weight rank {rank}"), color=colour, label=label)
     axes.axhline(1, color=style.GREY, ls="--", lw=1.2)
-    _log_x(axes, "temperature T (logits)")
+    scales.log_axis(axes.xaxis, T)
     axes.set_xlim(5, 1e3)
     axes.set_ylim(-0.3, 3.2)
     axes.set_ylabel("weight 1 + (2vc + zc)/(3T)")
     axes.set_title("7. Less attention to negative logits", loc="left")
-    axes.legend()
+    _legend(axes)
 
 
 def labels(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -151,13 +157,13 @@ def labels(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     for index, data in enumerate(name for name in names if name in numbers.data("label")):
         x, y = numbers.curve("label", data, "gradient")
         known = np.isfinite(x)
-        axes.plot(x[known], y[known], color=style.PALETTE[index], label=data.replace("random", "random, N ="))
+        axes.plot(x[known], y[known], color=style.PALETTE[index], label=_data(data))
     x = np.array([1e-3, 0.1])
     reference = numbers.at("label", names[0], "gradient", 0.01)
     axes.plot(x, reference * np.sqrt(x / 0.01), color="black", ls=":", lw=1.2, label="√T")
-    _logs(axes, "temperature T (logits)", "relative error", "8. T → 0: label matching")
+    _logs(axes, T, "relative error", "8. T → 0: error of matching the top class alone")
     axes.set_ylim(1e-3, 2)
-    axes.legend(loc="lower right")
+    _legend(axes, loc="lower right")
 
 
 def rounding(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -167,40 +173,46 @@ def rounding(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
             curve = numbers.curve("rounding", "pair, end", f"{what}, {form} form")
             axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{what}, {form}")
     x, y = numbers.curve("error", "pair, end", APPROXIMATIONS[0])
-    axes.plot(x, y, color=style.GREY, ls=":", label="error of the limit")
-    _logs(axes, "temperature T (logits)", "relative error", "9. float32: where rounding takes over")
+    axes.plot(x, y, color=style.GREY, ls=":", label="error of (z − v)/N")
+    _logs(axes, T, "relative error", "9. float32: where rounding takes over")
     axes.set_ylim(1e-8, 10)
-    axes.legend(fontsize=8.5, loc=(0.01, 0.37))
+    _legend(axes, fontsize=8.5, loc="upper right")
 
 
 def parameters(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
-    """Distance and cosine of the parameter gradients at T and at ∞, against T."""
+    """Distance (logarithmic, left) and cosine (linear, right) of the parameter gradients at T and at ∞, against T."""
+    right = axes.twinx()
     for index, stage in enumerate(STAGES):
-        axes.plot(*numbers.curve("parameters", f"pair, {stage}", "distance"), color=style.PALETTE[index], label=stage)
-        x, y = numbers.curve("parameters", f"pair, {stage}", "cosine")
-        axes.plot(x, y, color=style.PALETTE[index], ls="--", label=f"{stage}: cosine")
-    _logs(
-        axes, "temperature T (logits)", "relative distance; cosine", "10. The whole parameter gradient, G(T) and G(∞)"
-    )
-    axes.set_ylim(1e-5, 3)
-    axes.legend(fontsize=8.5, loc="lower left")
+        axes.plot(
+            *numbers.curve("parameters", f"pair, {stage}", "distance"), color=style.PALETTE[index], label=WORDS[stage]
+        )
+        right.plot(*numbers.curve("parameters", f"pair, {stage}", "cosine"), color=style.PALETTE[index], ls="--")
+    axes.plot([], [], color=style.GREY, ls="--", label="cosine (right)")
+    _logs(axes, T, "relative distance", "10. The whole parameter gradient, G(T) and G(∞)")
+    axes.set_ylim(1e-6, 3)
+    right.set_ylim(min(0.0, right.get_ylim()[0]), 1.05)
+    right.set_ylabel("cosine")
+    right.spines["right"].set_visible(True)
+    right.grid(False)
+    handles, labels = axes.get_legend_handles_labels()
+    _legend(right, handles=handles, labels=labels, fontsize=8.5, loc="lower left")  # above the lines of both
 
 
 def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Distance of trained students from the ∞ student of the same seed, against T."""
     finite = [value for value in _temperatures(numbers) if math.isfinite(value)]
     axis = style.TemperatureAxis(finite)
+    levels = {"floor": (":", "∞ again, start changed by a rounding"), "ceiling": ("--", "∞, another seed")}
     for index, optimizer in enumerate(numbers.data("training")):
         name = named(optimizer)
         style.curve(axes, axis, finite, *_means(numbers, optimizer, "distance", finite), label=name, index=index)
-        for level, ls in (("floor", ":"), ("ceiling", "--")):
+        for level, (ls, words) in levels.items():
             value = float(numbers.seeds(optimizer, level).mean())
-            style.band(axes, value, math.nan, math.nan, colour=style.PALETTE[index], ls=ls, label=f"{name}: {level}")
-    axis.dress(axes, crowded=0.1)
-    style.log_axis(axes)
-    axes.set_ylabel("distance from the ∞ student (logits)")
+            style.band(axes, value, math.nan, math.nan, colour=style.PALETTE[index], ls=ls, label=f"{name}: {words}")
+    axis.dress(axes, crowded=0.12)
+    scales.log_axis(axes.yaxis, "distance from the ∞ student (logits)")
     axes.set_title("11. Where students end up", loc="left")
-    axes.legend(fontsize=8.5)
+    _legend(axes, fontsize=8.5)
 
 
 def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
@@ -214,11 +226,10 @@ def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         value = float(numbers.seeds(optimizer, "MSE: class mean drift").mean())
         label, colour = f"{named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
         style.band(axes, value, math.nan, math.nan, colour=colour, label=label)
-    axis.dress(axes, crowded=0.1)
-    _log_y(axes)
-    axes.set_ylabel("drift from the start")
+    axis.dress(axes, crowded=0.12)
+    scales.log_axis(axes.yaxis, "drift from the start")
     axes.set_title("12. What is conserved", loc="left")
-    axes.legend(fontsize=8.5)
+    _legend(axes, fontsize=8.5)
 
 
 def _means(numbers: Numbers, optimizer: str, name: str, temperatures: list[float]) -> list[np.ndarray]:
@@ -232,25 +243,22 @@ def _temperatures(numbers: Numbers) -> list[float]:
     return sorted(set(numbers.curve("training", numbers.data("training")[0], "distance")[0]))
 
 
+def _data(name: str) -> str:
+    """What was measured on, in words: random logits, or the student of the pair."""
+    kind, _, stage = name.partition(", ")
+    return WORDS[stage] if kind == "pair" else name.replace("random", "random, N =")
+
+
+def _legend(axes: Axes, **look: Any) -> None:
+    """A legend that can be read where a curve runs below it."""
+    axes.legend(frameon=True, framealpha=0.85, edgecolor="none", **look)
+
+
 def _shades(count: int) -> list[Any]:
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, count)))
 
 
-def _log_x(axes: Axes, label: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(numticks=8))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(label)
-
-
-def _log_y(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
 def _logs(axes: Axes, x: str, y: str, title: str) -> None:
-    _log_x(axes, x)
-    _log_y(axes)
-    axes.set_ylabel(y)
+    scales.log_axis(axes.xaxis, x)
+    scales.log_axis(axes.yaxis, y)
     axes.set_title(title, loc="left")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import stats, style
+from analysis import scales, stats, style
 from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
@@ -56,7 +56,7 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
                 level, ls = stats.interval(hard)[:3], ("--", ":")[index]
                 hard_name = f"hard labels, {('rate tuned', names[1])[index]}"
                 style.band(axes, *level, colour=style.PALETTE[index], ls=ls, label=hard_name)
-        axes.set_ylabel("test errors")
+        axes.set_ylabel("test errors (images)")
         n = f"{count_of(curves[0].seeds, 'seed')}, {count_of(curves[0].teachers, 'teacher')}"
         axes.set_title(f"{count_of(curves[0].epochs, 'epoch')} ({n})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
@@ -79,12 +79,9 @@ def draw_transfer(results: MnistResults) -> Figure | None:
         axes.errorbar(
             list(errors), means, bars, color=style.PALETTE[index], marker=style.MARKERS[index], capsize=3, label=name
         )
-    axes.set_xscale("log")
-    style.log_axis(axes)
+    scales.log_axis(axes.xaxis, "images in the transfer set")
+    scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(list(errors), [f"{images:,}" for images in errors])
-    axes.minorticks_off()
-    axes.set_xlabel("images in the transfer set")
-    axes.set_ylabel("test errors (images)")
     config = results.identity["config"]
     what = (
         f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at T = "
@@ -104,12 +101,11 @@ def draw_shifted(results: MnistResults) -> Figure | None:
     axes = figure.subplots()
     for index, kind in enumerate(kinds):
         ls = "--" if kind.name.startswith("distilled") else "-"  # what lies under a curve shows through
-        colour, marker = style.PALETTE[index % 7], style.MARKERS[index % 7]
+        colour, marker = style.colour(index), style.marker(index)
         axes.plot(shifted.PIXELS, kind.errors.mean(axis=0), color=colour, marker=marker, ls=ls, label=kind.name)
-    style.log_axis(axes)
+    scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(shifted.PIXELS)
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
-    axes.set_ylabel("test errors (images)")
     n, config = (
         max(len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")),
         results.identity["config"],

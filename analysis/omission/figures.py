@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
-from analysis import style
+from analysis import scales, style
 from analysis.omission import predictions
 from analysis.omission.run import OmissionResults, load, name_task
 from analysis.omission.table import CORRECTIONS, STUDENTS, summarise
@@ -53,13 +52,14 @@ def against_bias(results: OmissionResults) -> Figure | None:
     chosen = {name: results.of(task, "distilled", name) for name in MARKS}
     top = max(rows["bias"].max() for rows in chosen.values() if len(rows))
     grid = np.linspace(-0.35 * max(top, 1.0), 2.2 * max(top, 1.0), 241)
-    figure = style.figure(5.6, 5.6)
-    panels = figure.subplots(2, 1, sharex=True)
+    figure = style.figure(5.6, 6.4)
+    panels, floor = figure.subplots(2, 1, sharex=True), ""
     for student in ("distilled", "control"):
         curves = [_along(results, row, task, grid) for _, row in results.of(task, student, "none").iterrows()]
         if not curves:
             continue
         stack, colour = np.array(curves).clip(min=FLOOR), style.PALETTE[COLOURS[student]]
+        floor = f"; no error at all is drawn at {FLOOR:g}" if np.min(curves) < FLOOR else floor
         for axes, values in zip(panels, stack.swapaxes(0, 1), strict=True):
             label = STUDENTS[student].format(shown=described)
             axes.plot(grid, values.mean(axis=0), color=colour, label=label, ls="-" if student == "distilled" else "--")
@@ -78,14 +78,14 @@ def against_bias(results: OmissionResults) -> Figure | None:
                 look: dict[str, Any] = {"mfc": "none", "mew": 1.8, "ms": (13, 8, 9, 10)[index], "zorder": 3}
                 look |= {"marker": MARKS[name], "color": style.PALETTE[(6, 3, 1, 2)[index]], "label": label}
                 axes.plot(rows["bias"].mean(), max(rows[column].mean(), FLOOR), ls="", **look)
-    panels[0].set_ylabel("test errors (images, log)")
-    panels[1].set_ylabel("on omitted classes (log)" if " " in task else f"on class {described.split()[-1]} (log)")
-    for axes in panels:  # a control that knows nothing of a digit has ten times the errors
-        style.log_axis(axes)
+    on = "on omitted classes" if " " in task else f"on class {described.split()[-1]}"
+    # A control that knows nothing of a digit has ten times the errors.
+    scales.log_axis(panels[0].yaxis, "test errors (images)")
+    scales.log_axis(panels[1].yaxis, f"test errors {on}")
     shown = described.removeprefix("on ").removesuffix(" alone")
     lowered = f"by how much the logits of {shown} are lowered"
     panels[1].set_xlabel(lowered if described.startswith("on ") else "bias added to the omitted logit")
-    what = f"Students {described}: errors against the bias, T = {number(results.temperature)}{_spread(results)}"
+    what = f"Students {described}: errors against the bias, T = {number(results.temperature)}{_spread(results)}{floor}"
     return style.finish(figure, what, results.where)
 
 
@@ -119,7 +119,7 @@ def classes(results: OmissionResults) -> Figure:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
     axes.set_ylabel("class")
-    axes.set_xlabel("test errors on images of the class (logarithmic above 10)")
+    axes.set_xlabel("test errors on images of the class (log scale above 10)")
     described = name_task(task, results.data)
     what = f"Errors by class of students {described}, T = {number(results.temperature)}: means over seeds"
     return style.finish(figure, what, results.where)
@@ -177,15 +177,12 @@ def each(results: OmissionResults) -> Figure:
         for at in range(len(names) - 1):
             axes.axhline(at + 0.5, color="#E4E4E4", lw=0.8, zorder=0.5)
         axes.grid(False, axis="y")
-        axes.set_xscale("log")  # a control that knows nothing of a digit has ten times the errors
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.minorticks_off()
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     panels[0].set_ylabel("omitted class")
-    panels[0].set_xlabel("errors on its test images (log)")
-    panels[1].set_xlabel("test errors in all (log)")
+    # A control that knows nothing of a digit has ten times the errors.
+    scales.log_axis(panels[0].xaxis, "errors on its test images")
+    scales.log_axis(panels[1].xaxis, "test errors in all")
     style.legend(figure)
     style.title(
         figure, f"Each class omitted in turn, T = {number(results.temperature)}: means over seeds", results.where

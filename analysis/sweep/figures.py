@@ -9,32 +9,43 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import runs, stats, style
+from analysis import runs, scales, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
 from analysis.sweep import objectives
 from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
+from kdjax.errors import require_option
 
 FLOOR = 0.01
 """Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
+CURVES = 7
+"""Where there are more in a panel, those of one rate for all T are grey, and one entry of the legend."""
 
 
 @style.applied()
-def draw(folder: Path) -> list[Path]:
+def draw(folder: Path, image: int | None = None) -> list[Path]:
     """Draws every figure of a run directory into its folder `figures`; returns the files written.
 
+    Args:
+        folder: the run directory.
+        image: which of the test images that it keeps the softening is shown of; None: the one that the teacher gets
+            right and finds most ambiguous at T = 4.
+
     Raises:
-        BadInput: `folder` is no run directory, or what is in it is damaged.
+        BadInput: `folder` is no run directory, or what is in it is damaged; it keeps no such image.
     """
     sweep = load(folder)
+    allowed = f"{folder} keeps {len(sweep.example_rows)} test images (one a class: of which the teacher is least sure)"
+    known = image is None or 0 <= image < len(sweep.example_rows)
+    require_option(known, "image", image, f"{allowed}; give 0 to {len(sweep.example_rows) - 1}")
     figures = {
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
         "difference_from_kd": objectives.draw(sweep.results, sweep.where),
         "calibration_and_agreement": draw_calibration(sweep),
-        "softening": draw_softening(sweep),
+        "softening": draw_softening(sweep, image),
         **draw_learning_curves(sweep),
     }
     return style.save_all(folder, figures)
@@ -55,17 +66,17 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         baselines = {tuple(sorted(set(curve.hard["learning_rate"]))) for curve in bold}
         for i, curve in enumerate(of_width):
             index = i if len(of_width) > 1 else row
-            _plot(axes, axis, curve, "test_errors", curve.label, index, 0.0 if curve.thin else axis.nudge(i, len(bold)))
+            many = curve.thin and len(of_width) > CURVES
+            label, nudge = "one rate for all T" if many else curve.label, axis.nudge(i, len(bold)) * (not curve.thin)
+            _plot(axes, axis, curve, "test_errors", label, index, nudge, grey=many)
             if len(of_width) == 1 and sweep.several:  # the runs themselves, beside their interval
                 finished = runs.finished(curve.runs)
                 x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in finished["temperature"]]
-                axes.plot(
-                    x, finished["test_errors"], ls="", marker=".", ms=5, color=style.PALETTE[index % 7], alpha=0.5
-                )
+                axes.plot(x, finished["test_errors"], ls="", marker=".", ms=5, color=style.colour(index), alpha=0.5)
             hard = runs.finished(curve.hard)
             if len(hard) and not curve.thin and (len(baselines) > 1 or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
-                colour = style.GREY if len(baselines) == 1 else style.PALETTE[index % 7]
+                colour = style.GREY if len(baselines) == 1 else style.colour(index)
                 style.band(axes, *mean[:3], colour=colour, label="hard labels")
         _draw_teacher(axes, sweep.teachers["errors"])
         axes.set_ylabel("test errors (images)")
@@ -100,7 +111,7 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
     if not everything:
         return None
     axis = _axis(sweep)
-    figure = style.figure(6.8, 5.8)
+    figure = style.figure(6.8, 6.6)
     panels = figure.subplots(2, 2, sharex=True).ravel()
     measures = {
         "test_ece": ("calibration error, ECE (%)", "ece", 100.0),
@@ -115,24 +126,23 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
             if len(hard):
                 mean = runs.mean(hard.set_index(RUN)[column] * scale)
                 bounds = mean[1:3] if len(everything) == 1 else (math.nan, math.nan)  # bands on bands are mud
-                style.band(axes, mean.mean, *bounds, colour=style.PALETTE[index % 7])
+                style.band(axes, mean.mean, *bounds, colour=style.colour(index))
         if teacher:
             _draw_teacher(axes, [value * scale for value in sweep.teachers[teacher]])
         axes.set_ylabel(label)
         axis.dress(axes, label=axes in panels[2:], crowded=0.09)
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
-            style.log_axis(axes)
-            axes.set_ylabel(label.replace("nats", "nats, log"))
+            scales.log_axis(axes.yaxis, label)
     dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
     return style.finish(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
 
 
-def draw_softening(sweep: SweepResults) -> Figure | None:
+def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | None:
     """A test image, its soft targets from the lowest T to the highest, and the mean entropy against T."""
     axis = _axis(sweep)
     if not axis.temperatures or not len(sweep.example_rows):
         return None
-    which = _example(sweep)
+    which = _example(sweep) if image is None else image
     logits = sweep.teacher_logits[sweep.example_rows[which]].astype(float)
     classes = np.sort(np.argsort(-logits)[:10])
     shown = axis.spread(7)
@@ -140,17 +150,19 @@ def draw_softening(sweep: SweepResults) -> Figure | None:
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.15])
     top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
     panels = top.subplots(1, 1 + len(shown), width_ratios=[2.3] + [1] * len(shown))
-    image = sweep.example_images[which]
-    panels[0].imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r")
+    pixels = sweep.example_images[which]
+    panels[0].imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray_r")
     panels[0].set_axis_off()
     panels[0].set_title(f"labelled {sweep.class_names[sweep.labels[sweep.example_rows[which]]]}")
     for axes, temperature in zip(panels[1:], shown, strict=True):
-        axes.barh(np.arange(len(classes)), softmax(logits / temperature)[classes], color=style.PALETTE[0])
+        shares = softmax(logits / temperature)[classes]
+        axes.barh(np.arange(len(classes)), shares, color=style.PALETTE[0])
         axes.set_yticks(np.arange(len(classes)), [sweep.class_names[c] if axes is panels[1] else "" for c in classes])
         axes.tick_params(axis="y", length=0)
-        axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6), xticks=[0, 1])
+        axes.set(xlim=(0, 1.08 * shares.max()), ylim=(len(classes) - 0.4, -0.6))
+        axes.set_xticks([0, shares.max()], ["0", f"{shares.max():.2f}"])
         axes.set_title(f"T = {number(temperature)}")
-    top.supxlabel("the teacher's soft target: probability of each class", fontsize=11)
+    top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
     soft = sweep.results[sweep.results["objective"] == "soft"]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
@@ -158,11 +170,13 @@ def draw_softening(sweep: SweepResults) -> Figure | None:
     uniform = math.log(len(logits))
     style.band(axes, uniform, math.nan, math.nan)
     label = f"ln {len(logits)}: uniform targets"
-    axes.annotate(label, (0.01, uniform), (0, 3), axes.get_yaxis_transform(), "offset points")
+    axes.annotate(label, (0.01, uniform), (0, 5), axes.get_yaxis_transform(), "offset points")
     axis.dress(axes)
     axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
-    axes.set_ylim(0, 1.2 * uniform)
-    style.title(figure, "Softening: soft targets of one test image; their mean entropy, transfer set", sweep.where)
+    axes.set_ylim(0, 1.25 * uniform)
+    row = sweep.example_rows[which]
+    what = f"Softening: the teacher's soft targets of test image {row}; below, their mean entropy over the transfer set"
+    style.title(figure, what, sweep.where)
     return figure
 
 
@@ -177,9 +191,10 @@ def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
         several = len(grid) > 1
         details = f" (soft weight {weight:g}, rate {rate:g})" if several else ""
-        floor = "; 0.01 %: no more than that" if (shown["transfer_error_rate"] < FLOOR / 100).any() else ""
+        below = (shown["transfer_error_rate"] < FLOOR / 100).any()
+        floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
         figure = _learning_curves(shown, _axis(sweep).temperatures)
-        style.title(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
+        style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
         figures["learning_curves" + (f"_weight{weight:g}_rate{rate:g}" if several else "")] = figure
     return figures
 
@@ -187,7 +202,7 @@ def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
 def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure:
     widths = sorted(history["width"].unique())
     monitor = "hold-out" if "holdout" in set(history["monitor"]) else "test"
-    figure = style.figure(6.8, 1.2 + 2.2 * len(widths))
+    figure = style.figure(6.8, 0.9 + 2.7 * len(widths))
     panels = figure.subplots(len(widths), 2, sharex=True, squeeze=False)
     for (left, right), width in zip(panels, widths, strict=True):
         of_width = history[history["width"] == width].fillna({"temperature": 0.0})  # 0 stands for hard labels
@@ -199,15 +214,12 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure
             left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
             monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
             right.plot(monitored.index, monitored, lw=1.4, marker=".", ms=5, **look)
-        style.log_axis(left)
-        style.log_axis(right)
+        scales.log_axis(left.yaxis, "training errors (%)")
+        scales.log_axis(right.yaxis, f"{monitor} errors (images)")
         left.set_title(f"{width} units per layer", loc="left")
-        left.set_ylabel("training error (%)")
-        right.set_ylabel(f"{monitor} errors (images)")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
@@ -220,10 +232,11 @@ def _plot(
     index: int,
     nudge: float,
     scale: float = 1.0,
+    grey: bool = False,
 ) -> None:
     groups = runs.finished(curve.runs).groupby("temperature")
     means = {t: runs.mean(of_t.set_index(RUN)[column] * scale) for t, of_t in groups}
-    style.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin)
+    style.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin, grey=grey)
 
 
 def _draw_teacher(axes: Axes, values: list[float]) -> None:

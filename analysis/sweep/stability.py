@@ -127,7 +127,7 @@ def _table(measured: pd.DataFrame, targets: str) -> Table:
         for (objective, weight, temperature), rows in groups:
             means = [stats.interval(rows[column].to_numpy(float)) for column in MEASURES]
             t = "–" if objective == "hard" else number(temperature)
-            cell = [str(width), _name(objective, weight, targets), t, f"{rate:g}"]
+            cell = [str(width), name(objective, weight, targets), t, f"{rate:g}"]
             cell += [*(estimate(mean, 2) for mean in means), str(means[0].n)]
             ratios = [None if objective == "hard" else ratio(rows, hard, column) for column in MEASURES]
             cell += ["" if one is None else estimate(one, 2) for one in ratios]
@@ -148,7 +148,8 @@ def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _name(objective: str, weight: float, targets: str) -> str:
+def name(objective: str, weight: float, targets: str) -> str:
+    """What a student minimises, in words."""
     if objective == "hard":
         return "hard labels"
     soft = "distilled" if targets == "teacher" else targets.replace("_", " ")

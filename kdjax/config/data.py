@@ -43,9 +43,10 @@ class DataConfig:
     """Name of the dataset: mnist, fashion_mnist, cifar10, mnist5k (5,000 real digits that need no download), or auto:
     mnist where it is prepared or can be had, else mnist5k."""
     raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
-    """Folder searched, with all below it, for the official data files, gzipped or not (default: KDJAX_RAW_DIR)."""
+    """Folder searched, with all below it, for the official data files, gzipped or not; the environment variable
+    KDJAX_RAW_DIR sets its default."""
     data_dir: Path = dataclasses.field(default_factory=default_data_dir)
-    """Folder of prepared datasets (default: KDJAX_DATA_DIR, else the user's cache folder)."""
+    """Folder of prepared datasets; the environment variable KDJAX_DATA_DIR sets its default."""
     train_images: int | None = None
     """Use only the first N training images, after the hold-out is cut (default: all)."""
     holdout: int = 0

@@ -21,13 +21,13 @@ class RunConfig:
     name: str | None = None
     """Name of the run directory in OUT/EXPERIMENT (default: the data, what is trained, and a hash of the
     configuration)."""
+    dry_run: bool = False
+    """Only print what would run: blocks, runs, minutes, memory, disk."""
     fresh: bool = False
     """Remove what the run directory holds and start again, instead of resuming. Teachers, and the sweeps of a table,
     stay."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Seconds between checkpoints of unfinished training: the most that a kill can cost."""
-    dry_run: bool = False
-    """Only print what would run: blocks, runs, minutes, memory, disk."""
     devices: int | None = None
     """Train on the first N of this machine's devices, one block on each at a time (default: all)."""
     cluster: str | None = None

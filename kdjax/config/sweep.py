@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -107,12 +107,24 @@ class SweepConfig:
     """Settings trained together as one program; bounds the memory of a block."""
     teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Folders of teachers to use instead of training one; several are an ensemble (their logits are averaged)."""
-    data: Annotated[DataConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DataConfig)
+    data: Annotated[DataConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=DataConfig)
     """Which images."""
-    run: Annotated[RunConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=RunConfig)
+    run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     """The teacher's recipe."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": (),
+        "teacher": ("teacher_from",),
+        "student": (
+            *("widths", "seeds", "epochs", "learning_rates", "network", "batch_size", "optimizer", "schedule"),
+            *("jitter", "augment", "transfer_images", "precision", "first_seed", "monitor_every", "block_size"),
+        ),
+        "objective": ("temperatures", "objectives", "soft_weights", "hard_labels", "targets"),
+        "run": (),
+    }
+    """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
         require_distinct("temperatures", self.temperatures)

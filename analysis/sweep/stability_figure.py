@@ -1,0 +1,68 @@
+"""The figure of `analysis.stability`: fluctuation and churn against T, with those of hard labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import stats, style
+from analysis.sweep import stability
+from analysis.sweep.run import load
+from analysis.tables import number
+from kdjax.files import read_json
+
+LABELS = {"fluctuation": "fluctuation (points)", "churn": "churn (% of the images)"}
+KEYS = ["width", "learning_rate", "objective", "soft_weight"]
+"""What names a curve."""
+
+
+@style.applied()
+def draw(folder: Path) -> list[Path]:
+    """Draws the measures of a sweep's runs into its folder `figures`; returns the files written.
+
+    Raises:
+        BadInput: as `stability.measure`.
+    """
+    measured, sweep = stability.measure(folder), load(folder)
+    soft, hard = (measured[measured["objective"].ne("hard") == is_soft] for is_soft in (True, False))
+    if soft.empty:
+        return []
+    targets = read_json(folder / "config.json")["identity"]["config"].get("targets", "teacher")
+    axis = style.TemperatureAxis(soft["temperature"].tolist())
+    figure = style.figure(6.8, 3.6)
+    for axes, column in zip(figure.subplots(1, 2), LABELS, strict=True):
+        _panel(axes, axis, column, soft, hard, targets)
+        axis.dress(axes, crowded=0.09)
+        axes.set_ylabel(LABELS[column])
+        axes.set_ylim(bottom=0)
+    what = (
+        "Fluctuation from epoch to epoch, second half of the epochs, constant learning rate: standard deviation of the "
+        "change of accuracy (left), images answered otherwise than an epoch before (right); mean, 95 % t interval"
+    )
+    return style.save_all(folder, {"stability": style.finish(figure, what, sweep.where)})
+
+
+def _panel(
+    axes: Axes, axis: style.TemperatureAxis, column: str, soft: pd.DataFrame, hard: pd.DataFrame, targets: str
+) -> None:
+    """One measure: a curve for each kind of student, and a level for hard labels of each width and rate."""
+    varying = [name for name in ("width", "learning_rate") if soft[name].nunique() > 1]
+    levels = list(hard.groupby(["width", "learning_rate"]))
+    for index, (key, rows) in enumerate(levels):
+        ls, colour = ("--", ":", "-.")[index % 3], style.GREY if len(levels) == 1 else style.colour(index)
+        mean = stats.interval(rows[column].to_numpy(np.float64))
+        label = ", ".join(["hard labels", *_where(dict(zip(("width", "learning_rate"), key, strict=True)), varying)])
+        style.band(axes, *mean[:3], colour=colour, ls=ls, label=label)
+    groups = list(soft.groupby(KEYS))
+    for index, (key, rows) in enumerate(groups):
+        named = dict(zip(KEYS, key, strict=True))
+        means = {t: stats.interval(of_t[column].to_numpy(np.float64)) for t, of_t in rows.groupby("temperature")}
+        label = ", ".join([stability.name(named["objective"], named["soft_weight"], targets), *_where(named, varying)])
+        style.estimates(axes, axis, means, label=label, index=index, nudge=axis.nudge(index, len(groups)))
+
+
+def _where(named: dict[str, float], varying: list[str]) -> list[str]:
+    """Width and rate in words, as far as they vary."""
+    words = {"width": f"{number(named['width'])} units", "learning_rate": f"rate {named['learning_rate']:g}"}
+    return [words[name] for name in varying]
