@@ -274,7 +274,7 @@ def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequenc
     sweeps = list[Member]()
     for (width, epochs), of_schedule in choices.items():
         apart = [one for one in of_schedule if not math.isclose(one.learning_rate, config.learning_rate, rel_tol=1e-6)]
-        soft = [one for one in apart if one.objective == "soft"]
+        soft = [one for one in apart if one.objective == "kd"]
         for t in range(config.width_teachers):
             asked = apart if t == 0 else soft
             if asked:
@@ -454,7 +454,7 @@ def forecast_tuned(table: "Study", schedules: Sequence[tuple[int, int]]) -> Iter
     from kdjax.progress import clock, count_of
 
     config, other = table.config, 2 * table.config.learning_rate
-    settings = [Choice("hard", math.nan, other), *(Choice("soft", t, other) for t in config.width_temperatures)]
+    settings = [Choice("hard", math.nan, other), *(Choice("kd", t, other) for t in config.width_temperatures)]
     for width, epochs in schedules if "widths" in config.parts() else ():
         asked = [study.prepare_sweep(table, one.config) for one in tuned_members(config, {(width, epochs): settings})]
         cost = sum(costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False) for sweep in asked)

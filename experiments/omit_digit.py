@@ -199,7 +199,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     def student(images: int) -> TrainConfig:
         return config.student(WIDTH[small], EPOCHS[small] * (FEW if images < count / 2 else 1))
 
-    runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
+    runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
     sweeps.check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {

@@ -82,7 +82,7 @@ def distil(
         grid = SweepConfig(
             temperatures=_numbers("temperatures", temperatures),
             soft_weights=_numbers("soft_weights", soft_weights),
-            objectives=tuple(name for name in names if name != "kd"),
+            objectives=names,
             hard_labels=hard_labels,
             learning_rates=() if learning_rate is None else _numbers("learning_rate", learning_rate),
             optimizer=student.optimizer,
@@ -90,7 +90,7 @@ def distil(
             epochs=epochs,
             batch_size=batch_size,
         )
-        blocks = _blocks(sweeps.with_checked_objectives(grid), student, "kd" in names, data)
+        blocks = _blocks(sweeps.with_checked_objectives(grid), student, data)
     except BadInput as error:  # which names options
         raise BadInput(re.sub(r"--([a-z][a-z-]*)", _argument, str(error))) from None
     return _trained(blocks, data)
@@ -139,20 +139,14 @@ def _numbers(name: str, given: Any) -> tuple[float, ...]:
         raise BadInput(f"{name} {given!r} is not allowed: give numbers") from None
 
 
-def _blocks(grid: SweepConfig, student: TrainConfig, with_kd: bool, data: DistillationData) -> list[Block]:
-    """A sweep's blocks, but with soft targets only where they are asked for, and so without padding."""
+def _blocks(grid: SweepConfig, student: TrainConfig, data: DistillationData) -> list[Block]:
+    """A sweep's blocks, with students of this recipe."""
     dataset = data.dataset
     count = len(dataset.train.images)
     fits = f"batch_size {student.batch_size} is more than the {count:,} training examples: give at most {count}"
     require(student.batch_size <= count, fits)
     models.network(student, dataset.input_shape, dataset.num_classes)
-    blocks = []
-    for block in sweeps.plan(grid, student.epochs, count):
-        runs = tuple(run for run in block.runs if with_kd or run.objective != "soft")
-        if runs:
-            blocks.append(block._replace(config=student, runs=runs, size=len(runs)))
-    require(blocks, "nothing is left to train: give an objective, or hard_labels=True")
-    return blocks
+    return [block._replace(config=student) for block in sweeps.plan(grid, student.epochs, count)]
 
 
 def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
@@ -169,7 +163,7 @@ def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
             for index, row in enumerate(result.rows):
                 loss = result.history[(index + 1) * block.config.epochs - 1]["loss"]
                 row = {name: value for name, value in row.items() if name not in ("width", "teacher")}
-                row |= {"objective": "kd" if row["objective"] == "soft" else row["objective"], "train_loss": loss}
+                row["train_loss"] = loss
                 own = jax.tree.map(lambda leaf: leaf[index : index + 1], (params, model_state))  # noqa: B023
                 trained.append(Student(row, network, own))
     table = pd.DataFrame([student.row for student in trained]).astype({"temperature": float})

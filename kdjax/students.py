@@ -50,7 +50,7 @@ class Block(NamedTuple):
     """Number of images of its transfer set."""
     transfer: TransferSpec = TransferSpec()
     """What its students learn from."""
-    objective: str = "soft"
+    objective: str = "kd"
     """What they minimise, by name: each run has its own hyper-parameters of it. Hard labels are its soft weight 0."""
     monitor_every: int | None = None
     """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all at most."""

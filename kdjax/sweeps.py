@@ -60,8 +60,7 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
     settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
     groups: dict[str, list[Run]] = {}
     for objective in map(objectives.parse, config.objectives):
-        name = {"kd": "soft"}.get(str(objective), str(objective))
-        groups.setdefault(objective.name, []).extend(Run(name, *setting, rate) for setting in settings)
+        groups.setdefault(objective.name, []).extend(Run(str(objective), *setting, rate) for setting in settings)
     hard = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
     first, *others = groups.values() or [[]]
     return [[*hard, *first], *others]
@@ -84,7 +83,7 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
         parts = [runs[i : i + size] for runs in groups for i in range(0, len(runs), size)]
         for index, runs in enumerate(parts):
             last = runs[-1].objective
-            objective = "soft" if last == "hard" else objectives.parse(last).name
+            objective = "kd" if last == "hard" else objectives.parse(last).name
             name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
             blocks.append(block._replace(objective=objective, monitor_every=config.monitor_every))

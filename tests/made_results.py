@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-HARD, T4, INF = ("hard", math.nan), ("soft", 4.0), ("soft", math.inf)
+HARD, T4, INF = ("hard", math.nan), ("kd", 4.0), ("kd", math.inf)
 
 
 def sweep(errors, width=800, rate=0.001, weight=1.0, teachers=("a",), holdout=None, failed=()):

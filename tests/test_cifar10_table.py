@@ -186,7 +186,7 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
     raw = run_directory.read_results(load(whole).sweeps["teacher"])
     at = raw.groupby("objective")["soft_target_entropy"].mean()
-    assert at["soft"] < at["double_softmax"] <= math.log(10)
+    assert at["kd"] < at["double_softmax"] <= math.log(10)
 
 
 def test_the_same_command_again_trains_nothing(whole):
@@ -418,12 +418,12 @@ def test_a_small_table_of_real_images(tmp_path):
     assert "CIFAR-10 (first 400 training images, last 20 held out, first 1,000 test images)" in text
     (run,) = (tmp_path / "runs" / "cifar10_table" / "sweeps").iterdir()
     rows = run_directory.read_results(run)
-    assert rows["objective"].tolist() == ["double_softmax", "hard", "soft"]
+    assert rows["objective"].tolist() == ["double_softmax", "hard", "kd"]
     history = pd.read_json(run / "history.jsonl", lines=True)
     hard = history[history["objective"] == "hard"].set_index("epoch")["loss"]
     assert hard[6] < 0.8 * hard[1]  # it learns
     entropy = rows.set_index("objective")["soft_target_entropy"]
-    assert entropy["double_softmax"] > 0.9997 * math.log(10) > entropy["soft"]
+    assert entropy["double_softmax"] > 0.9997 * math.log(10) > entropy["kd"]
     assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["config"]["parameters"] == 12_754
 
 

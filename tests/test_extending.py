@@ -93,4 +93,4 @@ def test_a_table_column(folder):
     assert "calibration error, %" in (run_directory / "summary.md").read_text()
     means = 100 * results.groupby("objective")["test_ece"].mean()
     shown = table.set_index("objective")["test_ece"]
-    assert shown["soft"] == pytest.approx(means["soft"]) and shown["hard"] == pytest.approx(means["hard"])
+    assert shown["kd"] == pytest.approx(means["kd"]) and shown["hard"] == pytest.approx(means["hard"])

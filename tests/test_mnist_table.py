@@ -124,20 +124,20 @@ def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_on
 
 def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rate_is_not_trained_again():
     config = TableConfig(only=("widths",), widths=(30,), width_epochs=(20,), width_teachers=2, learning_rate=2e-3)
-    chosen = [("hard", math.nan, 8e-3), ("soft", 1.0, 4e-3), ("soft", 4.0, 2e-3), ("soft", math.inf, 1e-3)]
+    chosen = [("hard", math.nan, 8e-3), ("kd", 1.0, 4e-3), ("kd", 4.0, 2e-3), ("kd", math.inf, 1e-3)]
     choices = {(30, 20): [tuning.Choice(*one) for one in chosen]}
     first, second = (one.config for one in mnist_table.tuned_members(config, choices))
 
     def settings(sweep):
         return [
-            [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "soft"]
+            [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "kd"]
             for block in sweeps.plan(sweep, 1, 60_000)
         ]
 
     assert settings(first) == settings(second) == [[chosen[1], chosen[3]]] * config.width_seeds
     hard = [run for run in sweeps.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
     assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
-    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("soft", 4.0, 2e-3)]})
+    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("kd", 4.0, 2e-3)]})
     (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
     assert alone.config.hard_labels and not alone.config.objectives
 
@@ -242,7 +242,7 @@ def test_its_sweeps_lie_under_it_and_are_read_as_one(whole):
 def test_the_gap_is_over_teachers_crossed_with_seeds():
     errors = np.array([[100.0, 104, 99], [90, 96, 91], [103, 105, 110]])
     table = [
-        {"role": role, "objective": "soft", "teacher": str(t), "seed": s, "test_errors": errors[t, s] + more}
+        {"role": role, "objective": "kd", "teacher": str(t), "seed": s, "test_errors": errors[t, s] + more}
         | {"soft_weight": 0.9, "teacher_errors": 60.0 + 3 * t, "failed_at": -1}
         for role, more, teachers in (("small", 50.0, (0,)), ("distilled", 0.0, (0, 1, 2)))
         for t in teachers
@@ -280,11 +280,11 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
     results = mnist_run.load(folder_of(whole))
     found = results.of(Role.ELASTIC)
-    assert sorted(found["objective"].unique()) == ["hard", "soft"]
+    assert sorted(found["objective"].unique()) == ["hard", "kd"]
     assert set(found["teacher"]).isdisjoint(results.of(Role.JITTERED)["teacher"])
     names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
     for name, objective in (
-        (BETTER[Role.ELASTIC].format(epochs=2), "soft"),
+        (BETTER[Role.ELASTIC].format(epochs=2), "kd"),
         ("hard labels on those images", "hard"),
     ):
         mine = found[found["objective"] == objective]["test_errors"]
@@ -352,7 +352,7 @@ def results_of(rows, width=800, teachers=1, drop=(), rate=2e-3):
     table = []
     for temperature, of_runs in rows.items():
         setting = {"width": width, "epochs": 20, "temperature": temperature, "learning_rate": rate, "soft_weight": 1.0}
-        setting |= {"objective": "hard" if math.isnan(temperature) else "soft"}
+        setting |= {"objective": "hard" if math.isnan(temperature) else "kd"}
         table.append({**setting, **TRIED})
         for teacher, of_seeds in enumerate(np.reshape(of_runs, (-1, np.shape(of_runs)[-1]))[:teachers]):
             for seed, errors in enumerate(of_seeds):
@@ -378,11 +378,11 @@ def said_of(results):
 def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_labels_of_such_images():
     errors = {
         ("small", "hard", "a"): [150, 148, 152],
-        ("distilled", "soft", "a"): [90, 92, 94],
-        ("distilled", "soft", "b"): [88, 90, 95],
-        ("elastic", "soft", "a"): [70, 75, 71],
+        ("distilled", "kd", "a"): [90, 92, 94],
+        ("distilled", "kd", "b"): [88, 90, 95],
+        ("elastic", "kd", "a"): [70, 75, 71],
         ("elastic", "hard", "a"): [80, 81, 85],
-        ("ensemble, elastic", "soft", "d"): [55, 58, 55],
+        ("ensemble, elastic", "kd", "d"): [55, 58, 55],
     }
     table = [
         {"role": role, "objective": objective, "teacher": teacher, "seed": seed, "test_errors": of_seed}
@@ -511,7 +511,7 @@ def tried_at(errors, failed=()):
     return pd.DataFrame(
         [
             {**TRIED, "width": 30, "epochs": 20, "soft_weight": 1.0, "temperature": t, "learning_rate": rate}
-            | {"objective": "hard" if math.isnan(t) else "soft", "seed": 10_000 + seed, "holdout_errors": count}
+            | {"objective": "hard" if math.isnan(t) else "kd", "seed": 10_000 + seed, "holdout_errors": count}
             | {"test_errors": 1_000 - count, "failed_at": 5 if (t, rate, seed) in failed else -1}
             for (t, rate), of_seeds in errors.items()
             for seed, count in enumerate(of_seeds)

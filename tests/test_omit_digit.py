@@ -95,7 +95,7 @@ def test_the_students_are_who_they_should_be(finished):
     assert omitted == alone | {("plain", tuple(sorted((3, c)))) for c in range(10) if c != 3}
     for block in plan.blocks:
         assert [run.objective for run in block.runs] == (
-            ["hard", "soft"] if block.transfer.variant == "plain" and block.transfer.omitted else ["soft"]
+            ["hard", "kd"] if block.transfer.variant == "plain" and block.transfer.omitted else ["kd"]
         )
 
 
@@ -222,7 +222,7 @@ def test_seen_only_reads_no_image_of_the_digit(finished):
         return kept, test * np.nan, pool
 
     poisoned._stored = digit_poisoned
-    run = next(run for run in finished[1].blocks[0].runs if run.objective == "soft")
+    run = next(run for run in finished[1].blocks[0].runs if run.objective == "kd")
     fitted = poisoned.pair_biases("pairs", (3,), 0, run)
     assert np.median(list(fitted.values())) == honest["seen_only"]
     # And not for want of looking at the rest: the other images are read.
@@ -314,7 +314,7 @@ def test_each_trains_a_pair_once_for_both_its_digits(tmp_path):
 def test_temperatures_share_a_block(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, temperatures=(1.0, 8.0, float("inf"))))
     (first, *_) = plan.blocks
-    assert [run.objective for run in first.runs] == ["hard", "soft", "soft", "soft"]
+    assert [run.objective for run in first.runs] == ["hard", "kd", "kd", "kd"]
     assert len(plan.blocks) == 2 * (5 + 9)
 
 

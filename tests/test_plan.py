@@ -86,7 +86,7 @@ def row_of(text, kind):
 def test_a_plan_from_a_sweep(swept, capsys):
     text = terminal.text(plan.describe([swept], plan.Aim(20.0, 30.0, 0.8)))
     results = pd.read_csv(swept / "results.csv")
-    soft = results[results["objective"] == "soft"].pivot(index="seed", columns="temperature", values="test_errors")
+    soft = results[results["objective"] == "kd"].pivot(index="seed", columns="temperature", values="test_errors")
     pairs = stats.all_pairs(soft.to_numpy(float))
     deviation = math.sqrt(np.mean(np.var(pairs, axis=0, ddof=1)))
     spread = Spread(math.nan, 0.0, deviation)

@@ -136,7 +136,7 @@ def test_what_students_know_of_what_they_never_saw():
 def test_whether_soft_targets_are_steadier():
     hard = pd.DataFrame({"seed": range(4), "objective": "hard", "temperature": math.nan, "soft_weight": 0.0})
     hard = hard.assign(fluctuation=[1.0, 1.2, 0.9, 1.1], churn=[5.0, 6.0, 5.5, 5.2])
-    soft = hard.assign(objective="soft", soft_weight=1.0)
+    soft = hard.assign(objective="kd", soft_weight=1.0)
     steady = soft.assign(temperature=4.0, fluctuation=hard["fluctuation"] * [0.5, 0.52, 0.49, 0.5])
     churning = soft.assign(temperature=8.0, churn=hard["churn"] * [1.5, 1.52, 1.49, 1.5])
     noisy = {"fluctuation": hard["fluctuation"] * [0.8, 1.3, 1.1, 0.9], "churn": hard["churn"] * [1.2, 0.8, 0.9, 1.1]}

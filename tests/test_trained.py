@@ -37,7 +37,7 @@ def test_each_student_answers_as_its_row_says(swept):
 
 
 def test_they_are_found_by_what_their_rows_say(swept):
-    assert [one.row["seed"] for one in trained.find(swept, objective="soft", temperature=math.inf)] == [0, 1]
+    assert [one.row["seed"] for one in trained.find(swept, objective="kd", temperature=math.inf)] == [0, 1]
     assert {one.row["objective"] for one in trained.find(swept, temperature=None)} == {"hard"}
     assert len(trained.find(swept, temperature=4.0 + 1e-9)) == 2
 

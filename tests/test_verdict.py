@@ -14,8 +14,8 @@ from analysis.sweep import groups, plan, table, verdict
 from analysis.sweep.groups import HARD as AT_HARD
 from tests.made_results import HARD, INF, T4, sweep
 
-T8 = ("soft", 8.0)
-TEMPERATURES = [("soft", t) for t in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)]
+T8 = ("kd", 8.0)
+TEMPERATURES = [("kd", t) for t in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)]
 WORSE = {HARD: [100, 103, 98, 101], T4: [120, 121, 119, 122], INF: [140, 144, 139, 143]}
 BETTER = {HARD: [146, 150, 142, 145], T4: [101, 108, 97, 100], T8: [103, 107, 99, 101], INF: [140, 156, 141, 139]}
 NOISE = {HARD: [100, 110, 90], T4: [104, 103, 95], INF: [97, 113, 92]}

@@ -80,7 +80,7 @@ def run_pairs(folder: Path) -> Pairs:
         BadInput: no run directory; one without finished students on soft targets; a damaged one.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for random logits")
-    students = [one for one in trained.find(folder, objective="soft") if one.row["failed_at"] < 0]
+    students = [one for one in trained.find(folder, objective="kd") if one.row["failed_at"] < 0]
     require(students, f"{folder} holds no student on soft targets whose loss stayed finite: name another run")
     width = min(student.row["width"] for student in students)
     weight = max(student.row["soft_weight"] for student in students if student.row["width"] == width)

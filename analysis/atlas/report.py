@@ -52,7 +52,7 @@ def _pairs(config: AtlasConfig) -> Pairs:
 
 def _objectives(names: Sequence[str]) -> list[Objective]:
     """Those that are asked for, or all that have a loss of their own."""
-    every = [name for name, one in objectives.OBJECTIVES.items() if one.term is not None]
+    every = [name for name, one in objectives.OBJECTIVES.items() if not one.control]
     chosen = [objectives.parse(name) for name in names or every]
     for objective in chosen:
         own = f"--objectives {objective.name} is not allowed: it exists in training only, and has no loss of its own"

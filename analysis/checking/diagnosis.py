@@ -75,7 +75,7 @@ def _objectives() -> Iterator[Candidate]:
         return term
 
     for name, objective in OBJECTIVES.items():
-        if objective.term is not None and name not in ("kd", "reverse_kl", "ttm"):
+        if not objective.control and name not in ("kd", "reverse_kl", "ttm"):
             given = ",".join(f"{key}={value:g}" for key, value in objective.hyperparameters.items())
             words = f"{name}({given})" if given else name
             about = f"{words}: {objective.words}, {_paper(objective.paper)}"

@@ -175,7 +175,7 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
     planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
-    places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "soft"]
+    places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "kd"]
 
     def distance(place: tuple[students.Block, int]) -> tuple[float, float]:
         run = place[0].runs[place[1]]

@@ -15,7 +15,7 @@ def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     for run, rows in results.of(Role.TRANSFER).groupby("run"):
         identity = read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
-        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
+        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("kd", "hard"))
         shared = soft.index.intersection(hard.index)
         errors[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
     return dict(sorted(errors.items()))

@@ -164,7 +164,7 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
         axes.set_title(f"T = {number(temperature)}")
     top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
-    soft = sweep.results[sweep.results["objective"] == "soft"]
+    soft = sweep.results[sweep.results["objective"] == "kd"]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
@@ -183,11 +183,11 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
 def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
     """Errors against epochs, one row per width, one colour per T; a figure for each soft weight and learning rate."""
     history = sweep.history
-    soft = history[history["objective"] == "soft"]  # matched norms and placebos have the same T and rate
+    soft = history[history["objective"] == "kd"]  # matched norms and placebos have the same T and rate
     grid = soft[["soft_weight", "learning_rate"]].drop_duplicates()
     figures = {}
     for weight, rate in grid.itertuples(index=False) if len(grid) else []:
-        of_weight = history["objective"].eq("soft") & history["soft_weight"].eq(weight)
+        of_weight = history["objective"].eq("kd") & history["soft_weight"].eq(weight)
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
         several = len(grid) > 1
         details = f" (soft weight {weight:g}, rate {rate:g})" if several else ""
@@ -258,7 +258,7 @@ def _example(sweep: SweepResults) -> int:
 
 
 def _axis(sweep: SweepResults) -> TemperatureAxis:
-    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "soft", "temperature"].tolist())
+    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "kd", "temperature"].tolist())
 
 
 def _bars(sweep: SweepResults) -> str:

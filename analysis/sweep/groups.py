@@ -15,17 +15,15 @@ from analysis import runs, stats
 from analysis.runs import NAMES
 from analysis.sweep import plan
 from analysis.tables import number
-from kdjax.objectives import words_of
+from kdjax.objectives import is_control, words_of
 
-UNCOMPARED = ("hard", "double_softmax", "matched", "placebo")
-"""Objectives that are not compared with hard labels: these, a bug, and those that notes below the table compare."""
 HARD = 0.0
 """Stands for hard labels among temperatures, which are above 0."""
 
 
-def base_of(objective: str) -> str:
-    """An objective's name without its hyper-parameters."""
-    return objective.partition("(")[0]
+def is_compared(objective: str) -> bool:
+    """Whether an objective is compared with hard labels: it is neither these nor a control."""
+    return objective != "hard" and not is_control(objective)
 
 
 class Group(NamedTuple):
@@ -78,7 +76,7 @@ def of(results: pd.DataFrame) -> list[Group]:
     chosen = runs.best_on_holdout(results, by=[*names, "temperature"]) if several else results
     keys = names if len(chosen) else [*names, "learning_rate"]
     results = chosen if len(chosen) else results
-    soft = results[~results["objective"].map(base_of).isin(UNCOMPARED)]
+    soft = results[results["objective"].map(is_compared)]
     hard = results[results["objective"] == "hard"]
     varying = [name for name in keys if soft[name].nunique() > 1 or name == "width"]
     found = []
@@ -119,5 +117,5 @@ def _named(column: str, value: float | str) -> str:
     if column == "width":
         return f"{value} {NAMES[column]}"
     if column == "objective":
-        return "soft targets" if value == "soft" else words_of(str(value))
+        return "soft targets" if value == "kd" else words_of(str(value))
     return f"{NAMES.get(column, column)} {number(float(value))}"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis import runs, stats, style
 from analysis.runs import RUN
-from analysis.sweep.groups import UNCOMPARED, base_of
+from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, fixed, number, p_value
 from kdjax.objectives import words_of
 
@@ -67,8 +67,8 @@ class Comparison(NamedTuple):
 
 def compare(results: pd.DataFrame) -> Comparison:
     """The comparison of a sweep's runs; without rows where there is no `kd`, or nothing beside it."""
-    kd = results[results["objective"] == "soft"]
-    others = results[~results["objective"].map(base_of).isin([*UNCOMPARED, "soft"])]
+    kd = results[results["objective"] == "kd"]
+    others = results[results["objective"].map(is_compared) & results["objective"].ne("kd")]
     chosen = runs.best_on_holdout(kd, by=["width"])
     oracle = chosen.empty
     best = {int(width): rows for width, rows in (_fewest(kd) if oracle else chosen).groupby("width")}

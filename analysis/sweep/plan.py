@@ -243,11 +243,11 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
-    results = results[results["objective"].isin(["hard", "soft"])]
+    results = results[results["objective"].isin(["hard", "kd"])]
     tuned = runs.best_on_holdout(results, by=["width", "soft_weight", "temperature"])
     if results["learning_rate"].nunique() > 1 and len(tuned):
         results = tuned.assign(learning_rate=math.nan)
-    hard, soft = (results[results["objective"] == kind] for kind in ("hard", "soft"))
+    hard, soft = (results[results["objective"] == kind] for kind in ("hard", "kd"))
     for (width, weight, rate), rows in soft.groupby(["width", "soft_weight", "learning_rate"], dropna=False):
         seeds = [set(of_teacher["seed"]) for _, of_teacher in rows.groupby("teacher")]
         rows = rows[rows["seed"].isin(set.intersection(*seeds))]

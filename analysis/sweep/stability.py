@@ -100,7 +100,7 @@ def verdict(measured: pd.DataFrame) -> str:
     parts = list[str]()
     for column, heading in MEASURES.items():
         ratios = []
-        for (width, rate, *_), soft in measured[measured["objective"].eq("soft")].groupby(
+        for (width, rate, *_), soft in measured[measured["objective"].eq("kd")].groupby(
             ["width", "learning_rate", "soft_weight", "temperature"]
         ):
             same = measured["width"].eq(width) & measured["learning_rate"].eq(rate)
@@ -139,7 +139,7 @@ def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
     notes = []
     groups = measured.groupby(["width", "learning_rate", "soft_weight", "temperature"])
     for (width, rate, weight, temperature), rows in groups:
-        control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "soft"))
+        control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "kd"))
         ratios = {name: ratio(control, soft, name) for name in MEASURES}
         numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
         if numbers:
@@ -153,5 +153,5 @@ def name(objective: str, weight: float, targets: str) -> str:
     if objective == "hard":
         return "hard labels"
     soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
-    named = {"soft": soft, "double_softmax": "double softmax"}.get(objective, objective)
+    named = {"kd": soft, "double_softmax": "double softmax"}.get(objective, objective)
     return f"{named}, soft weight {weight:g}"

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.runs import NAMES, RUN
 from analysis.sweep import objectives, verdict
-from analysis.sweep.groups import UNCOMPARED, base_of
+from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
@@ -90,7 +90,7 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
     for setting, of_setting in runs.by_setting(table):
         finished = runs.finished(of_setting)
         means = {column: runs.mean(finished[column]) for column in columns if len(finished)}
-        own = base_of(setting["objective"]) in UNCOMPARED
+        own = not is_compared(setting["objective"])
         hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
@@ -130,10 +130,9 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
     """
     notes = []
     sound = runs.finished(results)
-    sound = sound.assign(kind=sound["objective"].map(base_of))
-    controls = sound["kind"].isin(["matched", "placebo"])
+    controls = sound["objective"].str.match(r"(matched|placebo)\(")
     for reference in sorted({parse(name).hyperparameters["reference"] for name in sound.loc[controls, "objective"]}):
-        names = ["soft", f"matched(reference={reference:.9g})", f"placebo(reference={reference:.9g})"]
+        names = ["kd", f"matched(reference={reference:.9g})", f"placebo(reference={reference:.9g})"]
         for (width, *_), of_group in sound.groupby(["width", "soft_weight", "learning_rate"]):
             kinds = {name: of_group[of_group["objective"] == name] for name in names}
             if any(rows.empty for rows in kinds.values()):
@@ -153,13 +152,13 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
 
 
 def _temperature(setting: pd.Series) -> str:
-    kind = "" if setting["objective"] == "soft" else words_of(setting["objective"])
+    kind = "" if setting["objective"] == "kd" else words_of(setting["objective"])
     return number(setting["temperature"]) + (f" ({kind})" if kind else "")
 
 
 def _varying(rows: pd.DataFrame) -> list[str]:
     """Which of soft weight and learning rate take several values."""
-    soft = rows[rows["objective"] == "soft"]
+    soft = rows[rows["objective"] == "kd"]
     varying = {"soft_weight": soft["soft_weight"].nunique(), "learning_rate": rows["learning_rate"].nunique()}
     return [name for name, count in varying.items() if count > 1]
 
@@ -206,7 +205,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
             " Fewer or more: it is 0.05 at most. Alone: only the row's own interval excludes zero, as one in twenty "
             "does by chance; where those of all rows lie on one side of zero, that may be said of all at once."
         )
-    temperatures = results.loc[results["objective"] == "soft", "temperature"].nunique()
+    temperatures = results.loc[results["objective"] == "kd", "temperature"].nunique()
     if seeds > 1 and temperatures > 1:
         notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
     if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
