@@ -1,6 +1,7 @@
 """`analysis.check_loss`: planted faults are named and right losses pass, in every framework that is installed."""
 
 import importlib.util
+import re
 import subprocess
 import textwrap
 
@@ -282,3 +283,12 @@ def test_a_factor_is_found():
     assert scale.fit([expected.at(case) for case in cases.ORDINARY], cases.ORDINARY) == expected
     assert scale.fit([1 + 0.01 * case.classes for case in cases.ORDINARY], cases.ORDINARY) is None
     assert expected.mended() == "T² · N⁻¹ · B"
+
+
+def test_the_page_shows_what_is_said(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    page = (commands.ROOT / "docs" / "check_loss.md").read_text()
+    body, shown = re.search(r"```python\n(.*?)```.*?```\n(.*?)\n```", page, re.DOTALL).groups()
+    (tmp_path / "mine.py").write_text(body)
+    assert list(said("mine.py", "kd_loss").lines) == shown.splitlines()
