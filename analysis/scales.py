@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 
 
 class LogTicks(Locator):
-    """Three to seven ticks on a logarithmic axis, whatever its range: decades, or with 3 or 2 and 5 between them, or
+    """Three ticks or more on a logarithmic axis, whatever its range: decades, or with 3 or 2 and 5 between them, or
     evenly spaced numbers."""
 
     def __call__(self) -> Sequence[float]:
@@ -26,8 +26,11 @@ class LogTicks(Locator):
             ticks = [tick for tick in ticks if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]
             if len(ticks) >= 3:
                 return ticks[:: math.ceil(len(ticks) / 7)]
-        even = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        return [float(tick) for tick in even if low <= tick <= high and tick > 0]
+        ticks, intervals = [], 4
+        while len(ticks) < 3:  # of the intervals some may lie outside
+            even = MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+            ticks, intervals = [float(tick) for tick in even if low <= tick <= high], intervals + 1
+        return ticks
 
 
 def scaled(label: str) -> str:

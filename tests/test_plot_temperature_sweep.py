@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from analysis import plot_temperature_sweep, style
+from analysis import plot_temperature_sweep, scales, style
 from analysis.sweep import figures
 from analysis.sweep.run import curves, load
 from analysis.sweep.table import write_summary
@@ -192,6 +192,83 @@ def test_nothing_is_cut_off_or_over_anything_else(tmp_path):
             assert not any(a.overlaps(b) for a, b in itertools.pairwise(ticks))
             label = axes.yaxis.label.get_window_extent(renderer)
             assert label.x0 >= 0 and label.height <= 1.1 * panel.height
+
+
+def test_a_logarithmic_axis_names_its_scale_and_has_three_ticks(tmp_path):
+    run = load(make_run(tmp_path / "run", widths=(30, 300)))
+    drawings = [drawn(run, draw) for draw in (figures.draw_errors, figures.draw_calibration)]
+    drawings += figures.draw_learning_curves(run).values()
+    seen = 0
+    for figure in drawings:
+        FigureCanvasAgg(figure).draw()
+        for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]:
+            low, high = sorted(axis.get_view_interval())
+            labels = [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            assert len([label for label in labels if label]) >= 3 and "log scale" in axis.get_label_text(), labels
+            seen += 1
+        temperature = figure.axes[-1].get_xlabel()
+        assert temperature in ("temperature T (log scale)", "epoch")
+    assert seen >= 6
+
+
+def test_ticks_of_any_range_are_three_to_seven_and_inside():
+    random = np.random.default_rng(0)
+    for _ in range(500):
+        low = 10 ** random.uniform(-12, 9)
+        high = low * 10 ** random.uniform(0.001, 12)
+        ticks = scales.LogTicks().tick_values(low, high)
+        assert 3 <= len(ticks) <= 7 and np.all(np.diff(ticks) > 0), (low, high, ticks)
+        assert low * (1 - 1e-6) <= ticks[0] and ticks[-1] <= high * (1 + 1e-6)
+
+
+def test_softening_shows_the_image_that_is_asked_for_at_every_temperature(tmp_path, capsys):
+    folder = make_run(tmp_path / "temperature_sweep" / "run", widths=(30,), seeds=1)
+    run = load(folder)
+    for image in (None, 4):
+        figure = drawn(run, lambda run, image=image: figures.draw_softening(run, image))
+        which = figures._example(run) if image is None else image
+        assert f"test image {run.example_rows[which]};" in figure.get_suptitle().replace("\n", " ")
+        bars = [axes for axes in figure.axes if axes.get_title().startswith("T = ")]
+        assert [axes.get_title() for axes in bars] == [f"T = {t}" for t in ("1", "2", "4", "8", "16", "32", "∞")]
+        for axes in bars:  # the longest bar fills its panel, at any T
+            assert max(bar.get_width() for bar in axes.patches) == pytest.approx(axes.get_xlim()[1] / 1.08)
+    with pytest.raises(BadInput, match=r"--image 6 is not allowed: .* keeps 6 test images .* give 0 to 5"):
+        figures.draw(folder, image=6)
+    assert run_cli(str(folder), "--image", "-1") == 2 and "--image -1" in capsys.readouterr().err
+
+
+def test_no_two_curves_share_a_colour_and_legends_are_whole(tmp_path):
+    rates = tuple(0.001 * 2.0**k for k in range(5))
+    run = load(make_run(tmp_path / "run", widths=(300,), rates=rates, weights=(0.5, 1.0), temperatures=(1.0, 4.0)))
+    figure = drawn(run, figures.draw_differences)
+    curves_drawn = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None, "")]
+    colours = [line.get_color() for line in curves_drawn if not line.get_label().startswith("_")]
+    assert len(colours) == len(set(colours)) == 10
+    assert len({style.colour(index) for index in range(40)}) == 40
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    frame = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert frame.x0 >= 0 and frame.y0 >= 0 and frame.x1 <= figure.bbox.x1 and frame.y1 <= figure.bbox.y1
+    left, right = figure.axes[0].get_xlim()
+    assert all(left <= x <= right for line in curves_drawn for x in line.get_xdata())
+
+
+def test_a_long_label_is_wrapped():
+    with style.applied():
+        figure = style.figure(4.0, 3.0)
+        figure.subplots().plot([1, 2], label="a label of many words " * 8)
+        style.finish(figure, "what", "where")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    frame = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert frame.x0 >= 0 and frame.x1 <= figure.bbox.x1
+
+
+def test_many_fixed_rates_are_one_grey_entry(tmp_path):
+    rates = tuple(0.001 * 2.0**k for k in range(8))
+    run = load(make_run(tmp_path / "run", widths=(300,), rates=rates, holdout=True, seeds=2, temperatures=(1.0, 4.0)))
+    labels = [text.get_text() for text in drawn(run, figures.draw_errors).legends[0].get_texts()]
+    assert "one rate for all T" in labels and len(labels) == 4  # the tuned curve, hard labels, the teacher
 
 
 def test_a_failed_run_is_left_out_and_said(tmp_path):

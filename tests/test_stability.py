@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis import stability as command
-from analysis.sweep import stability
+from analysis import style
+from analysis.sweep import stability, stability_figure
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -72,9 +73,22 @@ def test_ratios_are_geometric_and_paired_by_seed():
 def test_the_command_writes_its_table(swept):
     code, said = commands.call(command.main, command.StabilityConfig, [str(swept)], command.PROG)
     assert code == 0, said
+    assert {path.name for path in (swept / "figures").iterdir()} == {"stability.png", "stability.pdf"}
     text = (swept / "stability.md").read_text()
     assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
     assert "Double softmax, ratio to distilled (16 units, T = " in text
+
+
+def test_the_figure_shows_what_the_table_says(swept):
+    with style.applied():
+        measured, panels = stability.measure(swept), stability_figure.figure_of(swept).axes
+    assert [axes.get_ylabel().split(" ")[0] for axes in panels] == ["fluctuation", "churn"]
+    for axes, column in zip(panels, ("fluctuation", "churn"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        hard = measured.loc[measured["objective"] == "hard", column].mean()
+        assert lines["hard labels"].get_ydata()[0] == pytest.approx(hard)
+        soft = measured[measured["objective"] == "soft"].groupby("temperature")[column].mean()
+        assert lines["distilled, soft weight 1"].get_ydata() == pytest.approx(soft.to_numpy())
 
 
 def test_rates_are_not_pooled(tmp_path):

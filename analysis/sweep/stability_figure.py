@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import stats, style
 from analysis.sweep import stability
@@ -24,10 +25,15 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         BadInput: as `stability.measure`.
     """
+    return style.save_all(folder, {"stability": figure_of(folder)})
+
+
+def figure_of(folder: Path) -> Figure | None:
+    """The figure of a sweep's run directory; None where there are only hard labels."""
     measured, sweep = stability.measure(folder), load(folder)
     soft, hard = (measured[measured["objective"].ne("hard") == is_soft] for is_soft in (True, False))
     if soft.empty:
-        return []
+        return None
     targets = read_json(folder / "config.json")["identity"]["config"].get("targets", "teacher")
     axis = style.TemperatureAxis(soft["temperature"].tolist())
     figure = style.figure(6.8, 3.6)
@@ -40,7 +46,7 @@ def draw(folder: Path) -> list[Path]:
         "Fluctuation from epoch to epoch, second half of the epochs, constant learning rate: standard deviation of the "
         "change of accuracy (left), images answered otherwise than an epoch before (right); mean, 95 % t interval"
     )
-    return style.save_all(folder, {"stability": style.finish(figure, what, sweep.where)})
+    return style.finish(figure, what, sweep.where)
 
 
 def _panel(
