@@ -86,11 +86,21 @@ def parse(
         _refuse_overflow(argument)
     if arguments[:1] == ["--tyro-print-completion"]:
         prog = prog.rpartition(".")[2]  # a shell completes what follows one word
-    config = _preset(arguments, presets) if presets else config_class()
-    parsed: Config = options.parse(config, prog, arguments)
+    if _asks(config_class):
+        import tyro
+
+        parsed: Config = tyro.cli(config_class, prog=prog, args=list(arguments))
+    else:
+        parsed = options.parse(_preset(arguments, presets) if presets else config_class(), prog, arguments)
     for path in (Path.cwd(), *_paths(parsed)):  # some come from the environment
         _refuse_undecodable(path)
     return parsed
+
+
+def _asks(config_class: type) -> bool:
+    """Whether something has to be given, as a subcommand: there is no default config, whose options to group."""
+    fields = dataclasses.fields(config_class)
+    return any(field.default is field.default_factory is dataclasses.MISSING for field in fields)
 
 
 def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
