@@ -158,7 +158,7 @@ def test_what_is_no_sweep_is_refused(results, said):
 def test_what_a_sweep_does_otherwise_than_most_stands_in_its_title():
     assert runs.unusual_options({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
     config = {"targets": "shuffled", "network": "small", "augment": "flip_shift", "jitter": 2}
-    said = ["targets: double softmax", "network small", "augment flip shift", "jitter 2", "transfer images 600"]
+    said = ["targets: shuffled", "network small", "augment flip shift", "jitter 2", "transfer images 600"]
     assert runs.unusual_options({"config": {**config, "transfer_images": 600}}) == said
 
 

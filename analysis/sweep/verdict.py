@@ -29,14 +29,10 @@ class Verdict(NamedTuple):
     details: tuple[str, ...] = ()
     """Lines for below the table, where they are too many to stand above it."""
 
-    def text(self) -> str:
-        """A line each, for a terminal."""
-        return "\n".join([self.headline, *self.sentences, *(f"Warning: {warning}" for warning in self.warnings)])
-
     def markdown(self) -> str:
-        """The headline in bold, the sentences after it, a paragraph a warning."""
+        """The headline in bold, the sentences below it, a paragraph a warning."""
         warnings = [f"Warning: {warning}" for warning in self.warnings]
-        return "\n\n".join([" ".join([f"**{self.headline}**", *self.sentences]), *warnings])
+        return "\n\n".join([f"**{self.headline}**", *filter(None, [" ".join(self.sentences)]), *warnings])
 
 
 class Call(NamedTuple):
