@@ -198,6 +198,7 @@ def test_each_setting_has_the_rate_that_the_holdout_chooses_hard_labels_too():
     fast = sweep({HARD: [70, 71, 69], T4: [95, 97, 99]}, rate=0.01, holdout={HARD: [40] * 3, T4: [70] * 3})
     (group,) = groups.of(pd.concat([slow, fast]))
     assert group.name == "800 units" and group.means() == {AT_HARD: 70.0, 4.0: 81.0}
+    assert "at the rate that the hold-out chooses" in verdict.of(pd.concat([slow, fast])).details[-1]
     without = pd.concat([slow, fast]).drop(columns="holdout_errors")
     assert [group.name for group in groups.of(without)] == ["800 units, rate 0.001", "800 units, rate 0.01"]
 
@@ -209,7 +210,9 @@ def test_several_groups_have_a_line_each_and_many_stand_below():
     assert [line.split(":")[0] for line in lines] == ["30 units", "300 units"]
     weights = pd.concat([sweep(BETTER, width=w, weight=q) for w in (30, 300, 800) for q in (0.5, 1.0)])
     said = verdict.of(weights.drop_duplicates())
-    assert not said.sentences and len(said.details) == 6 and said.details[0].startswith("30 units, soft weight 0.5: ")
+    method, *lines = said.details
+    assert not said.sentences and len(lines) == 6 and lines[0].startswith("30 units, soft weight 0.5: ")
+    assert method.startswith("Not excluded as the best T: 95 %") and not verdict.of(sweep(WORSE)).details
     other = pd.concat([sweep(BETTER), sweep({("mse", 4.0): BETTER[INF]})])
     assert [group.name for group in groups.of(other)] == [
         "800 units, soft targets",

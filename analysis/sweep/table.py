@@ -205,11 +205,6 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
             " Fewer or more: it is 0.05 at most. Alone: only the row's own interval excludes zero, as one in twenty "
             "does by chance; where those of all rows lie on one side of zero, that may be said of all at once."
         )
-    temperatures = results.loc[results["objective"] == "kd", "temperature"].nunique()
-    if seeds > 1 and temperatures > 1:
-        notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
-    if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
-        notes.append("The sentences above the table: each setting, hard labels too, at the rate the hold-out chooses.")
     if any(row.over_images for row in rows):
         notes.append(
             "Intervals over seeds are about these test images; over images: these networks on other images like them."

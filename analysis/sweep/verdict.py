@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    """Lines for below the table, where they are too many to stand above it."""
+    """For below the table: how it was found, and the sentences where they are too many to stand above it."""
 
     def markdown(self) -> str:
         """The headline in bold, the sentences below it, a paragraph a warning."""
@@ -88,8 +88,14 @@ def of(
         lines[-1] += f" How many seeds would tell: python -m analysis.plan {run} --difference {plan.DIFFERENCE:g}"
     warnings = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
     warnings += _out_of_range(every, test_images)
-    few = len(every) <= MOST_LINES
-    return Verdict(headline, tuple(lines) * few, tuple(warnings), tuple(lines) * (not few))
+    few, notes = len(every) <= MOST_LINES, []
+    if any("; not excluded" in line for line in lines):
+        notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
+    if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
+        notes.append(
+            "The verdict compares each setting, hard labels too, at the rate that the hold-out chooses for it."
+        )
+    return Verdict(headline, tuple(lines) * few, tuple(warnings), (*notes, *([] if few else lines)))
 
 
 def _headline(subject: str, every: Sequence[Group], calls: Sequence[Call], seeds: int, needed: float) -> str:
