@@ -86,6 +86,7 @@ BAD = {
     "--checkpoint-seconds -1": "--checkpoint-seconds -1 is not allowed",
     "--checkpoint-seconds nan": "--checkpoint-seconds nan is not allowed",
     "--name ../x": "--name '../x' is not allowed",
+    "--name sweeps": "--name 'sweeps' is not allowed",
     "--holdout -1": "--holdout -1 is not allowed",
     "--train-images 0": "--train-images 0 is not allowed",
     "--optimizer lion": "adam",

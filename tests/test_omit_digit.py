@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.omission import figures as omission_figures
 from analysis.omission import run as omission_run
 from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
 from kdjax import cli, corrections, forecast, loop, students
+from kdjax.errors import BadInput
 from kdjax.files import MANIFEST, read_json
 from tests import commands, hurry
 from tests.small_omission import config
@@ -131,6 +133,9 @@ def test_a_run_under_way_has_the_rows_of_students_whose_blocks_are_all_there(
     )
     assert omission_table.write_summary(copy).splitlines()[0].endswith(", 13 of 28 blocks")
     assert omission_run.load(copy).where.endswith("1 seed, 13 of 28 blocks")
+    if "distilled" in left_out:
+        with pytest.raises(BadInput, match="holds no distilled student yet"):
+            omission_figures.draw(copy)
     (copy / "results.csv").unlink()
     corrections.write_results(copy, plan.blocks, {missing} & {"plain-without-3-8-seed0"})
     assert not (copy / "results.csv").exists()

@@ -14,6 +14,7 @@ from analysis.omission.run import OmissionResults, load, name_task
 from analysis.omission.table import CORRECTIONS, STUDENTS, summarise
 from analysis.tables import fixed, number
 from kdjax import bias
+from kdjax.errors import require
 
 COLOURS = {"distilled": 0, "control": 1, "permuted": 3, "mean_logit": 5, "all_digits": 2, "with_pool": 4}
 """Each student's place in the palette, the same in every figure."""
@@ -27,9 +28,11 @@ def draw(folder: Path) -> list[Path]:
     """Draws every figure of a run directory into its folder `figures`; returns the files written.
 
     Raises:
-        BadInput: `folder` is no run directory, or what is in it is damaged.
+        BadInput: `folder` is no run directory, what is in it is damaged, or no distilled student is finished yet.
     """
     results = load(folder)
+    distilled = results.rows["student"].eq("distilled").any()
+    require(distilled, f"{folder} holds no distilled student yet: let the experiment finish further blocks")
     one = len(results.tasks) == 1
     figures: dict[str, Figure | None] = {"soft_predictions": predictions.strip(results)}
     if one:
