@@ -105,6 +105,10 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
     train = read_examples("", inputs, labels, teacher_logits)
     logits: Any = train.teacher_logits
     classes = int(logits.shape[1])
+    right = float(np.mean(logits.argmax(axis=1) == train.labels))
+    chance = right <= np.bincount(train.labels).max() / len(train.labels)
+    doubt = ": no better than chance; are its rows in the order of the labels?" if chance else ""
+    say(f"the teacher is right on {100 * right:.1f} % of {len(logits):,} examples{doubt}")
     if test is None:
         train, tested = _held_out(train)
     else:

@@ -163,6 +163,8 @@ class Distillation:
     def _verdict(self) -> str:
         seeds, compared = self.table["seed"].nunique(), self._compared()
         about = f"{self.test_examples:,} test examples, {seeds} seed{'s' * (seeds > 1)}"
+        if failed := int((self.table["failed_at"] >= 0).sum()):
+            about += f", {failed} of {len(self.table)} students failed (loss not finite: lower learning_rate)"
         if compared is None:
             return f"{about}; 95 % intervals over seeds."
         if seeds < 2:

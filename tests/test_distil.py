@@ -131,7 +131,11 @@ def test_bytes_are_divided_by_255_and_floats_are_not(result):
 def test_a_fifth_of_each_class_is_held_out_and_that_is_said(capsys):
     labels = np.repeat(np.arange(10), 7)
     held = distil(labels=labels, test=None, seeds=1, temperatures=4, hard_labels=False)
-    assert "no test set is given: 10 of 70 examples are held out to test on" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no test set is given: 10 of 70 examples are held out to test on" in said
+    right = np.mean(LOGITS.argmax(axis=1) == labels)
+    doubt = ": no better than chance; are its rows in the order of the labels?" if right <= 0.1 else "\n"
+    assert f"the teacher is right on {100 * right:.1f} % of 70 examples{doubt}" in said
     fifth = IMAGES[4::7]  # of seven in a row, the fifth
     wrong = held.logits(fifth).argmax(axis=1) != np.arange(10)
     assert list(held.table["test_errors"]) == [wrong.sum()]
@@ -150,6 +154,12 @@ def test_arrays_may_be_files_or_tensors(result, tmp_path):
     np.testing.assert_array_equal(inputs.read("labels", torch.tensor(LABELS)), LABELS)
     with pytest.raises(BadInput, match="Tensor is no array"):
         inputs.read("inputs", torch.ones(2, requires_grad=True))
+
+
+def test_students_that_failed_are_counted(capsys):
+    failed = distil(logits=5 * np.eye(10)[LABELS], seeds=1, learning_rate=1e30)
+    assert ", 4 of 4 students failed (loss not finite: lower learning_rate)" in repr(failed)
+    assert "the teacher is right on 100.0 % of 70 examples\n" in capsys.readouterr().err
 
 
 def changed(array, place, value):
