@@ -21,11 +21,9 @@ NOBODY = 54321
     "variables, expected",
     [
         ({"JAX_PLATFORMS": "nonsense"}, "error: JAX does not start with JAX_PLATFORMS=nonsense"),
-        ({"JAX_PLATFORMS": "tpu"}, "error: JAX does not start with JAX_PLATFORMS=tpu"),
         ({"JAX_LOG_COMPILES": "perhaps"}, "JAX_LOG_COMPILES=perhaps"),
         ({"XLA_FLAGS": "--xla_no_such_flag=1"}, "XLA_FLAGS=--xla_no_such_flag=1 (Unknown flag"),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_cpu_enable_fast_math=x"}, "Couldn't interpret"),
-        ({"XLA_FLAGS": "nonsense"}, 'Could not open file "nonsense"'),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=1000000000"}, "1 to 1,000 devices"),
     ],
 )

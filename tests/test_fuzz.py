@@ -148,6 +148,12 @@ HOSTILE = {
     Path: ["", "\udcff", "loop", "pipe", "file", "/dev/zero", "x" * 5000],
 }
 """By type: what is no number, or too large or small for any array; what is no text; what is no folder."""
+ENVIRONMENTS = [
+    *({}, {}, {"JAX_PLATFORMS": "nonsense"}, {"JAX_ENABLE_X64": "perhaps"}, {"JAX_LOG_COMPILES": "perhaps"}),
+    *({"XLA_FLAGS": "--nonsense"}, {"XLA_FLAGS": "nonsense"}, {"KDJAX_RAW_DIR": "/dev/null"}),
+    *({"KDJAX_RAW_DIR": "\udcff"}, {"KDJAX_DATA_DIR": "\udcff"}, {"COLUMNS": "-1"}, {"LANG": "nonsense"}),
+]
+"""Variables of processes, of which most cannot be what they should."""
 PREPARED = {"experiments.temperature_sweep": temperature_sweep.main, "experiments.omit_digit": omit_digit.main}
 """The commands of which everything up to the training is tried, not only the parsing."""
 
@@ -196,9 +202,10 @@ def test_processes(module, empty):
     fixed = [*bundled, *["--dry-run"] * dry_runs(module)]
 
     @settings(QUICK, max_examples=-(-PROCESSES // len(REAL)))
-    @given(lines(cls))
-    def test(arguments):
-        process = commands.start([*fixed, *arguments], module, cwd=empty, env={"KDJAX_DATA_DIR": str(empty / "data")})
-        check(*commands.finish(process), arguments, empty)
+    @given(lines(cls) | st.sampled_from(list(hostile(cls)) or [[]]), st.sampled_from(ENVIRONMENTS))
+    def test(arguments, variables):
+        environment = {"KDJAX_DATA_DIR": str(empty / "data"), **variables}
+        process = commands.start([*fixed, *arguments], module, cwd=empty, env=environment)
+        check(*commands.finish(process), (arguments, variables), empty)
 
     test()
