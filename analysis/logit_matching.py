@@ -17,14 +17,15 @@ PROG = "python -m analysis.logit_matching"
 
 def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
-    from analysis.matching import report  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.matching import report
 
     if config.dry_run:
         print(report.forecast_curvature(config))
     elif config.curvature:
-        print((report.write_curvature(config) / "curvature.md").read_text())
+        terminal.show((report.write_curvature(config) / "curvature.md").read_text())
     else:
-        print((report.write(config) / "summary.md").read_text())
+        terminal.show((report.write(config) / "summary.md").read_text())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class PlanConfig:
     """Plans the number of seeds from the spread of a finished sweep."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories of sweeps of one recipe (default: the newest in OUT/temperature_sweep)."""
+    """Sweeps of one recipe: run directories, or their names in OUT/temperature_sweep (default: the newest there)."""
     out: Path = Path("runs")
     """Folder that holds the run directories."""
     difference: float = 5.0
@@ -46,11 +46,14 @@ class PlanConfig:
 
 def main(config: PlanConfig) -> None:
     """Prints the plan."""
-    from analysis.sweep import plan  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.sweep import plan
 
-    folders = config.runs or (run_directory.latest_run(config.out, "temperature_sweep"),)
+    named = config.out / "temperature_sweep"
+    folders = [run if run.exists() else named / run for run in config.runs]
+    folders = folders or [run_directory.latest_run(config.out, "temperature_sweep")]
     aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
-    print(plan.describe(folders, aim))
+    terminal.show(plan.describe(folders, aim))
 
 
 if __name__ == "__main__":

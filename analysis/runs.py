@@ -13,10 +13,14 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
+from kdjax.files import require_ordinary
+from kdjax.run_folders import SWEEPS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
+NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
+"""Columns of `results.csv`, in words."""
 
 
 @contextlib.contextmanager
@@ -40,6 +44,7 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     Raises:
         BadInput: the file is missing, damaged, or lacks one.
     """
+    require_ordinary(path)
     with reading(path), np.load(path) as arrays:
         return {name: arrays[name] for name in names or arrays.files}
 
@@ -162,15 +167,17 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
     """The options of a sweep that are not the defaults, in words, for every title: targets, network, images."""
     config = identity.get("config", {})
     usual = {"targets": "teacher", "network": "mlp", "augment": "none", "jitter": 0, "transfer_images": None}
+    usual["temperature_schedule"] = "constant"
     options = {name: config.get(name, value) for name, value in usual.items()}
     words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
+    words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
     words["targets"] = f"targets: {config.get('targets', '').replace('_', ' ')}"
     return [words[name] for name, value in options.items() if value != usual[name]]
 
 
 def sweep_folder(folder: Path, run: str) -> Path:
     """The run directory of one of the sweeps behind the table in `folder`."""
-    return folder.parent.parent / "temperature_sweep" / run
+    return folder.parent / SWEEPS / run
 
 
 def load_student(folder: Path, row: pd.Series) -> trained.Student:

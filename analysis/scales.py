@@ -26,11 +26,11 @@ class LogTicks(Locator):
             ticks = [tick for tick in ticks if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]
             if len(ticks) >= 3:
                 return ticks[:: math.ceil(len(ticks) / 7)]
-        even, intervals = list[float](), 4
-        while len(even) < 3:  # of the intervals some may lie outside
-            spread = MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-            even, intervals = [float(tick) for tick in spread if low <= tick <= high], intervals + 1
-        return even
+        evenly, intervals = list[float](), 4
+        while len(evenly) < 3:  # of the intervals some may lie outside
+            even = MaxNLocator(intervals, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+            evenly, intervals = [float(tick) for tick in even if low <= tick <= high], intervals + 1
+        return evenly
 
 
 def scaled(label: str) -> str:

@@ -27,10 +27,11 @@ class StabilityConfig:
 
 def main(config: StabilityConfig) -> None:
     """Prints the table, and where the figure is."""
-    from analysis.sweep import stability, stability_figure  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.sweep import stability, stability_figure
 
     folder = config.run or run_directory.latest_run(config.out, "temperature_sweep")
-    print(stability.write(folder))
+    terminal.show(stability.write(folder))
     for path in stability_figure.draw(folder):
         if path.suffix == ".png":
             print(path)

@@ -15,8 +15,13 @@ import scipy.special  # t from here: scipy.stats takes a second to import
 from jaxtyping import Bool, Real
 
 from kdjax.errors import require
+from kdjax.intervals import Difference as Difference  # these are of this module too
+from kdjax.intervals import Interval as Interval
+from kdjax.intervals import Runs, difference
+from kdjax.intervals import holm as holm
+from kdjax.intervals import interval as interval
+from kdjax.intervals import t_interval as _t_interval
 
-Runs = Real[np.ndarray, "runs"]
 Grid = Real[np.ndarray, "teachers seeds"]
 Wrong = Bool[np.ndarray, "*runs images"]
 """Whether each network's answer on each test image is wrong."""
@@ -24,35 +29,6 @@ Table = Real[np.ndarray, "*runs temperatures"]
 """`[runs, temperatures]`, or where teachers are crossed with seeds `[teachers, seeds, temperatures]`."""
 WIDEST = 0.25
 """Half-width of a prediction interval, as a share of the paper's errors, up to which `reproduced` says so."""
-
-
-class Interval(NamedTuple):
-    """A mean and its confidence interval."""
-
-    mean: float
-    low: float
-    """nan where the spread is unknown."""
-    high: float
-    n: int
-    """Number of runs."""
-    standard_error: float
-    """Of the mean."""
-    df: float
-    """Degrees of freedom of the standard error."""
-
-
-class Difference(NamedTuple):
-    """The mean of `a − b` over pairs."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    """Number of pairs."""
-    p: float
-    """Two-sided paired t test; p < 1 − confidence exactly where the interval excludes zero."""
-    differs: bool
-    """The interval excludes zero: only then is the difference called one."""
 
 
 class Ratio(NamedTuple):
@@ -90,18 +66,6 @@ class Equivalence(NamedTuple):
     reach: float
     """How far from 0 the intervals reach that decide `all_alike`; nan where nothing is known about spread."""
     n: int
-
-
-def interval(values: Runs, confidence: float = 0.95) -> Interval:
-    """`mean ± t(n−1)·s/√n` of `[runs]`.
-
-    Raises:
-        BadInput: no runs, or a confidence outside (0, 1).
-    """
-    n = len(values)
-    require(n > 0, "an interval of no runs: give at least one value")
-    standard_error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 and np.ptp(values) > 0 else math.nan
-    return _t_interval(_mean(values), standard_error, float(n - 1), n, confidence)
 
 
 def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
@@ -144,12 +108,7 @@ def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: fl
     `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences.
     """
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
-    differences = np.asarray(a, np.float64) - b
-    mean = interval_over(differences, confidence)
-    p = math.nan
-    if mean.standard_error > 0:
-        p = float(2 * scipy.special.stdtr(mean.df, -abs(mean.mean) / mean.standard_error))
-    return Difference(mean.mean, mean.low, mean.high, mean.n, p, mean.low > 0 or mean.high < 0)
+    return difference(interval_over(np.asarray(a, np.float64) - b, confidence))
 
 
 def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interval:
@@ -196,19 +155,6 @@ def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."], confidence: flo
     total = images * mean.mean
     low, high = total - half, total + half
     return Difference(total, low, high, images, p, low > 0 or high < 0)
-
-
-def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
-    """Holm's (1979) adjusted p: the i-th smallest of m times `m − i + 1`, kept increasing and at most 1.
-
-    A nan is no test: it stays nan and does not count.
-    """
-    order = np.argsort(p_values)  # nan last
-    order = order[: np.count_nonzero(~np.isnan(p_values))]
-    factors = np.arange(len(order), 0, -1)
-    adjusted = np.full(len(p_values), math.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
-    return adjusted
 
 
 def equivalent(differences: Table, margin: float | int, alpha: float = 0.05) -> Equivalence:
@@ -378,12 +324,6 @@ def _crossed(by_teacher: float, by_seed: float, teachers: int, seeds: int) -> tu
         return 0.0, float(min(teachers, seeds) - 1)
     df = total**2 / (by_teacher**2 / (teachers - 1) + by_seed**2 / (seeds - 1))
     return math.sqrt(total / (teachers * seeds)), df
-
-
-def _t_interval(mean: float, standard_error: float, df: float, n: int, confidence: float) -> Interval:
-    require(0 < confidence < 1, f"confidence {confidence:g} is not allowed: it lies in (0, 1)")
-    half = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) * standard_error if standard_error > 0 else math.nan
-    return Interval(mean, mean - half, mean + half, n, standard_error, df)
 
 
 def _mean(values: Real[np.ndarray, "..."]) -> float:

@@ -69,10 +69,10 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def title(figure: Figure, what: str, where: str) -> None:
-    """The title: what is drawn, and below it from which data, wrapped to the figure's width."""
+def title(figure: Figure, what: str, *below: str) -> None:
+    """The title: what is drawn, and below it what it says, if given, and from which data; wrapped to the width."""
     columns = int(figure.get_figwidth() * 13)
-    unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, where)]  # "T = 20" stays together
+    unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, *below)]  # "T = 20" stays together
     lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
     figure.suptitle("\n".join(lines), fontsize=10, x=0.02, ha="left")
 
@@ -165,10 +165,10 @@ class TemperatureAxis:
                 axes.plot(x, [0] * len(x), ls="", transform=axes.get_xaxis_transform(), **look)
 
 
-def finish(figure: Figure, what: str, where: str) -> Figure:
+def finish(figure: Figure, what: str, *below: str) -> Figure:
     """Adds legend and title; returns the figure."""
     legend(figure)
-    title(figure, what, where)
+    title(figure, what, *below)
     return figure
 
 

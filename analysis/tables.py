@@ -1,17 +1,24 @@
 """How tables print: numbers, intervals, and a table as Markdown, as aligned text, or as columns of a CSV."""
 
+import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
 from analysis import stats
+from kdjax.progress import count_of as count_of  # one rule for all counts
 
 Estimate = stats.Interval | stats.Difference
 """A mean with its interval."""
 
 
 class Table(NamedTuple):
-    """Cells, and what has to be said below them."""
+    """Cells, and what has to be said below them. Columns stand in the order of their importance."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -25,19 +32,56 @@ class Table(NamedTuple):
         lines = ["| " + " | ".join(row) + " |" for row in [self.header, rule, *self.rows]]
         return "\n".join([*lines, "", *(f"* {note}" for note in self.notes)]).rstrip()
 
-    def text(self) -> str:
-        """The table in aligned columns, for a terminal, its notes below it."""
-        rows = [self.header, *self.rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.header))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < self.left else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "-" * sum(widths, 2 * (len(widths) - 1)))
-        return "\n".join([*lines, "", *self.notes])
+    def text(self, width: int | None = None) -> str:
+        """The table in aligned columns, its notes below it.
+
+        Within `width` characters (None: no limit) cells of words, and headings, are folded at spaces; numbers never
+        are. Where that is not enough, the last columns are left out, and a line below says which.
+        """
+        columns = list(zip(self.header, *self.rows, strict=True))
+        widths = _fit([_span(heading, cells) for heading, *cells in columns], width)
+        shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for i, (heading, characters) in enumerate(zip(self.header, widths, strict=False)):
+            shown.add_column(heading, width=characters, justify="left" if i < self.left else "right", overflow="fold")
+        for row in self.rows:
+            shown.add_row(*row[: len(widths)])
+        printed = io.StringIO()
+        space = sum(widths) + GAP * len(widths)
+        plain = Console(file=printed, width=space, color_system=None, markup=False, emoji=False)
+        plain.print(shown, highlight=False)
+        lines = [line.rstrip().replace("─", "-") for line in printed.getvalue().splitlines()]
+        if left_out := ", ".join(filter(None, self.header[len(widths) :])):
+            lines += textwrap.wrap(f"(no room here for: {left_out})", width or 80, break_long_words=False)
+        return "\n".join([*lines, *[""] * bool(self.notes), *self.notes])
+
+
+GAP = 2
+"""Characters between columns."""
+
+
+def _span(heading: str, cells: Sequence[str]) -> tuple[int, int]:
+    """The least and the natural width of a column: cells of numbers are one piece, words are folded at spaces."""
+    pieces = [piece for cell in cells for piece in ([cell] if _is_number(cell) else cell.split())]
+    least = max(map(len, [*heading.split(), *pieces]), default=1)
+    return max(least, 1), max(map(len, [heading, *cells]))
+
+
+def _is_number(cell: str) -> bool:
+    return sum(map(str.isalpha, cell)) == 0
+
+
+def _fit(spans: Sequence[tuple[int, int]], width: int | None) -> list[int]:
+    """The widths of the first columns, as many as there is room for, none of them narrower than its least."""
+    if width is None:
+        return [natural for _, natural in spans]
+    widths = [least for least, _ in spans]
+    while len(widths) > 1 and sum(widths) + GAP * (len(widths) - 1) > width:
+        widths.pop()
+    room = width - sum(widths) - GAP * (len(widths) - 1)
+    while room > 0 and (lacking := [i for i, (_, natural) in enumerate(spans[: len(widths)]) if widths[i] < natural]):
+        widths[max(lacking, key=lambda i: spans[i][1] - widths[i])] += 1
+        room -= 1
+    return widths
 
 
 def number(value: float | int) -> str:
@@ -70,11 +114,6 @@ def estimate(interval: Estimate, decimals: int = 1, sign: bool = False) -> str:
 def p_value(value: float) -> str:
     """A p value; empty for nan."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def count_of(number_of: int, noun: str) -> str:
-    """A count with its noun: `1 seed`, `3 seeds`."""
-    return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
 def columns_of(name: str, interval: Estimate) -> dict[str, float]:

@@ -34,6 +34,7 @@ from kdjax.errors import (
     require_distinct,
     require_option,
     require_positive,
+    require_soft_weight,
     require_temperature,
 )
 from kdjax.files import write_arrays
@@ -41,6 +42,7 @@ from kdjax.identity import NO_RESULT
 
 if TYPE_CHECKING:
     from experiments.study import Member, Study
+    from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.cifar10_table"
 
@@ -121,8 +123,7 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         require_temperature("temperature", self.temperature)
-        allowed = "it lies in (0, 1]; hard labels alone are a row anyway"
-        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
+        require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are a row anyway")
         require(len(set(self.controls)) == len(self.controls), "--controls names one twice: give each once")
         require_count("teachers", self.teachers, "teachers", most=100)
         require_positive("learning-rate", self.learning_rate)
@@ -210,6 +211,7 @@ def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
     from kdjax import datasets, models, sweeps
+    from kdjax.run_folders import span
 
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
@@ -226,7 +228,8 @@ def prepare(config: TableConfig) -> "Study":
             raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
     sweep = sweeps.prepare(first)
     fingerprints, parameters = sweep.identity["teachers"], models.parameter_count(network)
-    return study.prepare("cifar10_table", config, sweep.dataset, "small", fingerprints, parameters=parameters)
+    words = [f"small{config.units('small')}", span([config.temperature, *config.temperatures], "T")]
+    return study.prepare("cifar10_table", words, config, sweep.dataset, "small", fingerprints, parameters=parameters)
 
 
 def run(table: "Study") -> Path:
@@ -235,7 +238,6 @@ def run(table: "Study") -> Path:
 
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps, teachers
-    from kdjax.files import seal
 
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
@@ -243,7 +245,7 @@ def run(table: "Study") -> Path:
         (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
         loaded = [teachers.load(folder, dataset) for folder in config.teacher_from]
         networks = loaded or study.train_teachers(config.teacher(), config.teachers, table)
-        entries = study.run_members(table, members(config))
+        entries = study.run_members(table, record, members(config))
         teaching = len(loaded) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
@@ -264,21 +266,24 @@ def run(table: "Study") -> Path:
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
             sealed.append("batch_statistics.csv")
-        seal(table.folder, sealed)
+        record.seal(sealed)
     return table.folder
 
 
-def forecast(table: "Study") -> str:
+def forecast(table: "Study") -> "Forecast":
     """What would run and cost, one line per sweep; students that serve twice are counted once."""
     from experiments import study
+    from kdjax.forecast import Forecast
     from kdjax.progress import clock
 
     config = table.config
-    lines = [line for line, _ in study.forecast_members(table, members(config), [])]
+    of_sweeps = list(study.forecast_members(table, members(config), []))
+    lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
     further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
-    return "\n".join(lines)
+    total += sum(missing)
+    return Forecast("\n".join([*lines, f"in all about {clock(total)} on this device"]), total)
 
 
 def main(config: TableConfig) -> None:
@@ -286,7 +291,8 @@ def main(config: TableConfig) -> None:
     from analysis.cifar10 import figures, table  # late, so that --help is quick
     from experiments import study
 
-    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw)
+    shorter = "fewer --epochs or --seeds, or --width-multiplier 0.25"
+    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

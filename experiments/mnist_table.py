@@ -2,7 +2,8 @@
 
 Hinton et al. 2015, Section 3: a large net with dropout and jitter (67 test errors), a small net alone (146), the small
 net distilled at T = 20 (74), and what temperature does to students of different widths. `--dry-run` says how long each
-part would take here; everything takes hours, `--preset quick` on the bundled digits minutes.
+part would take here. The default is the three rows from one teacher; `--preset full` is everything, and takes many
+hours; `--preset quick` on the bundled digits takes minutes.
 """
 
 import dataclasses
@@ -22,11 +23,14 @@ from kdjax.identity import NO_RESULT, result_fields
 if TYPE_CHECKING:
     from analysis.mnist.tuning import Choice
     from experiments.study import Member, Study
+    from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.mnist_table"
 
 Part = Literal["teacher", "small", "distilled", "widths", "transfer", "shifted", "better", "controls"]
 PARTS: tuple[Part, ...] = get_args(Part)
+ROWS: tuple[Part, ...] = ("teacher", "small", "distilled")
+"""The paper's three rows."""
 LONG = 300
 """Units; wider students are trained for the first of the schedules alone."""
 TUNING_SEED = 10_000
@@ -57,17 +61,21 @@ def distorted(teacher: TeacherConfig) -> TeacherConfig:
 class TableConfig:
     """Makes the paper's MNIST table with seeds and intervals, and judges its claims about temperature."""
 
-    preset: Literal["tuned", "paper", "distorted", "quick"] = dataclasses.field(default="tuned", metadata=NO_RESULT)
-    """Whole settings to start from. tuned: a teacher without input dropout and max-norm, averaged. paper: dropout of
-    inputs too, and max-norm. distorted: teachers of elastically distorted images, without dropout. quick: few epochs
-    and seeds, for a first look. (Without bfloat16 units, --precision and --teacher.precision float32 are faster.)"""
-    only: tuple[Part, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
-    """Parts to make (default: all). teacher, small and distilled are the paper's three rows; widths: errors against T
-    at each width, each T at a learning rate chosen for it, and all at one rate; transfer: fewer images; shifted: errors
-    on shifted test images; better: other targets and ensembles; controls: label smoothing, self-distillation,
-    temperature scaling, double softmax, shuffled, uniform and untrained targets. The first teacher is trained whatever
-    the parts: it is the table's first row."""
-    teachers: int = 3
+    preset: Literal["tuned", "full", "paper", "distorted", "quick"] = dataclasses.field(
+        default="tuned", metadata=NO_RESULT
+    )
+    """Whole settings to start from. tuned: the three rows, of a teacher without input dropout and max-norm, averaged.
+    full: the same, from three teachers, with other soft weights and all parts, which takes many hours. paper:
+    dropout of inputs too, and max-norm. distorted: teachers of elastically distorted images, without dropout. quick:
+    few epochs and seeds, for a first look. (Without bfloat16 units, --precision and --teacher.precision float32 are
+    faster.)"""
+    only: tuple[Part, ...] = dataclasses.field(default=ROWS, metadata=NO_RESULT)
+    """Parts to make (default: the paper's three rows: teacher, small and distilled). widths: errors against T at each
+    width, each T at a learning rate chosen for it, and all at one rate; transfer: fewer images; shifted: errors on
+    shifted test images; better: other targets and ensembles; controls: label smoothing, self-distillation, temperature
+    scaling, double softmax, shuffled, uniform and untrained targets. The first teacher is trained whatever the parts:
+    it is the table's first row."""
+    teachers: int = 1
     """Number of teachers, each from its own seed. All teach the rows and form an ensemble; the first teaches the rest,
     but for the widths."""
     seeds: int = 5
@@ -76,7 +84,7 @@ class TableConfig:
     """Units in each of the two hidden layers of the small net."""
     temperature: float = 20.0
     """Temperature T of the soft targets (no unit), except where T is what varies."""
-    soft_weights: tuple[float, ...] = (0.9, 0.5, 0.99, 1.0)
+    soft_weights: tuple[float, ...] = (0.9,)
     """Weights w of the soft term: the first makes the row, and holds for all but the widths, which have 1; the others,
     under the first teacher, are its sensitivity."""
     epochs: int = 80
@@ -130,6 +138,7 @@ class TableConfig:
     """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
+        require(self.only, f"--only is empty: name one or more of {', '.join(PARTS)}")
         require(len(set(self.only)) == len(self.only), "--only names a part twice: give each part once")
         require_count("teachers", self.teachers, "teachers", most=100)
         require_distinct("fractions", self.fractions)
@@ -148,7 +157,10 @@ class TableConfig:
         reason = "its controls cut one of their own, and its recipes were chosen before"
         require(not self.data.holdout, f"--holdout is not for this table: {reason}")
         self.sweep()
-        members(self, 60_000)  # what the sweep refuses is refused here
+        if set(self.only) == set(PARTS):
+            members(self, 60_000)  # what the sweep refuses is refused here
+        else:
+            dataclasses.replace(self, only=PARTS)  # whatever the parts
 
     def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:
         """What every sweep of the table has in common, under the teacher of that number; and what is its own."""
@@ -184,7 +196,7 @@ class TableConfig:
 
     def parts(self) -> tuple[Part, ...]:
         """The parts to make, in order."""
-        return tuple(part for part in PARTS if part in (self.only or PARTS))
+        return tuple(part for part in PARTS if part in self.only)
 
 
 def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) -> list["Member"]:
@@ -262,7 +274,7 @@ def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequenc
     sweeps = list[Member]()
     for (width, epochs), of_schedule in choices.items():
         apart = [one for one in of_schedule if not math.isclose(one.learning_rate, config.learning_rate, rel_tol=1e-6)]
-        soft = [one for one in apart if one.objective == "soft"]
+        soft = [one for one in apart if one.objective == "kd"]
         for t in range(config.width_teachers):
             asked = apart if t == 0 else soft
             if asked:
@@ -316,11 +328,11 @@ def of_ensemble(config: TableConfig) -> dict[str, dict[str, Any]]:
 
 PRESETS = {
     "tuned": TableConfig(),
+    "full": TableConfig(preset="full", only=PARTS, teachers=3, soft_weights=(0.9, 0.5, 0.99, 1.0)),
     "paper": TableConfig(preset="paper", teacher=PAPER),
     "distorted": TableConfig(preset="distorted", elastic_epochs=100, teacher=distorted(TUNED)),
     "quick": TableConfig(
         preset="quick",
-        teachers=2,
         seeds=3,
         width=100,
         epochs=30,
@@ -353,7 +365,8 @@ def prepare(config: TableConfig) -> "Study":
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
     scheduling.require_devices("teacher.devices", config.teacher.devices)
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
-    return study.prepare("mnist_table", config, dataset, "mlp", **resolved)
+    words = ["all"] if config.parts() == PARTS else config.parts()
+    return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)
 
 
 def run(table: "Study") -> Path:
@@ -372,10 +385,10 @@ def run(table: "Study") -> Path:
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         teachers = study.train_teachers(config.teacher, config.teachers_needed(), table)
         folders = tuple(teacher.folder for teacher in teachers[: config.teachers])
-        entries = study.run_members(table, members(config, len(dataset.train.images), folders))
+        entries = study.run_members(table, record, members(config, len(dataset.train.images), folders))
         tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries if entry["role"] == Role.TUNING]
         choices = dict(zip(config.schedules(), map(tuning.choices_in, tuned), strict=False))  # none without the part
-        entries += study.run_members(table, tuned_members(config, choices))
+        entries = study.run_members(table, record, tuned_members(config, choices), entries)
         test = dataset.test
         described = [
             {"name": one.name, "folder": one.folder.name, "test": metrics.evaluate(logits, test.labels)}
@@ -385,15 +398,16 @@ def run(table: "Study") -> Path:
         sweeps.describe(record, config, dataset, teachers=described, answers=entries)
         evaluations.write_shifted(table.folder, dataset)
         evaluations.write_cost(table.folder, dataset)
+        record.seal(["config.json"])
     return table.folder
 
 
-def forecast(table: "Study") -> str:
+def forecast(table: "Study") -> "Forecast":
     """What would run and cost, one line per sweep; a teacher that several sweeps share is counted once."""
     from experiments import study
     from kdjax import forecast as costs
     from kdjax import teachers
-    from kdjax.progress import clock
+    from kdjax.progress import clock, count_of
 
     config, images = table.config, len(table.dataset.train.images)
     of_teachers = list(study.forecast_teachers(table, config.teacher, config.teachers_needed()))
@@ -409,12 +423,12 @@ def forecast(table: "Study") -> str:
         seconds += cost
     if "better" in config.parts() and config.teachers > 1 and not there:  # an ensemble that is not there yet
         for role, changes in of_ensemble(config).items():
-            sweep = study.Reader(table).prepare(config.sweep(**changes))
+            sweep = study.prepare_sweep(table, config.sweep(**changes))
             cost = costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False, config.teachers)
-            lines.append(f"better, {role}: would train {config.seeds} students, about {clock(cost)}")
+            lines.append(f"better, {role}: would train {count_of(config.seeds, 'student')}, about {clock(cost)}")
             seconds += cost
     lines.append(f"in all about {clock(seconds)} on this device")
-    return "\n".join([*lines, *slower_precision(config)])
+    return costs.Forecast("\n".join([*lines, *slower_precision(config)]), seconds)
 
 
 def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
@@ -424,9 +438,9 @@ def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
     from experiments import study
     from kdjax.files import MANIFEST
 
-    config, reader = table.config, study.Reader(table)
+    config = table.config
     asked = [one.config for one in members(config, len(table.dataset.train.images)) if one.role == Role.TUNING]
-    folders = [reader.prepare(sweep).folder for sweep in asked]
+    folders = [study.prepare_sweep(table, sweep).folder for sweep in asked]
     pairs = zip(config.schedules(), folders, strict=False)  # no folders without the part
     return {schedule: tuning.choices_in(folder) for schedule, folder in pairs if (folder / MANIFEST).exists()}
 
@@ -437,15 +451,16 @@ def forecast_tuned(table: "Study", schedules: Sequence[tuple[int, int]]) -> Iter
     from analysis.mnist.tuning import Choice
     from experiments import study
     from kdjax import forecast as costs
-    from kdjax.progress import clock
+    from kdjax.progress import clock, count_of
 
-    config, reader, other = table.config, study.Reader(table), 2 * table.config.learning_rate
-    settings = [Choice("hard", math.nan, other), *(Choice("soft", t, other) for t in config.width_temperatures)]
+    config, other = table.config, 2 * table.config.learning_rate
+    settings = [Choice("hard", math.nan, other), *(Choice("kd", t, other) for t in config.width_temperatures)]
     for width, epochs in schedules if "widths" in config.parts() else ():
-        asked = [reader.prepare(one.config) for one in tuned_members(config, {(width, epochs): settings})]
+        asked = [study.prepare_sweep(table, one.config) for one in tuned_members(config, {(width, epochs): settings})]
         cost = sum(costs.sweep_seconds(sweep._replace(folder=sweep.folder / "none"), False) for sweep in asked)
         students = sum(len(block.runs) for sweep in asked for block in sweep.blocks)
-        what = f"{students} students of {width} units, {epochs} epochs, at rates not chosen yet, about {clock(cost)}"
+        what = f"{count_of(students, 'student')} of {width} units, {count_of(epochs, 'epoch')}, at rates not chosen yet"
+        what = f"{what}, about {clock(cost)}"
         yield f"widths, tuned rates: would train up to {what}", cost
 
 
@@ -465,7 +480,8 @@ def main(config: TableConfig) -> None:
     from analysis.mnist import figures, table  # late, so that --help is quick
     from experiments import study
 
-    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw)
+    shorter = "--preset quick, --dataset mnist5k, fewer --teachers, or fewer parts (--only)"
+    study.execute(prepare(config), run, forecast, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ The pool (`--holdout`) is cut from the training set before anything else: neithe
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
@@ -22,6 +24,7 @@ from kdjax.errors import (
     require_distinct,
     require_option,
     require_positive,
+    require_soft_weight,
     require_temperature,
 )
 from kdjax.identity import NO_RESULT, added, identity
@@ -127,9 +130,8 @@ class OmitConfig:
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
             require_temperature("temperatures", temperature)
-        allowed = "it lies in (0, 1]; hard labels alone are the control"
-        require_option(0 < self.soft_weight <= 1, "soft-weight", self.soft_weight, allowed)
-        require_count("seeds", self.seeds, "seeds", most=10_000)
+        require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are the control")
+        require_count("seeds", self.seeds, "seeds", most=1_000)
         require_positive("learning-rate", self.learning_rate)
         self.student(1, 1)
 
@@ -173,7 +175,8 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, run_directory, students, sweeps
+    from kdjax import datasets, omission, students, sweeps
+    from kdjax.run_folders import run_folder, span
 
     sweeps.check_run(config.run)
     dataset = datasets.load(config.data)
@@ -196,8 +199,9 @@ def prepare(config: OmitConfig) -> "Sweep":
     def student(images: int) -> TrainConfig:
         return config.student(WIDTH[small], EPOCHS[small] * (FEW if images < count / 2 else 1))
 
-    runs = [students.Run("soft", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
+    runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
+    sweeps.check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),
@@ -205,20 +209,37 @@ def prepare(config: OmitConfig) -> "Sweep":
         "epochs": {block.name: block.config.epochs for block in blocks if block.seed == 0},
     }
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, "omit_digit", config.run.name, facts)
+    words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
+    folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
     return sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
-def run(sweep: "Sweep") -> Path:
-    """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder."""
-    from kdjax import corrections, sweeps, transfer
+def name_tasks(tasks: Sequence[tuple[int, ...]], num_classes: int) -> str:
+    """What is omitted, for a run's default name: `digit3`, `digits3-5`, `keep7-8`, `each`."""
+    if len(tasks) > 1:
+        return "each"
+    (omitted,) = tasks
+    kept = [value for value in range(num_classes) if value not in omitted]
+    shown = kept if len(kept) < len(omitted) else omitted
+    before = "keep" if shown is kept else "digit" if len(omitted) == 1 else "digits"
+    return before + "-".join(map(str, shown))
+
+
+def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Path:
+    """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder.
+    `summarise(folder)` is called now and then, as by `sweeps.run`."""
+    from kdjax import corrections, run_directory, sweeps, transfer
+    from kdjax.interim import Interim
 
     with sweeps.open_directory(sweep) as record:
         data = transfer.query_teachers(sweep.dataset, sweeps.train_teacher(sweep))
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
+        write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)
+        record.after_block = Interim(record, lambda: write(record.whole), summarise)
         sweeps.train(sweep.blocks, data, record, sweep.run)
-        corrections.write_results(sweep.folder, sweep.blocks)
+        write(record.whole)
+        record.seal(run_directory.SEALED)
     return sweep.folder
 
 
@@ -228,7 +249,9 @@ def main(config: OmitConfig) -> None:
     from experiments import study
     from kdjax import forecast
 
-    study.execute(prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw)
+    running = functools.partial(run, summarise=table.write_summary)
+    shorter = "--dataset mnist5k, fewer --seeds, or --students without pairs"
+    study.execute(prepare(config), running, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What `experiments.throughput` measures: training steps beside a bare matrix product, and whole trainings."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -174,7 +175,8 @@ def scaling(recipe: TrainConfig, settings: int) -> dict[str, Any]:
 
     def seconds(count: int, images: int, epochs: int) -> float:
         transfer_set = random_images(images, image_shape(recipe))
-        program = blocks.program_for(recipe, image_shape(recipe), CLASSES, images, settings)
+        whole = dataclasses.replace(recipe, epochs=epochs)
+        program = blocks.program_for(whole, image_shape(recipe), CLASSES, images, settings)
 
         def train(count: int, epochs: int) -> float:
             begin = time.perf_counter()

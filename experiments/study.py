@@ -7,13 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax import forecast, run_directory, sweeps, teachers
+from analysis import terminal
+from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
+from kdjax.forecast import Forecast
 from kdjax.identity import identity
-from kdjax.progress import clock, say
+from kdjax.progress import clock, count_of, say
+from kdjax.run_directory import RunDirectory
+from kdjax.run_folders import SWEEPS, run_folder
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
+
+LONG = 30 * 60
+"""Seconds; where work takes longer, a shorter way is named."""
 
 
 class Member(NamedTuple):
@@ -35,16 +42,24 @@ class Study(NamedTuple):
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
+    data: dict[DataConfig, Dataset]
+    """The images that its sweeps want, as they are read: each once."""
 
 
 def prepare(
-    experiment: str, config: Any, dataset: Dataset, network: str, fingerprints: Sequence[str] = (), **resolved: Any
+    experiment: str,
+    words: Sequence[str],
+    config: Any,
+    dataset: Dataset,
+    network: str,
+    fingerprints: Sequence[str] = (),
+    **resolved: Any,
 ) -> Study:
-    """A study of these images, with students of this network and these teachers; `resolved` are fields as they became
-    once the data were read."""
+    """A study of these images, with students of this network and these teachers. `words` say in its default name what
+    it is of; `resolved` are fields as they became once the data were read."""
     facts = identity(experiment, config, dataset.identity(), numerics(network), fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
-    return Study(config, config.run, dataset, facts, folder)
+    folder = run_folder(config.run.out / experiment, config.run.name, facts, [dataset.name, *words])
+    return Study(config, config.run, dataset, facts, folder, {config.data: dataset})
 
 
 def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teacher]:
@@ -58,28 +73,28 @@ def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teac
     ]
 
 
-class Reader:
-    """Prepares sweeps; the images that several of them want are read once."""
-
-    def __init__(self, study: Study):
-        self._data: dict[DataConfig, Dataset] = {study.config.data: study.dataset}
-
-    def prepare(self, config: SweepConfig) -> Sweep:
-        """The sweep, ready to train."""
-        sweep = sweeps.prepare(config, dataset=self._data.get(config.data))
-        self._data[config.data] = sweep.dataset
-        return sweep
+def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
+    """One of the study's sweeps, ready to train."""
+    parent = study.folder.parent / SWEEPS
+    sweep = sweeps.prepare(config, dataset=study.data.get(config.data), parent=parent)
+    study.data[config.data] = sweep.dataset
+    return sweep
 
 
-def run_members(study: Study, members: Sequence[Member]) -> list[dict[str, str]]:
-    """Runs every sweep, or finds it; returns the part, role and run directory's name of each."""
-    reader, entries = Reader(study), []
+def run_members(
+    study: Study, record: RunDirectory, members: Sequence[Member], before: Sequence[dict[str, str]] = ()
+) -> list[dict[str, str]]:
+    """Runs every sweep, or finds it; returns the part, role and run directory's name of each, after those `before`."""
+    entries = list(before)
+    total = len(before) + len(members)
+    record.note_sweeps([entry["run"] for entry in entries], total)
     for index, member in enumerate(members):
         part = f"part {member.part}: " if member.part else ""
-        say(f"{part}{member.role} ({index + 1} of {len(members)} sweeps)")
-        folder = sweeps.run(reader.prepare(member.config))
+        say(f"{part}{member.role} ({index + 1} of {count_of(len(members), 'sweep')})")
+        folder = sweeps.run(prepare_sweep(study, member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
+        record.note_sweeps([entry["run"] for entry in entries], total)
     return entries
 
 
@@ -91,43 +106,50 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
         members: its sweeps; one that stands there twice is counted once.
         known: fingerprints of teachers that are counted elsewhere.
     """
-    reader, teachers_counted, counted = Reader(study), set(known), list[SweepConfig]()
+    teachers_counted, counted, compiled = set(known), list[SweepConfig](), set[Any]()
     for member in members:
         if member.config in counted:
             continue
         counted.append(member.config)
-        sweep = reader.prepare(member.config)
+        sweep = prepare_sweep(study, member.config)
         teacher = sweep.identity["teachers"][0] not in teachers_counted
         teachers_counted |= set(sweep.identity["teachers"])
         name = ", ".join(filter(None, [member.part, str(member.role)]))
-        yield f"{name}: {forecast.of_sweep(sweep, teacher)}", forecast.sweep_seconds(sweep, teacher)
+        text, seconds = forecast.of_sweep(sweep, teacher, compiled)
+        yield f"{name}: {text}", seconds
 
 
 def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterator[tuple[str, float, str]]:
     """What training each teacher would cost: a line, seconds, and its fingerprint."""
-    config = recipe.train_config(sweeps.teacher_epochs(study.dataset))
+    config, compiled = recipe.train_config(sweeps.teacher_epochs(study.dataset)), set[Any]()
     for index in range(count):
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         if teachers.place(study.run.out, name).exists():
             yield f"teacher {index + 1}: it is there", 0.0, name
         else:
-            seconds = forecast.training_seconds(config, study.dataset)
+            seconds = forecast.training_seconds(config, study.dataset, compiled)
             yield f"teacher {index + 1}: would be trained, about {clock(seconds)}", seconds, name
 
 
 def execute(
     prepared: Any,
     run: Callable[[Any], Path],
-    forecast: Callable[[Any], str],
+    forecast: Callable[[Any], Forecast],
     write_summary: Callable[[Path], str],
     draw: Callable[[Path], list[Path]],
+    shorter: str,
 ) -> None:
-    """Runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its summary; with `--dry-run` only
-    prints the forecast."""
+    """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its
+    summary; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
+    cost = forecast(prepared)
     if prepared.run.dry_run:
-        print(forecast(prepared))
+        print(cost.text)
         return
+    if cost.seconds:
+        say(f"about {clock(cost.seconds)} on this device")
+    if cost.seconds > LONG:
+        say(f"shorter: {shorter}; --dry-run tells what takes how long")
     folder = run(prepared)
-    print(write_summary(folder))
+    terminal.show(write_summary(folder))
     if figures := [str(path) for path in draw(folder) if path.suffix == ".png"]:
         say(f"figures: {', '.join(figures)}")

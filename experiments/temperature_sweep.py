@@ -4,6 +4,8 @@ Trains a teacher once, then students at every temperature (and on hard labels al
 test errors against T. `--dry-run` says how long it would take here.
 """
 
+import functools
+
 from kdjax import cli
 from kdjax.config import SweepConfig
 
@@ -16,7 +18,9 @@ def main(config: SweepConfig) -> None:
     from experiments import study
     from kdjax import forecast, sweeps
 
-    study.execute(sweeps.prepare(config), sweeps.run, forecast.of_sweep, table.write_summary, figures.draw)
+    run = functools.partial(sweeps.run, summarise=table.write_summary)
+    shorter = "--dataset mnist5k, or fewer --seeds, --temperatures or --epochs"
+    study.execute(sweeps.prepare(config), run, forecast.of_sweep, table.write_summary, figures.draw, shorter)
 
 
 if __name__ == "__main__":

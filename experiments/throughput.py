@@ -53,7 +53,7 @@ class ThroughputConfig:
     out: Path = Path("runs")
     """The measurements are written to OUT/throughput/NAME and replace those of the same config."""
     name: str | None = None
-    """Name of that folder (default: a hash of the config)."""
+    """Name of that folder (default: the cases and a hash of the config)."""
 
     def __post_init__(self) -> None:
         networks = [name for name, spec in NETWORKS.items() if spec.full_units]
@@ -85,14 +85,14 @@ class ThroughputConfig:
 
 def main(config: ThroughputConfig) -> None:
     """Measures every case; writes and prints the table, and draws it."""
-    from analysis import throughput
+    from analysis import terminal, throughput
     from experiments import speed
-    from kdjax import run_directory
     from kdjax.progress import say
     from kdjax.provenance import provenance
+    from kdjax.run_folders import run_folder
 
     peers = speed.pytorch() if config.against else {}
-    folder = run_directory.run_folder(config.out, "throughput", config.name, config)
+    folder = run_folder(config.out / "throughput", config.name, config, ["-".join(config.cases)])
     make_folder(folder)
     cases, effort = [], speed.Effort(config.images, config.rounds, config.seconds)
     for case in config.cases:
@@ -108,7 +108,7 @@ def main(config: ThroughputConfig) -> None:
         "scaling": speed.scaling(*config.recipe("8x300", "float32")) if config.scaling else None,
     }
     write_json(folder / "throughput.json", json.loads(canonical_json(measurement)))
-    print(throughput.table(cases).text())
+    terminal.show(throughput.table(cases).markdown())
     paths = throughput.draw(folder)
     say(f"figures: {', '.join(str(path) for path in paths if path.suffix == '.png')}")
 

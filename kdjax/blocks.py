@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from kdjax import models
-from kdjax.arrays import Images, Logits
+from kdjax.arrays import HostImages, Images, Logits, StoredImages
 from kdjax.compilation import HURRIED, WIDE, jit
 from kdjax.config import TrainConfig
+from kdjax.errors import require_option
 from kdjax.evaluation import StackLogits, divisor, evaluator, for_each
 from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
@@ -34,7 +35,7 @@ Alteration = Callable[[Logits], Logits]
 class TransferSet(NamedTuple):
     """What students learn from, on the device: images, their labels, and the teacher's logits for them."""
 
-    images: UInt8[Array, "images height width channels"]
+    images: StoredImages
     labels: Int[Array, "images"]
     teacher_logits: Float[Array, "images classes"]
     teachers: Any = ()
@@ -53,12 +54,17 @@ class Program(NamedTuple):
     `order` is the epoch's order of the images (`epoch_order`), and `steps` stay within the epoch. State and sums are
     donated (on one device), so they must not be used again.
     """
-    logits: Callable[[State, UInt8[Array, "images height width channels"]], StackLogits]
+    logits: Callable[[State, StoredImages | HostImages], StackLogits]
     """(state, images) → logits in evaluation, of the averaged parameters where there are any. No image is left out."""
     steps_per_epoch: int
     settings: int
     together: int
     """Settings trained side by side; groups of that number run one after another inside `advance`."""
+    model: Model
+    images: int
+    """Of the transfer set."""
+    epochs: int
+    """Of the recipe: its schedule ends there."""
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -74,8 +80,9 @@ def make_program(
 
     With `config.devices` above 1 it is one big network instead, and each batch is divided over these devices. `images`
     is the size of the transfer set, `settings` is K, and `query` queries the transfer set's teachers at each step;
-    None: their stored logits are used.
+    None: their stored logits are used. Raises BadInput: a batch that is larger than the transfer set.
     """
+    require_option(config.batch_size <= images, "batch-size", config.batch_size, f"there are {images:,} images")
     steps_per_epoch = images // config.batch_size
     shared = bool(config.jitter) or config.augment != "none" or query is not None or config.devices > 1
     # A batch view that is expensive to compute is computed once, for all settings.
@@ -111,7 +118,7 @@ def make_program(
         own, sums = _by_groups(group, (_without_step(state), sums, setting), settings, together)
         return own._replace(step=last), sums
 
-    def logits(state: State, images: UInt8[Array, "images height width channels"]) -> StackLogits:
+    def logits(state: State, images: StoredImages | HostImages) -> StackLogits:
         params = state.params if state.averaged is None else state.averaged
         return evaluator(model)(params, state.model_state, images)
 
@@ -134,7 +141,7 @@ def make_program(
         stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], settings, axis=0), one)
         return stacked._replace(step=one.step)
 
-    return Program(init, compiled, logits, steps_per_epoch, settings, together)
+    return Program(init, compiled, logits, steps_per_epoch, settings, together, model, images, config.epochs)
 
 
 def _block_step(model: Model, config: TrainConfig, steps_per_epoch: int, loss: Loss, query: Query | None) -> Step:
@@ -168,7 +175,7 @@ def batch_rows(config: TrainConfig, order: Order, step: Scalar) -> Int[Array, "b
 def draw_batch(
     config: TrainConfig,
     transfer_set: TransferSet,
-    images: UInt8[Array, "batch pixels"],
+    images: StoredImages,
     order: Order,
     noise: PRNGKeyArray,
     step: Scalar,

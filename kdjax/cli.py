@@ -1,6 +1,7 @@
 """The command line of every experiment: parsing, bad input → one message and exit code 2, signals, exit codes."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import logging
@@ -12,8 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from kdjax import environment
 from kdjax.compilation_cache import persistent_cache
 from kdjax.errors import BadInput, require
 
@@ -45,11 +48,14 @@ def run(
     # With --fresh, the same command would remove what it is to resume.
     words = [prog, *(shlex.quote(argument) for argument in arguments if argument != "--fresh")]
     how_to_resume = f"to resume, give the same command again: {' '.join(words)}"
+    _replace_closed_streams()
     with _signals(how_to_resume), persistent_cache():
         try:
             _open_streams()
             try:
-                main(parse(config_class, prog, arguments, presets))
+                config = parse(config_class, prog, arguments, presets)
+                environment.prepare()
+                main(config)
             finally:
                 if sys.stdout is not None:
                     sys.stdout.flush()  # here, where an error can still be reported
@@ -76,12 +82,25 @@ def parse(
     from kdjax import options
 
     for argument in arguments:
+        _refuse_undecodable(argument)
         _refuse_overflow(argument)
     if arguments[:1] == ["--tyro-print-completion"]:
         prog = prog.rpartition(".")[2]  # a shell completes what follows one word
-    config = _preset(arguments, presets) if presets else config_class()
-    parsed: Config = options.parse(config, prog, arguments)
+    if _asks(config_class):
+        import tyro
+
+        parsed: Config = tyro.cli(config_class, prog=prog, args=list(arguments))
+    else:
+        parsed = options.parse(_preset(arguments, presets) if presets else config_class(), prog, arguments)
+    for path in (Path.cwd(), *_paths(parsed)):  # some come from the environment
+        _refuse_undecodable(path)
     return parsed
+
+
+def _asks(config_class: type) -> bool:
+    """Whether something has to be given, as a subcommand: there is no default config, whose options to group."""
+    fields = dataclasses.fields(config_class)
+    return any(field.default is field.default_factory is dataclasses.MISSING for field in fields)
 
 
 def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
@@ -91,6 +110,21 @@ def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
     name = names[-1] if names else next(iter(presets))
     require(name in presets, f"--preset {name} is unknown: there are {', '.join(presets)}")
     return presets[name]
+
+
+def _paths(config: Any) -> Iterator[Path]:
+    """The paths in a config and its groups."""
+    for value in (getattr(config, field.name) for field in dataclasses.fields(config)):
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value)
+        else:
+            yield from (item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, Path))
+
+
+def _refuse_undecodable(argument: str | Path) -> None:
+    shown = ascii(str(argument))
+    remedy = "rename it, or name it by a link; names of files and folders are written into the results"
+    require(str(argument).isascii() or "\\udc" not in shown, f"{shown} is not valid UTF-8: {remedy}")
 
 
 def _refuse_overflow(argument: str) -> None:
@@ -132,6 +166,15 @@ def _signals(how_to_resume: str) -> Iterator[None]:
         os.close(writer)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _replace_closed_streams() -> None:
+    # Else the next file to be opened would be number 2, and JAX's warnings would be written into it.
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
 
 
 def _open_streams() -> None:

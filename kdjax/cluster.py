@@ -17,7 +17,7 @@ import jax
 from kdjax import compilation_cache
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
-from kdjax.progress import say
+from kdjax.progress import count_of, say
 from kdjax.provenance import provenance
 from kdjax.run_directory import RunDirectory
 from kdjax.scheduling import Board, Device, progress_of, store
@@ -80,7 +80,7 @@ def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory
                 alive = client.status == "running" and losses <= LOSSES
                 require(alive, f"{lost}. Finished blocks are stored; {RESUME}")
                 say("all workers that held the data have died: they are sent again")
-    lost = f"{len(killed)} blocks ({', '.join(killed[:3])}) ended every worker that tried them"
+    lost = f"{count_of(len(killed), 'block')} ({', '.join(killed[:3])}) ended every worker that tried them"
     require(not killed, f"{lost}: see the workers' logs (memory?). All others are stored; {RESUME}")
 
 

@@ -1,8 +1,9 @@
-"""`jax.jit` with the compiler options that suit this machine."""
+"""`jax.jit` with the compiler options that suit this machine, and numbers that no option of JAX changes."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,11 +19,24 @@ WIDE = {"xla_cpu_prefer_vector_width": "512"}
 is 256."""
 
 
+@contextlib.contextmanager
+def fixed_numerics() -> Iterator[None]:
+    """While it lasts, and in a function that it decorates, results do not depend on JAX's options of precision and of
+    random keys: float32 (whatever `jax_enable_x64` says), threefry keys, and the usual promotion of types."""
+    with (
+        jax.enable_x64(False),
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
+        jax.numpy_dtype_promotion("standard"),
+        jax.default_matmul_precision(None),
+    ):
+        yield
+
+
 def jit(function: Callable[..., Any], more: Mapping[str, Any] | None = None, **arguments: Any) -> Callable[..., Any]:
-    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options`. Like any function with
-    compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
-    compiled: Callable[..., Any] = jax.jit(function, compiler_options=compiler_options(more), **arguments)
-    return compiled
+    """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options` and `fixed_numerics`.
+    Like any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
+    return fixed_numerics()(jax.jit(function, compiler_options=compiler_options(more), **arguments))
 
 
 def compiler_options(more: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -2,14 +2,14 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdjax import bias, omission, run_directory
-from kdjax.files import read_json, seal, write_arrays, write_csv, write_whole
+from kdjax.files import read_json, write_arrays, write_csv, write_whole
 from kdjax.identity import canonical_json
 from kdjax.omission import Student
 from kdjax.students import Block, Run
@@ -32,22 +32,25 @@ def write_images(folder: Path, data: DistillationData) -> None:
     write_arrays(folder / "test.npz", **test, **pool, **examples)
 
 
-def write_results(folder: Path, blocks: Sequence[Block]) -> None:
-    """Writes `results.csv` and `history.jsonl` from the blocks of the plan, all finished, and seals them."""
+def write_results(folder: Path, blocks: Sequence[Block], finished: Collection[str]) -> None:
+    """Writes `results.csv` and `history.jsonl` from those blocks of the plan that are finished. A student has rows once
+    all blocks are there from which it is corrected."""
     import pandas as pd  # late: a third of a second
 
     config = read_json(folder / "config.json")["identity"]["config"]
     reader, rows = Reader(folder, blocks, config["students"]), list[dict[str, Any]]()
     for omitted, student, seed in itertools.product(config["omitted"], config["students"], range(config["seeds"])):
-        rows += reader.rows(student, tuple(omitted), seed)
+        if reader.blocks_behind(student, tuple(omitted), seed) <= set(finished):
+            rows += reader.rows(student, tuple(omitted), seed)
+    if not rows:
+        return
     write_csv(folder / "results.csv", pd.DataFrame(rows))
     lines = []
-    for block in blocks:
+    for block in [block for block in blocks if block.name in finished]:
         names = {"kind": block.transfer.variant, "without": name_classes(block.transfer.omitted)}
         history = read_json(folder / "blocks" / block.name / "history.json")
         lines += [canonical_json({**names, **line}) + "\n" for line in history]
     write_whole(folder / "history.jsonl", "".join(lines))
-    seal(folder, run_directory.SEALED)
 
 
 def name_classes(classes: Sequence[int]) -> str:
@@ -66,6 +69,13 @@ class Reader:
             self.pool_teacher = arrays["pool_teacher_logits"]
         self.num_classes = self.pool_teacher.shape[1]
         self._stored = functools.lru_cache(maxsize=64)(self._load)
+
+    def blocks_behind(self, student: Student, omitted: tuple[int, ...], seed: int) -> set[str]:
+        """Names of the blocks that hold a student, and the pairs from which its bias is computed."""
+        transfers = omission.transfers(student, omitted, self.num_classes)
+        if (pairs := PAIRS.get(student)) in self._students and pairs:
+            transfers += omission.transfers(pairs, omitted, self.num_classes)
+        return {omission.block_name(transfer, seed) for transfer in transfers}
 
     def rows(self, student: Student, omitted: tuple[int, ...], seed: int) -> Iterator[dict[str, Any]]:
         """The rows of a student: each of its settings under each correction that it can be given."""

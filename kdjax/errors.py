@@ -1,5 +1,6 @@
 """Input validation: one error for what a user gave, and the checks that raise it."""
 
+import collections
 import ctypes
 import difflib
 import math
@@ -36,7 +37,8 @@ def require_distinct(option: str, values: Iterable[float]) -> None:
     values = list(values)
     require(values, f"--{option} is empty: give at least one value")
     singles = [ctypes.c_float(max(-4e38, min(value, 4e38))).value for value in values]  # beyond 3.4e38: ±inf
-    repeated = sorted({value for value, single in zip(values, singles, strict=True) if singles.count(single) > 1})
+    counts = collections.Counter(singles)
+    repeated = sorted({value for value, single in zip(values, singles, strict=True) if counts[single] > 1})
     listed = ", ".join(f"{value:.12g}" for value in repeated)
     require(not repeated, f"--{option} repeats {listed}: give each value once (they are float32: about 7 digits)")
 
@@ -48,14 +50,23 @@ def require_temperature(option: str, value: float) -> None:
 
 
 def require_positive(option: str, value: float) -> None:
-    """Refuses a value that is not a positive finite number."""
-    require_option(0 < value < math.inf, option, float(value), "it is a positive finite number")
+    """Refuses a value that is not a positive finite number, or that a float32 cannot hold."""
+    allowed = "it is a positive finite number (a float32 holds 1.2e-38 to 3.4e38)"
+    require_option(1.2e-38 <= value <= 3.4e38, option, float(value), allowed)
+
+
+def require_soft_weight(option: str, value: float, otherwise: str) -> None:
+    """Refuses what is no weight of the soft term in (0, 1], or is 0 as a float32; `otherwise` says what 0 is called."""
+    allowed = f"it lies in (0, 1] (a float32 holds 1.2e-38 or more); {otherwise}"
+    require_option(1.2e-38 <= value <= 1, option, float(value), allowed)
 
 
 def require_name(name: str | None) -> None:
-    """Refuses what cannot name one folder; None is the default name."""
-    fits = name is None or (name and "/" not in name and not name.startswith("."))
-    require_option(fits, "name", repr(name), "it is the name of one folder")
+    """Refuses what cannot name one folder, or cannot be printed on one line; None is the default name."""
+    plain = name is None or (name.strip() and "/" not in name and not name.startswith(".") and name.isprintable())
+    fits = plain and name != "sweeps" and len((name or "").encode(errors="replace")) <= 200
+    allowed = "it is the name of one folder, of signs that can be printed, up to 200 bytes; sweeps are those of tables"
+    require_option(fits, "name", ascii(name), allowed)
 
 
 def require_new(kind: str, name: str, known: Collection[str]) -> None:

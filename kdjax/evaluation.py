@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from kdjax import transforms
-from kdjax.arrays import Logits
+from kdjax.arrays import Logits, StoredImages
 from kdjax.compilation import jit
 from kdjax.errors import require
 from kdjax.models import Model, ModelState, Params
@@ -22,13 +22,14 @@ StackLogits = Float[Array, "settings images classes"]
 
 @functools.lru_cache(maxsize=64)  # bounded: a user's own models are freed in time
 def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
-    """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out.
+    """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out. Images
+    of another shape than the network's are `BadInput`.
     `EVALUATION_BATCH` images at a time, by one compiled program whatever their number (fewer: one for each number). The
     same model has the same evaluator."""
 
     @jit
     def batch_logits(
-        params: Params, model_state: ModelState, batch: UInt8[Array, "batch height width channels"]
+        params: Params, model_state: ModelState, batch: StoredImages
     ) -> Float[Array, "settings batch classes"]:
         def one(params: Params, model_state: ModelState) -> Logits:
             return model.apply(params, model_state, transforms.to_float(batch), False)[0]
@@ -36,8 +37,10 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
         return for_each(model, one)(params, model_state)
 
     def logits(params: Params, model_state: ModelState, images: Any) -> StackLogits:
-        count = len(images)
+        count, shape = len(images), tuple(images.shape[1:])
         require(count > 0, "there are no images to evaluate: give one or more")
+        fits = f"images of shape {shape} do not fit a network for {tuple(model.input_shape)}"
+        require(shape == tuple(model.input_shape), f"{fits}: give an array [images, {_axes(model.input_shape)}]")
         size, batches = min(EVALUATION_BATCH, count), []
         params, model_state, images = jax.tree.map(jnp.asarray, (params, model_state, images))  # once for all batches
         for first in range(0, count, size):
@@ -47,6 +50,10 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
         return jnp.concatenate(batches, axis=1)
 
     return logits
+
+
+def _axes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
 
 
 def for_each(model: Model, function: Callable[..., Any], unrolled: int = 1) -> Callable[..., Any]:

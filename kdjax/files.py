@@ -42,10 +42,22 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_ordinary(path: Path) -> None:
+    """Raises `BadInput` where a file should be and something else is: a pipe would be waited for, a device has no end.
+    A missing file passes."""
+    require(path.is_file() or not path.exists(), f"{path} is no ordinary file: put the file in its place, or remove it")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; raises as `require_ordinary`."""
+    require_ordinary(path)
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file, or says in one line what is wrong with it."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing: {path.parent} is no run directory, or not a whole one") from None
     except ValueError:
@@ -124,7 +136,7 @@ def check_seal(folder: Path) -> None:
 
 def _read_manifest(folder: Path, remedy: str) -> dict[str, Any] | None:
     try:
-        return dict(json.loads((folder / MANIFEST).read_bytes()).items())
+        return dict(json.loads(read_bytes(folder / MANIFEST)).items())
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError):

@@ -3,68 +3,117 @@
 import functools
 import time
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kdjax import models, teachers
+from kdjax import memory, models, teachers
 from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import Dataset
-from kdjax.progress import clock
-from kdjax.students import Block
+from kdjax.progress import clock, count_of
+from kdjax.students import CURVE_POINTS, Block
 from kdjax.sweeps import Sweep
 
+COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0}
+"""Seconds, roughly, in which a CPU compiles what trains and evaluates a block of such networks, or a teacher."""
+METRIC_SECONDS = 1e-6
+"""Seconds of computing all metrics of a run, for each image."""
+BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
+"""Seconds of writing a block; and of reading, measuring and writing what a sweep has in common."""
 
-def of_sweep(sweep: Sweep, teacher: bool = True) -> str:
+
+class Forecast(NamedTuple):
+    """What work would cost here."""
+
+    text: str
+    """What would run: its minutes, memory and disk."""
+    seconds: float
+    """0 where all of it is done."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = None) -> Forecast:
     """The blocks, runs, minutes, memory and disk that the rest of a sweep would need. With `teacher` False, its teacher
-    is counted elsewhere."""
+    is counted elsewhere. `compiled`: programs that were counted before; those of this sweep are added to them."""
     dataset, missing, has_teacher = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
     classes, blocks = dataset.num_classes, sweep.blocks
-    networks = [models.network(block.config, dataset.input_shape, classes) for block in blocks]
-    parameters = max(b.size * models.parameter_count(network) for b, network in zip(blocks, networks, strict=True))
-    largest = max(block.size * block.images for block in blocks) * classes
+    sizes = {block.config: block.size for block in blocks}
+    networks = {config: models.network(config, dataset.input_shape, classes) for config in sizes}
+    parameters = max(size * models.parameter_count(networks[config]) for config, size in sizes.items())
     disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
-    memory = 0.6e9 + 4 * 5 * parameters + 2 * dataset.train.images.nbytes + 8 * largest
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
-    finished, minutes = len(blocks) - len(missing), clock(sweep_seconds(sweep, teacher))
-    return (
-        f"would train {first} and {sum(len(block.runs) for block in missing)} students in {len(missing)} blocks in "
-        f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {minutes} on this device, "
-        f"{memory / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
+    finished, seconds = len(blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
+    students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
+    text = (
+        f"would train {first} and {count_of(students, 'student')} in {left} in "
+        f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {clock(seconds)} on this device, "
+        f"{memory.needed(blocks, dataset) / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
     )
+    return Forecast(text, seconds)
 
 
-def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1) -> float:
-    """Seconds of training the sweep's missing blocks here, and, unless `teacher` is False, a missing teacher. `members`
-    above 1: as if its students learnt from an ensemble of so many such teachers."""
+def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled: set[Any] | None = None) -> float:
+    """Seconds of compiling, training, evaluating and writing the sweep's missing blocks here, and, unless `teacher` is
+    False, a missing teacher. `members` above 1: as if its students learnt from an ensemble of so many such teachers.
+    `compiled`: programs that were counted before; those of this sweep are added to them."""
+    compiled = set() if compiled is None else compiled
     queried = [teacher.config for teacher in sweep.loaded] or [sweep.teacher_config] * members
-    seconds = 0.0
+    dataset, missing, seconds = sweep.dataset, _missing(sweep), 0.0
     if teacher and not _has_teacher(sweep):
-        seconds = training_seconds(sweep.teacher_config, sweep.dataset)
-    for block in _missing(sweep):
-        rate = training_rate(block.config.network, block.config.precision)
-        seconds += block_flops(block, sweep.dataset, queried) / rate
+        seconds = training_seconds(sweep.teacher_config, dataset, compiled)
+    for block in missing:
+        flops = block_flops(block, dataset, queried) + evaluation_flops(block, dataset)
+        images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
+        seconds += flops / _rate(block.config) + METRIC_SECONDS * block.size * images + BLOCK_SECONDS
+        program = block.config, block.size, block.objective, block.transfer.targets
+        seconds += _compile_seconds(program, compiled)
+    if missing:
+        everything = sum(len(split.images) for split in (dataset.train, dataset.holdout, dataset.test))
+        seconds += SWEEP_SECONDS + sum(
+            everything * models.forward_flops(_network(config, dataset)) / _rate(config) for config in queried
+        )
     return seconds
 
 
 def _missing(sweep: Sweep) -> list[Block]:
-    return [block for block in sweep.blocks if not (sweep.folder / "blocks" / block.name).exists()]
+    return [block for block in sweep.blocks if sweep.run.fresh or not (sweep.folder / "blocks" / block.name).exists()]
 
 
 def _has_teacher(sweep: Sweep) -> bool:
     return bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
-def training_seconds(config: TrainConfig, dataset: Dataset) -> float:
-    """Seconds of training one network alone, such as a teacher, here."""
-    return network_flops(config, dataset) / training_rate(config.network, config.precision)
+def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:
+    """Seconds of compiling and training one network alone, such as a teacher, here."""
+    return network_flops(config, dataset) / _rate(config) + _compile_seconds((config, 1), compiled)
+
+
+def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any] | None) -> float:
+    """Seconds of compiling a program, named by its network and by what else fixes it; 0 if it was counted before."""
+    if compiled is None:
+        compiled = set()
+    if program in compiled:
+        return 0.0
+    compiled.add(program)
+    return COMPILE_SECONDS["cnn" if network_spec(program[0].network).family == "cnn" else "mlp"]
+
+
+def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
+    return models.network(config, dataset.input_shape, dataset.num_classes)
+
+
+def _rate(config: TrainConfig) -> float:
+    return training_rate(config.network, config.precision)
 
 
 def training_rate(network: str, precision: Precision) -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
     if network_spec(network).family == "cnn":  # whose convolutions gain nothing from bfloat16 on CPUs
-        return product_rate("float32") * 0.45
-    return product_rate(precision) * (0.65 if precision == "float32" else 0.45)
+        return product_rate("float32") * 0.35
+    return product_rate(precision) * (0.7 if precision == "float32" else 0.45)
 
 
 @functools.cache
@@ -89,6 +138,15 @@ def block_flops(block: Block, dataset: Dataset, queried: Sequence[TrainConfig] =
     if block.queries_teacher:
         of_an_epoch += images * sum(models.forward_flops(models.network(teacher, *data)) for teacher in queried)
     return block.config.epochs * of_an_epoch
+
+
+def evaluation_flops(block: Block, dataset: Dataset) -> float:
+    """Floating-point operations of evaluating a block's students: at the end on every image, before the first step on
+    the test images, and now and then, for the learning curves, on the hold-out (without one, on the test images)."""
+    test, holdout = len(dataset.test.images), len(dataset.holdout.images)
+    counts = block.config.epochs // (block.monitor_every or -(-block.config.epochs // CURVE_POINTS))
+    images = block.images + 2 * test + holdout + counts * (holdout or test)
+    return block.size * images * models.forward_flops(_network(block.config, dataset))
 
 
 def network_flops(config: TrainConfig, dataset: Dataset) -> float:

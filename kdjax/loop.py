@@ -7,10 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from kdjax import checkpoints
+from kdjax.arrays import StoredImages
 from kdjax.blocks import Program, TransferSet, epoch_order
+from kdjax.compilation import fixed_numerics
+from kdjax.errors import require, require_count
 from kdjax.objectives import Setting
 from kdjax.progress import say
 from kdjax.train import Metrics, State
@@ -53,20 +56,26 @@ class Fit(NamedTuple):
 class Monitor(NamedTuple):
     """Images whose errors are counted now and then while training, for the learning curves alone."""
 
-    images: UInt8[Array, "images height width channels"]
+    images: StoredImages
     labels: Int[np.ndarray, "images"]
     every: int
     """Epochs between counts; the last epoch is always counted."""
 
 
-def start(program: Program, seed: int, epochs: int, monitored: int = 0) -> Fit:
-    """A block before its first step; `monitored` is the number of images on which errors are counted."""
+@fixed_numerics()
+def start(program: Program, seed: int, epochs: int | None = None, monitored: int = 0) -> Fit:
+    """A block before its first step, to be trained for all epochs of the program's recipe, or only the first `epochs`
+    of them; `monitored` is the number of images on which errors are counted. Raises BadInput: more epochs than those,
+    at whose end the schedule ends."""
+    require_count("epochs", epochs, "epochs of the program's recipe", most=program.epochs)
+    epochs = program.epochs if epochs is None else epochs
     blank = np.full((epochs, program.settings), np.nan)
     answers = np.full((program.settings, max(monitored, 1)), -1, np.int32)  # orbax stores no empty arrays
     history = History(blank, blank.copy(), blank.copy(), blank.copy(), answers)
     return Fit(program.init(seed), Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings)), history)
 
 
+@fixed_numerics()
 def fit(
     program: Program,
     transfer_set: TransferSet,
@@ -86,7 +95,11 @@ def fit(
         after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
             raises ends the training.
         chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.
+
+    Raises:
+        BadInput: arrays or settings that are not what the program was made for.
     """
+    _require_fit(program, transfer_set, setting)
     state, sums, history = initial
     if monitor is not None and history.answers.shape[1] != len(monitor.images):
         history = history._replace(answers=np.full((program.settings, len(monitor.images)), -1, np.int32))
@@ -117,6 +130,7 @@ def fit(
     return Fit(state, sums, history)
 
 
+@fixed_numerics()
 def fit_with_checkpoints(
     program: Program,
     transfer_set: TransferSet,
@@ -142,6 +156,26 @@ def fit_with_checkpoints(
         report(step, _note(fit, step // program.steps_per_epoch))
 
     return fit(program, transfer_set, setting, seed, initial, after_chunk, monitor)
+
+
+def _require_fit(program: Program, transfer_set: TransferSet, setting: Setting) -> None:
+    """Raises BadInput unless the arrays are what the program was made for: shapes, labels from 0, finite logits, K."""
+    images, labels, logits = map(jnp.asarray, transfer_set[:3])
+    shape, classes, count = tuple(program.model.input_shape), program.model.num_classes, program.images
+    for name, array, wanted in (
+        ("images", images, (count, *shape)),
+        ("labels", labels, (count,)),
+        ("teacher_logits", logits, (count, classes)),
+    ):
+        require(array.shape == wanted, f"{name} of shape {array.shape} do not fit the program: it is for {wanted}")
+    require(jnp.issubdtype(labels.dtype, jnp.integer), f"labels of {labels.dtype} are not allowed: give whole numbers")
+    low, high = int(labels.min()), int(labels.max())
+    require(low >= 0 and high < classes, f"labels from {low} to {high} are not allowed: give 0 to {classes - 1}")
+    require(jnp.isfinite(logits).all(), "teacher_logits are not all finite: leave out the images where they are not")
+    for name, values in setting._asdict().items():
+        found, wanted = () if values is None else jnp.shape(values), (program.settings,)
+        given = f"{name} of shape {found} does not fit a program of {program.settings} settings"
+        require(values is None or found == wanted, f"{given}: give one value each, an array {wanted}")
 
 
 def _note(fit: Fit, epoch: int) -> str:

@@ -34,7 +34,8 @@ def soft_target_loss(student_logits: Logits, teacher_logits: AnyShape, temperatu
 
     `T² KL(p || q) = T² sum_i p_i (log p_i - log q_i)`; at `T = inf` its limit, `||zc - vc||² / (2N)`, zc and vc being
     logits less their mean over classes (arXiv 1503.02531, Eq. 4). T² keeps gradients alike in size (Section 2).
-    Derivatives in both logits are exact to rounding, forward and reverse, to any order.
+    Derivatives in both logits are exact to rounding, forward and reverse, to any order; so is the first one in T, which
+    is 0 at `T = inf` (`inverse_temperature_derivative` is not).
 
     Args:
         student_logits: z, `[..., N]`. bfloat16 and float16 are computed in float32.
@@ -46,7 +47,6 @@ def soft_target_loss(student_logits: Logits, teacher_logits: AnyShape, temperatu
 
     Raises:
         BadInput: N = 1; shapes that do not fit; a number that is not a temperature.
-        TypeError: on differentiation in the temperature.
     """
     loss: Array = _soft_targets(*_prepare(student_logits, teacher_logits, temperature))[0]
     return loss
@@ -59,6 +59,21 @@ def soft_target_gradient(student_logits: Logits, teacher_logits: AnyShape, tempe
     is `diag(q) - q qᵀ`. Arguments and errors as in `soft_target_loss`; returns `[..., N]`.
     """
     return jnp.moveaxis(_soft_targets(*_prepare(student_logits, teacher_logits, temperature))[1], 0, -1)
+
+
+def inverse_temperature_derivative(student_logits: Logits, teacher_logits: AnyShape, temperature: PerExample) -> Losses:
+    """The derivative of `soft_target_loss` in 1/T: how fast it leaves logit matching. That in T is this times -1/T².
+
+    With `r = T log(p/q)`, `g = T (q - p)`, L the loss and `l_i = T² (p_i r_i/T - p_i + q_i)` its terms, in closed form
+
+        sum_i [T³ (q_i (r_i/T)² e^(r_i/T) - 2 l_i/T²) + (z_i - sum q z) l_i] + L (sum g z - L)/T
+
+    and at `T = inf` `sum_i u_i² (zc_i + 2 vc_i)/(6N)`, `u = vc - zc`. The sum has terms of both signs: it is exact to
+    rounding of the largest. Arguments and errors as in `soft_target_loss`; returns `[...]`.
+    """
+    z, v, spread = _prepare(student_logits, teacher_logits, temperature)
+    slope: Array = _in_inverse_temperature(z, v, spread, *_soft_targets(z, v, spread))[0]
+    return slope
 
 
 def logit_matching_loss(student_logits: Logits, teacher_logits: AnyShape) -> Losses:
@@ -232,8 +247,6 @@ def _soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array,
 def _soft_targets_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Any]) -> tuple[Any, Any]:
     """The derivatives by formula: those of the steps above would be less exact and more expensive."""
     z, v, temperature = primals
-    if not isinstance(tangents[2], SymbolicZero):
-        raise TypeError("the losses have no derivative in the temperature: keep it fixed, or use jax.lax.stop_gradient")
     loss, gradient, ratio = _soft_targets(z, v, temperature)
     live = (z != -jnp.inf) | (v != -jnp.inf)
 
@@ -242,7 +255,38 @@ def _soft_targets_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Any, 
     dlog_q, dlog_p = dz - _sum(q * dz), dv - _sum(p * dv)  # times T
     in_teacher = p * (ratio - _sum(p * ratio))  # d(T² KL)/dv = T p (r - KL)
     dloss = jnp.sum(gradient * dz + in_teacher * dv, axis=0)
-    return (loss, gradient, ratio), (dloss, q * dlog_q - p * dlog_p, dlog_p - dlog_q)
+    along = dloss, q * dlog_q - p * dlog_p, dlog_p - dlog_q
+    if not isinstance(tangents[2], SymbolicZero):
+        slopes = _in_inverse_temperature(z, v, temperature, loss, gradient, ratio)
+        dinverse = -tangents[2] / jnp.square(temperature)
+        steps = dinverse[0], dinverse, dinverse
+        along = tuple(a + slope * step for a, slope, step in zip(along, slopes, steps, strict=True))
+    return (loss, gradient, ratio), along
+
+
+def _in_inverse_temperature(
+    z: Array, v: Array, temperature: Array, loss: Array, gradient: Array, ratio: Array
+) -> tuple[Array, Array, Array]:
+    """The derivatives of the three of `_soft_targets` in 1/T."""
+    live = (z != -jnp.inf) | (v != -jnp.inf)
+    q, p = _softmax(z, live, temperature)[0], _softmax(v, live, temperature)[0]
+    centred = jnp.where(live, z - _max(z), 0)
+    centred = jnp.where(live, centred - _sum(q * centred), 0)
+    s = jnp.abs(ratio / temperature)
+    _, above, below = _unit(s)
+    larger, over = jnp.where(ratio > 0, p, q), ratio > 0
+    terms = larger * jnp.square(ratio) * jnp.where(over, above, below)
+    # J = (1 - 2H)/s and K = (2B - e^-s)/s, H and B being `above` and `below`: 1/3 at 0.
+    series = jnp.zeros_like(s)  # J = 2 sum (-s)^m / (m + 3)!
+    for m in reversed(range(10 if s.dtype == jnp.float32 else 18)):
+        series = series * -s + 2 / math.factorial(m + 3)
+    small, large = s < 1, jnp.maximum(s, 1)
+    j = jnp.where(small, series, (1 - 2 * above) / large)
+    k = jnp.where(small, series * (1 + s + s * s / 2) - s / 2, (2 * below - jnp.exp(-large)) / large)
+    cubes = larger * ratio**3 * jnp.where(over, j, k)
+    rest = _sum(gradient * centred) - loss[None]  # T² (sum q z - sum p z - T KL)/T
+    slope = jnp.sum(cubes + centred * terms, axis=0) + (loss[None] * rest / temperature)[0]
+    return slope, gradient * centred - terms - p * rest, jnp.where(live, rest, 0)
 
 
 _soft_targets.defjvp(_soft_targets_jvp, symbolic_zeros=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 PLAIN_SECONDS = 10.0
 """Seconds between lines where there is no terminal."""
+TITLE_WIDTH, BAR_WIDTH = 36, 20
+"""Characters of a terminal's line, at most: of the title with its part, and of the bar."""
 
 
 class Progress:
@@ -18,10 +20,16 @@ class Progress:
         if sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
+            from rich.table import Column
 
-            text = progress.TextColumn("{task.description}"), progress.TextColumn("{task.fields[note]}")
-            columns: Any = (text[0], progress.BarColumn(), progress.TimeRemainingColumn(), text[1])
-            self._live = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            def words(text: str, **column: Any) -> progress.TextColumn:
+                fitted = Column(no_wrap=True, overflow="ellipsis", **column)
+                return progress.TextColumn(text, markup=False, table_column=fitted)
+
+            # What is left of the line is the note's: it loses its end before the bar and the time lose anything.
+            first, last = words("{task.description}", max_width=TITLE_WIDTH), words("{task.fields[note]}", ratio=1)
+            columns: Any = (first, progress.BarColumn(BAR_WIDTH), progress.TimeRemainingColumn(), words("left"), last)
+            self._live = progress.Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
             self._task = self._live.add_task(title, total=total, note="")
 
     def __enter__(self) -> "Progress":
@@ -41,14 +49,16 @@ class Progress:
         if self._live:  # which takes its speed from the last half minute
             self._live.reset(self._task, completed=self._resumed)
 
-    def update(self, done: int, note: str) -> None:
-        """Shows that `done` of the total is done, with a note (current errors, say). Without `resumed`, the first call
-        sets the baseline: part of it may have been done before, and the rest was slowed down by compiling."""
+    def update(self, done: int, note: str, part: str = "") -> None:
+        """Shows that `done` of the total is done, with a note (current errors, say); on a terminal also which part is
+        under way, such as `block 3 of 18`. Without `resumed`, the first call sets the baseline: part of it may have
+        been done before, and the rest was slowed down by compiling."""
         if math.isnan(self._start):
             self.resumed(done)
         now = time.monotonic()
         if self._live:
-            self._live.update(self._task, completed=done, note=note)
+            title = ", ".join(filter(None, [self._title, part]))
+            self._live.update(self._task, completed=done, note=note, description=title)
         elif now - self._shown >= PLAIN_SECONDS:
             self._shown, here, left = now, done - self._resumed, ""
             if here > self._total / 100:
@@ -68,3 +78,8 @@ def clock(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count_of(number_of: int, noun: str) -> str:
+    """A count with its noun: `1 seed`, `3,000 seeds`."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"

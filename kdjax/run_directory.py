@@ -1,7 +1,7 @@
 """The run directory `<out>/<experiment>/<name>/`: a run's config, its results, and enough to draw and check them.
 
-config.json     the full config, argv, git commit, versions, device, data and teachers
-results.csv     one row per run, in canonical order; no times in it
+config.json     the full config, command, git commit, versions, device, data and teachers; when, and how far
+results.csv     one row per run of a finished block, in canonical order; no times in it
 history.jsonl   one line per run and epoch
 timing.json     seconds, by block
 test.npz        labels and teacher logits of the test images, and a few images to look at
@@ -13,9 +13,13 @@ MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
 import contextlib
+import datetime
+import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ import numpy as np
 from kdjax import files
 from kdjax.errors import BadInput, require
 from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
-from kdjax.identity import canonical_json, digest
+from kdjax.identity import canonical_json
 from kdjax.progress import say
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
@@ -65,6 +69,9 @@ class RunDirectory:
 
     def __init__(self, folder: Path, schema: dict[str, Any] | None = None):
         self.folder, self.schema = folder, schema
+        self.after_block: Callable[[], object] = lambda: None
+        """Called whenever a block has been stored: interim results are written there."""
+        self._trained, self._whole = False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
         """Starts the directory, or resumes it. Until `write_tables`, its files have no seal.
@@ -85,14 +92,16 @@ class RunDirectory:
         files.clear_leftovers(self.folder)
         files.remove(self.folder / files.MANIFEST)
         if not path.exists():
-            write_json(path, {"identity": identity, "details": {}})
+            write_json(path, {"identity": identity, "details": {}, "started": _now()})
+        self._record(command=_command())
+        self.note_progress()
         for name in FOLDERS:
             (self.folder / name).mkdir(exist_ok=True)
             files.clear_leftovers(self.folder / name)
 
     def _check(self, path: Path, identity: dict[str, Any], fresh: bool) -> None:
         try:
-            before = json.loads(path.read_bytes())
+            before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
             require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
@@ -122,9 +131,23 @@ class RunDirectory:
 
     def note(self, name: str, value: Any) -> None:
         """Adds one detail to `config.json`."""
+        details = read_json(self.folder / "config.json")["details"]
+        self._record(details={**details, name: json.loads(canonical_json(value))})
+
+    def note_progress(self, done: int | None = None, total: int | None = None) -> None:
+        """Writes how many of all blocks the results hold; None: as many as before."""
+        before = read_json(self.folder / "config.json").get("progress", {"done": 0, "total": 0})
+        total = before["total"] if total is None else total
+        self._record(progress={"done": min(before["done"] if done is None else done, total), "total": total})
+
+    def note_sweeps(self, names: Sequence[str], total: int) -> None:
+        """Writes which sweeps of a table are finished, and of how many."""
+        self._record(sweeps=list(names), progress={"done": len(names), "total": total})
+
+    def _record(self, **facts: Any) -> None:
+        """Writes facts about the run, beside its identity, into `config.json`."""
         config = read_json(self.folder / "config.json")
-        config["details"][name] = json.loads(canonical_json(value))
-        write_json(self.folder / "config.json", config)
+        write_json(self.folder / "config.json", {**config, **facts})
 
     def checkpoints(self, block: str) -> Path:
         """The folder for the checkpoints of a block under way."""
@@ -141,6 +164,7 @@ class RunDirectory:
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
         remedy = "finish it with what started it, give another --name, or --fresh to train all of it again"
         require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
+        self._whole.add(block)
         return list(written["rows"])
 
     def finish(
@@ -155,17 +179,31 @@ class RunDirectory:
             save_params(folder / "parameters")
         files.remove(self.checkpoints(block))
         self.add_timing(block, seconds)
+        self._trained = True
+        self._whole.add(block)
+        self.after_block()
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Names of the blocks that this process has finished, or found finished."""
+        return frozenset(self._whole)
 
     def write_tables(self) -> Any:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole, and seals them, with
-        `config.json` and `test.npz`. Returns the rows as a pandas table."""
+        `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
+        names = [folder.name for folder in (self.folder / "blocks").glob("[!.]*") if _is_whole(folder)]
+        table = self.gather(names)
+        self.seal(name for name in SEALED if (self.folder / name).exists())
+        return table
+
+    def gather(self, blocks: Iterable[str]) -> Any:
+        """The same from these blocks, which are whole, without a seal."""
         import pandas as pd  # late: a third of a second
 
         rows, history = [], []
-        for folder in sorted((self.folder / "blocks").iterdir()):
-            if not folder.name.startswith(".") and _is_whole(folder):
-                rows += read_rows(folder)
-                history += read_json(folder / "history.json")
+        for name in sorted(blocks):
+            rows += read_rows(self.folder / "blocks" / name)
+            history += read_json(self.folder / "blocks" / name / "history.json")
         order = [column for column in ORDER if rows and column in rows[0]]
         table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
         files.write_csv(self.folder / "results.csv", table)
@@ -177,8 +215,14 @@ class RunDirectory:
 
         lines = sorted(history, key=order_of)
         files.write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
-        files.seal(self.folder, [name for name in SEALED if (self.folder / name).exists()])
         return table
+
+    def seal(self, names: Iterable[str]) -> None:
+        """Marks the run as finished: all of its blocks are there, and these files are as they stay."""
+        config = read_json(self.folder / "config.json")
+        finished, total = config.get("finished") if not self._trained else None, config["progress"]["total"]
+        self._record(finished=finished or _now(), progress={"done": total, "total": total})
+        files.seal(self.folder, names)
 
     def add_timing(self, name: str, seconds: float) -> None:
         """Adds the seconds of a block to `timing.json`."""
@@ -199,9 +243,20 @@ def _is_whole(block: Path) -> bool:
     return True
 
 
-def run_folder(out: Path, experiment: str, name: str | None, identity: Any) -> Path:
-    """The folder of a run: by its name, or by default a hash of what fixes its results."""
-    return out / experiment / (name or digest(identity)[:10])
+def progress(folder: Path) -> str:
+    """How much of a run its results hold, for titles: "3 of 18 blocks"; empty where they hold all of it."""
+    of = read_json(folder / "config.json").get("progress") or {"done": 0, "total": 0}
+    return f"{of['done']} of {of['total']} blocks" if of["done"] < of["total"] else ""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _command() -> dict[str, Any]:
+    """What `python -m kdjax resume` gives again: module, arguments, the folder to which their paths are relative."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
 
 
 def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
@@ -218,7 +273,7 @@ def read_results(folder: Path) -> Any:
 
     files.check_seal(folder)
     try:
-        return pd.read_csv(folder / "results.csv", dtype={"teacher": str})
+        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype={"teacher": str})
     except FileNotFoundError:
         reason = "it is no run directory, or its run has not finished a block"
         raise BadInput(f"{folder} holds no results.csv: {reason}") from None

@@ -53,8 +53,10 @@ class Device:
 class Board:
     """The progress of several blocks at once."""
 
-    def __init__(self, progress: Progress, finished: int):
+    def __init__(self, progress: Progress, finished: int, found: int = 0, blocks: int = 1):
+        """`finished` steps were done before, in `found` of all the `blocks`."""
         self._progress, self._finished, self._steps = progress, finished, dict[str, int]()
+        self._found, self._blocks = found, blocks
         self._lock = threading.Lock()
         progress.resumed(finished)
 
@@ -65,7 +67,8 @@ class Board:
             if block not in self._steps and not whole:
                 self._progress.resumed(step)
             self._steps[block] = step
-            self._progress.update(self._finished + sum(self._steps.values()), note)
+            part = f"block {self._found + len(self._steps)} of {self._blocks}"
+            self._progress.update(self._finished + sum(self._steps.values()), note, part)
 
 
 def missing(blocks: Sequence[Block], record: RunDirectory) -> list[Block]:
@@ -94,7 +97,8 @@ def progress_of(blocks: Sequence[Block], record: RunDirectory) -> Iterator[tuple
     """Yields the missing blocks, and the board on which to report their steps."""
     unfinished, total = missing(blocks, record), sum(block.steps for block in blocks)
     with Progress("students", total) as progress:
-        yield unfinished, Board(progress, total - sum(block.steps for block in unfinished))
+        found, steps = len(blocks) - len(unfinished), sum(block.steps for block in unfinished)
+        yield unfinished, Board(progress, total - steps, found, len(blocks))
 
 
 def _on_devices(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from kdjax import blocks, loop, metrics, models, objectives, targets
 from kdjax.blocks import TransferSet
 from kdjax.checkpoints import Checkpoints
+from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig
 from kdjax.loop import Monitor, Report
 from kdjax.objectives import Setting
@@ -49,7 +50,7 @@ class Block(NamedTuple):
     """Number of images of its transfer set."""
     transfer: TransferSpec = TransferSpec()
     """What its students learn from."""
-    objective: str = "soft"
+    objective: str = "kd"
     """What they minimise, by name: each run has its own hyper-parameters of it. Hard labels are its soft weight 0."""
     monitor_every: int | None = None
     """Epochs between two counts of errors for the learning curves; None: `CURVE_POINTS` in all at most."""
@@ -112,6 +113,7 @@ def program_of(block: Block, data: DistillationData) -> blocks.Program:
     return blocks.program_for(block.config, shape, classes, images, block.size, loss, queried, alter)
 
 
+@fixed_numerics()
 def train_block(
     block: Block, data: DistillationData, transfer_set: TransferSet, checkpoints: Checkpoints | None, report: Report
 ) -> BlockResult:

@@ -1,23 +1,26 @@
 """A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax import cluster, datasets, metrics, models, objectives, run_directory, scheduling, students, teachers
+from kdjax import cluster, datasets, memory, metrics, models, objectives, run_directory, scheduling, students, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import require
+from kdjax.errors import require, require_option
 from kdjax.files import write_arrays
 from kdjax.identity import identity
+from kdjax.interim import Interim
 from kdjax.progress import say
 from kdjax.provenance import provenance
 from kdjax.run_directory import RunDirectory
+from kdjax.run_folders import run_folder, span
 from kdjax.students import Block, Run
 from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, TransferSpec, query_teachers
@@ -57,8 +60,7 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
     settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
     groups: dict[str, list[Run]] = {}
     for objective in map(objectives.parse, config.objectives):
-        name = {"kd": "soft"}.get(str(objective), str(objective))
-        groups.setdefault(objective.name, []).extend(Run(name, *setting, rate) for setting in settings)
+        groups.setdefault(objective.name, []).extend(Run(str(objective), *setting, rate) for setting in settings)
     hard = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
     first, *others = groups.values() or [[]]
     return [[*hard, *first], *others]
@@ -81,7 +83,7 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
         parts = [runs[i : i + size] for runs in groups for i in range(0, len(runs), size)]
         for index, runs in enumerate(parts):
             last = runs[-1].objective
-            objective = "soft" if last == "hard" else objectives.parse(last).name
+            objective = "kd" if last == "hard" else objectives.parse(last).name
             name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
             blocks.append(block._replace(objective=objective, monitor_every=config.monitor_every))
@@ -109,6 +111,7 @@ def find_teachers(
     """
     recipe = config.train_config(teacher_epochs(dataset))
     _require_images("teacher.batch-size", config.batch_size, dataset)
+    _require_jitter("teacher.jitter", config.jitter, dataset)
     models.network(recipe, dataset.input_shape, dataset.num_classes)
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
         return recipe, named, [teacher.info["fingerprint"] for teacher in named]
@@ -123,6 +126,19 @@ def _require_images(option: str, number: int, dataset: Dataset) -> None:
     require(number <= count, f"--{option} {number} is more than the {count:,} training images")
 
 
+def _require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
+    side = min(dataset.input_shape[:2])
+    require_option(pixels < side, option, pixels, f"images of {side} pixels a side are shifted by less than that")
+
+
+def check_blocks(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
+    """Refuses students that cannot be built, and what needs more memory than there is; `teacher` is None where no
+    teacher will be trained."""
+    for config in dict.fromkeys(block.config for block in blocks):
+        models.network(config, dataset.input_shape, dataset.num_classes)
+    memory.require_enough(blocks, teacher, dataset)
+
+
 def check_run(run: RunConfig) -> None:
     """Refuses devices that do not exist, and a cluster that does not answer."""
     scheduling.require_devices("devices", run.devices or 1)
@@ -130,14 +146,21 @@ def check_run(run: RunConfig) -> None:
         cluster.check(run)
 
 
-def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset: Dataset | None = None) -> Sweep:
+def prepare(
+    config: SweepConfig,
+    experiment: str = "temperature_sweep",
+    dataset: Dataset | None = None,
+    parent: Path | None = None,
+) -> Sweep:
     """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
-    `experiment` names the run directory's parent; `dataset` is that of `config.data`, where it has been read before."""
+    `dataset` is that of `config.data`, where it has been read before; `parent` the folder that holds the run directory
+    (default: that of the experiment)."""
     check_run(config.run)
-    config = _with_checked_objectives(config)
+    config = with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
+    _require_jitter("jitter", config.jitter, dataset)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     for teacher in loaded:
         unseen = not config.data.holdout or teacher.info.get("data") == dataset.fingerprint
@@ -146,15 +169,22 @@ def prepare(config: SweepConfig, experiment: str = "temperature_sweep", dataset:
         require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
         teachers.warn_of_differences(teacher)
     blocks = plan(config, EPOCHS.get(dataset.name, 20), len(dataset.train.images))
-    for block in blocks:
-        models.network(block.config, dataset.input_shape, dataset.num_classes)
+    check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
-    folder = run_directory.run_folder(config.run.out, experiment, config.run.name, facts)
+    folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
 
 
-def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
+def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
+    """What a sweep's default name says of it: data, students, temperatures."""
+    network = "" if config.network == "mlp" else config.network
+    others = [objectives.parse(text).name for text in config.objectives if text != "kd"]
+    soft = [*dict.fromkeys(others), span(config.temperatures, "T")] if config.objectives else ["hard"]
+    return [dataset.name, span(config.widths, network), *soft]
+
+
+def with_checked_objectives(config: SweepConfig) -> SweepConfig:
     """The config with each objective in the one way to write it, which names its runs. Raises BadInput: an objective
     that is unknown, named twice, cannot be trained on such batches or by Adam, or has no limit where a temperature is
     inf."""
@@ -171,17 +201,19 @@ def _with_checked_objectives(config: SweepConfig) -> SweepConfig:
     return dataclasses.replace(config, objectives=names)
 
 
-def run(sweep: Sweep) -> Path:
-    """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder."""
+def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path:
+    """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder.
+    `summarise(folder)` writes a summary of what the tables hold so far: it is called now and then."""
     config = sweep.config
     with open_directory(sweep) as record:
+        record.after_block = Interim(record, lambda: record.gather(record.whole), summarise)
         data = query_teachers(sweep.dataset, train_teacher(sweep))
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            results = record.write_tables()
+            results = record.gather(record.whole)
             further = () if config.own_rates else wider(results, rates)
             if not further:
                 break
@@ -192,12 +224,16 @@ def run(sweep: Sweep) -> Path:
             say(f"the best learning rate lies at an edge of the grid: adding {added}")
             rates = (*rates, *further)
             blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
+        record.write_tables()
     return sweep.folder
 
 
-def open_directory(sweep: Sweep) -> Any:
-    """The sweep's run directory, locked (a context)."""
-    return run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema())
+@contextlib.contextmanager
+def open_directory(sweep: Sweep) -> Iterator[RunDirectory]:
+    """The sweep's run directory, locked."""
+    with run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema()) as record:
+        record.note_progress(None, len(sweep.blocks))
+        yield record
 
 
 def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
@@ -216,6 +252,7 @@ def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
     """Trains every block that the run directory does not hold yet, or resumes it, where `run` says."""
+    record.note_progress(None, len(blocks))
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 
 

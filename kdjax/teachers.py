@@ -14,6 +14,7 @@ from jaxtyping import Float
 from kdjax import blocks, checkpoints, evaluation, loop, metrics, models, train, transforms
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.checkpoints import Checkpoints
+from kdjax.compilation import fixed_numerics
 from kdjax.config import CHECKPOINT_SECONDS, TrainConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
@@ -74,6 +75,7 @@ def place(out: Path, name: str) -> Path:
     return out / "teachers" / name[:16]
 
 
+@fixed_numerics()
 def find_or_train(
     config: TrainConfig,
     learning_rate: float,
@@ -96,10 +98,10 @@ def find_or_train(
         return teacher
 
 
-def load(folder: Path, dataset: Dataset | None = None) -> Teacher:
+def load(folder: str | Path, dataset: Dataset | None = None) -> Teacher:
     """The teacher in a folder that `find_or_train` or `save` wrote. Raises BadInput: the folder holds no teacher, a
     damaged one, or one that does not fit the dataset."""
-    remedy = "name a folder that holds teacher.json, such as one in runs/teachers"
+    folder, remedy = Path(folder), "name a folder that holds teacher.json, such as one in runs/teachers"
     require((folder / "teacher.json").exists(), f"{folder} is no teacher: {remedy}")
     check_manifest(folder)
     info = read_json(folder / "teacher.json")
@@ -123,6 +125,7 @@ def save(folder: Path, params: Any, info: dict[str, Any], model_state: Any = Non
         checkpoints.save(temporary / "parameters", models.pack_variables(params, model_state))
 
 
+@fixed_numerics()
 def untrained(teacher: Teacher, seed: int, images: HostImages) -> Teacher:
     """An untrained network of the teacher's shape: randomly initialised, from a reserved seed. Its batch statistics are
     those of the first 256 of `images`. With the initial ones, which normalise nothing, its logits would be all but the
@@ -157,7 +160,11 @@ def _train(
     temperature, soft_weight, rate = (jnp.full(1, value, jnp.float32) for value in (1.0, 0.0, learning_rate))
     setting = Setting(temperature, soft_weight, rate)
     with Progress("teacher", config.epochs * program.steps_per_epoch) as progress:
-        report = progress.update
+
+        def report(step: int, note: str) -> None:
+            epoch = min(step // program.steps_per_epoch + 1, config.epochs)
+            progress.update(step, note, f"epoch {epoch} of {config.epochs}")
+
         trained = loop.fit_with_checkpoints(program, transfer_set, setting, seed, config.epochs, stored, report)
     state = trained.state
     test_logits = np.asarray(program.logits(state, jnp.asarray(dataset.test.images)))[0]

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from kdjax import transforms
-from kdjax.arrays import Images, Labels, Logits
+from kdjax.arrays import Images, Labels, Logits, StoredImages
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.objectives import Loss, Setting, distillation
@@ -34,8 +34,8 @@ class State(NamedTuple):
 class Batch(NamedTuple):
     """What all settings of a block share at one step."""
 
-    images: UInt8[Array, "batch height width channels"] | Images
-    """Bytes as they are stored; floats after `make_view`."""
+    images: StoredImages
+    """As they are stored; floats after `make_view`."""
     labels: Labels
     teacher_logits: Logits
     key: PRNGKeyArray
@@ -78,6 +78,21 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(1 / (warmup + 1), 1.0, warmup, total)
 
 
+def make_temperature_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[Array, Array], Array]:
+    """(T of the setting, step) → T of the step: at the last step, `last_temperature`."""
+    if config.temperature_schedule == "constant":
+        return lambda temperature, step: temperature
+    last = max(config.epochs * steps_per_epoch - 1, 1)
+
+    def temperature_at(temperature: Array, step: Array) -> Array:
+        share = jnp.minimum(step / last, 1)
+        if config.temperature_schedule == "cosine":
+            share = (1 - jnp.cos(jnp.pi * share)) / 2
+        return (1 - share) * temperature + share * config.last_temperature
+
+    return temperature_at
+
+
 View = Callable[[Batch], Batch]
 
 
@@ -112,11 +127,14 @@ def make_update(
     averaged over it, masks are drawn per global example.
     """
     optimizer, schedule = make_optimizer(config), make_schedule(config, steps_per_epoch)
+    temperature_at = make_temperature_schedule(config, steps_per_epoch)
 
     def mean(value: Any) -> Any:
         return value if axis_name is None else jax.lax.pmean(value, axis_name)
 
     def step(state: State, batch: Batch, setting: Setting) -> tuple[State, Metrics]:
+        setting = setting._replace(temperature=temperature_at(setting.temperature, state.step))
+
         def mean_loss(params: Params) -> tuple[Array, tuple[Array, ModelState]]:
             logits, model_state = model.apply(params, state.model_state, batch.images, True, batch.key, axis_name)
             return jnp.mean(loss(logits, batch.teacher_logits, batch.labels, setting)), (logits, model_state)

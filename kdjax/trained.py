@@ -1,15 +1,17 @@
-"""Trained students, loaded from a run directory: their rows, stored logits and networks."""
+"""Trained students, found in run directories: their rows in one table; their stored logits and networks."""
 
 import dataclasses
+import difflib
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kdjax import checkpoints, evaluation, models, run_directory
+from kdjax import checkpoints, evaluation, models, run_directory, run_folders
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.errors import BadInput, require
@@ -56,10 +58,11 @@ class Student:
         return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
 
 
-def find(folder: Path, **where: Any) -> list[Student]:
+def find(folder: str | Path, **where: Any) -> list[Student]:
     """The students of a sweep's run directory whose rows have these values, such as `width=300, temperature=4.0`.
     Numbers agree to eight digits; nan or None stands for an empty cell. Raises BadInput: no run directory, no such
-    student, or a damaged block that holds one."""
+    student or column, or a damaged block that holds one."""
+    folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
         settings, data = config["identity"]["config"], config["identity"]["data"]
@@ -71,13 +74,64 @@ def find(folder: Path, **where: Any) -> list[Student]:
     for block in sorted((folder / "blocks").glob("[!.]*")):
         for index, row in enumerate(run_directory.read_rows(block)):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
-            if all(_same(row.get(name), value) for name, value in where.items()):
+            if matches(row, where):
                 students.append(Student(row, block, index, recipe.student(row["width"], 1), shape, classes))
     for block in dict.fromkeys(student.block for student in students):
         check_manifest(block)  # which reads it whole: only where it is needed
     names = ", ".join(f"{name} {value}" for name, value in where.items())
     require(students, f"{folder} holds no student of {names or 'any kind'}: its results.csv names those that it holds")
     return students
+
+
+def results(*folders: Path | str) -> Any:
+    """The rows of `results.csv` of all runs in these folders, as one pandas table.
+
+    Each row has further columns in front: `run` (the name of its folder), `experiment` and `dataset`. A column that
+    only some of the runs have is empty in the others.
+
+    Args:
+        folders: each a run directory with students, the run directory of a table (whose sweeps are read), or an `--out`
+            folder with all that is in it. A run that is named twice is read once.
+
+    Raises:
+        BadInput: a folder holds no results, or damaged ones.
+    """
+    import pandas as pd  # late: a third of a second
+
+    found = {run.resolve(): run for folder in map(Path, folders) for run in _with_results(folder)}
+    tables = []
+    for run in found.values():
+        config = read_json(run / "config.json")
+        try:
+            identity = config["identity"]
+            names = {"run": run.name, "experiment": identity["experiment"], "dataset": identity["data"]["name"]}
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"{run / 'config.json'} is not that of a run, or damaged ({error!r})") from None
+        rows = run_directory.read_results(run)
+        tables.append(pd.concat([pd.DataFrame(names, index=rows.index), rows], axis=1))
+    require(tables, "no folder was named: give a run directory, or the folder of --out")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _with_results(folder: Path) -> list[Path]:
+    """The run directories with students that a folder is or holds."""
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or the folder of --out")
+    if (folder / "config.json").exists():
+        runs = [run for run in (folder, *run_folders.sweeps_of(folder)) if (run / "results.csv").exists()]
+    else:  # OUT/EXPERIMENT/NAME, or OUT/EXPERIMENT/sweeps/NAME
+        runs = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.csv"))]
+    require(runs, f"{folder} holds no results.csv: it is no run directory, or no block of it is finished yet")
+    return runs
+
+
+def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Whether a row has these values. Numbers agree to eight digits; nan or None stands for an empty cell. Raises
+    BadInput: a name that is none of the row's columns."""
+    for name in where:
+        nearest = difflib.get_close_matches(name, row, n=1)
+        suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+        require(name in row, f"there is no column {name}: there are {', '.join(row)}{suggestion}")
+    return all(_same(row[name], value) for name, value in where.items())
 
 
 def _same(cell: Any, wanted: Any) -> bool:

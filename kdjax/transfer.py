@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from kdjax import datasets, targets, teachers, transforms
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.blocks import TransferSet
+from kdjax.compilation import fixed_numerics
 from kdjax.config import Targets
 from kdjax.datasets import Dataset, Split
 from kdjax.teachers import Teacher
@@ -29,7 +30,8 @@ class DistillationData(NamedTuple):
     """Short name of the teacher, or of several joined by +."""
     train_logits: HostLogits
     holdout_logits: HostLogits
-    test_logits: HostLogits
+    test_logits: Any
+    """`HostLogits`; None where the teacher was not asked about them (`kdjax.distil`)."""
     teachers: tuple[Teacher, ...] = ()
     """The networks, to be queried about other images than these."""
 
@@ -59,6 +61,7 @@ class TransferSpec:
     seed: int = 0
     """Of the permutations."""
 
+    @fixed_numerics()
     def select(self, data: DistillationData) -> DistillationData:
         """The data with another training set and other targets; hold-out and test images and logits stay the same. In
         this order: classes are omitted, the pool is added, the first images are taken, targets are altered."""

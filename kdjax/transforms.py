@@ -5,25 +5,27 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from kdjax.arrays import HostImages, Images
+from kdjax.arrays import HostImages, Images, StoredImages
 from kdjax.config import Augment
+from kdjax.errors import require
 
 SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
 """Largest shift, as a share of height and width; largest angle; largest change of scale; largest angle of shear."""
 NODES, ELASTIC = 5, 0.1
 """Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
-
-
-StoredImages = UInt8[Array, "batch height width channels"] | Images
-"""Bytes or floats."""
 AffineMaps = tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]
 
 
-def to_float(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
-    """Floats in [0, 1]. Images are stored as bytes, which take a quarter of the memory and of the time to gather."""
-    return images.astype(jnp.float32) / 255
+def to_float(images: StoredImages) -> Images:
+    """float32: bytes over 255; floats as they are. Images are best stored as bytes, which take a quarter of the memory
+    and of the time to gather. Raises BadInput: whole numbers of another type."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    what = "give bytes (uint8, divided by 255) or floats (used as they are)"
+    require(jnp.issubdtype(images.dtype, jnp.floating), f"images of {images.dtype} are not allowed: {what}")
+    return images.astype(jnp.float32)
 
 
 def jitter(key: PRNGKeyArray, images: StoredImages, pixels: int, axis_name: str | None = None) -> StoredImages:

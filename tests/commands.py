@@ -29,7 +29,7 @@ def find_commands():
         for node in ast.walk(ast.parse(path.read_text())) if path.parts[-2] != "tests" else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "cli.run":
                 name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                found[name.removesuffix(".__main__")] = ast.unparse(node.args[1])
+                found[name if name == "kdjax.__main__" else name.removesuffix(".__main__")] = ast.unparse(node.args[1])
     return found
 
 
@@ -89,8 +89,10 @@ def call_sweep(root: Path, *more: str) -> tuple[int, str]:
     return call(sweep, SweepConfig, tiny(root, *more))
 
 
-def start(arguments: Sequence[str], module: str = "experiments.temperature_sweep", **options: Any) -> subprocess.Popen:
-    """The command as a process of its own, its standard error to be read."""
+def start(
+    arguments: Sequence[str], module: str | None = "experiments.temperature_sweep", **options: Any
+) -> subprocess.Popen:
+    """The command as a process of its own, its standard error to be read; no module: Python with these arguments."""
     # Compiled programs are kept as a user's are, apart from those of this process: a kill may damage them.
     apart = ("KDJAX_", "JAX_COMPILATION_CACHE_DIR")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(apart)}
@@ -100,7 +102,8 @@ def start(arguments: Sequence[str], module: str = "experiments.temperature_sweep
         **options.pop("env", {}),
     }
     defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], **{**defaults, **options})
+    command = [sys.executable, *(["-m", module] if module else []), *arguments]
+    return subprocess.Popen(command, **{**defaults, **options})
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:

@@ -23,9 +23,9 @@ COMMANDS = {
     "temperature_sweep": f"{BUNDLED} {TEACHER} --holdout 100 --widths 12 30 --seeds 2 --epochs 3 "
     "--temperatures 1 4 inf --soft-weights 0.9 1 --jitter 1 --objectives kd double_softmax --precision bfloat16",
     "omit_digit": f"{BUNDLED} {TEACHER} --digit 3 --holdout 500 --width 12 --seeds 2 --epochs 2",
-    "mnist_table": f"{BUNDLED} {TEACHER} --teachers 2 --seeds 2 --width 12 --epochs 2 --widths 12 --width-seeds 2 "
-    "--width-epochs 2 --width-teachers 2 --width-temperatures 1 4 inf --tuning-rates 0.002 0.004 --tuning-seeds 2 "
-    "--elastic-epochs 2 --fractions 0.25 1 --soft-weights 0.9 1",
+    "mnist_table": f"--preset full {BUNDLED} {TEACHER} --teachers 2 --seeds 2 --width 12 --epochs 2 --widths 12 "
+    "--width-seeds 2 --width-epochs 2 --width-teachers 2 --width-temperatures 1 4 inf --tuning-rates 0.002 0.004 "
+    "--tuning-seeds 2 --elastic-epochs 2 --fractions 0.25 1 --soft-weights 0.9 1",
     "cifar10_table": "--devices 1 --width-multiplier 0.125 --epochs 2 --seeds 2 --batch-size 16 --holdout 20 "
     "--temperatures 1 inf --controls double_softmax shuffled random uniform --raw-dir RAW",
 }

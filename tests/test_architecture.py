@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("kdjax", "analysis", "experiments")
 BELOW = {"arrays", "errors", "identity", "config", "files", "progress"}
 """What every module may use: they know nothing of networks or images."""
-LEAVES = {"losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "provenance"}
+LEAVES = {
+    *("losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "run_folders"),
+    "provenance",
+}
 """They know no other module but those below."""
 ALLOWED = {
     "arrays": set(),
@@ -20,32 +23,43 @@ ALLOWED = {
     "config": {"errors", "identity"},
     "files": {"errors"},
     "progress": set(),
+    "intervals": {"errors"},
     "compilation": set(),
     "compilation_cache": BELOW,
+    "environment": BELOW,
     "options": set(),
-    "cli": BELOW | {"compilation_cache", "options"},
+    "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
-    "models": BELOW | {"layers"},
+    "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},
     "targets": BELOW,
     "train": BELOW | {"objectives", "models", "transforms"},
     "evaluation": BELOW | {"compilation", "models", "transforms"},
     "blocks": BELOW | {"compilation", "evaluation", "objectives", "models", "train"},
     "batch_statistics": BELOW | {"compilation", "datasets", "evaluation", "models", "train"},
-    "loop": BELOW | {"blocks", "checkpoints", "objectives", "train"},
-    "teachers": BELOW | LEAVES | {"blocks", "evaluation", "loop", "objectives", "train"},
-    "transfer": BELOW | {"blocks", "datasets", "targets", "teachers", "transforms"},
-    "students": BELOW | LEAVES | {"blocks", "loop", "objectives", "targets", "transfer"},
+    "loop": BELOW | {"blocks", "compilation", "checkpoints", "objectives", "train"},
+    "teachers": BELOW | LEAVES | {"blocks", "compilation", "evaluation", "loop", "objectives", "train"},
+    "transfer": BELOW | {"blocks", "compilation", "datasets", "targets", "teachers", "transforms"},
+    "students": BELOW | LEAVES | {"blocks", "compilation", "loop", "objectives", "targets", "transfer"},
+    "interim": BELOW | {"run_directory"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
     "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
-    "sweeps": BELOW | LEAVES | {"cluster", "objectives", "scheduling", "students", "teachers", "transfer"},
-    "forecast": BELOW | {"datasets", "models", "students", "sweeps", "teachers"},
+    "memory": BELOW | {"blocks", "datasets", "models", "students"},
+    "sweeps": BELOW
+    | LEAVES
+    | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
+    "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
+    "inputs": BELOW,
+    "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
+    "distillation": BELOW
+    | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},
-    "__main__": BELOW | {"cli", "datasets"},
+    "listing": BELOW | {"run_folders"},
+    "__main__": BELOW | {"cli", "datasets", "listing", "run_folders"},
 }
 
 

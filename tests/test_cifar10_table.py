@@ -20,7 +20,7 @@ from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, run_directory, teachers, train, trained, transforms
+from kdjax import cli, datasets, metrics, models, progress, run_directory, teachers, train, trained, transforms
 from kdjax.config import DataConfig
 from kdjax.files import read_json
 from tests import commands
@@ -186,7 +186,7 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
     raw = run_directory.read_results(load(whole).sweeps["teacher"])
     at = raw.groupby("objective")["soft_target_entropy"].mean()
-    assert at["soft"] < at["double_softmax"] <= math.log(10)
+    assert at["kd"] < at["double_softmax"] <= math.log(10)
 
 
 def test_the_same_command_again_trains_nothing(whole):
@@ -284,7 +284,7 @@ def test_the_summary_compares_the_evaluations(whole):
 def test_a_damaged_record_of_evaluations_is_one_line(whole, tmp_path):
     folder = tmp_path / "cifar10_table" / "run"
     shutil.copytree(folder_of(whole), folder)
-    shutil.copytree(whole / "runs" / "temperature_sweep", tmp_path / "temperature_sweep")
+    shutil.copytree(whole / "runs" / "cifar10_table" / "sweeps", tmp_path / "cifar10_table" / "sweeps")
     again = (plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(folder)], plot_cifar10_table.PROG)
     (folder / "batch_statistics.csv").write_text("role\nsmall\n")
     code, said = commands.call(*again)
@@ -341,12 +341,14 @@ def test_a_changed_byte_of_the_teachers_logits_is_one_line(whole, tmp_path):
 def test_a_forecast_counts_students_once_and_further_big_networks(pictures):
     places = ["--out", str(pictures / "none"), "--data-dir", str(pictures / "data"), "--raw-dir", str(pictures / "raw")]
     few = [*TINY, "--schedule", "constant", "--teachers", "3"]
-    lines = cifar10_table.forecast(cifar10_table.prepare(cli.parse(TableConfig, PROG, [*few, *places]))).splitlines()
+    cost = cifar10_table.forecast(cifar10_table.prepare(cli.parse(TableConfig, PROG, [*few, *places])))
+    *lines, total = cost.text.splitlines()
     assert not (pictures / "none").exists()
     named = [line.split(":")[0] for line in lines]
     asked = ["teacher", "temperatures", "shuffled", "random", "uniform"]
     assert named == [*asked, "further big networks"]
     assert "would train a teacher and 6 students in 2 blocks" in lines[0] and ": 2, about " in lines[-1]
+    assert total == f"in all about {progress.clock(cost.seconds)} on this device" and cost.seconds > 0
 
 
 def test_given_teachers_are_described_as_what_they_are_and_evaluated_on_these_images(whole, tmp_path):
@@ -414,14 +416,14 @@ def test_a_small_table_of_real_images(tmp_path):
     assert code == 0, said
     text = (folder_of(tmp_path) / "summary.md").read_text()
     assert "CIFAR-10 (first 400 training images, last 20 held out, first 1,000 test images)" in text
-    (run,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    (run,) = (tmp_path / "runs" / "cifar10_table" / "sweeps").iterdir()
     rows = run_directory.read_results(run)
-    assert rows["objective"].tolist() == ["double_softmax", "hard", "soft"]
+    assert rows["objective"].tolist() == ["double_softmax", "hard", "kd"]
     history = pd.read_json(run / "history.jsonl", lines=True)
     hard = history[history["objective"] == "hard"].set_index("epoch")["loss"]
     assert hard[6] < 0.8 * hard[1]  # it learns
     entropy = rows.set_index("objective")["soft_target_entropy"]
-    assert entropy["double_softmax"] > 0.9997 * math.log(10) > entropy["soft"]
+    assert entropy["double_softmax"] > 0.9997 * math.log(10) > entropy["kd"]
     assert json.loads((folder_of(tmp_path) / "config.json").read_text())["identity"]["config"]["parameters"] == 12_754
 
 

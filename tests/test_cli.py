@@ -58,6 +58,21 @@ BAD = {
     "--temperatures inf inf": "--temperatures repeats inf",
     "--soft-weights 1.5": "--soft-weights 1.5 is not allowed: it lies in (0, 1]",
     "--soft-weights nan": "--soft-weights nan is not allowed",
+    "--soft-weights 1e-300": "--soft-weights 1e-300 is not allowed",
+    "--learning-rates 1e300": "--learning-rates 1e+300 is not allowed",
+    "--learning-rates 1e-300": "--learning-rates 1e-300 is not allowed",
+    "--name=": "--name '' is not allowed: it is the name of one folder",
+    "--name \x1b[2J": "--name '\\x1b[2J' is not allowed",
+    "--name \udcff": "'\\udcff' is not valid UTF-8",
+    f"--name {'é' * 101}": "up to 200 bytes",
+    "--seeds 10000 --widths 10 20": "that is 160,000 runs, and one run directory holds up to 100,000",
+    "--dataset mnist5k --widths 99999": "the students would need about 1,5",
+    "--dataset mnist5k --teacher.widths 99999 99999": "the teacher would need about 1",
+    "--dataset mnist5k --jitter 28": "--jitter 28 is not allowed: images of 28 pixels a side are shifted by",
+    "--dataset mnist5k --teacher.jitter 1099511627776": "--teacher.jitter 1099511627776 is not allowed",
+    "--dataset mnist5k --teacher.hidden-dropout nan": "--teacher.hidden-dropout nan is not allowed",
+    "--dataset mnist5k --teacher.hidden-dropout inf": "--teacher.hidden-dropout inf is not allowed",
+    "--dataset mnist5k --teacher-from loop": "loop is no teacher",
     "--learning-rates 0": "--learning-rates 0 is not allowed",
     "--learning-rates inf": "--learning-rates inf is not allowed",
     "--widths 0": "--widths 0 is not allowed: a layer has 1 unit or more",
@@ -74,6 +89,8 @@ BAD = {
     "--holdout -1": "--holdout -1 is not allowed",
     "--train-images 0": "--train-images 0 is not allowed",
     "--optimizer lion": "adam",
+    "--last-temperature 2": "--last-temperature needs --temperature-schedule linear or cosine",
+    "--temperature-schedule linear": "--temperature-schedule linear with T = inf is not allowed",
     "--objectives matched(reference=4)": "--objectives matched(reference=4) is for --optimizer sgd",
     "--objectives kd dkd(beta=1|2) dkd(beta=2)": "--objectives names one twice",
     "--objectives soft": "--objectives soft is not allowed: it has an option of its own",
@@ -99,6 +116,7 @@ BAD = {
 
 @pytest.mark.parametrize("line", BAD)
 def test_bad_input_is_one_message(alone, line):
+    (alone / "loop").symlink_to("loop")
     assert BAD[line] in refused(alone, *line.split())
 
 
@@ -176,6 +194,26 @@ def test_errors_of_our_own_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         commands.call(fail, Nothing, [], "prog")
+
+
+def test_closed_streams_are_no_place_for_other_files(alone):
+    # With number 2 free, the next file to be opened would get it, and with it what JAX says.
+    script = """
+import dataclasses, os, sys
+from kdjax import cli
+
+def main(config):
+    sys.stderr.write("said")
+    print(os.readlink("/proc/self/fd/0"), os.readlink("/proc/self/fd/2"))
+
+cli.run(main, dataclasses.make_dataclass("Nothing", []), "prog", [])
+"""
+    started = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(commands.ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    assert (started.returncode, started.stdout) == (0, b"/dev/null /dev/null\n")
 
 
 def test_how_to_resume_is_the_same_command_without_fresh():

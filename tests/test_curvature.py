@@ -228,6 +228,9 @@ def test_everything_is_written(written):
     assert set(table["part"]) == {"logits", "target", "curvature", "rate"} and table["value"].notna().all()
     assert {path.name for path in (written / "figures").iterdir()} == {"curvature.png", "curvature.pdf"}
     page = (written / "curvature.md").read_text()
+    assert (
+        f"**{page.count('| yes |')} of {page.count('| yes |') + page.count('| **no** |')} predictions hold; th" in page
+    )
     assert "seeds 0 to 2, 2 epochs" in page and "100 held-out images" in page
     assert page.count("| ∞ |") == 1 and "sharpness in the teacher's logits" in page
     curves = table[table["part"] == "curvature"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdjax.datasets import CATALOG, DataConfig, Spec, load
-from kdjax.datasets.layouts import LAYOUTS, Layout, RawFile, checked_split, layout_of, register
+from kdjax.datasets.layouts import LAYOUTS, Layout, RawFile, checked_split, layout, layout_of, register
 from kdjax.datasets.layouts.idx import read_idx
 from kdjax.datasets.raw import LOOKALIKES, read_raw_folder
 from kdjax.errors import BadInput
@@ -198,6 +198,26 @@ def test_missing_empty_and_unreadable_folders_are_refused(tmp_path, monkeypatch)
         assert re.search(f"{IDX_FILES[0]} cannot be read \\(permission denied\\)", refused(tmp_path))
     monkeypatch.setattr(os, "scandir", denied)
     assert f"{tmp_path} cannot be read (permission denied)" in refused(tmp_path)
+
+
+def test_what_has_no_end_or_says_so_is_refused_by_name(tmp_path, monkeypatch):
+    write_random_idx(tmp_path, zipped=False)
+    images = tmp_path / IDX_FILES[0]
+    images.unlink()
+    os.mkfifo(images)  # which would be waited for
+    assert refused(tmp_path).startswith(f"{images} is no ordinary file")
+    images.unlink()
+    images.symlink_to("/dev/zero")
+    assert refused(tmp_path).startswith(f"{images} is no ordinary file")
+    images.unlink()
+    images.write_bytes(bytes([0, 0, 8, 3]) + bytes(4) + b"\xff" * 8)
+    assert f"{images} holds no images: its header says 0×4294967295×4294967295" in refused(tmp_path)
+    with open(images, "wb") as sparse:
+        sparse.truncate(2**40)
+    assert f"{images} has 1,099,511,627,776 bytes" in refused(tmp_path)
+    monkeypatch.setattr(layout, "LARGEST", 50_000)  # bytes
+    images.write_bytes(gzip.compress(bytes(2**20)))
+    assert f"{images} holds more than 50,000 bytes, decompressed" in refused(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")

@@ -57,7 +57,13 @@ def test_the_page_shows_one_file_each():
 def test_an_objective(folder):
     run_directory = run(folder, "huber.py")
     results = pd.read_csv(run_directory / "results.csv")
-    assert results.groupby("objective").size().to_dict() == {"hard": 2, "huber": 4, "huber(delta=0.5)": 4, "soft": 4}
+    assert results.groupby("objective").size().to_dict() == {
+        "hard": 2,
+        "huber": 4,
+        "huber(delta=0.5)": 4,
+        "huber(delta=2)": 4,
+        "kd": 4,
+    }
     assert (results["failed_at"] == -1).all()
     summary = (run_directory / "summary.md").read_text()
     assert "2 (Huber loss)" in summary and "8 (Huber loss (delta=0.5))" in summary
@@ -87,4 +93,4 @@ def test_a_table_column(folder):
     assert "calibration error, %" in (run_directory / "summary.md").read_text()
     means = 100 * results.groupby("objective")["test_ece"].mean()
     shown = table.set_index("objective")["test_ece"]
-    assert shown["soft"] == pytest.approx(means["soft"]) and shown["hard"] == pytest.approx(means["hard"])
+    assert shown["kd"] == pytest.approx(means["kd"]) and shown["hard"] == pytest.approx(means["hard"])

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from kdjax import files
+from kdjax.errors import BadInput
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
@@ -149,3 +150,14 @@ def test_leftovers_of_one_name_alone_are_cleared(tmp_path):
         (tmp_path / name).write_text("half")
     files.clear_leftovers(tmp_path, "a")
     assert os.listdir(tmp_path) == [".b.tmp-2"]
+
+
+def test_a_pipe_or_a_device_in_a_files_place_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # which would be waited for
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(BadInput, match=f"{name} is no ordinary file"):
+            files.read_json(tmp_path / name)
+    os.mkfifo(tmp_path / files.MANIFEST)
+    with pytest.raises(BadInput, match=f"{files.MANIFEST} is no ordinary file"):
+        files.check_seal(tmp_path)

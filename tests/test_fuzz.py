@@ -1,21 +1,25 @@
-"""Random command lines of every experiment and analysis: exit code 0 or 2, never a traceback, nothing written.
+"""Random and hostile command lines of every experiment and analysis: exit code 0 or 2, never a traceback, nothing
+written. What is tried follows from the fields of the configs: a new option is covered by itself.
 
 Here in this process, without training: experiments stop at `--dry-run`, analyses find nothing to read.
 `KDJAX_FUZZ=300 pytest tests/test_fuzz.py` also starts so many real processes.
 """
 
 import dataclasses
+import functools
 import os
 import re
 import shutil
 import tempfile
+import typing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdjax import forecast, sweeps
+from experiments import omit_digit, temperature_sweep
+from kdjax import datasets, forecast, sweeps
 from kdjax.config import SweepConfig
 from tests import commands
 from tests.commands import COMMANDS, config_class
@@ -135,6 +139,53 @@ def test_the_temperature_sweep_up_to_its_training(empty):
         check(*commands.call(dry, SweepConfig, ["--dataset", "mnist5k", *arguments]), arguments, empty)
 
     test()
+
+
+HOSTILE = {
+    float: ["nan", "inf", "-inf", "-0.0", "1e300", "1e-300", "1e400"],
+    int: ["-1", "0", str(2**31), str(2**40), str(2**63), "1" + 30 * "0"],
+    str: ["", " ", "\udcff", "a\nb", "\x1b[2J", "x" * 300, "../x"],
+    Path: ["", "\udcff", "loop", "pipe", "file", "/dev/zero", "x" * 5000],
+}
+"""By type: what is no number, or too large or small for any array; what is no text; what is no folder."""
+PREPARED = {"experiments.temperature_sweep": temperature_sweep.main, "experiments.omit_digit": omit_digit.main}
+"""The commands of which everything up to the training is tried, not only the parsing."""
+
+
+def hostile(cls, prefix=""):
+    """Every option of a config class and its groups with each hostile value of its type."""
+    types = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = field.name.replace("_", "-")
+        inner = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(inner):
+            yield from hostile(type(inner), "" if name in ("data", "run") else f"{name}.")
+        elif f"--{name}" not in KEPT:
+            kinds = kinds_of(types[field.name])
+            yield from ([f"--{prefix}{name}={value}"] for kind in kinds for value in HOSTILE.get(kind, ()))
+
+
+def kinds_of(hint):
+    """The plain types in an annotation."""
+    inner = [kind for part in typing.get_args(hint) for kind in kinds_of(part)]
+    return {hint} if isinstance(hint, type) and not inner else set(inner)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_hostile_values_of_every_option(module, empty, monkeypatch):
+    cls, dry = config_class(module), ["--dataset", "mnist5k", "--dry-run"] * (module in PREPARED)
+    os.symlink("loop", empty / "loop")
+    os.mkfifo(empty / "pipe")
+    (empty / "file").touch()
+    there = sorted(empty.iterdir())
+    monkeypatch.setattr(datasets, "load", functools.cache(datasets.load))
+    monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e11)
+    tried = list(hostile(cls))
+    assert len(tried) > 4
+    for arguments in tried:
+        main = PREPARED.get(module, lambda config: None)
+        check(*commands.call(main, cls, [*dry, *arguments], f"python -m {module}"), arguments)
+        assert sorted(empty.iterdir()) == there, arguments
 
 
 @pytest.mark.skipif(not PROCESSES, reason="by hand: KDJAX_FUZZ=300")

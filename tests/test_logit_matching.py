@@ -62,6 +62,10 @@ def test_everything_is_written(written):
     lines = [line for line in summary.splitlines() if line.startswith("| ")][2:]
     assert len(lines) > 30 and all(line.rstrip(" |").endswith(("yes", "**no**")) for line in lines)
     assert not [line for line in lines if line.startswith(("| random", "| parameter")) and "**no**" in line]
+    failed = [line.split(" | ")[0].removeprefix("| ") for line in lines if "**no**" in line]
+    first = summary.splitlines()[2]
+    assert first.startswith(f"**{len(lines) - len(failed)} of {len(lines)} predictions hold; " if failed else "**All ")
+    assert all(claim in first for claim in failed)
     assert "12-12, T = 20" in summary and "seeds 0 to 2" in summary
     assert "never within twice the floor" in summary or "within twice the floor from T = " in summary  # in a note
     assert max(len(cell.strip()) for line in lines for cell in line.replace("\\|", " ").split("|")) <= 120
@@ -178,6 +182,9 @@ def test_students_of_another_lesson_are_refused(swept, tmp_path, capsys, option)
     "arguments, message",
     [
         (("--classes", "1"), "--classes 1 is not allowed"),
+        (("--classes", "100000000"), "--classes 100000000 is not allowed"),
+        (("--scale", "1e300"), "--scale 1e+300 is not allowed"),
+        (("--seeds", "1000000000"), "--seeds 1000000000 is not allowed"),
         (("--scale", "0"), "--scale 0 is not allowed"),
         (("--seeds", "2"), "--seeds 2 is not allowed"),
         (("--epochs", "0"), "--epochs 0 is not allowed"),

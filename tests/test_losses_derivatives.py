@@ -1,12 +1,19 @@
-"""Derivatives of the losses: in both logits, of both orders, forward and reverse; and the one that is refused."""
+"""Derivatives of the losses: in both logits, of both orders, forward and reverse; and in the temperature."""
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from kdjax.losses import distillation_loss, soft_target_gradient, soft_target_loss
+from kdjax import objectives
+from kdjax.losses import (
+    distillation_loss,
+    inverse_temperature_derivative,
+    soft_target_gradient,
+    soft_target_loss,
+)
 
 pytestmark = pytest.mark.optimized
 
@@ -69,10 +76,53 @@ def test_autodiff_is_the_closed_form() -> None:
     np.testing.assert_allclose(along, jnp.sum(slope * v, axis=-1), rtol=1e-4)
 
 
-def test_derivative_in_the_temperature_is_refused() -> None:
+def inverse(z: list, v: list, s: mpmath.mpf) -> mpmath.mpf:
+    """T² KL at 1/T = s, from the definition."""
+    weights = [[mpmath.e ** (s * one) for one in logits] for logits in (v, z)]
+    (p, p_sum), (q, q_sum) = ((one, sum(one)) for one in weights)
+    return sum(a / p_sum * mpmath.log(a * q_sum / (b * p_sum)) for a, b in zip(p, q, strict=True)) / s**2
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0, 20.0, 1e4, 1e8])
+def test_derivative_in_the_inverse_temperature(temperature: float) -> None:
+    """Of 60 digits, relative to the larger of it and the sum of its terms' sizes, which can cancel."""
+    z, v = logits(7, seed=3, scale=2.0)
+    with mpmath.workdps(60):
+        high = [[mpmath.mpf(float(one)) for one in side] for side in (z, v)]
+        s = 1 / mpmath.mpf(float(np.float32(temperature)))
+        wanted = float(mpmath.diff(lambda s: inverse(*high, s), s, h=s * mpmath.mpf(10) ** -20))
+    found = inverse_temperature_derivative(z, v, temperature)
+    size = float(jnp.abs(z).max() * soft_target_loss(z, v, temperature))
+    assert abs(float(found) - wanted) < 1e-5 * max(abs(wanted), size)
+    slope = jax.grad(lambda t: soft_target_loss(z, v, t))(temperature)
+    assert float(slope) == pytest.approx(-float(found) / temperature**2, rel=1e-5)
+
+
+def test_derivative_in_the_inverse_temperature_at_infinity() -> None:
+    z, v = logits(6, 10)
+    zc, vc = (one - one.mean(axis=-1, keepdims=True) for one in (np.asarray(z, float), np.asarray(v, float)))
+    wanted = ((vc - zc) ** 2 * (zc + 2 * vc)).sum(axis=-1) / 60
+    np.testing.assert_allclose(inverse_temperature_derivative(z, v, jnp.inf), wanted, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(inverse_temperature_derivative(z, v, 1e7), wanted, rtol=1e-4, atol=1e-4)
+    assert jax.grad(lambda t: soft_target_loss(z, v, t).sum())(jnp.inf) == 0
+
+
+def test_derivatives_in_the_temperature() -> None:
+    """Of loss, gradient and standardised losses, against finite differences in float64."""
+    with jax.enable_x64(True):
+        z, v = logits(5, 6, scale=2.0)
+        labels, temperatures = jnp.zeros(5, int), jnp.array(TEMPERATURES[:5])
+        family = [objectives.parse(name).loss for name in ("kd", "logit_standardization", "norm_kd", "spherical_kd")]
+        family.append(lambda z, v, labels, t: soft_target_gradient(z, v, t))
+        family.append(lambda z, v, labels, t: distillation_loss(z, v, labels, t, 0.5))
+        for loss in family:
+            check_grads(lambda log_t, loss=loss: loss(z, v, labels, jnp.exp(log_t)), (jnp.log(temperatures),), order=1)
+
+
+def test_objectives_without_a_derivative_in_the_temperature_refuse_it() -> None:
     z, v = logits(4, 10)
-    labels = jnp.zeros(4, int)
-    for loss in (soft_target_loss, soft_target_gradient, lambda z, v, t: distillation_loss(z, v, labels, t, 0.5)):
-        with pytest.raises(TypeError, match="no derivative in the temperature"):
-            jax.grad(lambda t, loss=loss: loss(z, v, t).sum())(2.0)
-        jax.grad(lambda t, loss=loss: loss(z, v, jax.lax.stop_gradient(t)).sum() + t)(2.0)
+    for name in ("reverse_kl", "dkd", "dist"):
+        loss = objectives.parse(name).loss
+        with pytest.raises(TypeError, match="a derivative in the student's logits alone"):
+            jax.grad(lambda t, loss=loss: loss(z, v, jnp.zeros(4, int), t).sum())(2.0)
+        jax.grad(lambda t, loss=loss: loss(z, v, jnp.zeros(4, int), jax.lax.stop_gradient(t)).sum() + t)(2.0)

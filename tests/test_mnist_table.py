@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,7 +24,7 @@ from analysis.mnist.rows import BETTER, grid, rows_of_table
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import sweeps
+from kdjax import listing, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry, raw_files
@@ -44,7 +45,8 @@ def places(root):
 
 
 def call(root, *more):
-    return commands.call(mnist_table.main, TableConfig, [*TINY, *places(root), *more], PROG)
+    parts = () if "--only" in more else ("--only", *PARTS)
+    return commands.call(mnist_table.main, TableConfig, [*TINY, *places(root), *parts, *more], PROG)
 
 
 def folder_of(root):
@@ -53,7 +55,7 @@ def folder_of(root):
 
 def contents(root):
     """What must be the same when it is made again: all but what it cost."""
-    sweeps_of = sorted((root / "runs" / "temperature_sweep").glob("*/results.csv"))
+    sweeps_of = sorted((root / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     own = [folder_of(root) / name for name in ("table.csv", "summary.md", "shifted.csv", "widths.csv")]
     return {str(path.relative_to(root)): path.read_bytes() for path in [*sweeps_of, *own]}
 
@@ -67,7 +69,18 @@ def whole(tmp_path_factory):
 
 
 def asked(**options):
-    return mnist_table.members(dataclasses.replace(TableConfig(), **options), 60_000)
+    return mnist_table.members(dataclasses.replace(PRESETS["full"], **options), 60_000)
+
+
+def test_the_default_is_the_papers_three_rows_from_one_teacher():
+    for name, preset in PRESETS.items():
+        if name != "full":
+            assert preset.parts() == ("teacher", "small", "distilled") and preset.teachers_needed() == 1
+            assert [member.role for member in mnist_table.members(preset, 60_000)] == ["small", "distilled"]
+    # What they train is found again by the whole table, which makes all parts from three teachers.
+    few, everything = (mnist_table.members(PRESETS[name], 60_000) for name in ("tuned", "full"))
+    assert {member.part for member in everything} == set(PARTS) - {"teacher"} and PRESETS["full"].teachers == 3
+    assert [member.config for member in few] == [member.config for member in everything[:2]]
 
 
 def test_only_makes_what_it_names_and_all_is_the_sum():
@@ -111,20 +124,20 @@ def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_on
 
 def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rate_is_not_trained_again():
     config = TableConfig(only=("widths",), widths=(30,), width_epochs=(20,), width_teachers=2, learning_rate=2e-3)
-    chosen = [("hard", math.nan, 8e-3), ("soft", 1.0, 4e-3), ("soft", 4.0, 2e-3), ("soft", math.inf, 1e-3)]
+    chosen = [("hard", math.nan, 8e-3), ("kd", 1.0, 4e-3), ("kd", 4.0, 2e-3), ("kd", math.inf, 1e-3)]
     choices = {(30, 20): [tuning.Choice(*one) for one in chosen]}
     first, second = (one.config for one in mnist_table.tuned_members(config, choices))
 
     def settings(sweep):
         return [
-            [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "soft"]
+            [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "kd"]
             for block in sweeps.plan(sweep, 1, 60_000)
         ]
 
     assert settings(first) == settings(second) == [[chosen[1], chosen[3]]] * config.width_seeds
     hard = [run for run in sweeps.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
     assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
-    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("soft", 4.0, 2e-3)]})
+    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("kd", 4.0, 2e-3)]})
     (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
     assert alone.config.hard_labels and not alone.config.objectives
 
@@ -166,6 +179,7 @@ def test_presets_are_whole_settings_and_bad_ones_are_one_line():
         ({"soft_weights": (1.5,)}, "soft-weights"),
         ({"temperature": -1.0}, "temperature"),
         ({"only": ("small", "small")}, "twice"),
+        ({"only": ()}, "--only is empty"),
         ({"elastic_epochs": 0}, "elastic-epochs 0 is not allowed"),
         ({"teachers": 0}, "teachers"),
         ({"widths": ()}, "empty"),
@@ -211,10 +225,24 @@ def test_the_whole_table(whole):
     }
 
 
+def test_its_sweeps_lie_under_it_and_are_read_as_one(whole):
+    assert not (whole / "runs" / "temperature_sweep").exists()
+    config = json.loads((folder_of(whole) / "config.json").read_text())
+    names = {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()}
+    assert set(config["sweeps"]) == names and all(re.fullmatch(r"mnist5k-12-(T.*|hard)-\w{6}", name) for name in names)
+    assert config["progress"] == {"done": len(config["sweeps"]), "total": len(config["sweeps"])}
+    rows = trained.results(folder_of(whole))
+    assert set(rows["run"]) == names and len(rows) == sum(
+        len(runs_.read(folder_of(whole).parent / "sweeps" / name)) for name in names
+    )
+    table, *_ = listing.find(whole / "runs")
+    assert (table.name, table.total) == ("run", len(config["sweeps"])) and table.finished and table.seconds > 0
+
+
 def test_the_gap_is_over_teachers_crossed_with_seeds():
     errors = np.array([[100.0, 104, 99], [90, 96, 91], [103, 105, 110]])
     table = [
-        {"role": role, "objective": "soft", "teacher": str(t), "seed": s, "test_errors": errors[t, s] + more}
+        {"role": role, "objective": "kd", "teacher": str(t), "seed": s, "test_errors": errors[t, s] + more}
         | {"soft_weight": 0.9, "teacher_errors": 60.0 + 3 * t, "failed_at": -1}
         for role, more, teachers in (("small", 50.0, (0,)), ("distilled", 0.0, (0, 1, 2)))
         for t in teachers
@@ -232,11 +260,11 @@ def test_the_gap_is_over_teachers_crossed_with_seeds():
 
 def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
     before = contents(whole)
-    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
     code, said = call(whole)
     assert code == 0 and "students:" not in said
     assert contents(whole) == before
-    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/temperature_sweep/*/blocks/*")}
+    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/mnist_table/sweeps/*/blocks/*")}
 
 
 def test_unshifted_errors_are_those_of_the_sweep(whole):
@@ -252,11 +280,11 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
     results = mnist_run.load(folder_of(whole))
     found = results.of(Role.ELASTIC)
-    assert sorted(found["objective"].unique()) == ["hard", "soft"]
+    assert sorted(found["objective"].unique()) == ["hard", "kd"]
     assert set(found["teacher"]).isdisjoint(results.of(Role.JITTERED)["teacher"])
     names = pd.read_csv(folder_of(whole) / "table.csv").set_index("name")
     for name, objective in (
-        (BETTER[Role.ELASTIC].format(epochs=2), "soft"),
+        (BETTER[Role.ELASTIC].format(epochs=2), "kd"),
         ("hard labels on those images", "hard"),
     ):
         mine = found[found["objective"] == objective]["test_errors"]
@@ -293,21 +321,21 @@ def test_the_plots_are_drawn_again_by_their_own_command(whole):
     found = figures.draw(folder_of(whole))
     assert len(found) == 6 and all(path.stat().st_size > 5_000 for path in found)
     with pytest.raises(BadInput, match="no finished run of mnist_table"):
-        figures.draw(next(whole.glob("runs/temperature_sweep/*")))
+        figures.draw(next(whole.glob("runs/mnist_table/sweeps/*")))
 
 
 def test_killed_at_some_moment_it_resumes_to_the_same_digits(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "small", "distilled", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
     # In the middle: the first sweep is there, the last is not.
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/results.csv")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     assert len(swept) == 4
     for path in swept:  # as in the run that nobody disturbed
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
@@ -324,7 +352,7 @@ def results_of(rows, width=800, teachers=1, drop=(), rate=2e-3):
     table = []
     for temperature, of_runs in rows.items():
         setting = {"width": width, "epochs": 20, "temperature": temperature, "learning_rate": rate, "soft_weight": 1.0}
-        setting |= {"objective": "hard" if math.isnan(temperature) else "soft"}
+        setting |= {"objective": "hard" if math.isnan(temperature) else "kd"}
         table.append({**setting, **TRIED})
         for teacher, of_seeds in enumerate(np.reshape(of_runs, (-1, np.shape(of_runs)[-1]))[:teachers]):
             for seed, errors in enumerate(of_seeds):
@@ -350,11 +378,11 @@ def said_of(results):
 def test_an_ensemble_of_distorted_images_is_set_against_one_teacher_and_hard_labels_of_such_images():
     errors = {
         ("small", "hard", "a"): [150, 148, 152],
-        ("distilled", "soft", "a"): [90, 92, 94],
-        ("distilled", "soft", "b"): [88, 90, 95],
-        ("elastic", "soft", "a"): [70, 75, 71],
+        ("distilled", "kd", "a"): [90, 92, 94],
+        ("distilled", "kd", "b"): [88, 90, 95],
+        ("elastic", "kd", "a"): [70, 75, 71],
         ("elastic", "hard", "a"): [80, 81, 85],
-        ("ensemble, elastic", "soft", "d"): [55, 58, 55],
+        ("ensemble, elastic", "kd", "d"): [55, 58, 55],
     }
     table = [
         {"role": role, "objective": objective, "teacher": teacher, "seed": seed, "test_errors": of_seed}
@@ -483,7 +511,7 @@ def tried_at(errors, failed=()):
     return pd.DataFrame(
         [
             {**TRIED, "width": 30, "epochs": 20, "soft_weight": 1.0, "temperature": t, "learning_rate": rate}
-            | {"objective": "hard" if math.isnan(t) else "soft", "seed": 10_000 + seed, "holdout_errors": count}
+            | {"objective": "hard" if math.isnan(t) else "kd", "seed": 10_000 + seed, "holdout_errors": count}
             | {"test_errors": 1_000 - count, "failed_at": 5 if (t, rate, seed) in failed else -1}
             for (t, rate), of_seeds in errors.items()
             for seed, count in enumerate(of_seeds)
@@ -545,7 +573,7 @@ def test_where_soft_targets_help_is_said_at_tuned_rates_and_at_one_rate():
 def tried_in(root):
     """The folder of the tuning sweep of a table, and what it tried."""
     ((_, name),) = [entry for entry in sweeps_behind(root) if entry[0] == Role.TUNING]
-    return runs_.read(root / "runs" / "temperature_sweep" / name)
+    return runs_.read(root / "runs" / "mnist_table" / "sweeps" / name)
 
 
 def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
@@ -571,15 +599,15 @@ def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
 def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_path):
     arguments = [*TINY, *places(tmp_path), "--only", "widths", "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.mnist_table", env=hurry.environment())
-    while process.poll() is None and not list(tmp_path.glob("runs/temperature_sweep/*/blocks/width*")):
+    while process.poll() is None and not list(tmp_path.glob("runs/mnist_table/sweeps/*/blocks/width*")):
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid, signal.SIGKILL)
     assert commands.finish(process)[0] == -signal.SIGKILL
-    assert not list(tmp_path.glob("runs/temperature_sweep/*/results.csv"))  # nothing was chosen yet
+    assert not list(tmp_path.glob("runs/mnist_table/sweeps/*/MANIFEST.json"))  # nothing was chosen yet
     code, said = commands.finish(commands.start(arguments, "experiments.mnist_table", env=hurry.environment()))
     assert code == 0, said
-    swept = sorted((tmp_path / "runs" / "temperature_sweep").glob("*/results.csv"))
+    swept = sorted((tmp_path / "runs" / "mnist_table" / "sweeps").glob("*/results.csv"))
     for path in swept:
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
     of_widths = ((folder_of(root) / "widths.csv").read_bytes() for root in (tmp_path, whole))
@@ -595,7 +623,7 @@ def sweeps_behind(root, name="run"):
 def test_no_sweep_is_trained_twice(whole):
     found = sweeps_behind(whole)
     assert len({run for _, run in found}) == len(found)
-    assert {path.name for path in (whole / "runs" / "temperature_sweep").iterdir()} == {run for _, run in found}
+    assert {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()} == {run for _, run in found}
     roles = [member.role for member in asked(only=("small", "distilled", "shifted"), teachers=1)]
     assert len(roles) == len(set(roles))
 
@@ -662,7 +690,7 @@ def test_what_was_trained_for_one_part_serves_another(tmp_path):
     few = ("--teachers", "1", "--seeds", "1")
     code, said = call(tmp_path, *few, "--only", "small")
     assert code == 0, said
-    (small,) = (tmp_path / "runs" / "temperature_sweep").iterdir()
+    (small,) = (tmp_path / "runs" / "mnist_table" / "sweeps").iterdir()
     trained = {path: path.stat().st_mtime_ns for path in small.glob("blocks/**/*")}
     assert len(trained) > 3
     code, said = call(tmp_path, *few, "--only", "shifted", "--name", "shifted")

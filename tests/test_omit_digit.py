@@ -1,12 +1,15 @@
 """The omission experiment, end to end on a few of the bundled digits: who saw what, and what each correction read."""
 
 import dataclasses
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.omission import run as omission_run
@@ -14,7 +17,7 @@ from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
 from kdjax import cli, corrections, forecast, loop, students
-from kdjax.files import read_json
+from kdjax.files import MANIFEST, read_json
 from tests import commands, hurry
 from tests.small_omission import config
 
@@ -92,7 +95,7 @@ def test_the_students_are_who_they_should_be(finished):
     assert omitted == alone | {("plain", tuple(sorted((3, c)))) for c in range(10) if c != 3}
     for block in plan.blocks:
         assert [run.objective for run in block.runs] == (
-            ["hard", "soft"] if block.transfer.variant == "plain" and block.transfer.omitted else ["soft"]
+            ["hard", "kd"] if block.transfer.variant == "plain" and block.transfer.omitted else ["kd"]
         )
 
 
@@ -103,6 +106,42 @@ def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
     assert len(list((asked.run.out / "teachers").glob("*/teacher.json"))) == 1
     assert set(plan.dataset.train.labels) == set(range(10))
     assert not keys(plan.dataset.train.images) & keys(plan.dataset.holdout.images)
+
+
+@pytest.mark.parametrize(
+    ("missing", "left_out"),
+    [
+        ("plain-without-3-8-seed0", ["distilled", "control", "pairs", "control_pairs"]),  # a pair: no bias of seen_only
+        ("mean_logit-without-3-seed0", ["mean_logit"]),
+    ],
+)
+def test_a_run_under_way_has_the_rows_of_students_whose_blocks_are_all_there(
+    finished, table, tmp_path, missing, left_out
+):
+    _, plan, folder, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / MANIFEST).unlink()
+    there = {block.name for block in plan.blocks if block.seed == 0} - {missing}
+    corrections.write_results(copy, plan.blocks, there)
+    expected = table[(table["seed"] == 0) & ~table["student"].isin(left_out)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(omission_run.read(copy), expected, check_dtype=False)
+    (copy / "config.json").write_text(
+        json.dumps({**read_json(copy / "config.json"), "progress": {"done": 13, "total": 28}})
+    )
+    assert omission_table.write_summary(copy).splitlines()[0].endswith(", 13 of 28 blocks")
+    assert omission_run.load(copy).where.endswith("1 seed, 13 of 28 blocks")
+    (copy / "results.csv").unlink()
+    corrections.write_results(copy, plan.blocks, {missing} & {"plain-without-3-8-seed0"})
+    assert not (copy / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "name"),
+    [([(3,)], "digit3"), ([(3, 5)], "digits3-5"), ([(0, 1, 2, 3, 4, 5, 6, 9)], "keep7-8"), ([(0,), (1,)], "each")],
+)
+def test_a_default_name_says_what_is_omitted(tasks, name):
+    assert omit_digit.name_tasks(tasks, 10) == name
 
 
 def test_each_run_has_a_row_for_each_correction_in_canonical_order(table):
@@ -183,7 +222,7 @@ def test_seen_only_reads_no_image_of_the_digit(finished):
         return kept, test * np.nan, pool
 
     poisoned._stored = digit_poisoned
-    run = next(run for run in finished[1].blocks[0].runs if run.objective == "soft")
+    run = next(run for run in finished[1].blocks[0].runs if run.objective == "kd")
     fitted = poisoned.pair_biases("pairs", (3,), 0, run)
     assert np.median(list(fitted.values())) == honest["seen_only"]
     # And not for want of looking at the rest: the other images are read.
@@ -275,7 +314,7 @@ def test_each_trains_a_pair_once_for_both_its_digits(tmp_path):
 def test_temperatures_share_a_block(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, temperatures=(1.0, 8.0, float("inf"))))
     (first, *_) = plan.blocks
-    assert [run.objective for run in first.runs] == ["hard", "soft", "soft", "soft"]
+    assert [run.objective for run in first.runs] == ["hard", "kd", "kd", "kd"]
     assert len(plan.blocks) == 2 * (5 + 9)
 
 
@@ -292,7 +331,7 @@ def test_the_default_pool_depends_on_the_dataset(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = forecast.of_sweep(omit_digit.prepare(config(tmp_path)))
+    text = forecast.of_sweep(omit_digit.prepare(config(tmp_path))).text
     assert "a teacher and 48 students in 28 blocks" in text
     assert not (tmp_path / "runs").exists()
 

@@ -12,7 +12,7 @@ from kdjax.errors import BadInput
 from kdjax.students import Run
 from kdjax.transfer import DistillationData, TransferSpec
 
-SOFT = Run("soft", 4.0, 1.0, 1e-3)
+SOFT = Run("kd", 4.0, 1.0, 1e-3)
 
 
 def lesson(classes=5, images=60, pool=20):
@@ -101,7 +101,7 @@ def test_a_plan_trains_what_is_shared_once():
     assert len(planned) == 2 * len(omitted)
     assert all(block.images == 60 - 12 * len(block.transfer.omitted) for block in planned)
     with_control = omission.plan([(1,)], ("distilled", "control"), [SOFT], 1, taught.dataset, recipe)
-    assert [[run.objective for run in block.runs] for block in with_control] == [["hard", "soft"]]
+    assert [[run.objective for run in block.runs] for block in with_control] == [["hard", "kd"]]
 
 
 def test_a_transfer_set_smaller_than_a_batch_is_refused():

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from analysis import plan as command
-from analysis import stats
+from analysis import stats, terminal
 from analysis.sweep import plan
 from analysis.sweep.plan import Spread
 from kdjax.errors import BadInput
@@ -84,9 +84,9 @@ def row_of(text, kind):
 
 
 def test_a_plan_from_a_sweep(swept, capsys):
-    text = plan.describe([swept], plan.Aim(20.0, 30.0, 0.8))
+    text = terminal.text(plan.describe([swept], plan.Aim(20.0, 30.0, 0.8)))
     results = pd.read_csv(swept / "results.csv")
-    soft = results[results["objective"] == "soft"].pivot(index="seed", columns="temperature", values="test_errors")
+    soft = results[results["objective"] == "kd"].pivot(index="seed", columns="temperature", values="test_errors")
     pairs = stats.all_pairs(soft.to_numpy(float))
     deviation = math.sqrt(np.mean(np.var(pairs, axis=0, ddof=1)))
     spread = Spread(math.nan, 0.0, deviation)
@@ -97,8 +97,13 @@ def test_a_plan_from_a_sweep(swept, capsys):
     assert row_of(text, "two temperatures ") == expected
     assert row_of(text, "every two of T = 8, ∞")[1] == "1" and "a temperature and hard labels" in text
     assert "16 units: 1 teacher, 3 seeds; the true spread may be up to 6.3 times as large" in text
-    code, said = commands.call(command.main, command.PlanConfig, [str(swept), "--difference", "20"], command.PROG)
-    assert code == 0, said
+    less = soft.sub(results[results["objective"] == "hard"].set_index("seed")["test_errors"], axis="index")
+    spread = Spread(math.nan, 0.0, math.sqrt(np.mean(np.var(less.to_numpy(float), axis=0, ddof=1))))
+    corrected = plan.seeds_for(lambda n: plan.power(20.0, spread, n, tests=3))
+    assert row_of(text, "a temperature and hard labels")[2] == str(corrected)
+    for run in ([str(swept)], [swept.name, "--out", str(swept.parents[1])]):
+        code, said = commands.call(command.main, command.PlanConfig, [*run, "--difference", "20"], command.PROG)
+        assert code == 0, said
 
 
 def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
@@ -108,7 +113,7 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     results = pd.read_csv(other / "results.csv").assign(teacher="another")
     results["test_errors"] += np.random.default_rng(4).integers(-9, 9, len(results))
     results.to_csv(other / "results.csv", index=False)
-    text = plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8, teachers=(1, 2, 6)))
+    text = terminal.text(plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8, teachers=(1, 2, 6))))
     lines = [line for line in text.splitlines() if "two temperatures " in line]
     assert [line.split("two temperatures ")[1].split()[1] for line in lines] == ["1", "2", "6"]
     assert "2 teachers, 3 seeds" in text and "Two teachers are few" in text

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import stats, style
+from analysis import stats, style, terminal
 from analysis.omission import figures, predictions
 from analysis.omission import table as omission_table
 from analysis.omission.run import load, read
@@ -102,10 +102,10 @@ def test_the_strip_shows_omitted_digits_that_the_run_kept(several):
 
 def test_table_has_a_section_a_temperature_and_a_line_a_digit(single, each):
     text = omission_table.write_summary(single)
-    assert [line for line in text.splitlines() if line.startswith("Students without")] == [
-        f"Students without 3, T = {value}" for value in ("2", "8", "∞")
+    assert [line for line in text.splitlines() if line.startswith("## Students without")] == [
+        f"## Students without 3, T = {value}" for value in ("2", "8", "∞")
     ]
-    lines = omission_table.write_summary(each).splitlines()
+    lines = terminal.text(omission_table.write_summary(each)).splitlines()
     assert len([line for line in lines if line.startswith("without")]) == 10
     assert (each / "summary.md").read_text().count("| without") == 10
 

@@ -36,14 +36,14 @@ def make_run(
     random = np.random.default_rng(0)
     rows, history = [], []
     settings = [("hard", math.nan, 0.0, rate) for rate in rates] * hard
-    settings += [("soft", t, weight, rate) for t in temperatures for weight in weights for rate in rates]
+    settings += [("kd", t, weight, rate) for t in temperatures for weight in weights for rate in rates]
     for width in widths:
         for teacher in teachers:
             for seed in range(seeds):
                 common = random.normal(0, 4)
                 for objective, t, weight, rate in settings:
-                    x = math.log2(t if math.isfinite(t) else 64) if objective == "soft" else 0.0
-                    base = {30: 420, 300: 150}.get(width, 128) - (objective == "soft") * (
+                    x = math.log2(t if math.isfinite(t) else 64) if objective == "kd" else 0.0
+                    base = {30: 420, 300: 150}.get(width, 128) - (objective == "kd") * (
                         {30: 40}.get(width, 20) + 1.2 * x * (5 - x) + 3 * x
                     )
                     errors = round(base + common + random.normal(0, 4) + 20 * abs(math.log10(rate / 0.001)))
@@ -75,7 +75,7 @@ def make_run(
                     row |= {"mean_logit_drift": 0.1, "failed_at": -1}
                     row |= {
                         "soft_target_entropy": math.log(10) * (1 - 1 / (1 + (t / 7) ** 2))
-                        if objective == "soft"
+                        if objective == "kd"
                         else math.nan
                     }
                     rows.append(row)
@@ -158,7 +158,7 @@ def drawn(run, draw):
 def test_errors_are_drawn_where_they_were_measured(tmp_path):
     run = load(make_run(tmp_path / "run", widths=(300,)))
     axes = drawn(run, figures.draw_errors).axes[0]
-    rows = run.results[run.results["objective"] == "soft"]
+    rows = run.results[run.results["objective"] == "kd"]
     means = rows.groupby("temperature")["test_errors"].mean().to_numpy()
     curve = next(line for line in axes.lines if line.get_marker() == "o")
     np.testing.assert_allclose(curve.get_ydata(), means)
@@ -295,9 +295,7 @@ def test_fixed_and_tuned_rates(tmp_path):
     assert [curve.thin for curve in found] == [True] * 3 + [False]
     tuned = found[-1].runs
     means = (
-        run.results[run.results["objective"] == "soft"]
-        .groupby(["temperature", "learning_rate"])["holdout_errors"]
-        .mean()
+        run.results[run.results["objective"] == "kd"].groupby(["temperature", "learning_rate"])["holdout_errors"].mean()
     )
     for temperature, runs in tuned.groupby("temperature"):
         assert set(runs["learning_rate"]) == {means[temperature].idxmin()}

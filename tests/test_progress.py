@@ -1,8 +1,11 @@
 """What a log says of long work: how far it is, and how long it will still take."""
 
+import re
+
 import pytest
 
 from kdjax import progress, scheduling
+from tests import commands, hurry, terminals
 
 
 def test_the_time_left_is_told_from_the_speed_since_the_start_not_from_what_was_found(
@@ -63,6 +66,70 @@ def test_a_terminal_sees_what_is_done(clock, monkeypatch):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with progress.Progress("students", 100) as shown:
         shown.resumed(20)
-        shown.update(30, "T = 4")
+        shown.update(30, "T = 4", "block 2 of 3")
         (task,) = shown._live.tasks
         assert (task.completed, task.total, task.fields["note"]) == (30, 100, "T = 4")
+        assert task.description == "students, block 2 of 3"
+
+
+LONG = "epoch 3, 2.13 to 4.56 % errors on training batches, 143 to 156 on monitored images, " + "and more of it " * 10
+LIVE = f"""
+import time
+from kdjax import scheduling
+from kdjax.progress import Progress
+with Progress("students", 1000) as shown:
+    board = scheduling.Board(shown, 200, 2, 10)
+    for step in (10, 40, 70, 100):
+        time.sleep(0.15)
+        board.update("third", step, {LONG!r})
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_live_line_loses_the_end_of_its_message_and_nothing_else(columns):
+    lines = [line for line in terminals.screen(["-c", LIVE], columns) if "block 3 of 10" in line]
+    assert lines and any(re.search(r"\d:\d\d:\d\d left", line) for line in lines)
+    for line in lines:
+        title, bar, left, note = re.fullmatch(r"(.*) ([━╺╸]+) ([-\d]+:[-\d]+:[-\d]+) left (.*)", line).groups()
+        assert title == "students, block 3 of 10" and len(bar) == progress.BAR_WIDTH and len(line) == columns
+        assert note.endswith("…") and LONG.startswith(note[:-1]) and len(note) == columns - len(title + bar + left) - 8
+
+
+ADDRESS = """
+from kdjax.progress import Progress
+with Progress("downloading https://" + "x" * 90, 100) as shown:
+    shown.update(9, "of 9.9 MB")
+"""
+
+
+def test_a_title_that_is_a_whole_address_leaves_room_for_bar_and_time():
+    lines = [line for line in terminals.screen(["-c", ADDRESS], 80) if line]
+    assert lines and all(re.search(f"… [━╺╸]{{{progress.BAR_WIDTH}}} -:--:-- left", line) for line in lines)
+
+
+SWEEP = """
+import sys
+from analysis import terminal
+from analysis.sweep import table
+from kdjax import cli, sweeps
+from kdjax.config import SweepConfig
+cli.run(lambda config: terminal.show(table.write_summary(sweeps.run(sweeps.prepare(config)))), SweepConfig, "sweep")
+"""
+
+
+def test_a_sweep_on_a_terminal_of_80_columns(tmp_path):
+    lines = terminals.screen(["-c", SWEEP, *commands.tiny(tmp_path)], 80, hurry.environment())
+    live = [line for line in lines if " left" in line and "━" in line]
+    assert any(re.search("teacher, epoch [1-8] of 8 ━", line) for line in live)
+    assert any(re.search("students, block [12] of 2 ━", line) for line in live)
+    assert max(map(len, live)) <= 80
+    table = lines[lines.index(next(line for line in lines if line.startswith("Temperature sweep on "))) :]
+    assert not [line for line in table if line.startswith(("|", "#"))]
+    assert max(map(len, table)) <= 80 and any("hard" in line and "[" in line for line in table)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (60_000, "60,000 epochs")]
+)
+def test_one_epoch_is_one_epoch(count, said):
+    assert progress.count_of(count, "epoch") == said

@@ -87,7 +87,7 @@ def test_the_figure_shows_what_the_table_says(swept):
         lines = {line.get_label(): line for line in axes.lines}
         hard = measured.loc[measured["objective"] == "hard", column].mean()
         assert lines["hard labels"].get_ydata()[0] == pytest.approx(hard)
-        soft = measured[measured["objective"] == "soft"].groupby("temperature")[column].mean()
+        soft = measured[measured["objective"] == "kd"].groupby("temperature")[column].mean()
         assert lines["distilled, soft weight 1"].get_ydata() == pytest.approx(soft.to_numpy())
 
 

@@ -11,6 +11,7 @@ import pytest
 from kdjax import forecast, metrics, run_directory, students, sweeps
 from kdjax.config import SweepConfig
 from kdjax.errors import BadInput
+from kdjax.files import MANIFEST
 from kdjax.identity import added
 from tests.small_sweep import config
 
@@ -28,9 +29,9 @@ def finished(tmp_path_factory):
 
 def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
     (runs,) = sweeps.grid(config(tmp_path, soft_weights=(0.5, 1.0)), 1e-3)
-    assert [run.objective for run in runs] == ["hard"] + ["soft"] * 6
+    assert [run.objective for run in runs] == ["hard"] + ["kd"] * 6
     (soft,) = sweeps.grid(config(tmp_path, hard_labels=False), 1e-3)
-    assert [run.objective for run in soft] == ["soft"] * 3
+    assert [run.objective for run in soft] == ["kd"] * 3
     planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2, 300)
     assert [run.learning_rate for block in planned for run in block.runs] == [1e-3] * 4 + [1e-2] * 4
 
@@ -49,7 +50,7 @@ def test_rows_are_complete_canonical_and_right(finished):
     table = run_directory.read_results(folder)
     assert len(table) == 2 * (1 + 2 * 3)
     assert list(table.columns[:7]) == run_directory.ORDER
-    assert table["objective"].tolist() == 2 * (["hard"] + ["soft"] * 6)
+    assert table["objective"].tolist() == 2 * (["hard"] + ["kd"] * 6)
     assert table["temperature"].isna().sum() == 2 and np.isinf(table["temperature"]).sum() == 4
     assert (table["failed_at"] == -1).all()
     wanted = {
@@ -119,7 +120,7 @@ def test_a_run_that_diverges_is_marked_and_the_rest_is_not_disturbed(tmp_path):
 
 
 def test_forecast_names_the_cost(tmp_path):
-    text = forecast.of_sweep(sweeps.prepare(config(tmp_path)))
+    text = forecast.of_sweep(sweeps.prepare(config(tmp_path))).text
     assert "8 students in 2 blocks" in text and "GiB of memory" in text and "MiB of disk" in text
     assert not (tmp_path / "runs").exists()
 
@@ -127,15 +128,23 @@ def test_forecast_names_the_cost(tmp_path):
 def test_a_forecast_leaves_out_what_is_trained(tmp_path):
     asked = config(tmp_path, epochs=1, seeds=1)
     sweeps.run(sweeps.prepare(asked))
-    text = forecast.of_sweep(sweeps.prepare(asked))
+    text = forecast.of_sweep(sweeps.prepare(asked)).text
     assert "no teacher (it is there) and 0 students in 0 blocks" in text and "(1 are there): about 0 s" in text
 
 
-def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd):
+def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, capfd, monkeypatch):
+    train, sealed = sweeps.train, []
+
+    def spy(blocks, data, record, run):
+        sealed.append((record.folder / MANIFEST).exists())
+        train(blocks, data, record, run)
+
+    monkeypatch.setattr(sweeps, "train", spy)
     # Rates too small to learn anything in two epochs, but not by much: the higher is better for both settings.
     asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
     table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     assert "edge of the grid: adding 0.009" in capfd.readouterr().err
+    assert len(sealed) > 1 and not any(sealed)  # a run is finished once nothing is added
     assert {1e-5, 3e-4, 9e-3} <= set(table["learning_rate"])
     assert (table.groupby("learning_rate").size() == 2).all()  # the baseline and the temperature alike
 
@@ -145,7 +154,7 @@ def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, 
 )
 def test_which_edges_are_moved_out(errors, more):
     rows = [
-        {"width": 8, "objective": "soft", "temperature": 4.0, "soft_weight": 1.0, "learning_rate": rate}
+        {"width": 8, "objective": "kd", "temperature": 4.0, "soft_weight": 1.0, "learning_rate": rate}
         | {"holdout_errors": 0 if count is None else count, "failed_at": 3 if count is None else -1}
         for rate, count in zip((1.0, 2.0, 4.0), errors, strict=True)
     ]
@@ -162,12 +171,12 @@ def test_matched_gradient_norms_and_their_placebos(tmp_path):
         "hard": 1,
         "matched(reference=4)": 3,
         "placebo(reference=4)": 3,
-        "soft": 3,
+        "kd": 3,
     }
     kinds = {f"{name}(reference=4)": name for name in ("matched", "placebo")}
     # At the reference all three are the same run; elsewhere they are not.
     at = table[table["temperature"] == 4.0].set_index("objective")["transfer_nll"].rename(kinds)
-    assert at["matched"] == pytest.approx(at["soft"], rel=1e-4) and at["placebo"] == pytest.approx(at["soft"], rel=1e-4)
+    assert at["matched"] == pytest.approx(at["kd"], rel=1e-4) and at["placebo"] == pytest.approx(at["kd"], rel=1e-4)
     away = table[table["temperature"] == 1.0].set_index("objective")["transfer_nll"]
     assert len(set(away.round(6))) == 3
     from analysis.sweep import figures
@@ -262,7 +271,7 @@ def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
 def test_a_further_objective_is_trained_at_each_temperature(tmp_path):
     asked = config(tmp_path, objectives=("mse",), seeds=1)
     table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
-    assert table["objective"].tolist() == ["hard", *["mse"] * 3, *["soft"] * 3]
+    assert table["objective"].tolist() == ["hard", *["mse"] * 3, *["kd"] * 3]
     errors = table[table["objective"] == "mse"]["transfer_nll"]
     assert errors.nunique() == 1  # it has no temperature
     with pytest.raises(BadInput, match=r"--objectives mes is unknown.*did you mean mse"):
@@ -274,7 +283,7 @@ def test_objectives_with_hyperparameters_are_trained_under_their_names(tmp_path)
     sweep = sweeps.prepare(asked)
     assert sweep.config.objectives == ("dkd(beta=2)", "logit_standardization", "kd")
     table = pd.read_csv(sweeps.run(sweep) / "results.csv")
-    counts = {"hard": 1, "soft": 3, "dkd(beta=2)": 3, "logit_standardization": 3}  # kd is soft
+    counts = {"hard": 1, "kd": 3, "dkd(beta=2)": 3, "logit_standardization": 3}  # kd is soft
     assert table.groupby("objective").size().to_dict() == counts
     assert (table["failed_at"] == -1).all() and table["transfer_nll"].nunique() == 10
 

@@ -115,7 +115,7 @@ def test_a_teacher_queried_at_each_step_answers_for_the_shifted_image(taught):
         dataset=dataclasses.replace(taught.dataset, train=blank), train_logits=teacher.logits(blank.images)
     )
     recipe = dataclasses.replace(teacher.config, jitter=2, hidden=(64, 64), epochs=3)
-    run = students.Run("soft", 4.0, 1.0, 1e-2)
+    run = students.Run("kd", 4.0, 1.0, 1e-2)
 
     def trained(block, lesson):
         outcome = students.train_block(block, lesson, transfer.on_device(lesson), None, lambda step, note: None)
@@ -148,11 +148,11 @@ def test_double_softmax_is_its_own_objective(tmp_path):
         run_directory.read_results(sweeps.run(sweeps.prepare(each))).set_index("objective")
         for each in (asked, true, bug)
     )
-    assert both.index.tolist() == ["double_softmax", "hard", "soft"]
+    assert both.index.tolist() == ["double_softmax", "hard", "kd"]
     for measure in ("test_nll", "test_brier", "soft_target_entropy"):
-        assert both[measure]["soft"] == pytest.approx(true[measure]["soft"], rel=1e-4)
+        assert both[measure]["kd"] == pytest.approx(true[measure]["kd"], rel=1e-4)
         assert both[measure]["double_softmax"] == pytest.approx(bug[measure]["double_softmax"], rel=1e-4)
-        assert both[measure]["double_softmax"] != pytest.approx(both[measure]["soft"], rel=3e-4)
+        assert both[measure]["double_softmax"] != pytest.approx(both[measure]["kd"], rel=3e-4)
     folder = sweeps.prepare(asked).folder
     assert figures.draw(folder)
     assert "4 (double softmax)" in table.write_summary(folder)

@@ -142,7 +142,7 @@ def test_a_convolutional_teacher_keeps_its_batch_statistics(digits, convolutiona
 def test_a_convolutional_teacher_is_queried_in_evaluation_mode_about_the_images_as_they_are_seen(digits, convolutional):
     data = transfer.query_teachers(digits, [convolutional])
     shown = transfer.on_device(data)
-    runs, spec = (students.Run("soft", 4.0, 1.0, 1e-3),), transfer.TransferSpec()
+    runs, spec = (students.Run("kd", 4.0, 1.0, 1e-3),), transfer.TransferSpec()
     block = students.Block("one", 16, convolutional.config, 0, runs, 1, len(digits.train.images), spec)
     assert block.queries_teacher
     query = blocks.teacher_query(digits.train.images.shape[1:], digits.num_classes, (convolutional.config,))

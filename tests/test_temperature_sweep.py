@@ -44,8 +44,8 @@ def test_differences_have_an_interval_over_images(done):
     run = done[0] / "runs" / "temperature_sweep" / "first"
     labels = np.load(run / "test.npz")["labels"]
     d = np.zeros(len(labels))
-    for kind, sign in (("soft", 1), ("hard", -1)):
-        students = trained.find(run, objective=kind, temperature=4.0 if kind == "soft" else None)
+    for kind, sign in (("kd", 1), ("hard", -1)):
+        students = trained.find(run, objective=kind, temperature=4.0 if kind == "kd" else None)
         assert len(students) == 2
         d += sign * np.mean([one.stored_logits("test").argmax(1) != labels for one in students], axis=0)
     table = pd.read_csv(run / "table.csv").set_index("temperature").loc[4.0]

@@ -140,6 +140,27 @@ def test_schedule_warms_up_and_ends_near_zero():
     assert [float(train.make_schedule(small.config(schedule="constant"), 4)(step)) for step in (0, 7)] == [1, 1]
 
 
+@pytest.mark.parametrize(("schedule", "halfway"), [("linear", 2.5), ("cosine", 2.5), ("constant", 4.0)])
+def test_a_temperature_schedule_ends_at_the_last_temperature(schedule, halfway):
+    changed = {} if schedule == "constant" else {"last_temperature": 1.0, "temperature_schedule": schedule}
+    at = train.make_temperature_schedule(small.config(epochs=10, **changed), 101)
+    values = [float(at(jnp.float32(4.0), jnp.float32(step))) for step in (0, 504.5, 1009, 2000)]
+    last = 4.0 if schedule == "constant" else 1.0
+    assert values == pytest.approx([4.0, halfway, last, last], rel=1e-6)
+    quarter = {"linear": 3.25, "cosine": 4 - 3 * (1 - 0.5**0.5) / 2, "constant": 4.0}[schedule]
+    assert float(at(jnp.float32(4.0), jnp.float32(1009 / 4))) == pytest.approx(quarter, rel=1e-5)
+
+
+def test_a_step_has_the_temperature_of_its_schedule():
+    config, *_ = compiled_step(objectives.distillation, temperature_schedule="linear", last_temperature=2.0)
+    last = config.epochs * (len(small.transfer_set().images) // config.batch_size) - 1
+    changing = {"temperature_schedule": "linear", "last_temperature": 2.0, "schedule": "constant"}
+    for setting, steps in ((8.0, 0), (2.0, last), (8.0 + (2.0 - 8.0) / last, 1)):
+        (found, _), *_ = one_step((8.0, 1.0, 0.1), steps=steps, optimizer="sgd", **changing)
+        (wanted, _), *_ = one_step((setting, 1.0, 0.1), optimizer="sgd", schedule="constant")
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found.params, wanted.params)
+
+
 def test_purposes_and_seeds_have_different_keys():
     keys = {
         tuple(np.asarray(jax.random.key_data(train.run_key(seed, purpose))))

@@ -10,6 +10,7 @@ from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
 from kdjax import trained
+from kdjax.objectives import words_of
 from kdjax.targets import WORDS
 
 
@@ -50,7 +51,7 @@ def rows_of_table(results: Cifar10Results) -> list[TableRow]:
 def row_name(role: Role) -> str:
     """What a small network of a role is called in the table."""
     names = {Role.SMALL: "small, hard labels", Role.DISTILLED: "small, distilled"}
-    return names.get(role) or f"small, control: {WORDS[role.value]}"
+    return names.get(role) or f"small, control: {WORDS.get(role.value, words_of(role.value))}"
 
 
 def _big_rows(results: Cifar10Results) -> list[TableRow]:

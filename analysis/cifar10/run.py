@@ -89,7 +89,7 @@ def load(folder: Path) -> Cifar10Results:
 def role_of(sweep_role: SweepRole | str, objective: str) -> Role:
     """The row of the table to which a student belongs."""
     role = SweepRole(sweep_role)
-    if objective == "soft":
+    if objective == "kd":
         return Role.DISTILLED if role in (SweepRole.TEACHER, SweepRole.TEMPERATURES) else Role(role.value)
     return Role.SMALL if objective == "hard" else Role(objective)
 

@@ -12,8 +12,8 @@ from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
-from analysis.sweep import stability
-from analysis.tables import Table, columns_of, estimate, number
+from analysis.sweep import groups, stability
+from analysis.tables import Table, columns_of, count_of, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
 from kdjax.targets import WORDS
@@ -24,10 +24,16 @@ chosen on the test set); its distilled network was taught by double softmax."""
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a table's run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a table's run directory; returns the former."""
     results = load(folder)
     rows = rows_of_table(results)
-    sections = [f"# {results.title}", _table(rows, results), _differences(rows, results), _double_softmax(results)]
+    sections = [
+        f"# {results.title}",
+        f"**{verdict(rows, results)}**",
+        _table(rows, results),
+        _differences(rows, results),
+        _double_softmax(results),
+    ]
     if SweepRole.STABILITY in results.sweeps:
         try:
             sections.append("#" + stability.write(results.sweeps[SweepRole.STABILITY]).rstrip())
@@ -48,6 +54,29 @@ def write_summary(folder: Path) -> str:
     return text
 
 
+def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
+    """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
+    column = f"{results.split}_accuracy"
+    found = {row.temperature: row.differences.get(column) for row in rows if row.role == Role.DISTILLED}
+    less = {temperature: difference for temperature, difference in found.items() if difference}
+    if not less:
+        return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
+    seeds = max(difference.n for difference in less.values())
+    if seeds == 1:
+        return "1 seed cannot tell whether distillation helps: give --seeds 3 or more."
+    calls = dict(zip(less, groups.claimed(list(less.values())), strict=True))
+    words = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]
+        if which:
+            most = max(which, key=lambda temperature: abs(less[temperature].mean))
+            size = f"T = {number(most)}: {estimate(less[most], 2, sign=True)} points of accuracy"
+            words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
+    if words:
+        return f"Distilled small networks are {', and '.join(words)} than those of hard labels."
+    return f"{count_of(seeds, 'seed')} cannot tell whether distillation helps: no difference from hard labels is seen."
+
+
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     config, data = results.identity["config"], results.identity["data"]
     shown = {column: measures.of_column("cifar10", column) for column in results.columns}
@@ -61,9 +90,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
         cells.append([*cell, BLOG_POST.get(row.role, "") if main else "", *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
-    each = "; ".join(f"{one['network']}: {one['parameters']:,} parameters, {one['epochs']} epochs" for one in networks)
+    each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     notes = [
-        f"small: {config['parameters']:,} parameters, {config['epochs']} epochs; {each} (batch statistics "
+        f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}, soft weight "
         f"{config['soft_weight']:g}."
@@ -87,6 +116,10 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         "10,000 test images, and its distilled one taught by double softmax."
     )
     return Table(header, cells, notes, left=1).markdown()
+
+
+def _size(parameters: int, epochs: int) -> str:
+    return f"{count_of(parameters, 'parameter')}, {count_of(epochs, 'epoch')}"
 
 
 def _differences(rows: list[TableRow], results: Cifar10Results) -> str:

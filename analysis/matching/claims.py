@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from analysis.matching import training
-from analysis.matching.rows import STAGES, Claim, Numbers
+from analysis.matching.rows import STAGES, Claim, Numbers, verdict
 from analysis.matching.theory import falls_below, slope
 from analysis.tables import Table
 
 HEAD = """# When soft targets are logit matching
+
+**{verdict}**
 
 {note}
 
@@ -32,7 +34,7 @@ def summary(numbers: Numbers, note: str, main_classes: int) -> str:
     every = list(claims(numbers, main_classes))
     notes = [f"{claim.claim}: {claim.note}." for claim in every if claim.note]
     table = Table(["claim", "prediction", "measurement", "holds"], [claim.cells() for claim in every], notes, left=4)
-    return HEAD.format(note=note) + table.markdown() + "\n" + TAIL
+    return HEAD.format(verdict=verdict(every), note=note) + table.markdown() + "\n" + TAIL
 
 
 def claims(numbers: Numbers, main_classes: int) -> Iterator[Claim]:

@@ -1,13 +1,12 @@
 """What `analysis.logit_matching` measures: its options."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from kdjax.errors import require
+from kdjax.errors import require, require_count, require_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +38,14 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         for number in self.classes:
-            require(number > 1, f"--classes {number} is not allowed: soft targets need 2 classes or more")
+            require_option(1 < number <= 1_000, "classes", number, "soft targets need 2 classes or more, up to 1,000")
         require(self.classes, "--classes is empty: give at least one number of classes")
-        require(self.scale > 0 and math.isfinite(self.scale), f"--scale {self.scale:g} is not allowed: it is above 0")
-        require(self.images > 0, f"--images {self.images} is not allowed: it is a number of images, 1 or more")
-        require(self.seeds >= 3, f"--seeds {self.seeds} is not allowed: 3 or more, or --no-training")
+        limits = "its logits are divided by T = 0.1 to 100,000; it lies in 0.01 to 1,000"
+        require_option(0.01 <= self.scale <= 1_000, "scale", self.scale, limits)
+        require_count("images", self.images, "images")
+        require_option(3 <= self.seeds <= 1_000, "seeds", self.seeds, "3 to 1,000, or --no-training")
         require(self.curvature or not self.dry_run, "--dry-run is for --curvature: give both, or neither")
-        require(self.epochs is None or self.epochs > 0, f"--epochs {self.epochs} is not allowed: it is 1 or more")
+        require_count("epochs", self.epochs, "epochs", most=100_000)
 
     @property
     def main_classes(self) -> int:

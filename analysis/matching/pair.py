@@ -114,7 +114,7 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
         f"the training images of {folder} ({images['description']}) are not those found ({dataset.description}): "
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
-    roots = [folder.parent.parent / "teachers", out / "teachers"]
+    roots = [*(parent / "teachers" for parent in folder.parents[1:3]), out / "teachers"]  # a table's sweep lies deeper
     members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
     layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))
@@ -175,7 +175,7 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
     planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
-    places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "soft"]
+    places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "kd"]
 
     def distance(place: tuple[students.Block, int]) -> tuple[float, float]:
         run = place[0].runs[place[1]]

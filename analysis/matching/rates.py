@@ -13,7 +13,7 @@ from analysis import stats
 from analysis.matching import curvature, training
 from analysis.matching.curvature import Curvature
 from analysis.matching.pair import Pair
-from analysis.matching.rows import Claim, Numbers, Row
+from analysis.matching.rows import Claim, Numbers, Row, verdict
 from analysis.tables import Table, fixed, number
 from kdjax import blocks, evaluation, loop, metrics, models, transfer, transforms
 from kdjax.config import TrainConfig
@@ -33,6 +33,8 @@ EPOCHS = (1, 2, 5)
 FACTOR = 2.0
 """A prediction is to be within this factor."""
 HEAD = """# Does curvature say which learning rate is best at each T?
+
+**{verdict}**
 
 {note}
 
@@ -240,9 +242,11 @@ def _at_edge(optimizer: Any, rate: float) -> bool:
 
 def summary(numbers: Numbers, note: str) -> str:
     """The page: a line a temperature, then every prediction."""
-    judged = [claim.cells() for claim in claims(numbers)]
-    lines = Table(["prediction of the best rate", "asked", "measured", "holds"], judged, left=4)
-    return f"{HEAD.format(note=note)}{_by_temperature(numbers).markdown()}\n\n{lines.markdown()}\n"
+    judged = list(claims(numbers))
+    cells = [claim.cells() for claim in judged]
+    lines = Table(["prediction of the best rate", "asked", "measured", "holds"], cells, left=4)
+    head = HEAD.format(verdict=verdict(judged), note=note)
+    return f"{head}{_by_temperature(numbers).markdown()}\n\n{lines.markdown()}\n"
 
 
 def _by_temperature(numbers: Numbers) -> Table:

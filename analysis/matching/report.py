@@ -10,7 +10,7 @@ from analysis.matching.rows import Numbers, Row
 from kdjax import forecast, run_directory, sweeps
 from kdjax.errors import require
 from kdjax.files import make_folder, write_csv, write_whole
-from kdjax.progress import clock, say
+from kdjax.progress import clock, count_of, say
 
 
 def write(config: MatchingConfig) -> Path:
@@ -29,7 +29,8 @@ def write(config: MatchingConfig) -> Path:
         begin = time.perf_counter()
         rows += training.train(pair, config.seeds, config.epochs)
         rates = ", ".join(f"{rate:g} ({name})" for name, rate in training.RATES.items())
-        recipe = f"{config.epochs or pair.config.epochs} epochs, batch {pair.config.batch_size}, peak rates {rates}"
+        epochs = count_of(config.epochs or pair.config.epochs, "epoch")
+        recipe = f"{epochs}, batch {pair.config.batch_size}, peak rates {rates}"
         note += f" Students: seeds 0 to {config.seeds - 1}, {recipe}, in {clock(time.perf_counter() - begin)}."
         numbers = _write(folder, rows, note, config.main_classes)
     figures.draw(folder, numbers, pair.where, config)

@@ -1,7 +1,7 @@
 """The numbers of `analysis.logit_matching` as rows of a table, and how to find one again."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,15 @@ class Claim(NamedTuple):
     def cells(self) -> list[str]:
         """The line."""
         return [self.claim, self.prediction, self.measurement, "yes" if self.holds else "**no**"]
+
+
+def verdict(claims: Sequence[Claim]) -> str:
+    """How many predictions hold, and which do not."""
+    failed = [claim.claim for claim in claims if not claim.holds]
+    if not failed:
+        return f"All {len(claims)} predictions hold."
+    which = "this one does not" if len(failed) == 1 else f"these {len(failed)} do not"
+    return f"{len(claims) - len(failed)} of {len(claims)} predictions hold; {which}: {'; '.join(failed)}."
 
 
 class Numbers:

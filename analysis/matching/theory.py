@@ -85,38 +85,37 @@ def approximations(z: Array, v: Array, temperature: Array | float) -> dict[str, 
 
     `(zc − vc)/N`, and the next term `[(zc² − mean zc²) − (vc² − mean vc²)]/(2 N T)`.
     """
-    n, zc, vc = z.shape[-1], _centred(z), _centred(v)
-    second = (_centred(zc**2) - _centred(vc**2)) / (2 * n * temperature)
+    n, zc, vc = z.shape[-1], centred(z), centred(v)
+    second = (centred(zc**2) - centred(vc**2)) / (2 * n * temperature)
     first, plain = (zc - vc) / n, (z - v) / n
     return dict(zip(APPROXIMATIONS, (first, first + second, plain, plain + second), strict=True))
 
 
-def _against_temperature(
-    at: Callable[[Array, Array, Array], dict[str, Array]],
-) -> Callable[[Logits, Logits, Temperatures], Curves]:
-    """From numbers at one temperature, a function of (T, z, v), their curves: each T in turn, in float64.
+def against_temperature(at: Callable[..., dict[str, Array]]) -> Callable[..., Curves]:
+    """From numbers at one temperature, a function of (T, z, v, …), their curves, a function of (z, v, temperatures, …):
+    each T in turn, in float64. Arrays that follow are given on as they are.
 
     Compiled once for the same logits' shape.
     """
     compiled = jax.jit(at)
 
-    def curves(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
+    def curves(z: Logits, v: Logits, temperatures: Temperatures, *others: np.ndarray) -> Curves:
         with jax.enable_x64(True):
             student, teacher = (jnp.asarray(np.asarray(array, np.float64)) for array in (z, v))
-            numbers = [compiled(jnp.float64(temperature), student, teacher) for temperature in temperatures]
+            numbers = [compiled(jnp.float64(temperature), student, teacher, *others) for temperature in temperatures]
             return {name: np.array([float(of_t[name]) for of_t in numbers]) for name in numbers[0]}
 
     curves.__doc__ = at.__doc__
     return curves
 
 
-@_against_temperature
+@against_temperature
 def _errors_and_cosines(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     gradient = temperature**2 * plain_gradient(z, v, temperature)
     values = {}
     for name, formula in approximations(z, v, temperature).items():
-        values[f"error {name}"] = _rms(gradient - formula) / _rms(formula)
-        values[f"cosine {name}"] = jnp.mean(gradient * formula) / (_rms(gradient) * _rms(formula))
+        values[f"error {name}"] = rms(gradient - formula) / rms(formula)
+        values[f"cosine {name}"] = jnp.mean(gradient * formula) / (rms(gradient) * rms(formula))
     return values
 
 
@@ -134,11 +133,11 @@ def laws(z: Logits, v: Logits) -> list[Law]:
     `∂C/∂z` goes on with `[k(zc) − k(vc)]/(N T⁴)`. With two classes the second-order term is 0, and the first order is
     as good as the second.
     """
-    s, zc, vc = spread(z, v), _centred(z), _centred(v)  # numpy's: the helpers below serve both
+    s, zc, vc = spread(z, v), centred(z), centred(v)  # numpy's: the helpers below serve both
     errors, _ = errors_and_cosines(z, v, FIT * s)
-    size = float(_rms(zc - vc))
-    second = float(_rms(_centred(zc**2) - _centred(vc**2))) / (2 * size * s)
-    third = float(_rms(_third(zc) - _third(vc))) / (size * s**2)
+    size = float(rms(zc - vc))
+    second = float(rms(centred(zc**2) - centred(vc**2))) / (2 * size * s)
+    third = float(rms(_third(zc) - _third(vc))) / (size * s**2)
     two = z.shape[1] == 2
     predicted = [(-2.0, third) if two else (-1.0, second), (-2.0, third)]
     return [
@@ -167,7 +166,7 @@ def random_constant(classes: int, close: bool) -> float:
 
 def plateau(z: Logits, v: Logits) -> float:
     """Where the error levels off without centring: `√N·|z̄ − v̄| / ‖z − v‖` (RMS over cases); `1/√N` if random."""
-    return float(_rms((z - v).mean(axis=1)) / _rms(z - v))
+    return float(rms((z - v).mean(axis=1)) / rms(z - v))
 
 
 def slope(x: Temperatures, y: Temperatures) -> float:
@@ -185,19 +184,19 @@ def falls_below(level: float, temperatures: Temperatures, errors: Temperatures) 
     return float(np.exp(x[0] + (math.log(level) - y[0]) * (x[1] - x[0]) / (y[1] - y[0])))
 
 
-@_against_temperature
+@against_temperature
 def norms(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     """Norm of the gradient of one case (RMS over cases), of plain C and of T² C, against T."""
-    raw = _rms(plain_gradient(z, v, temperature)) * math.sqrt(z.shape[1])
+    raw = rms(plain_gradient(z, v, temperature)) * math.sqrt(z.shape[1])
     return {"C": raw, "T² C": temperature**2 * raw}
 
 
-@_against_temperature
+@against_temperature
 def _attention(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     # T g, not g: a norm's ratio does not care, and g² would fall to 1e-20.
     squares = jnp.square(temperature * plain_gradient(z, v, temperature))
     lengths = jnp.sqrt(jnp.sum(squares, axis=1))
-    weights = 1 + (2 * _centred(v) + _centred(z)) / (3 * temperature)
+    weights = 1 + (2 * centred(v) + centred(z)) / (3 * temperature)
     share, weight = jnp.sum(squares, axis=0) / jnp.sum(squares), jnp.mean(weights, axis=0)
     ranks = range(z.shape[1])
     return {
@@ -219,18 +218,18 @@ def attention(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     return _attention(z, v, temperatures)
 
 
-@_against_temperature
+@against_temperature
 def value_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     """Relative error of `(1/2N) Σ (zc − vc)²`, and of the same with each term weighted, against T²·KL by case."""
-    zc, vc = _centred(z), _centred(v)
+    zc, vc = centred(z), centred(v)
     value = losses.soft_target_loss(z, v, temperature)  # the plain form has no digits left where this is small
     squares = jnp.square(zc - vc) / 2
     weighted = squares * (1 + (2 * vc + zc) / (3 * temperature))
     forms = {"equal weights": jnp.mean(squares, axis=-1), "weighted": jnp.mean(weighted, axis=-1)}
-    return {name: _rms(value - form) / _rms(form) for name, form in forms.items()}
+    return {name: rms(value - form) / rms(form) for name, form in forms.items()}
 
 
-@_against_temperature
+@against_temperature
 def label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     """Relative error of label matching, `1[i = argmax z] − 1[i = argmax v]`, against `T ∂C/∂z`; and of its value,
     `max z − z_k`, k the teacher's label, against T·KL. Both fall as √T: a gap below T is as likely as T is small."""
@@ -238,10 +237,10 @@ def label_errors(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     formula, value = next(labels) - next(labels), losses.label_matching_loss(z, v)
     gradient = temperature * plain_gradient(z, v, temperature)
     kl = losses.soft_target_loss(z, v, temperature) / temperature
-    return {"gradient": _rms(gradient - formula) / _rms(formula), "value": _rms(kl - value) / _rms(value)}
+    return {"gradient": rms(gradient - formula) / rms(formula), "value": rms(kl - value) / rms(value)}
 
 
-@_against_temperature
+@against_temperature
 def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
     gradient = temperature**2 * plain_gradient(z, v, temperature)
     value = losses.soft_target_loss(z, v, temperature)
@@ -254,7 +253,7 @@ def _rounding(temperature: Array, z: Array, v: Array) -> dict[str, Array]:
         "value, exact form": losses.soft_target_loss(z, v, t),
     }
     exact = {"gradient": gradient, "value": value}
-    return {name: _rms(array - (true := exact[name.split(",")[0]])) / _rms(true) for name, array in forms.items()}
+    return {name: rms(array - (true := exact[name.split(",")[0]])) / rms(true) for name, array in forms.items()}
 
 
 def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
@@ -267,13 +266,15 @@ def rounding(z: Logits, v: Logits, temperatures: Temperatures) -> Curves:
     return _rounding(z, v, temperatures)
 
 
-def _centred(x: Any) -> Any:
+def centred(x: Any) -> Any:
+    """`[..., N]` less its mean over classes; of NumPy or JAX."""
     return x - x.mean(axis=-1, keepdims=True)
 
 
-def _rms(x: Any) -> Any:
+def rms(x: Any) -> Any:
+    """Root mean square of all entries."""
     return (x**2).mean() ** 0.5
 
 
 def _third(x: Any) -> Any:
-    return _centred(x**3) / 6 - x * (x**2).mean(axis=-1, keepdims=True) / 2
+    return centred(x**3) / 6 - x * (x**2).mean(axis=-1, keepdims=True) / 2

@@ -1,19 +1,43 @@
-"""What an MNIST table says of temperature: where soft targets help, which T may be best, which are alike, and the
-paper's claims about it."""
+"""What an MNIST table says: its verdict, and of temperature where soft targets help, which T may be best, which are
+alike, and the paper's claims about it."""
 
 import itertools
 import math
 from collections.abc import Iterable, Sequence
 
 from analysis import stats
+from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
 from analysis.mnist.widths import HIGH, MARGIN, AtWidth, WidthCurve
-from analysis.tables import count_of, estimate, number
+from analysis.tables import bounds, count_of, estimate, fixed, number
 
 WIDE = 300
 """Units: for so many or more the paper calls temperatures from HIGH on alike."""
 NARROW, BEST = 30, (2.5, 4.0)
 """Units, and the temperatures that the paper calls best for them."""
+
+
+def of_table(rows: Sequence[TableRow], results: MnistResults) -> str:
+    """The verdict: how much of the gap distillation closes, and which of the paper's rows are reproduced; empty where
+    neither can be told."""
+    config, small = results.identity["config"], any(row.name.startswith("small net alone") for row in rows)
+    named = f"small net distilled, T = {config['temperature']:g}, soft weight {results.soft_weight:g}"
+    said = [_closed(row.gap) for row in rows if row.name.startswith(named)][: int(small)]
+    of_paper = ", ".join(f"{row.name.split(',')[0]} {row.verdict}" for row in rows if row.verdict)
+    return " ".join(said + [f"The paper's single runs, against ours: {of_paper}."] * bool(of_paper))
+
+
+def _closed(gap: stats.Ratio) -> str:
+    """Whether distillation closes the gap, in a sentence."""
+    if math.isnan(gap.ratio):
+        return "There is no gap to close: small nets make no more errors than the teacher."
+    what = "of the gap between small net and teacher"
+    if math.isnan(gap.low):
+        return f"Distillation closes {fixed(gap.ratio, 2)} {what}; {count_of(gap.n, 'run')} cannot tell more."
+    if not gap.low > 0:
+        return f"It is not shown that distillation closes any {what} ({fixed(gap.ratio, 2)} {bounds(gap, 2)})."
+    word = "which may be all of it" if gap.high >= 1 else "not all of it"
+    return f"Distillation closes {fixed(gap.ratio, 2)} {bounds(gap, 2)} {what}, {word}."
 
 
 def verdicts(one: AtWidth, results: MnistResults) -> list[str]:

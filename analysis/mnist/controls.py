@@ -9,6 +9,7 @@ from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import Table, estimate, number
 from kdjax import metrics
+from kdjax.objectives import words_of
 from kdjax.targets import WORDS
 
 CONTROLS = (Role.DOUBLE_SOFTMAX, Role.SHUFFLED, Role.RANDOM, Role.UNIFORM)
@@ -19,7 +20,7 @@ def section(results: MnistResults) -> str:
     held_out = results.of(Role.HELD_OUT)
     if not len(held_out):
         return ""
-    hard, soft = (held_out[held_out["objective"] == kind] for kind in ("hard", "soft"))
+    hard, soft = (held_out[held_out["objective"] == kind] for kind in ("hard", "kd"))
     tried = results.trained(Role.LABEL_SMOOTHING)  # a failed run counts against a setting
     smoothed = runs.best_on_holdout(tried, by=["width"])
     weight, weights = next(iter(smoothed["soft_weight"]), None), sorted(tried["soft_weight"].unique())
@@ -30,7 +31,7 @@ def section(results: MnistResults) -> str:
         f"label smoothing by {weight or 0:g} (chosen on the hold-out)": smoothed,
         "self-distillation (the small net's own kind teaches)": self_distilled,
         "hard labels, temperature-scaled on the hold-out": temperature_scaled(results, hard),
-        **{f"control: {WORDS[role.value]}": results.of(role) for role in CONTROLS},
+        **{f"control: {WORDS.get(role.value, words_of(role.value))}": results.of(role) for role in CONTROLS},
     }
     notes = [
         "Training images are held out from teachers and students alike. ECE of 15 bins. Differences are paired by "
@@ -47,7 +48,7 @@ def section(results: MnistResults) -> str:
         notes.append(
             f"Distilled, self-distillation and each control: {at}. Label smoothing is uniform targets at T = 1."
         )
-    if missing := [WORDS[role.value] for role in CONTROLS if not len(results.of(role))]:
+    if missing := [WORDS.get(role.value, words_of(role.value)) for role in CONTROLS if not len(results.of(role))]:
         notes.append(f"Not made, or failed: {', '.join(missing)}. The experiment's command makes what is missing.")
     return "## Controls\n\n" + _table(kinds, notes).markdown()
 

@@ -191,7 +191,7 @@ def _better_rows(results: MnistResults, small: pd.Series) -> list[TableRow]:
     # Where the images are others too, only students of the same images tell what the targets do.
     jittered, distorted = results.of(Role.HARD_JITTERED), results.of(Role.ELASTIC, objective="hard")
     on_jittered, on_distorted = ({"hard labels on those images": hard} for hard in (jittered, distorted))
-    one_teacher = {"one teacher of such images, on them": results.of(Role.ELASTIC, objective="soft")}
+    one_teacher = {"one teacher of such images, on them": results.of(Role.ELASTIC, objective="kd")}
     baselines = {
         Role.SHIFT_AVERAGED: plain,
         Role.JITTERED: plain | on_jittered,
@@ -201,11 +201,11 @@ def _better_rows(results: MnistResults, small: pd.Series) -> list[TableRow]:
         Role.ENSEMBLE_ELASTIC: one_teacher | on_distorted,
     }
     for role, words in BETTER.items():
-        of_role = results.of(role, objective="soft")
+        of_role = results.of(role, objective="kd")
         if not len(of_role):
             continue
         name = words.format(members=members, epochs=int(of_role["epochs"].iloc[0]))
-        row = _distilled(_named(name, results.failed(role, objective="soft")), of_role, small)
+        row = _distilled(_named(name, results.failed(role, objective="kd")), of_role, small)
         rows.append(row._replace(comparisons=_compare(of_role, baselines[role])))
         known = str(of_role["teacher"].iloc[0]) in {str(one["name"]) for one in results.teachers}
         if role == Role.ENSEMBLE or (role == Role.ELASTIC and not known):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.mnist import controls, shifted, transfer, widths_table
+from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, grid, rows_of_table
 from analysis.mnist.run import MnistResults, load
@@ -16,12 +16,13 @@ from kdjax.files import write_csv, write_whole
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md`, `table.csv` and `widths.csv` of a table's run directory; returns the summary as text."""
+    """Writes `summary.md`, `table.csv` and `widths.csv` of a table's run directory; returns the former."""
     results = load(folder)
     rows = rows_of_table(results)
     cost = "What an image costs, beside the errors: [cost.md](cost.md)."
     sections = [
         f"# The MNIST table on {results.identity['data']['description']}",
+        f"**{said}**" if (said := claims.of_table(rows, results)) else "",
         f"For the full set: {results.hint}" if results.hint else "",
         _table(rows, results),
         _comparisons(rows),
@@ -44,28 +45,23 @@ def _table(rows: list[TableRow], results: MnistResults) -> str:
     main, *columns = measures.columns("mnist")
     others = [measures.of_column("mnist", column) for column in columns]
     of_paper = results.of_paper
-    header = ["", "paper", "test errors", "95 % interval", "n", *(measure.heading for measure in others)]
-    header += ["gap closed", "95 % interval", *["one more run in"] * of_paper, "verdict"]
+    header = ["", "paper", "test errors", "n", "gap closed", "verdict", *["one more run in"] * of_paper]
+    header += [measure.heading for measure in others]
     cells = []
     for row in rows:
         mean = row.measures[main]
-        cell = [
-            row.name,
-            "" if math.isnan(row.paper) else f"{row.paper:g}",
-            fixed(mean.mean),
-            bounds(mean),
-            str(mean.n),
-        ]
+        cell = [row.name, "" if math.isnan(row.paper) else f"{row.paper:g}", estimate(mean), str(mean.n)]
+        gap = "" if math.isnan(row.gap.ratio) else f"{fixed(row.gap.ratio, 2)} {bounds(row.gap, 2)}".rstrip()
+        verdicts = [row.verdict] if row.verdict else [comparison.verdict for comparison in row.comparisons]
+        cell += [gap, "; ".join(dict.fromkeys(verdicts))]
+        cell += [bounds(row.one_more) if row.one_more else ""] * of_paper
         for column, measure in zip(columns, others, strict=True):
             cell.append(estimate(row.measures[column], measure.decimals) if column in row.measures else "")
-        cell += ["" if math.isnan(row.gap.ratio) else fixed(row.gap.ratio, 2), bounds(row.gap, 2)]
-        cell += [bounds(row.one_more) if row.one_more else ""] * of_paper
-        verdicts = [row.verdict] if row.verdict else [comparison.verdict for comparison in row.comparisons]
-        cells.append([*cell, "; ".join(dict.fromkeys(verdicts))])
+        cells.append(cell)
     plain = results.of(Role.DISTILLED, soft_weight=results.soft_weight)
     notes = [
-        "Last epoch; n: runs. With one teacher the intervals are over seeds, about this teacher; with several crossed "
-        "with seeds they are over both.",
+        "Last epoch; n: runs. With one teacher the 95 % intervals are over seeds, about this teacher; with several "
+        "crossed with seeds they are over both.",
         *stats.few_draws(plain["teacher"].nunique(), plain["seed"].nunique()),
         "Gap closed: (small − distilled)/(small − teacher), paired by seed, its interval as that of the errors"
         + (f"; the paper's is {PAPER_GAP:.2f}." if of_paper else "."),
@@ -105,15 +101,15 @@ def _images_note(results: MnistResults, distilled: pd.DataFrame) -> list[str]:
 
 
 def _comparisons(rows: list[TableRow]) -> str:
-    header = ["comparison of test errors", "against", "difference", "95 % interval", "n", "p (Holm)", "verdict"]
+    header = ["comparison of test errors", "against", "difference", "verdict", "p (Holm)", "n"]
     cells = []
     for row in rows:
         for against, less, p in row.comparisons:
-            cell = [row.name, against, fixed(less.mean, sign=True), bounds(less, sign=True), str(less.n), p_value(p)]
-            cells.append([*cell, Comparison(against, less, p).verdict])
+            verdict = Comparison(against, less, p).verdict
+            cells.append([row.name, against, estimate(less, sign=True), verdict, p_value(p), str(less.n)])
     notes = [
-        "Paired by seed, each a mean over teachers. p is adjusted over the soft weights, and over the other rows "
-        "(Holm): a difference is called one where its interval excludes zero and that p is 0.05 at most."
+        "Paired by seed, each a mean over teachers, with 95 % intervals. p is adjusted over the soft weights, and over "
+        "the other rows (Holm): a difference is called one where its interval excludes zero and that p is 0.05 at most."
     ]
     return "## Comparisons\n\n" + Table(header, cells, notes, left=2).markdown() if cells else ""
 

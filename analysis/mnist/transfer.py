@@ -5,7 +5,7 @@ import numpy as np
 from analysis import runs, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
-from analysis.tables import Table, bounds, fixed, number
+from analysis.tables import Table, estimate, number
 from kdjax.files import read_json
 
 
@@ -15,7 +15,7 @@ def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     for run, rows in results.of(Role.TRANSFER).groupby("run"):
         identity = read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
-        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("soft", "hard"))
+        soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("kd", "hard"))
         shared = soft.index.intersection(hard.index)
         errors[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
     return dict(sorted(errors.items()))
@@ -25,25 +25,15 @@ def section(results: MnistResults) -> str:
     """The section of the summary; empty where the part was not made."""
     if not len(results.of(Role.TRANSFER)):
         return ""
-    header = [
-        "images",
-        "hard labels",
-        "95 % interval",
-        "soft targets",
-        "95 % interval",
-        "difference",
-        "95 % interval",
-        "n",
-    ]
+    header = ["images", "hard labels", "soft targets", "difference", "n"]
     cells = []
     for images, (soft, hard) in pairs(results).items():
         less = stats.paired_difference(soft, hard)
-        means = (stats.interval(hard), stats.interval(soft))
-        cell = [text for mean in means for text in (fixed(mean.mean), bounds(mean))]
-        cells.append([f"{images:,}", *cell, fixed(less.mean, sign=True), bounds(less, sign=True), str(less.n)])
+        means = [estimate(stats.interval(errors)) for errors in (hard, soft)]
+        cells.append([f"{images:,}", *means, estimate(less, sign=True), str(less.n)])
     notes = [
         f"T = {number(results.identity['config']['temperature'])}, soft weight {results.soft_weight:g}; as many steps "
         "on every transfer set. The teacher was trained on all images.",
-        "Differences, soft less hard, are paired by seed: one is called so where its interval excludes zero.",
+        "Differences, soft less hard, are paired by seed: one is called so where its 95 % interval excludes zero.",
     ]
     return "## Fewer images in the transfer set\n\n" + Table(header, cells, notes, left=1).markdown()

@@ -132,7 +132,7 @@ def read(results: MnistResults) -> list[AtWidth]:
 
 def _curve(rows: pd.DataFrame, margin: float) -> WidthCurve | None:
     """Over teachers crossed with seeds, or over seeds under one teacher."""
-    soft, hard = (rows[rows["objective"] == kind] for kind in ("soft", "hard"))
+    soft, hard = (rows[rows["objective"] == kind] for kind in ("kd", "hard"))
     names, seeds = sorted(soft["teacher"].unique()), sorted(soft["seed"].unique())
     table = runs.finished(soft).pivot_table(index=runs.RUN, columns="temperature", values="test_errors")
     table = table.reindex(pd.MultiIndex.from_product([names, seeds]))

@@ -5,11 +5,12 @@ import pandas as pd
 from analysis.mnist import claims, widths
 from analysis.mnist.run import MnistResults
 from analysis.mnist.widths import AtWidth, Found
-from analysis.tables import Table, bounds, columns_of, fixed, p_value
+from analysis.tables import Table, columns_of, estimate, p_value
 
 NOTE = (
     "Rates: chosen for hard labels and for each T on held-out training images, from other seeds, under a teacher that "
-    "never saw these images; the test images play no part. Test errors: fresh seeds, all training images."
+    "never saw these images; the test images play no part. Test errors, with 95 % intervals: fresh seeds, all "
+    "training images."
 )
 
 
@@ -43,16 +44,15 @@ def frame(results: MnistResults) -> pd.DataFrame:
 
 
 def _table(one: AtWidth, results: MnistResults) -> str:
-    interval = "95 % interval"
-    header = ["", "tuned rate", "test errors", interval, "n", "from hard labels", interval, "p (Holm)", "best?"]
-    header += [f"at rate {results.learning_rate:g}", interval, "n", "best?"]
+    header = ["", "tuned rate", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
+    header += [f"at rate {results.learning_rate:g}", "n", "best?"]
     tuned, at_one = _found(one.tuned), _found(one.one_rate)
     cells = []
     for choice in one.choices:
         rate = f"{choice.learning_rate:g}" + " (at the edge)" * choice.at_edge
         own, other = tuned.get(choice.name), at_one.get(choice.name)
         less, p = (own.difference, own.p_holm) if own and own.difference else (None, float("nan"))
-        compared = [fixed(less.mean, sign=True), bounds(less, sign=True), p_value(p)] if less else [""] * 3
+        compared = [estimate(less, sign=True), p_value(p)] if less else [""] * 2
         cells.append([choice.name, rate, *_errors(own), *compared, _best(own), *_errors(other), _best(other)])
     return f"### {one.name}\n\n" + Table(header, cells, left=1).markdown()
 
@@ -62,7 +62,7 @@ def _found(curve: widths.WidthCurve | None) -> dict[str, Found]:
 
 
 def _errors(found: Found | None) -> list[str]:
-    return [fixed(found.mean.mean), bounds(found.mean), str(found.mean.n)] if found else ["failed", "", ""]
+    return [estimate(found.mean), str(found.mean.n)] if found else ["failed", ""]
 
 
 def _best(found: Found | None) -> str:

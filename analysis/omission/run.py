@@ -50,7 +50,8 @@ class OmissionResults(NamedTuple):
     def where(self) -> str:
         """Data, width, seeds: the second line of every title."""
         width, seeds = self.rows["width"].iloc[0], self.rows["seed"].nunique()
-        return ", ".join([self.data["description"], f"{width} units per layer", count_of(seeds, "seed")])
+        parts = [self.data["description"], f"{width} units per layer", count_of(seeds, "seed")]
+        return ", ".join(filter(None, [*parts, run_directory.progress(self.folder)]))
 
 
 def load(folder: Path) -> OmissionResults:

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, name_task, read
 from analysis.tables import Table, columns_of, estimate, number
+from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
 
 STUDENTS = {
@@ -101,7 +102,7 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config = read_json(folder / "config.json")
     data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
@@ -120,13 +121,38 @@ def write_summary(folder: Path) -> str:
         )
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
-    title, sections = f"Digits never seen, on {data['description']}", _sections(results, rows, data)
+    title = ", ".join(filter(None, ["Digits never seen, on " + data["description"], run_directory.progress(folder)]))
+    said = verdict(results, data, float(config["identity"]["config"]["temperatures"][0]))
+    sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
-    write_whole(folder / "summary.md", f"# {title}\n\n{markdown}\n\n{listed}\n")
+    text = f"# {title}\n\n**{said}**\n\n{markdown}\n\n{listed}\n"
+    write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", _frame(results, rows), digits=6)
-    text = "\n\n".join(f"{heading}\n\n{table.text()}" for heading, table in sections)
-    return "\n".join([title, "", text, "", *notes])
+    return text
+
+
+def verdict(results: pd.DataFrame, data: dict[str, Any], temperature: float) -> str:
+    """How many of the omitted distilled students get right, before and after correction, and what they still lack."""
+    at_t = [row for row in summarise(results) if row.temperature == temperature]
+    found = {(row.omitted, row.student, row.correction): row for row in at_t}
+    tasks = list(dict.fromkeys(omitted for omitted, student, _ in found if student == "distilled"))
+
+    def right(student: str, correction: str) -> str:
+        rows = [found.get((task, student, correction)) for task in tasks]
+        return f"{np.mean([row.right.mean for row in rows]):.1f} %" if all(rows) else ""  # type: ignore[union-attr]
+
+    if not (tasks and right("distilled", "none")):
+        return "No distilled student finished at every task: nothing can be said."
+    who = name_task(tasks[0], data) if len(tasks) == 1 else f"without each of {len(tasks)} classes in turn"
+    text = f"Distilled {who}, at T = {number(temperature)}, students are right on {right('distilled', 'none')} of the "
+    text += "omitted" + (f" ({hard} if taught by hard labels)" if (hard := right("control", "none")) else "")
+    after = next((name for name in ("label_free", "oracle") if right("distilled", name)), None)
+    text += f", and on {right('distilled', after)} after correction ({CORRECTIONS[after]})." if after else "."
+    if len(tasks) == 1 and (less := compare(results, tasks[0], temperature).get("oracle − distilled on all classes")):
+        size = f"{estimate(less, sign=True)} errors ({stats.difference_in_words(less)})"
+        text += f" After the oracle's, against students of all classes: {size}."
+    return text
 
 
 def _frame(results: pd.DataFrame, rows: Sequence[OmissionRow]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from analysis import runs, scales, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
+from analysis.sweep import objectives
 from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
@@ -42,6 +43,7 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
     figures = {
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
+        "difference_from_kd": objectives.draw(sweep.results, sweep.where),
         "calibration_and_agreement": draw_calibration(sweep),
         "softening": draw_softening(sweep, image),
         **draw_learning_curves(sweep),
@@ -56,7 +58,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
     if not widths:
         return None
     axis = _axis(sweep)
-    figure = style.figure(5.4, 1.5 + 2.0 * len(widths))
+    figure = style.figure(5.4, 1.8 + 2.0 * len(widths))
     panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for row, (axes, width) in enumerate(zip(panels, widths, strict=True)):
         of_width = sorted([curve for curve in everything if curve.width == width], key=lambda curve: curve.thin)
@@ -80,7 +82,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         axes.set_ylabel("test errors (images)")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
-    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.where)
+    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.headline, sweep.where)
 
 
 def draw_differences(sweep: SweepResults) -> Figure | None:
@@ -162,7 +164,7 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
         axes.set_title(f"T = {number(temperature)}")
     top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
-    soft = sweep.results[sweep.results["objective"] == "soft"]
+    soft = sweep.results[sweep.results["objective"] == "kd"]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
@@ -181,11 +183,11 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
 def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
     """Errors against epochs, one row per width, one colour per T; a figure for each soft weight and learning rate."""
     history = sweep.history
-    soft = history[history["objective"] == "soft"]  # matched norms and placebos have the same T and rate
+    soft = history[history["objective"] == "kd"]  # matched norms and placebos have the same T and rate
     grid = soft[["soft_weight", "learning_rate"]].drop_duplicates()
     figures = {}
     for weight, rate in grid.itertuples(index=False) if len(grid) else []:
-        of_weight = history["objective"].eq("soft") & history["soft_weight"].eq(weight)
+        of_weight = history["objective"].eq("kd") & history["soft_weight"].eq(weight)
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
         several = len(grid) > 1
         details = f" (soft weight {weight:g}, rate {rate:g})" if several else ""
@@ -256,7 +258,7 @@ def _example(sweep: SweepResults) -> int:
 
 
 def _axis(sweep: SweepResults) -> TemperatureAxis:
-    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "soft", "temperature"].tolist())
+    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "kd", "temperature"].tolist())
 
 
 def _bars(sweep: SweepResults) -> str:

@@ -26,6 +26,8 @@ from kdjax.identity import canonical_json
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
+DIFFERENCE = 5.0
+"""Test errors for which a verdict names a number of seeds: the default of `analysis.plan` too."""
 MOST_SEEDS = 1000
 POINTS = 100
 """Quantiles that stand for the distribution of a mean square."""
@@ -42,14 +44,17 @@ class Spread(NamedTuple):
     """What remains."""
 
 
-def power(difference: float, spread: Spread, seeds: int, teachers: int = 1) -> float:
+def power(difference: float, spread: Spread, seeds: int, teachers: int = 1, tests: int = 1) -> float:
     """The probability that the 95 % interval of a paired difference excludes zero, where `difference` is the true one.
+
+    `tests`: one of so many, after a correction for all (Bonferroni, which Holm's at least equals): the `1 − 0.05/tests`
+    interval excludes zero.
 
     Raises:
         BadInput: fewer than two seeds, or several teachers planned from the spread under one.
     """
     standard_error, df, of_mean = _intervals(spread, seeds, teachers)
-    half = scipy.special.stdtrit(df, 1 - ALPHA / 2) * standard_error
+    half = scipy.special.stdtrit(df, 1 - ALPHA / 2 / tests) * standard_error
     above, below = ((sign * difference - half) / of_mean for sign in (1, -1))
     return float(np.mean(scipy.special.ndtr(above) + scipy.special.ndtr(below)))
 
@@ -124,6 +129,8 @@ class Comparison(NamedTuple):
     name: str
     pairs: list[Float[np.ndarray, "teachers seeds"]]
     """Paired differences of test errors."""
+    tests: int = 1
+    """A difference is called one after a correction for so many comparisons."""
     together: bool = False
     """"Alike" is to be shown for all pairs at once, not for one."""
 
@@ -134,7 +141,8 @@ def comparisons(table: pd.DataFrame, alike_from: float) -> Iterator[Comparison]:
     soft = {t: table[t].to_numpy(float).reshape(teachers, -1) for t in table}
     hard = soft.pop(0.0, None)
     if hard is not None and soft:
-        yield Comparison("a temperature and hard labels", [column - hard for column in soft.values()])
+        pairs = [column - hard for column in soft.values()]
+        yield Comparison("a temperature and hard labels", pairs, tests=len(pairs))
     if len(soft) > 1:
         yield Comparison("two temperatures", _pairs(soft.values()))
     high = {t: column for t, column in soft.items() if t >= alike_from}
@@ -162,7 +170,7 @@ class Aim(NamedTuple):
 
 
 def describe(folders: Sequence[Path], aim: Aim) -> str:
-    """The plan as a table, and in words below it.
+    """The plan as a table, and in words below it, in Markdown.
 
     Raises:
         BadInput: a folder is no finished sweep, the sweeps are of several recipes, or nothing in them is paired.
@@ -184,14 +192,15 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         f"Seeds, under each teacher, with which it is seen or shown with probability {aim.power:g}; now: that "
         "probability with as many seeds as these runs have.",
         "Seen: the 95 % interval of the paired difference excludes zero, where the true one is "
-        f"{aim.difference:g} errors. Shown: two one-sided tests at 5 % find it within ±{aim.margin:g}, where it is 0. "
-        "For every two at once these are bounds: at most so many seeds, at least that probability.",
+        f"{aim.difference:g} errors; from hard labels, after a correction for all temperatures. Shown: two one-sided "
+        f"tests at 5 % find it within ±{aim.margin:g}, where it is 0. For every two at once these are bounds: at most "
+        "so many seeds, at least that probability.",
         "Spread: standard deviation of the paired difference of test errors, a mean over the pairs of settings. "
         "Under one teacher a plan is about that teacher.",
         *said,
         *stats.few_draws(2 if 2 in aim.teachers else 1, 3),
     ]
-    return f"How many seeds\n\n{Table(header, cells, notes, left=2).text()}"
+    return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
 
 
 def _row(kind: Comparison, spread: Spread, teachers: int, seeds: int, aim: Aim) -> list[str]:
@@ -200,7 +209,7 @@ def _row(kind: Comparison, spread: Spread, teachers: int, seeds: int, aim: Aim) 
     m = len(kind.pairs) if kind.together else 1
 
     def see(n: int) -> float:
-        return power(aim.difference, spread, n, teachers)
+        return power(aim.difference, spread, n, teachers, kind.tests)
 
     def show(n: int) -> float:
         return max(0.0, 1 - m * (1 - equivalence_power(aim.margin, spread, n, teachers)))
@@ -234,11 +243,11 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
-    results = results[results["objective"].isin(["hard", "soft"])]
+    results = results[results["objective"].isin(["hard", "kd"])]
     tuned = runs.best_on_holdout(results, by=["width", "soft_weight", "temperature"])
     if results["learning_rate"].nunique() > 1 and len(tuned):
         results = tuned.assign(learning_rate=math.nan)
-    hard, soft = (results[results["objective"] == kind] for kind in ("hard", "soft"))
+    hard, soft = (results[results["objective"] == kind] for kind in ("hard", "kd"))
     for (width, weight, rate), rows in soft.groupby(["width", "soft_weight", "learning_rate"], dropna=False):
         seeds = [set(of_teacher["seed"]) for _, of_teacher in rows.groupby("teacher")]
         rows = rows[rows["seed"].isin(set.intersection(*seeds))]
@@ -259,6 +268,6 @@ def _recipe(folder: Path) -> object:
     """What sweeps that are pooled have in common: the images, and how students are trained."""
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
-        own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "soft_targets"}
+        own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "objectives"}
         config = {name: value for name, value in identity["config"].items() if name not in own | {"block_size"}}
         return {"config": config, "data": identity["data"]}

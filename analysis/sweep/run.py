@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs
+from analysis.sweep import verdict
 from analysis.tables import count_of, number
-from kdjax import metrics
+from kdjax import metrics, run_directory
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.objectives import words_of
@@ -29,8 +30,10 @@ class SweepResults(NamedTuple):
     example_images: np.ndarray
     example_rows: np.ndarray
     class_names: list[str]
+    headline: str
+    """Of the verdict."""
     where: str
-    """Dataset, images, seeds: the second line of every title."""
+    """Dataset, images, seeds: the last line of every title."""
 
     @property
     def several(self) -> bool:
@@ -81,8 +84,10 @@ def load(folder: Path) -> SweepResults:
     if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
         listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
     teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
-    where = _where(description, results, len(test["labels"]), runs.unusual_options(config["identity"]))
-    return SweepResults(results, history, teachers, **test, class_names=names, where=where)
+    headline = verdict.of_run(folder, results, config).headline
+    options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
+    where = _where(description, results, len(test["labels"]), list(options))
+    return SweepResults(results, history, teachers, **test, class_names=names, headline=headline, where=where)
 
 
 def curves(sweep: SweepResults) -> list[Curve]:
@@ -98,7 +103,7 @@ def curves(sweep: SweepResults) -> list[Curve]:
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append("plain" if objective == "soft" else words_of(objective))
+                name.append("plain" if objective == "kd" else words_of(objective))
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
+from analysis.sweep import groups
 from analysis.sweep.run import load
-from analysis.tables import Table, estimate, number
+from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
 from kdjax.files import read_json, write_csv, write_whole
@@ -49,7 +50,8 @@ def measure(folder: Path) -> pd.DataFrame:
     )
     require(
         epochs >= STABILITY_EPOCHS,
-        f"{folder} has {epochs} epochs: a standard deviation over half of them needs {STABILITY_EPOCHS} or more",
+        f"{folder} has {count_of(epochs, 'epoch')}: a standard deviation over half of them needs {STABILITY_EPOCHS} or "
+        "more",
     )
     images, keys = identity["data"]["holdout"] or len(sweep.labels), [*runs.SETTING, *runs.RUN]
     rows = []
@@ -87,10 +89,31 @@ def write(folder: Path) -> str:
         *_double_softmax_notes(measured),
     ]
     title = f"# Fluctuation from epoch to epoch, {data['description']}"
-    text = f"{title}\n\n{table._replace(notes=notes).markdown()}\n"
+    text = f"{title}\n\n**{verdict(measured)}**\n\n{table._replace(notes=notes).markdown()}\n"
     write_csv(folder / "stability.csv", measured)
     write_whole(folder / "stability.md", text)
     return text
+
+
+def verdict(measured: pd.DataFrame) -> str:
+    """Whether networks on soft targets are steadier than on hard labels, for all settings of a measure at once."""
+    parts = list[str]()
+    for column, heading in MEASURES.items():
+        ratios = []
+        for (width, rate, *_), soft in measured[measured["objective"].eq("kd")].groupby(
+            ["width", "learning_rate", "soft_weight", "temperature"]
+        ):
+            same = measured["width"].eq(width) & measured["learning_rate"].eq(rate)
+            ratios.append(ratio(soft, measured[same & measured["objective"].eq("hard")], column))
+        logs = [one._replace(mean=math.log(one.mean)) for one in ratios if one is not None and one.n > 1]
+        claims = groups.claimed(logs)
+        counts = [sum(call and sign * one.mean > 0 for one, call in zip(logs, claims, strict=True)) for sign in (-1, 1)]
+        if logs:
+            name = heading.split(",")[0]
+            parts.append(f"{name} smaller at {counts[0]} and larger at {counts[1]} of {count_of(len(logs), 'setting')}")
+    if not parts:
+        return "Whether soft targets make a network steadier cannot be told: no setting has two seeds."
+    return f"On soft targets, against hard labels: {'; '.join(parts)}; elsewhere no difference is seen."
 
 
 def _table(measured: pd.DataFrame, targets: str) -> Table:
@@ -116,7 +139,7 @@ def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
     notes = []
     groups = measured.groupby(["width", "learning_rate", "soft_weight", "temperature"])
     for (width, rate, weight, temperature), rows in groups:
-        control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "soft"))
+        control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "kd"))
         ratios = {name: ratio(control, soft, name) for name in MEASURES}
         numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
         if numbers:
@@ -130,5 +153,5 @@ def name(objective: str, weight: float, targets: str) -> str:
     if objective == "hard":
         return "hard labels"
     soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
-    named = {"soft": soft, "double_softmax": "double softmax"}.get(objective, objective)
+    named = {"kd": soft, "double_softmax": "double softmax"}.get(objective, objective)
     return f"{named}, soft weight {weight:g}"

@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.runs import RUN
-from analysis.tables import Table, bounds, columns_of, count_of, estimate, fixed, number, p_value
+from analysis.runs import NAMES, RUN
+from analysis.sweep import objectives, verdict
+from analysis.sweep.groups import is_compared
+from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
+from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
-from kdjax.objectives import words_of
-
-NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
-"""Columns of `results.csv`, in words."""
-UNCOMPARED = ("hard", "double_softmax", "matched", "placebo")
-"""Objectives that a row does not compare with hard labels: these, a bug, and those that the notes compare."""
+from kdjax.objectives import parse, words_of
 
 
 class SweepRow(NamedTuple):
@@ -35,7 +33,7 @@ class SweepRow(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The rows of a sweep's table, and the sentences below it."""
+    """The rows of a sweep's table, and the notes below it."""
 
     rows: list[SweepRow]
     notes: tuple[str, ...]
@@ -47,26 +45,23 @@ class Summary(NamedTuple):
         varying = _varying(pd.DataFrame([row.setting for row in self.rows]))
         failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
         images = any(row.over_images for row in self.rows)
-        header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "95 % interval", "n"]
-        header += [measure.heading for measure in others] + ["failed"] * failed
-        if paired:
-            header += ["from hard labels", "95 % interval", *["95 %, over images"] * images, "n", "p (Holm)", ""]
-            header += [f"{measure.heading}, from hard labels" for measure in others]
+        header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "n", *["failed"] * failed]
+        header += ["from hard labels", "", "p (Holm)", "n", *["95 %, over images"] * images] * paired
+        header += [measure.heading for measure in others]
+        header += [f"{measure.heading}, from hard labels" for measure in others] * paired
         cells = []
         for row in self.rows:
             hard = row.setting["objective"] == "hard"
             cell = [str(row.setting["width"]), "hard labels" if hard else _temperature(row.setting)]
             cell += ["–" if hard and name == "soft_weight" else number(row.setting[name]) for name in varying]
             mean = row.measures.get(first)
-            cell += [fixed(mean.mean, main.decimals) if mean else "failed", bounds(mean, main.decimals) if mean else ""]
-            cell += [str(mean.n if mean else 0), *_estimates(row.measures, columns)] + [str(row.failed)] * failed
-            if paired:
-                difference = row.differences.get(first)
-                numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 5
-                other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
-                cell += [*numbers[:2], *[other] * images, *numbers[2:]]
-                cell += _estimates(row.differences, columns, sign=True)
-            cells.append(cell)
+            cell += [estimate(mean, main.decimals) if mean else "failed", str(mean.n if mean else 0)]
+            cell += [str(row.failed)] * failed
+            difference = row.differences.get(first)
+            numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 4
+            other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
+            cell += [*numbers, *[other] * images] * paired + _estimates(row.measures, columns)
+            cells.append(cell + _estimates(row.differences, columns, sign=True) * paired)
         return Table(header, cells, self.notes)
 
     def frame(self) -> pd.DataFrame:
@@ -95,72 +90,75 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
     for setting, of_setting in runs.by_setting(table):
         finished = runs.finished(of_setting)
         means = {column: runs.mean(finished[column]) for column in columns if len(finished)}
-        own = setting["objective"] in UNCOMPARED
+        own = not is_compared(setting["objective"])
         hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
         over = runs.over_images(wrong, of_setting, hard)
         rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
     rows = _with_holm(rows)
-    return Summary(rows, (*_notes(results, rows), *_best_notes(results), *_holdout_notes(results, rows)))
+    return Summary(rows, tuple(_notes(results, rows)))
 
 
 def write_summary(folder: Path) -> str:
-    """Writes `summary.md` and `table.csv` of a run directory; returns the summary as text."""
+    """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
-    reference, hint = identity.get("config", {}).get("match_gradient_norm"), details.get("hint")
-    notes = [*teachers, *summary.notes, *(norm_notes(results, float(reference)) if reference is not None else [])]
-    summary = summary._replace(notes=(*notes, *[f"For the full set: {hint}"] * bool(hint)))
+    hint, notes = details.get("hint"), [*teachers, *summary.notes, *norm_notes(results)]
+    said = verdict.of_run(folder, results, config)
+    summary = summary._replace(notes=(*notes, *said.details, *[f"For the full set: {hint}"] * bool(hint)))
     what = f"Temperature sweep on {identity['data']['description']}"
-    title, table = ", ".join([what, *runs.unusual_options(identity)]), summary.table()
-    write_whole(folder / "summary.md", f"# {title}\n\n{table.markdown()}\n")
+    parts = [what, *runs.unusual_options(identity), run_directory.progress(folder)]
+    title = ", ".join(filter(None, parts))
+    beside, section = objectives.compare(results), ""
+    if beside.rows:
+        section = f"\n## Objectives beside soft targets\n\n{beside.table().markdown()}\n"
+        write_csv(folder / "objectives.csv", beside.frame(), digits=6)
+    text = f"# {title}\n\n{said.markdown()}\n\n{summary.table().markdown()}\n{section}"
+    write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
-    return f"{title}\n\n{table.text()}\n"
+    return text
 
 
-def norm_notes(results: pd.DataFrame, reference: float) -> list[str]:
+def norm_notes(results: pd.DataFrame) -> list[str]:
     """Better temperature, or larger step? For each T, paired differences of errors that tell one from the other.
 
-    `matched − soft(T_REF)`: steps of equal size in the directions of T and T_REF, so temperature alone. `soft(T) −
-    placebo(T)`: again equal steps, of T's size, in the two directions. Both need soft runs.
+    `matched − kd(reference)`: steps of equal size in the directions of T and the reference, so temperature alone.
+    `kd(T) − placebo(T)`: again equal steps, of T's size, in the two directions. Both need kd, and the reference among
+    its temperatures.
     """
     notes = []
     sound = runs.finished(results)
-    grouped = sound[sound["objective"] != "hard"].groupby(["width", "soft_weight", "learning_rate"])
-    for (width, *_), of_group in grouped:
-        kinds = {kind: rows for kind, rows in of_group.groupby("objective")}
-        if not {"soft", "matched", "placebo"} <= kinds.keys():
-            continue
-        own = kinds["soft"][kinds["soft"]["temperature"] == reference].set_index(RUN)
-        for t in sorted(value for value in of_group["temperature"].unique() if value != reference):
-            at = {kind: rows[rows["temperature"] == t].set_index(RUN) for kind, rows in kinds.items()}
-            differences = {
-                "steps of T_REF's size, against T_REF": runs.difference(at["matched"], own),
-                "steps of T's size, against the placebo": runs.difference(at["soft"], at["placebo"]),
-            }
-            numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
-            where = f"{width} units, T = {number(t)}, T_REF = {number(reference)}"
-            notes += [f"{where}: {numbers} errors."] * bool(numbers)
+    controls = sound["objective"].str.match(r"(matched|placebo)\(")
+    for reference in sorted({parse(name).hyperparameters["reference"] for name in sound.loc[controls, "objective"]}):
+        names = ["kd", f"matched(reference={reference:.9g})", f"placebo(reference={reference:.9g})"]
+        for (width, *_), of_group in sound.groupby(["width", "soft_weight", "learning_rate"]):
+            kinds = {name: of_group[of_group["objective"] == name] for name in names}
+            if any(rows.empty for rows in kinds.values()):
+                continue
+            kd, matched, placebo = kinds.values()
+            own = kd[kd["temperature"] == reference].set_index(RUN)
+            for t in sorted(value for value in of_group["temperature"].unique() if value != reference):
+                at = [rows[rows["temperature"] == t].set_index(RUN) for rows in (kd, matched, placebo)]
+                differences = {
+                    "steps of the reference's size, against the reference": runs.difference(at[1], own),
+                    "steps of T's size, against the placebo": runs.difference(at[0], at[2]),
+                }
+                numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
+                where = f"{width} units, T = {number(t)}, reference T = {number(reference)}"
+                notes += [f"{where}: {numbers} errors."] * bool(numbers)
     return notes
 
 
-def name_setting(setting: pd.Series, *also: str) -> str:
-    """A setting in words: `T = 4` or `hard labels`, with the columns of `also`."""
-    name = "hard labels" if setting["objective"] == "hard" else f"T = {_temperature(setting)}"
-    extra = [f"{NAMES[column]} {number(setting[column])}" for column in also if not pd.isna(setting[column])]
-    return ", ".join([name, *extra])
-
-
 def _temperature(setting: pd.Series) -> str:
-    kind = "" if setting["objective"] == "soft" else words_of(setting["objective"])
+    kind = "" if setting["objective"] == "kd" else words_of(setting["objective"])
     return number(setting["temperature"]) + (f" ({kind})" if kind else "")
 
 
 def _varying(rows: pd.DataFrame) -> list[str]:
     """Which of soft weight and learning rate take several values."""
-    soft = rows[rows["objective"] == "soft"]
+    soft = rows[rows["objective"] == "kd"]
     varying = {"soft_weight": soft["soft_weight"].nunique(), "learning_rate": rows["learning_rate"].nunique()}
     return [name for name, count in varying.items() if count > 1]
 
@@ -174,8 +172,8 @@ def _estimates(
 
 def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int) -> list[str]:
     word = ("fewer" if difference.mean < 0 else "more") if difference.differs else ""
-    numbers = [fixed(difference.mean, decimals, sign=True), bounds(difference, decimals, sign=True)]
-    return [*numbers, str(difference.n), p_value(p_holm), word]
+    word += " (alone)" * bool(word and p_holm > 0.05)
+    return [estimate(difference, decimals, sign=True), word, p_value(p_holm), str(difference.n)]
 
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
@@ -196,69 +194,26 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     if seeds * teachers == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
     elif teachers == 1:
-        notes = [f"{over}: t intervals over seeds, about this teacher; another teacher is another draw."]
+        notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     else:
-        notes = [f"{over}: t intervals over teachers and seeds.", *stats.few_draws(teachers, seeds)]
+        about = "the verdict is about the mean over these teachers"
+        notes = [f"{over}: 95 % t intervals over teachers and seeds; {about}."]
+        notes += stats.few_draws(teachers, seeds)
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
-            "From hard labels: paired by seed and teacher; called fewer or more where that row's own interval excludes "
-            "zero. p is adjusted over the rows of a width and objective (Holm), and can disagree."
+            "From hard labels: paired by seed and teacher; p is adjusted over the rows of a width and objective (Holm)."
+            " Fewer or more: it is 0.05 at most. Alone: only the row's own interval excludes zero, as one in twenty "
+            "does by chance; where those of all rows lie on one side of zero, that may be said of all at once."
         )
+    temperatures = results.loc[results["objective"] == "kd", "temperature"].nunique()
+    if seeds > 1 and temperatures > 1:
+        notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
+    if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
+        notes.append("The sentences above the table: each setting, hard labels too, at the rate the hold-out chooses.")
     if any(row.over_images for row in rows):
         notes.append(
             "Intervals over seeds are about these test images; over images: these networks on other images like them."
         )
     if any(row.failed for row in rows):
         notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
-    return notes
-
-
-def _best_notes(results: pd.DataFrame) -> list[str]:
-    """Of each width, soft weight and rate: the temperatures not excluded as best on the test set, all at once."""
-    notes = []
-    soft = results[results["objective"] == "soft"]
-    names = ["width", "soft_weight", "learning_rate"]
-    varying = _varying(results)
-    for values, of_group in soft.groupby(names):
-        errors = of_group.assign(test_errors=of_group["test_errors"].where(of_group["failed_at"] < 0))
-        table = errors.pivot_table(index=RUN, columns="temperature", values="test_errors", dropna=False)
-        table = table.dropna(axis="columns")
-        teachers, seeds = of_group["teacher"].nunique(), of_group["seed"].nunique()
-        if table.shape[1] < 2 or len(table) != teachers * seeds or len(table) < 2:
-            continue
-        grid = table.sort_index().to_numpy(float).reshape(teachers, seeds, -1)
-        errors = grid if min(teachers, seeds) > 1 else grid.reshape(len(table), -1)
-        may = stats.candidates_for_best(errors, simultaneous=True)
-        setting = dict(zip(names, values, strict=True))
-        where = ", ".join(
-            [f"{setting['width']} units", *(f"{NAMES[name]} {number(setting[name])}" for name in varying)]
-        )
-        best = ", ".join(number(t) for t, possible in zip(table.columns, may, strict=True) if possible)
-        note = f"{where}: not excluded as best (95 % for all T at once, paired, on the test set): T = {best}"
-        notes.append(note + ("." if may.sum() == 1 else ", so no winner."))
-    return notes
-
-
-def _holdout_notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
-    """What the hold-out would choose at each width, and what that choice scores on the test set."""
-    notes = []
-    varying = _varying(results)
-    of_soft = {tuple(row.setting.map(str)): row for row in rows if row.setting["objective"] == "soft" and row.measures}
-    for width, chosen in runs.best_on_holdout(results[results["objective"] == "soft"], by=["width"]).groupby("width"):
-        setting, of_setting = runs.by_setting(chosen)[0]
-        mean = of_soft[tuple(setting.map(str))].measures["test_errors"]
-        best = min(
-            (row for row in of_soft.values() if row.setting["width"] == width),
-            key=lambda row: row.measures["test_errors"].mean,
-        )
-        fewest = best.measures["test_errors"].mean
-        note = f"{width} units: the hold-out chooses {name_setting(setting, *varying)} "
-        note += f"({fixed(of_setting['holdout_errors'].mean())} hold-out errors), which scores "
-        note += f"{estimate(mean)} on the test set"
-        hard = results[(results["objective"] == "hard") & (results["width"] == width)]
-        difference = runs.difference(of_setting, runs.best_on_holdout(hard, by=["width"]).set_index(RUN))
-        note += f", {estimate(difference, sign=True)} from hard labels" if difference else ""
-        if fewest < mean.mean:
-            note += f"; fewest on the test set itself: {name_setting(best.setting, *varying)}, {fixed(fewest)}"
-        notes.append(note + ".")
     return notes

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from kdjax.errors import require_count
 
@@ -13,14 +14,25 @@ def default_data_dir() -> Path:
 
 
 def cache_folder() -> Path:
-    """`kdjax` in the user's cache folder: what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+    """`kdjax` in the user's cache folder: what can be made again. A user without a home folder has it in the working
+    folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdjax"
+    except RuntimeError:  # neither HOME, nor such a user
+        return Path.cwd() / ".cache" / "kdjax"
 
 
 def default_raw_dir() -> Path | None:
     """The raw folder named by `KDJAX_RAW_DIR`, if any."""
     folder = os.environ.get("KDJAX_RAW_DIR")
     return Path(folder) if folder else None
+
+
+def as_paths(config: Any, *names: str) -> None:
+    """Makes paths of fields of a frozen dataclass that were given as text, as a script may."""
+    for name in names:
+        if isinstance(value := getattr(config, name), str):
+            object.__setattr__(config, name, Path(value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,5 +53,6 @@ class DataConfig:
     """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
 
     def __post_init__(self) -> None:
+        as_paths(self, "raw_dir", "data_dir")
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")

@@ -1,12 +1,20 @@
 """How one network is built and trained, and the teacher's recipe."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from kdjax.errors import BadInput, require_count, require_known, require_new, require_option, require_positive
+from kdjax.errors import (
+    BadInput,
+    require,
+    require_count,
+    require_known,
+    require_new,
+    require_option,
+    require_positive,
+    require_temperature,
+)
 from kdjax.identity import added
 
 NUMERICS = {"mlp": 5, "cnn": 5}
@@ -19,6 +27,8 @@ Augment = Literal["none", "flip_shift", "full", "elastic"]
 """Random maps of the images at each step: `kdjax.transforms` says what each is."""
 
 Schedule = Literal["cosine", "constant"]
+
+TemperatureSchedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,25 +105,37 @@ class TrainConfig:
     """Random maps of each image at each step."""
     precision: Precision = dataclasses.field(default="float32", metadata=added("float32"))
     """Operands of the matrix products; sums, parameters, optimizer and losses are float32 in any case."""
+    temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
+    """How T goes from the setting's to `last_temperature` over the steps of the training."""
+    last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
+    """T at the end of the training, where it changes."""
     devices: int = dataclasses.field(default=1, metadata=added(1))
     """Each batch is divided over N devices (pmap), for one big network; sums are then taken in another order."""
 
     def __post_init__(self) -> None:
         network_spec(self.network)
+        require_known("optimizer", self.optimizer, ("adam", "sgd"))
+        for name, known in (("schedule", Schedule), ("augment", Augment), ("precision", Precision)):
+            require_known(name, getattr(self, name), get_args(known))
         for width in self.hidden:
             require_option(0 < width <= 100_000, "widths", width, "a layer has 1 unit or more, up to 100,000")
         require_count("epochs", self.epochs, "epochs", most=100_000)
         require_count("batch-size", self.batch_size, "images")
         for name in ("input_dropout", "hidden_dropout"):
             rate = getattr(self, name)
-            allowed = rate == 0 or 0 < round(rate * 256) < 256
+            allowed = rate == 0 or (0 < rate < 1 and 0 < round(rate * 256) < 256)
             require_option(allowed, name.replace("_", "-"), rate, "it is 0, or rounds to one of 1/256 … 255/256")
         require_option(0 <= self.average < 1, "average", self.average, "it lies in [0, 1)")
-        require_option(0 <= self.max_norm < math.inf, "max-norm", self.max_norm, "it is 0 (no bound) or more")
+        require_option(0 <= self.max_norm <= 3.4e38, "max-norm", self.max_norm, "it is 0 (no bound) or more")
         divides = self.devices > 0 and self.batch_size % self.devices == 0
         limits = f"it is 1 or more, and divides the {self.batch_size} images of a batch"
         require_option(divides, "devices", self.devices, limits)
         require_count("jitter", self.jitter, "pixels", 0)
+        require_temperature("last-temperature", self.last_temperature)
+        changes = self.temperature_schedule != "constant"
+        require(
+            changes or self.last_temperature == 1, "--last-temperature needs --temperature-schedule linear or cosine"
+        )
 
 
 def shared_fields(config: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+from kdjax.config.data import as_paths
 from kdjax.errors import require, require_count, require_name, require_option
 
 CHECKPOINT_SECONDS = 30.0
@@ -18,7 +19,8 @@ class RunConfig:
     out: Path = Path("runs")
     """Folder that holds run directories and teachers."""
     name: str | None = None
-    """Name of the run directory in OUT/EXPERIMENT (default: a hash of the configuration)."""
+    """Name of the run directory in OUT/EXPERIMENT (default: the data, what is trained, and a hash of the
+    configuration)."""
     dry_run: bool = False
     """Only print what would run: blocks, runs, minutes, memory, disk."""
     fresh: bool = False
@@ -33,6 +35,7 @@ class RunConfig:
     machine, or local for one per device. Needs the extra `cluster`."""
 
     def __post_init__(self) -> None:
+        as_paths(self, "out")
         require_name(self.name)
         require_count("checkpoint-seconds", self.checkpoint_seconds, "seconds", 0)
         require_count("devices", self.devices, "devices")

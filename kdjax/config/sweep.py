@@ -2,20 +2,40 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from kdjax.config.data import DataConfig
-from kdjax.config.network import Augment, Precision, Schedule, TeacherConfig, TrainConfig, network_spec, shared_fields
+from kdjax.config.network import (
+    Augment,
+    Precision,
+    Schedule,
+    TeacherConfig,
+    TemperatureSchedule,
+    TrainConfig,
+    network_spec,
+    shared_fields,
+)
 from kdjax.config.run import RunConfig
-from kdjax.errors import require, require_count, require_distinct, require_option, require_positive, require_temperature
+from kdjax.errors import (
+    require,
+    require_count,
+    require_distinct,
+    require_option,
+    require_positive,
+    require_soft_weight,
+    require_temperature,
+)
 from kdjax.identity import NO_RESULT, added
 
 Targets = Literal["teacher", "shift_averaged", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
 
+MOST_RUNS = 100_000
+"""In one run directory: planning more of them would take minutes, and reading them again more memory than training."""
 STABILITY_EPOCHS = 6
 """Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
 
@@ -62,6 +82,11 @@ class SweepConfig:
     """The student: mlp; or small or big: convolutional, with batch norm and dropout."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
+    """constant; or linear or cosine: T goes from each of the temperatures to --last-temperature over the training, as
+    annealed distillation has it."""
+    last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
+    """Temperature T at the end of the training, where it changes."""
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T."""
     first_seed: int = dataclasses.field(default=0, metadata=added(0))
@@ -107,7 +132,7 @@ class SweepConfig:
             require_temperature("temperatures", temperature)
         require_distinct("soft-weights", self.soft_weights)
         for weight in self.soft_weights:
-            require_option(0 < weight <= 1, "soft-weights", weight, "it lies in (0, 1]; 0 is --hard-labels")
+            require_soft_weight("soft-weights", weight, "0 is --hard-labels")
         if self.learning_rates and not self.own_rates:
             require_distinct("learning-rates", self.learning_rates)
         for rate in self.learning_rates:
@@ -121,13 +146,22 @@ class SweepConfig:
         settings = self.hard_labels + len(self.objectives) * len(self.temperatures) * len(self.soft_weights)
         refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and one objective"
         require(not self.own_rates or (len(self.learning_rates) == settings and len(self.objectives) < 2), refused)
+        finite = max(*self.temperatures, self.last_temperature) < math.inf or self.temperature_schedule == "constant"
+        require(
+            finite, f"--temperature-schedule {self.temperature_schedule} with T = inf is not allowed: give finite ones"
+        )
+        object.__setattr__(self, "teacher_from", tuple(map(Path, self.teacher_from)))  # a script may give text
         require_distinct("widths", self.widths)
-        folders = {folder.resolve() for folder in self.teacher_from}
+        folders = set(map(os.path.realpath, self.teacher_from))  # a loop of links is no error of this one
         twice = "--teacher-from names a folder twice: give each teacher once"
         require(len(folders) == len(self.teacher_from), twice)
         require_count("seeds", self.seeds, "seeds", most=10_000)
         require_option(0 <= self.first_seed <= 2**30, "first-seed", self.first_seed, f"it lies in 0 to {2**30}")
-        require_count("monitor-every", self.monitor_every, "epochs")
+        grid = settings * (1 if self.own_rates else len(self.rates()))
+        runs = f"that is {grid * self.seeds * len(self.widths):,} runs, and one run directory holds up to {MOST_RUNS:,}"
+        remedy = "give fewer temperatures, seeds, widths, rates, weights or objectives"
+        require(grid * self.seeds * len(self.widths) <= MOST_RUNS, f"{runs}: {remedy}")
+        require_count("monitor-every", self.monitor_every, "epochs", most=100_000)
         require_count("block-size", self.block_size, "settings")
         for width in self.widths:
             self.student(width, 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdjax.datasets.catalog import CATALOG, Spec
-from kdjax.datasets.layouts import RawFile, layout_of
+from kdjax.datasets.layouts import LARGEST, RawFile, layout_of
 from kdjax.errors import BadInput, require
 
 LOOKALIKES = ("kmnist", "emnist", "qmnist")
@@ -79,6 +79,10 @@ def _takes_unnamed(spec: Spec) -> bool:
 
 def _read(path: Path) -> RawFile:
     try:
+        # A pipe would be waited for, and a device may never end.
+        require(path.is_file(), f"{path} is no ordinary file: put the official file in its place")
+        size = path.stat().st_size
+        require(size <= LARGEST, f"{path} has {size:,} bytes, and no official file more than {LARGEST:,}: get it again")
         return RawFile(str(path), path.read_bytes())
     except PermissionError:
         raise BadInput(f"{path} cannot be read (permission denied): give yourself the right to read it") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from kdjax.errors import require, require_option
 
@@ -14,8 +14,8 @@ from kdjax.errors import require, require_option
 class Split(NamedTuple):
     """Images and their labels, in a fixed order."""
 
-    images: UInt8[np.ndarray, "n height width channels"]
-    """Grey levels or RGB, from 0 to 255."""
+    images: UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n *shape"]
+    """Grey levels or RGB, from 0 to 255; or where the arrays are a user's (`kdjax.distil`), floats as they are."""
     labels: Int32[np.ndarray, " n"]
     """Class numbers from 0."""
 

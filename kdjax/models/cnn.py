@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
+from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig, network_spec
 from kdjax.errors import require
 from kdjax.layers import FLOAT32, convolve, dropout, max_pool, product
@@ -81,12 +82,13 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
 
     Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
     at full width. `model_state` holds the running mean and variance of every batch norm. Raises BadInput: several
-    widths, dropout or a bound on norms; images too small for three poolings; a width that leaves a layer without
-    channels.
+    widths, dropout or a bound on norms; features; images too small for three poolings; a width that leaves a layer
+    without channels.
     """
     name, remedy = config.network, "give one width, no dropout, no max-norm"
     simple = len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, f"the {name} network has one hidden dense layer and its own dropout: {remedy}")
+    require(len(input_shape) == 3, f"the {name} network is for images, and these are {list(input_shape)} features")
     pixels = f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network"
     require(min(input_shape[:2]) >= 8, f"{pixels}: its three poolings need 8×8 or more")
     full, (units,) = network_spec(name).full_units or 0, config.hidden
@@ -97,6 +99,7 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     require(channels[0][0] > 0, f"{units} hidden units are too few for the {name} network: {remedy}")
     module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
 
+    @fixed_numerics()
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
         return variables.pop("params"), variables

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
+from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig
 from kdjax.layers import dropout, product
 from kdjax.models.model import Model, ModelState, Params
@@ -67,6 +68,7 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     own = functools.partial(product, rounded=True) if config.precision == "bfloat16" else product
     module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, own)
 
+    @fixed_numerics()
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
         return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
 

@@ -8,20 +8,21 @@ z student logits, v teacher logits, y label, N classes, T temperature; `p = soft
 `u = (v − mean v) − (z − mean z)`; ρ the correlation of z and v over classes.
 """
 
-from kdjax.objectives import decoupled, divergences, plain, standardised, training
+from kdjax.objectives import controls, decoupled, divergences, plain, standardised
+from kdjax.objectives.divergences import distillation
 from kdjax.objectives.registry import (
     OBJECTIVES,
     Loss,
     Objective,
     Parameter,
     Setting,
+    is_control,
     loss_of,
     parse,
     parse_each,
     register,
     words_of,
 )
-from kdjax.objectives.training import distillation, matched
 
 __all__ = [
     "OBJECTIVES",
@@ -29,16 +30,16 @@ __all__ = [
     "Objective",
     "Parameter",
     "Setting",
+    "controls",
     "decoupled",
     "distillation",
     "divergences",
+    "is_control",
     "loss_of",
-    "matched",
     "parse",
     "parse_each",
     "plain",
     "register",
     "standardised",
-    "training",
     "words_of",
 ]

@@ -10,14 +10,27 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array
 
 from kdjax import losses
-from kdjax.losses import Logits, Losses, PerExample
+from kdjax.losses import Labels, Logits, Losses, PerExample
 from kdjax.objectives.pairs import Pair, divergence, integral
-from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
+from kdjax.objectives.registry import (
+    Number,
+    Objective,
+    Parameter,
+    PerImage,
+    Setting,
+    logit_matching_limit,
+    register,
+)
 
 
 def soft_targets(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`T² KL(p‖q)`: `losses.soft_target_loss`."""
     return losses.soft_target_loss(student_logits, teacher_logits, temperature)
+
+
+def distillation(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
+    """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))` (arXiv 1503.02531, Section 2)."""
+    return losses.distillation_loss(student_logits, teacher_logits, labels, setting.temperature, setting.soft_weight)
 
 
 def _reverse_terms(pair: Pair) -> Array:
@@ -203,6 +216,7 @@ register(
         curvature=lambda: 1.0,
         paper="1503.02531",
         follows="Section 2 of the paper",
+        training=distillation,
     )
 )
 register(

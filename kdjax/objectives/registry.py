@@ -78,6 +78,8 @@ class Objective(NamedTuple):
     """The authors' file that the formula follows."""
     training: Any = None
     """A `Loss` that stands for the mix of `term` with hard labels, where there is a better one."""
+    control: bool = False
+    """Whether it is no method of its own but there for comparison: it is then not itself compared with hard labels."""
     for_sgd: bool = False
     """What it changes is the size of steps, which Adam divides out again."""
     values: tuple[float | None, ...] = ()
@@ -179,6 +181,8 @@ def parse_each(text: str) -> tuple[Objective, ...]:
         [_value(text, one, each.strip()) for each in given[one.name].split("|")] if one.name in given else [one.default]
         for one in objective.parameters
     ]
+    count = math.prod(map(len, choices))
+    require(count <= 1000, f"the objective {name} has {count:,} values in all: it has up to 1,000 at a time")
     each = tuple(objective._replace(values=values) for values in itertools.product(*choices))
     _ = each[0].hyperparameters  # one without a default is asked for
     twice = f"--objectives {text} gives a value twice: give each once"
@@ -211,6 +215,12 @@ def words_of(text: str) -> str:
         return text
     objective = parse(text)
     return objective.words + str(objective).removeprefix(objective.name).replace("(", " (")
+
+
+def is_control(text: str) -> bool:
+    """Whether an objective is there for comparison; one that isn't registered is no control."""
+    name = text.partition("(")[0]
+    return name in OBJECTIVES and OBJECTIVES[name].control
 
 
 def loss_of(name: str, batch: int = 2) -> Loss:

@@ -7,10 +7,10 @@ put into `kdjax.datasets.CATALOG`.
 from kdjax.datasets.catalog import Spec
 from kdjax.datasets.layouts.cifar import CIFAR
 from kdjax.datasets.layouts.idx import IDX
-from kdjax.datasets.layouts.layout import Layout, RawFile, checked_split, unzipped
+from kdjax.datasets.layouts.layout import LARGEST, Layout, RawFile, checked_split, unzipped
 from kdjax.errors import require, require_new
 
-__all__ = ["LAYOUTS", "Layout", "RawFile", "checked_split", "layout_of", "register", "unzipped"]
+__all__ = ["LARGEST", "LAYOUTS", "Layout", "RawFile", "checked_split", "layout_of", "register", "unzipped"]
 
 LAYOUTS: dict[str, Layout] = {}
 """By name; `register` adds to it."""

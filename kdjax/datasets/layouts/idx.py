@@ -41,6 +41,8 @@ def read_idx(file: RawFile, dimensions: int) -> UInt8[np.ndarray, "..."]:
     require(data[:4] == magic, f"{file.where} is not the file it should be: it starts with {begin}, {expected}")
     require(len(data) >= start, f"{file.where} is truncated: its header has {len(data)} of {start} bytes; get it again")
     shape = struct.unpack(f">{dimensions}I", data[4:start])
+    what, says = "images" if dimensions == 3 else "labels", "×".join(map(str, shape))
+    require(all(shape), f"{file.where} holds no {what}: its header says {says}; get it again")
     size = start + math.prod(shape)  # Python integers: a corrupt header can't overflow
     fault = f"{'truncated' if len(data) < size else 'too long'}: it has {len(data):,} bytes, its header says {size:,}"
     require(len(data) == size, f"{file.where} is {fault}; get it again")

@@ -15,6 +15,9 @@ from kdjax.datasets.catalog import Spec
 from kdjax.datasets.splits import Split
 from kdjax.errors import BadInput, require
 
+LARGEST = 2**30
+"""Bytes of a raw file, decompressed: five times the largest official one. A small file may say that it is endless."""
+
 
 class RawFile(NamedTuple):
     """A file's content as it is stored, perhaps gzipped, and where it comes from, for messages."""
@@ -60,7 +63,8 @@ class Layout:
             with tarfile.open(fileobj=io.BytesIO(archive.data), mode="r:gz") as tar:
                 for member in tar:
                     name = member.name.rpartition("/")[2]
-                    content = tar.extractfile(member) if member.isfile() else None
+                    fits = member.isfile() and member.size <= LARGEST
+                    content = tar.extractfile(member) if fits else None
                     if content is not None and name in (*self.files, *self.optional):
                         members[name] = RawFile(f"{archive.where} ({name})", content.read())
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -72,13 +76,17 @@ class Layout:
 
 
 def unzipped(file: RawFile) -> bytes:
-    """The content, decompressed if it is gzipped; `BadInput` if the compressed data are damaged or cut off."""
+    """The content, decompressed if it is gzipped; `BadInput` if the compressed data are damaged, cut off or of more
+    than `LARGEST` bytes."""
     if not file.data.startswith(b"\x1f\x8b"):
         return file.data
     try:
-        return gzip.decompress(file.data)
+        with gzip.GzipFile(fileobj=io.BytesIO(file.data)) as compressed:
+            content = compressed.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{file.where} is damaged or truncated ({error}): get it again") from None
+    require(len(content) <= LARGEST, f"{file.where} holds more than {LARGEST:,} bytes, decompressed: get it again")
+    return content
 
 
 def checked_split(

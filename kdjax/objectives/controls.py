@@ -1,4 +1,4 @@
-"""Soft targets as they are trained, a known bug, and two controls that tell temperature from step size."""
+"""Controls: a known bug, and two objectives that tell temperature from step size."""
 
 from typing import Any
 
@@ -7,13 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax import losses
-from kdjax.losses import Labels, Logits, Losses, PerExample
-from kdjax.objectives.registry import Number, Objective, Parameter, PerImage, Setting, logit_matching_limit, register
-
-
-def distillation(student_logits: Logits, teacher_logits: Logits, labels: Labels, setting: Setting) -> PerImage:
-    """The paper's objective, per example: `w·T²·KL(p‖q) + (1 − w)·CE(y, softmax(z))` (arXiv 1503.02531, Section 2)."""
-    return losses.distillation_loss(student_logits, teacher_logits, labels, setting.temperature, setting.soft_weight)
+from kdjax.losses import Logits, Losses, PerExample
+from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
 
 
 def double_softmax(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
@@ -83,19 +78,41 @@ def _placebo_limit(student_logits: Logits, teacher_logits: Logits, labels: Any, 
 
 
 HERE = "a control of this project"
-register(Objective("hard", "hard labels", None, training=distillation))
-register(Objective("soft", "soft targets", None, training=distillation))
-register(
-    Objective("double_softmax", "double softmax", double_softmax, limit=_double_limit, paper="none: a bug", follows="–")
-)
 REFERENCE = (Parameter("reference", None, temperature=True),)
 register(
     Objective(
-        "matched", "norm matched", matched, REFERENCE, _matched_limit, paper=f"none: {HERE}", follows=HERE, for_sgd=True
+        "double_softmax",
+        "double softmax",
+        double_softmax,
+        limit=_double_limit,
+        paper="none: a bug",
+        follows=HERE,
+        control=True,
     )
 )
 register(
     Objective(
-        "placebo", "placebo", placebo, REFERENCE, _placebo_limit, paper=f"none: {HERE}", follows=HERE, for_sgd=True
+        "matched",
+        "norm matched",
+        matched,
+        REFERENCE,
+        limit=_matched_limit,
+        paper="none",
+        follows=HERE,
+        control=True,
+        for_sgd=True,
+    )
+)
+register(
+    Objective(
+        "placebo",
+        "placebo",
+        placebo,
+        REFERENCE,
+        limit=_placebo_limit,
+        paper="none",
+        follows=HERE,
+        control=True,
+        for_sgd=True,
     )
 )

@@ -1,0 +1,31 @@
+"""What `analysis.objectives` measures: its options."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kdjax.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class AtlasConfig:
+    """Measures what each objective is at every temperature, beside its limit as T → ∞."""
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run directory of a temperature sweep, whose students on soft targets are measured on the test images (default:
+    random logits)."""
+    logits: Path | None = None
+    """Instead of a run: an .npz file with student_logits and teacher_logits, both [examples, classes], and labels
+    [examples], from 0."""
+    objectives: tuple[str, ...] = ()
+    """Names of objectives, with hyper-parameters in quotes, such as "dkd(beta=2)" (default: all, at their authors'
+    values)."""
+    out: Path = Path("runs")
+    """Folder in which the results are kept: OUT/objectives/NAME, NAME being the run's, the file's, or random."""
+
+    def __post_init__(self) -> None:
+        both = "a run directory with --logits is not allowed: give one of them, or neither for random logits"
+        require(self.run is None or self.logits is None, both)
+        require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")

@@ -1,0 +1,61 @@
+"""The atlas from logits to its report: measures every objective, writes the page, the numbers and the figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.atlas import figures, measurements, page, pairs, table
+from analysis.atlas.config import AtlasConfig
+from analysis.atlas.identities import identities
+from analysis.atlas.pairs import Pairs
+from analysis.atlas.table import Atlas
+from kdjax import objectives
+from kdjax.errors import require
+from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.objectives import Objective
+from kdjax.progress import say
+
+
+def write(config: AtlasConfig) -> Path:
+    """Measures and writes everything; returns the folder, OUT/objectives/NAME."""
+    chosen, measured_on = _objectives(config.objectives), _pairs(config)
+    folder = config.out / "objectives" / measured_on.name
+    make_folder(folder)
+    say(f"logits: {measured_on.where}")
+    atlas = measure(chosen, measured_on)
+    lines = table.frame(atlas)
+    write_csv(folder / "objectives.csv", atlas.curves)
+    write_csv(folder / "table.csv", lines)
+    write_whole(folder / "objectives.md", page.markdown(atlas, lines, list(identities(_followed(measured_on)))))
+    figures.draw(folder, atlas, lines)
+    say(f"written: {folder}")
+    return folder
+
+
+def measure(chosen: Sequence[Objective], measured_on: Pairs) -> Atlas:
+    """Everything about these objectives but the identities, which are about the registry."""
+    curves = measurements.measure(chosen, measured_on.pairs)
+    pair = _followed(measured_on)
+    kinds = {str(objective): measurements.what_it_becomes(objective, pair) for objective in chosen}
+    reasons = {str(objective): objective.limit for objective in chosen if not callable(objective.limit)}
+    return Atlas(measured_on, curves, measurements.summary(curves, measured_on.pairs), kinds, reasons)
+
+
+def _followed(measured_on: Pairs) -> pairs.Pair:
+    return next(pair for pair in measured_on.pairs if pair.name == measured_on.followed)
+
+
+def _pairs(config: AtlasConfig) -> Pairs:
+    if config.logits is not None:
+        return pairs.file_pair(config.logits)
+    return pairs.random_pairs() if config.run is None else pairs.run_pairs(config.run)
+
+
+def _objectives(names: Sequence[str]) -> list[Objective]:
+    """Those that are asked for, or all that have a loss of their own."""
+    every = [name for name, one in objectives.OBJECTIVES.items() if not one.control]
+    chosen = [objectives.parse(name) for name in names or every]
+    for objective in chosen:
+        own = f"--objectives {objective.name} is not allowed: it exists in training only, and has no loss of its own"
+        require(objective.term is not None, own)
+    require(len(set(map(str, chosen))) == len(chosen), "--objectives names one twice: give each once")
+    return chosen

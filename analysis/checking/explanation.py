@@ -1,0 +1,111 @@
+"""Which candidate a loss is: one whose gradients are the loss's in every case, up to one factor.
+
+The gradient decides, and the value where the gradients of two candidates are alike (KL and cross-entropy). The factor
+may depend on T, N and the batch (`scale`). With labels, a second term is allowed: their cross-entropy.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.checking import scale
+from analysis.checking.cases import Case
+from analysis.checking.forms import Candidate, Finding, Term, hard_labels
+from analysis.checking.frameworks import Answer
+from analysis.checking.scale import TOLERANCE, Scale
+
+Hard = Callable[[Case], Term]
+HARD: tuple[tuple[Hard, tuple[Finding, ...]], ...] = (
+    (lambda case: hard_labels(case, 1.0), ()),
+    (
+        lambda case: hard_labels(case, case.temperature),
+        (Finding("the hard labels' term divides the logits by T: take cross-entropy of z itself"),),
+    ),
+)
+
+
+class Explanation(NamedTuple):
+    """What a loss is."""
+
+    candidate: Candidate
+    scale: Scale
+    hard: Hard | None
+    hard_scale: Scale
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> int:
+        """Their number."""
+        return sum(finding.fault for finding in self.findings)
+
+    def term(self, case: Case) -> tuple[float, Float[np.ndarray, "batch classes"]]:
+        """The loss's value for a batch, and its gradient, if it is this."""
+        value, gradient = _mean(self.candidate.term, case, self.scale)
+        if self.hard is None:
+            return value, gradient
+        hard_value, hard_gradient = _mean(self.hard, case, self.hard_scale)
+        return value + hard_value, gradient + hard_gradient
+
+
+def explain(
+    candidates: Iterable[Candidate], cases: Sequence[Case], answers: Sequence[Answer], labelled: bool
+) -> Explanation | None:
+    """The explanation with the fewest faults; None: no candidate fits."""
+    found = []
+    for candidate in candidates:
+        for hard, findings in ((None, ()), *(HARD if labelled else ())):
+            one = _match(candidate, hard, findings, cases, answers)
+            if one is not None:
+                found.append(one)
+    return min(found, key=lambda one: (one.faults, len(one.findings)), default=None)
+
+
+def _match(
+    candidate: Candidate,
+    hard: Hard | None,
+    findings: tuple[Finding, ...],
+    cases: Sequence[Case],
+    answers: Sequence[Answer],
+) -> Explanation | None:
+    factors = []
+    for case, answer in zip(cases, answers, strict=True):
+        terms = [candidate.term, *([hard] if hard else [])]
+        columns = np.column_stack([_mean(term, case)[1].ravel() for term in terms])
+        assert answer.gradient is not None
+        gradient = answer.gradient.ravel()
+        if not np.isfinite(columns).all():
+            return None
+        solved = np.linalg.lstsq(columns, gradient, rcond=None)[0]
+        if np.linalg.norm(gradient - columns @ solved) > TOLERANCE * np.linalg.norm(gradient):
+            return None  # most candidates end with the first case
+        factors.append(solved)
+    of_candidate, *of_hard = np.transpose(factors)
+    own = scale.fit(list(of_candidate), cases)
+    other = scale.fit(list(of_hard[0]), cases) if of_hard else Scale()
+    if own is None or other is None:
+        return None
+    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *findings]
+    if hard is not None:
+        told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))
+        told += [one for one in other._replace(constant=np.sign(other.constant)).findings("the labels' term")]
+    explanation = Explanation(candidate, own, hard, other, ())
+    return explanation._replace(findings=(*told, *_of_value(explanation, cases, answers)))
+
+
+def _of_value(explanation: Explanation, cases: Sequence[Case], answers: Sequence[Answer]) -> list[Finding]:
+    expected = np.array([explanation.term(case)[0] for case in cases])
+    values = np.array([answer.value for answer in answers])
+    if np.isnan(values).all():
+        return [Finding("the value is not a number")]
+    fits = np.allclose(values, expected, rtol=2 * TOLERANCE, atol=1e-6)
+    off = f"the gradient is that, the value is not: {values[0]:.4g} in place of {expected[0]:.4g} at T = 3"
+    return [] if fits else [Finding(off), Finding("a term without gradient, or a gradient that is stopped", False)]
+
+
+def _mean(term: Callable[[Case], Term], case: Case, factor: Scale | None = None) -> tuple[float, np.ndarray]:
+    with np.errstate(all="ignore"):
+        value, gradient = term(case)
+    times = 1.0 if factor is None else factor.at(case)
+    return times * float(np.mean(value)), times * gradient / case.examples

@@ -1,0 +1,124 @@
+"""Objectives against soft targets: paired differences of test errors at the same T, and from the best T of `kd`."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import runs, stats, style
+from analysis.runs import RUN
+from analysis.sweep.groups import is_compared
+from analysis.tables import Table, bounds, columns_of, fixed, number, p_value
+from kdjax.objectives import words_of
+
+KEYS = ["width", "soft_weight", "learning_rate"]
+
+
+class Row(NamedTuple):
+    """One setting of another objective than `kd`."""
+
+    setting: pd.Series
+    same: stats.Difference
+    """From `kd` at the same T, soft weight and rate."""
+    best: stats.Difference | None
+    """From the best `kd` of its width."""
+    p_holm: float
+    """Of the first, adjusted over the rows of a width and objective (Holm)."""
+
+
+class Comparison(NamedTuple):
+    """What a sweep says of its objectives beside `kd`."""
+
+    rows: list[Row]
+    best: dict[int, pd.Series]
+    """By width, the setting of `kd` with the fewest hold-out errors, or, without a hold-out, test errors."""
+    oracle: bool
+    """Whether that was chosen on the test set."""
+
+    def table(self) -> Table:
+        """As it is printed; empty where there is nothing to compare."""
+        varying = [name for name in KEYS[1:] if len({row.setting[name] for row in self.rows}) > 1]
+        words = {"soft_weight": "soft weight", "learning_rate": "rate"}
+        header = ["units", "objective", "T", *(words[name] for name in varying)]
+        header += ["from kd at this T", "95 % interval", "p (Holm)", "from the best kd", "95 % interval"]
+        cells = []
+        for row in self.rows:
+            cell = [str(row.setting["width"]), words_of(row.setting["objective"]), number(row.setting["temperature"])]
+            cell += [number(row.setting[name]) for name in varying]
+            for one, p in ((row.same, [p_value(row.p_holm)]), (row.best, [])):
+                cell += [fixed(one.mean, sign=True), bounds(one, sign=True), *p] if one else ["", "", *[""] * len(p)]
+            cells.append(cell)
+        at = ", ".join(f"T = {number(one['temperature'])} at {width} units" for width, one in self.best.items())
+        how = "oracle: chosen on the test set itself, so it is flattered" if self.oracle else "chosen on the hold-out"
+        notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
+        return Table(header, cells, [*notes, f"The best kd ({how}): {at}."])
+
+    def frame(self) -> pd.DataFrame:
+        """For `objectives.csv`."""
+        lines = []
+        for row in self.rows:
+            best = columns_of("from_best_kd", row.best) if row.best else {}
+            lines.append(
+                {**row.setting, **columns_of("from_kd", row.same), "p": row.same.p, "p_holm": row.p_holm} | best
+            )
+        return pd.DataFrame(lines)
+
+
+def compare(results: pd.DataFrame) -> Comparison:
+    """The comparison of a sweep's runs; without rows where there is no `kd`, or nothing beside it."""
+    kd = results[results["objective"] == "kd"]
+    others = results[results["objective"].map(is_compared) & results["objective"].ne("kd")]
+    chosen = runs.best_on_holdout(kd, by=["width"])
+    oracle = chosen.empty
+    best = {int(width): rows for width, rows in (_fewest(kd) if oracle else chosen).groupby("width")}
+    rows = []
+    for setting, of_setting in runs.by_setting(others) if len(kd) and len(others) else []:
+        same = kd[(kd[[*KEYS, "temperature"]] == setting[[*KEYS, "temperature"]]).all(axis=1)]
+        less = runs.difference(of_setting, same.set_index(RUN))
+        of_width = best.get(int(setting["width"]))
+        if less and of_width is not None:
+            rows.append(Row(setting, less, runs.difference(of_setting, of_width.set_index(RUN)), np.nan))
+    settings = {width: runs.by_setting(one)[0][0] for width, one in best.items()}
+    return Comparison(_with_holm(rows), settings, oracle)
+
+
+def draw(results: pd.DataFrame, where: str) -> Figure | None:
+    """The differences from `kd` at the same T, one curve an objective, one panel a width; None where there are none."""
+    comparison = compare(results)
+    if not comparison.rows:
+        return None
+    table = pd.DataFrame([{**row.setting, "less": row.same} for row in comparison.rows])
+    axis = style.TemperatureAxis(sorted(table["temperature"].unique()))
+    widths = sorted(table["width"].unique())
+    figure = style.figure(6.8, 1.8 + 2.2 * len(widths))
+    panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, width in zip(panels, widths, strict=True):
+        axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="soft targets (kd)")
+        curves = list(table[table["width"] == width].groupby(["objective", *KEYS[1:]], sort=False))
+        for index, ((objective, *_), rows) in enumerate(curves):
+            known = dict(zip(rows["temperature"], rows["less"], strict=True))
+            nudge = axis.nudge(index, len(curves))
+            style.estimates(axes, axis, known, label=words_of(objective), index=index, nudge=nudge)
+        axes.set_title(f"{width} units per layer", loc="left")
+        axes.set_ylabel("difference in\ntest errors (images)")
+        axis.dress(axes, label=axes is panels[-1])
+    return style.finish(figure, "Objectives less soft targets at the same T, paired: mean, 95 % t interval", where)
+
+
+def _fewest(kd: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the setting with the lowest mean test errors at each width, without those of which a run failed."""
+    whole = kd[~kd["failed_at"].ge(0).groupby([kd[name] for name in runs.SETTING]).transform("any")]
+    means = whole.groupby(runs.SETTING)["test_errors"].transform("mean")
+    return whole[means == means.groupby(whole["width"]).transform("min")]
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    groups = [(row.setting["width"], row.setting["objective"]) for row in rows]
+    adjusted = [np.nan] * len(rows)
+    for group in dict.fromkeys(groups):
+        places = [i for i, one in enumerate(groups) if one == group]
+        p = stats.holm(np.array([rows[i].same.p for i in places], float))
+        for i, value in zip(places, p, strict=True):
+            adjusted[i] = float(value)
+    return [row._replace(p_holm=p) for row, p in zip(rows, adjusted, strict=True)]

@@ -1,0 +1,170 @@
+"""`kdjax.distil`: from arrays to students at several temperatures, from several seeds."""
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kdjax import models, scheduling, sweeps, transfer
+from kdjax import students as students_
+from kdjax.config import SweepConfig, TrainConfig
+from kdjax.datasets import Dataset, Split
+from kdjax.distilled import Distillation, Student
+from kdjax.errors import BadInput, require
+from kdjax.inputs import Examples, read_examples
+from kdjax.progress import Progress, say
+from kdjax.students import Block
+from kdjax.transfer import DistillationData
+
+HELD_OUT = 5
+"""Where no test set is given, one example of so many is held out in each class."""
+RECIPE = ("network", "optimizer", "schedule", "input_dropout", "hidden_dropout", "max_norm", "average", "precision")
+"""Further fields of `kdjax.config.TrainConfig` that `distil` takes."""
+ARGUMENTS = {"learning-rates": "learning_rate", "widths": "hidden"}
+"""Options of a sweep that have another name here."""
+
+
+def distil(
+    inputs: Any,
+    labels: Any,
+    teacher_logits: Any,
+    *,
+    test: Sequence[Any] | None = None,
+    temperatures: Sequence[float] | float = (1.0, 2.0, 4.0, 8.0, math.inf),
+    objectives: Sequence[str] | str = ("kd",),
+    soft_weights: Sequence[float] | float = 1.0,
+    hard_labels: bool = True,
+    learning_rate: float | None = None,
+    seeds: int = 5,
+    hidden: Sequence[int] = (300, 300),
+    epochs: int = 20,
+    batch_size: int = 256,
+    **recipe: Any,
+) -> Distillation:
+    """Trains students on a teacher's logits: every seed at every setting, and each seed on hard labels alone.
+
+    A seed fixes initial weights and batches, whatever the setting, so that differences are paired. Arrays are NumPy's,
+    JAX's or PyTorch's, or paths (`kdjax.inputs`). Everything is checked before anything is trained.
+
+    Args:
+        inputs: images `[n, height, width, channels]` or `[n, height, width]`, or features `[n, d]`. uint8 is divided by
+            255; floats are used as they are.
+        labels: class numbers `[n]` from 0.
+        teacher_logits: `[n, classes]`.
+        test: (inputs, labels) or (inputs, labels, teacher_logits) to test on; None: every fifth example of each class
+            is held out for it.
+        temperatures: T of the soft targets, above 0; inf is the limit.
+        objectives: what students minimise, such as `"kd"`, `"mse"` or `"dkd(beta=2)"` (`kdjax.objectives.OBJECTIVES`).
+        soft_weights: weights w in (0, 1]: the loss is w·soft + (1 − w)·CE.
+        hard_labels: also train on the labels alone, the baseline.
+        learning_rate: peak learning rate; None: 0.001 for adam, 0.02 for sgd.
+        seeds: their number.
+        hidden: units of each hidden layer.
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        recipe: further fields of `kdjax.config.TrainConfig`: network, optimizer, schedule, input_dropout,
+            hidden_dropout, max_norm, average, precision.
+
+    Raises:
+        BadInput: something given cannot be used: what, and what to do.
+    """
+    data = _data(inputs, labels, teacher_logits, test)
+    names = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+    unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
+    require(not unknown, f"distil takes no {unknown}: further arguments are {known}")
+    try:
+        student = TrainConfig(tuple(hidden), epochs, batch_size, **recipe)
+        grid = SweepConfig(
+            temperatures=_numbers("temperatures", temperatures),
+            soft_weights=_numbers("soft_weights", soft_weights),
+            objectives=names,
+            hard_labels=hard_labels,
+            learning_rates=() if learning_rate is None else _numbers("learning_rate", learning_rate),
+            optimizer=student.optimizer,
+            seeds=seeds,
+            epochs=epochs,
+            batch_size=batch_size,
+        )
+        blocks = _blocks(sweeps.with_checked_objectives(grid), student, data)
+    except BadInput as error:  # which names options
+        raise BadInput(re.sub(r"--([a-z][a-z-]*)", _argument, str(error))) from None
+    return _trained(blocks, data)
+
+
+def _argument(option: re.Match[str]) -> str:
+    return ARGUMENTS.get(option[1], option[1].replace("-", "_"))
+
+
+def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | None) -> DistillationData:
+    """The arrays, checked, as a dataset with its teacher's logits."""
+    train = read_examples("", inputs, labels, teacher_logits)
+    logits: Any = train.teacher_logits
+    classes = int(logits.shape[1])
+    if test is None:
+        train, tested = _held_out(train)
+    else:
+        parts = f"test has {len(test)} parts: give (inputs, labels) or (inputs, labels, teacher_logits)"
+        require(2 <= len(test) <= 3, parts)
+        tested = read_examples("test ", test[0], test[1], test[2] if len(test) > 2 else None, classes)
+    one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
+    require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
+    splits = [Split(*part[:2]) for part in (train, tested)]
+    none = Split(*(array[:0] for array in splits[0]))
+    names = tuple(map(str, range(classes)))
+    dataset = Dataset("arrays", classes, names, splits[0], none, splits[1], "", "arrays")
+    own: Any = train.teacher_logits
+    return DistillationData(dataset, "arrays", own, own[:0], tested.teacher_logits)
+
+
+def _held_out(given: Examples) -> tuple[Examples, Examples]:
+    """(what is left, the test set): the fifth of every five examples of a class, in their order, is a test example."""
+    is_test = (pd.Series(given.labels).groupby(given.labels).cumcount() % HELD_OUT == HELD_OUT - 1).to_numpy()
+    remedy = "give test=(inputs, labels)"
+    require(is_test.any(), f"no class has {HELD_OUT} examples, so none can be held out to test on: {remedy}")
+    count = f"{is_test.sum():,} of {len(is_test):,} examples are held out to test on"
+    say(f"no test set is given: {count}, one of every {HELD_OUT} of each class")
+    train, tested = (Examples(*(np.asarray(array)[chosen] for array in given)) for chosen in (~is_test, is_test))
+    return train, tested
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in np.ravel(given))
+    except (TypeError, ValueError):
+        raise BadInput(f"{name} {given!r} is not allowed: give numbers") from None
+
+
+def _blocks(grid: SweepConfig, student: TrainConfig, data: DistillationData) -> list[Block]:
+    """A sweep's blocks, with students of this recipe."""
+    dataset = data.dataset
+    count = len(dataset.train.images)
+    fits = f"batch_size {student.batch_size} is more than the {count:,} training examples: give at most {count}"
+    require(student.batch_size <= count, fits)
+    models.network(student, dataset.input_shape, dataset.num_classes)
+    return [block._replace(config=student) for block in sweeps.plan(grid, student.epochs, count)]
+
+
+def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
+    """Trains and evaluates every block, one after another, on the default device."""
+    dataset, transfer_set = data.dataset, transfer.on_device(data)
+    trained: list[Student] = []
+    with Progress("students", sum(block.steps for block in blocks)) as progress:
+        board = scheduling.Board(progress, 0)
+        for block in blocks:
+            report = functools.partial(board.update, block.name)
+            result = students_.train_block(block, data, transfer_set, None, report)
+            network = models.network(block.config, dataset.input_shape, dataset.num_classes)
+            params, model_state = models.unpack_variables(network, result.params)
+            for index, row in enumerate(result.rows):
+                loss = result.history[(index + 1) * block.config.epochs - 1]["loss"]
+                row = {name: value for name, value in row.items() if name not in ("width", "teacher")}
+                row["train_loss"] = loss
+                own = jax.tree.map(lambda leaf: leaf[index : index + 1], (params, model_state))  # noqa: B023
+                trained.append(Student(row, network, own))
+    table = pd.DataFrame([student.row for student in trained]).astype({"temperature": float})
+    return Distillation(table, tuple(trained), len(dataset.test.labels))

@@ -1,0 +1,149 @@
+"""Arrays that a user gives: read, checked, and brought into the form in which they are trained on.
+
+Each is a NumPy or JAX array, what `numpy.asarray` makes one of (a PyTorch tensor, a list), or a file: a path to
+`NAME.npy`, or to `NAME.npz` with the array's name after a colon, `mine.npz:labels`.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from kdjax.arrays import HostImages, HostLogits
+from kdjax.errors import BadInput, require
+
+CHANNELS = (1, 3)
+"""Of grey and colour images."""
+
+
+class Examples(NamedTuple):
+    """Inputs with labels, and the teacher's logits for them."""
+
+    inputs: HostImages
+    labels: Int32[np.ndarray, "examples"]
+    teacher_logits: Float[np.ndarray, "examples classes"] | None
+    """None where the teacher was not asked about them."""
+
+
+def read(name: str, given: Any) -> np.ndarray:
+    """The array that a user gives as `name`. Raises BadInput: a file that is missing, damaged or holds no such array;
+    what is no array of numbers."""
+    if isinstance(given, (str, Path)):
+        return _of_file(name, str(given))
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # whatever its own library raises
+        reason = str(error).partition("\n")[0]
+        raise BadInput(f"{name}: {type(given).__name__} is no array ({reason}): give a NumPy array") from None
+    numbers = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+    require(numbers and array.ndim, f"{name}: {type(given).__name__} is no array of numbers: give a NumPy array")
+    return array
+
+
+def _of_file(name: str, given: str) -> np.ndarray:
+    file, _, member = given.rpartition(":") if ".npz:" in given else (given, "", "")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            members = ", ".join(loaded.files)
+            wanted = f"{name}: {file} holds {members or 'no array'}: name one of them after a colon, {file}:NAME"
+            require(member in loaded.files, wanted)
+            array: np.ndarray = loaded[member]
+            return array
+    except FileNotFoundError:
+        raise BadInput(f"{name}: {file} does not exist: give an array, or a path to a .npy or .npz file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise BadInput(f"{name}: {file} is no .npy or .npz file of numbers ({reason})") from None
+
+
+def read_examples(
+    prefix: str, inputs: Any, labels: Any, teacher_logits: Any, num_classes: int | None = None
+) -> Examples:
+    """What students learn from or are tested on. Names in messages begin with `prefix`; with `num_classes`, the number
+    of logits, the teacher's may be left out (None). Raises BadInput: an array is refused, or they are not of the same
+    examples."""
+    images = read_inputs(prefix + "inputs", inputs)
+    logits = None
+    if teacher_logits is not None or num_classes is None:
+        logits = read_logits(f"{prefix}teacher_logits", teacher_logits, num_classes)
+        num_classes = int(logits.shape[1])
+    classes = read_labels(f"{prefix}labels", labels, num_classes or 0)
+    counts = {f"{prefix}inputs": len(images), f"{prefix}labels": len(classes)}
+    counts |= {} if logits is None else {f"{prefix}teacher_logits": len(logits)}
+    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    require(len(set(counts.values())) == 1, f"unequal numbers of examples: {listed}; give each for the same examples")
+    require(len(images), f"{prefix}inputs are empty: give one example or more")
+    return Examples(images, classes, logits)
+
+
+def read_inputs(name: str, given: Any) -> HostImages:
+    """Images `[n, height, width, channels]` or `[n, height, width]` (one channel), or features `[n, d]`: as bytes
+    (uint8), which are divided by 255 in training, or as floats, which are used as they are.
+
+    Raises BadInput: another shape or type; values that are not finite; images whose channels come first; float images
+    of whole numbers up to 255, which are bytes.
+    """
+    array = read(name, given)
+    shapes = "give images [n, height, width, channels] or [n, height, width], or features [n, d]"
+    require(
+        2 <= array.ndim <= 4 and min(array.shape[1:]) > 0, f"{name} of shape {array.shape} are not allowed: {shapes}"
+    )
+    types = (
+        f"{name} of {array.dtype} are not allowed: give uint8 (0 to 255, divided by 255) or floats (used as they are)"
+    )
+    require(array.dtype == np.uint8 or array.dtype.name == "bfloat16" or array.dtype.kind == "f", types)
+    first = array.ndim == 4 and array.shape[1] in CHANNELS and array.shape[3] not in CHANNELS
+    remedy = "give [n, height, width, channels], by numpy.moveaxis(images, 1, -1)"
+    require(not first, f"{name} of shape {array.shape} have their channels first: {remedy}")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.dtype == np.uint8:
+        return array
+    array = array.astype(np.float32)
+    _require_finite(name, array)
+    bytes_ = array.ndim == 4 and array.size and array.min() >= 0 and array.max() > 1
+    whole = bytes_ and array.max() <= 255 and bool((array == np.round(array)).all())
+    require(not whole, f"{name} are floats from 0 to {array.max(initial=0):g}, all whole: give uint8, or divide by 255")
+    return array
+
+
+def read_labels(name: str, given: Any, num_classes: int) -> Int32[np.ndarray, "examples"]:
+    """Class numbers `[n]` from 0 to `num_classes` − 1. Raises BadInput: another shape, type or range."""
+    array = read(name, given)
+    one_hot = array.ndim == 2 and array.shape[1] == num_classes
+    remedy = f"give {name}.argmax(axis=1)" if one_hot else "give one class number for each example, [n]"
+    require(array.ndim == 1, f"{name} of shape {array.shape} are not allowed: {remedy}")
+    whole = f"{name} of {array.dtype} are not allowed: give whole numbers, 0 to {num_classes - 1}"
+    require(array.dtype.kind in "iu" or not array.size, whole)
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    require((low, high) != (1, num_classes), f"{name} are counted from 1 (1 to {num_classes}): subtract 1")
+    wrong = f"{name} from {low} to {high} do not fit {num_classes} logits: give class numbers 0 to {num_classes - 1}"
+    require(low >= 0 and high < num_classes, wrong)
+    return array.astype(np.int32)
+
+
+def read_logits(name: str, given: Any, num_classes: int | None = None) -> HostLogits:
+    """A teacher's logits `[n, classes]`, of any shift and scale: log-probabilities are logits too. Raises BadInput:
+    another shape or type; values that are not finite; probabilities."""
+    array = read(name, given)
+    known = "classes" if num_classes is None else num_classes
+    fits = array.ndim == 2 and array.shape[1] >= 2 and num_classes in (None, array.shape[1])
+    require(fits, f"{name} of shape {array.shape} are not allowed: give [n, {known}], a logit for each class")
+    require(array.dtype.kind != "b", f"{name} are true or false: give numbers")
+    array = array.astype(np.float32)
+    _require_finite(name, array)
+    probabilities = array.size and array.min() >= 0 and bool(np.allclose(array.sum(axis=1), 1, rtol=0, atol=1e-3))
+    remedy = "give the logits, or numpy.log of them"
+    require(not probabilities, f"each row of {name} sums to 1 and is never negative: these are probabilities; {remedy}")
+    return array
+
+
+def _require_finite(name: str, array: np.ndarray) -> None:
+    rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
+    found = f"{name} are not finite in {len(rows):,} of {len(array):,} examples"
+    require(not len(rows), f"{found}, the first at row {rows[0] if len(rows) else 0}: leave these examples out")

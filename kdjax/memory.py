@@ -1,0 +1,84 @@
+"""Memory that training needs, estimated before it begins, and the memory that there is."""
+
+import functools
+import math
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from kdjax import models
+from kdjax.blocks import UNROLLED
+from kdjax.config import TrainConfig
+from kdjax.datasets import Dataset
+from kdjax.errors import require
+from kdjax.students import Block
+
+PROGRAM = 0.6e9
+"""Bytes of the process before it trains anything."""
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says what a container may use."""
+
+
+def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
+    """Bytes to train the largest of the blocks, roughly: parameters, moments and gradients of all its settings, the
+    outputs of the layers for a batch, logits, images."""
+    kinds = dict.fromkeys((block.config, block.size, block.images) for block in blocks)
+    return PROGRAM + 2 * dataset.train.images.nbytes + max(_of_training(*kind, dataset) for kind in kinds)
+
+
+def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
+    """Raises `BadInput` if this machine has less memory than the blocks need, or a teacher that is to be trained."""
+    alone = [Block("", 0, teacher, 0, (), 1, len(dataset.train.images))] if teacher else []
+    for what, these, remedy in (
+        ("the teacher", alone, "--teacher.widths or --teacher.batch-size"),
+        ("the students", blocks, "widths, a smaller --batch-size or --block-size"),
+    ):
+        wanted, there = (round(size / 2**30, 1) for size in (needed(these, dataset) if these else 0, available()))
+        told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"
+        require(wanted <= there, f"{told}: give smaller {remedy}")
+
+
+def available() -> float:
+    """Bytes that this process may use: of the machine, its container, its own limit; and of its device, if that says.
+    What other processes use of it isn't subtracted."""
+    limits = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
+    for path in map(Path, CGROUPS):
+        text = path.read_text().strip() if path.exists() else ""
+        limits += [float(text)] if text.isdigit() else []
+    own = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limits += [] if own == resource.RLIM_INFINITY else [float(own)]
+    device = jax.local_devices()[0].memory_stats() or {}
+    return min([*limits, *([float(device["bytes_limit"])] if device.get("bytes_limit") else [])])
+
+
+def _of_training(config: TrainConfig, settings: int, images: int, dataset: Dataset) -> float:
+    model = models.network(config, dataset.input_shape, dataset.num_classes)
+    together = settings if model.side_by_side else min(settings, UNROLLED)
+    batch = config.batch_size * (3 * together * _outputs(model) + 2 * math.prod(dataset.input_shape))
+    logits = 2 * settings * images * dataset.num_classes
+    return 4.0 * (5 * settings * models.parameter_count(model) + batch + logits)
+
+
+@functools.cache
+def _outputs(model: models.Model) -> int:
+    """Outputs of a network's matrix products and convolutions for one image."""
+
+    def logits(params: Any, model_state: Any, image: Any) -> Any:
+        return model.apply(params, model_state, image, False)[0]
+
+    def count(jaxpr: Any) -> int:
+        total = 0
+        for equation in jaxpr.eqns:
+            total += sum(map(count, core.jaxprs_in_params(equation.params)))
+            if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+                total += math.prod(equation.outvars[0].aval.shape)
+        return total
+
+    image = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    return count(jax.make_jaxpr(logits)(*jax.eval_shape(model.init, jax.random.key(0)), image).jaxpr)

@@ -1,0 +1,34 @@
+"""Where runs are: `<out>/<experiment>/<name>/`, and `<out>/<experiment>/sweeps/<name>/` for the sweeps of a table."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kdjax.files import read_json
+from kdjax.identity import digest
+
+SWEEPS = "sweeps"
+"""The folder, beside the run directories of an experiment's tables, of the sweeps that they share."""
+
+
+def run_folder(parent: Path, name: str | None, identity: Any, words: Iterable[str]) -> Path:
+    """The folder of a run: by its name, or by default by words that say what it is of, and six digits of a hash of what
+    fixes its results."""
+    if name:
+        return parent / name
+    plain = [re.sub(r"[^A-Za-z0-9_.-]+", "_", word).lstrip(".")[:40] for word in words]
+    return parent / "-".join([*plain, digest(identity)[:6]])
+
+
+def span(values: Iterable[float], before: str = "") -> str:
+    """The lowest and the highest of some values, for a name: `T1-32`; one that stands alone: `T4`."""
+    ordered = sorted(values)
+    return before + "-".join(f"{value:g}" for value in dict.fromkeys([ordered[0], ordered[-1]]))
+
+
+def sweeps_of(folder: Path) -> list[Path]:
+    """The run directories of the sweeps that a table has run so far; none for another run."""
+    config = read_json(folder / "config.json")
+    names = config.get("sweeps", []) if isinstance(config, dict) else []
+    return [folder.parent / SWEEPS / str(name) for name in dict.fromkeys(names)]

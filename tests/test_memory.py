@@ -1,0 +1,42 @@
+"""What training needs of memory, and what there is."""
+
+import math
+import os
+import resource
+
+import pytest
+
+from kdjax import memory, sweeps
+from kdjax.errors import BadInput
+from tests import small_sweep
+
+
+def test_what_there_is_is_no_more_than_the_machine_has(monkeypatch, tmp_path):
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.available() <= machine
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**29, resource.RLIM_INFINITY))
+    assert memory.available() <= 2**29
+    (tmp_path / "limit").write_text("268435456\n")
+    monkeypatch.setattr(memory, "CGROUPS", (str(tmp_path / "none"), str(tmp_path / "limit")))
+    assert memory.available() == 2**28
+    (tmp_path / "limit").write_text("max\n")
+    assert memory.available() <= 2**29
+
+
+def test_parameters_moments_and_layers_are_counted(tmp_path):
+    sweep = sweeps.prepare(small_sweep.config(tmp_path, widths=(1000,), batch_size=300))
+    (block, _), images = sweep.blocks, 300
+    pixels, parameters = 784, 784 * 1000 + 1000 + 1000 * 1000 + 1000 + 1000 * 10 + 10
+    of_block = 5 * 4 * parameters + 4 * images * 3 * (1000 + 1000 + 10) + 8 * images * 10
+    expected = block.size * of_block + 8 * images * pixels + 2 * images * pixels
+    assert memory.needed(sweep.blocks, sweep.dataset) - memory.PROGRAM == pytest.approx(expected, rel=1e-6)
+
+
+def test_students_and_teachers_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    asked = small_sweep.config(tmp_path)
+    monkeypatch.setattr(memory, "available", lambda: 0.0)
+    with pytest.raises(BadInput, match=r"the teacher would need about .* there are 0.0: give smaller --teacher.widths"):
+        sweeps.prepare(asked)
+    monkeypatch.setattr(memory, "available", lambda: math.inf)
+    sweeps.prepare(asked)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,149 @@
+"""The first sentences of the studies' summaries, from made-up results."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import stats
+from analysis.cifar10 import table as cifar10_table
+from analysis.cifar10.roles import Role
+from analysis.cifar10.rows import TableRow as Cifar10Row
+from analysis.cifar10.run import Cifar10Results
+from analysis.matching.rows import Claim, verdict
+from analysis.mnist import claims
+from analysis.mnist.rows import TableRow
+from analysis.mnist.run import MnistResults
+from analysis.omission import table as omission_table
+from analysis.sweep import stability
+
+
+def test_predictions_that_hold_are_counted_and_the_others_named():
+    held, failed = Claim("one", "0", "0", True), Claim("T² undoes it", "0", "1", False)
+    assert verdict([held, held]) == "All 2 predictions hold."
+    assert verdict([held, failed]) == "1 of 2 predictions hold; this one does not: T² undoes it."
+    assert verdict([failed, held, failed]).startswith("1 of 3 predictions hold; these 2 do not: T² undoes it; T²")
+
+
+MNIST = MnistResults(
+    Path(), {"config": {"temperature": 20.0, "soft_weights": [0.9]}}, [], pd.DataFrame(columns=["role"]), None
+)
+NAME = "small net distilled, T = 20, soft weight 0.9"
+
+
+def row(name, gap=(math.nan, math.nan, math.nan), verdict=""):
+    return TableRow(name, {}, gap=stats.Ratio(*map(float, gap), 6), verdict=verdict)
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        ((0.67, 0.6, 0.74), "closes 0.67 [0.60, 0.74] of the gap between small net and teacher, not all of it."),
+        (
+            (0.97, 0.9, 1.04),
+            "0.97 [0.90, 1.04] of the gap between small net and teacher, which may be all of it.",
+        ),
+        ((0.2, -0.1, 0.5), "It is not shown that distillation closes any of the gap"),
+        ((0.2, -math.inf, math.inf), "It is not shown that distillation closes any of the gap"),
+        ((0.2, math.nan, math.nan), "closes 0.20 of the gap between small net and teacher; 6 runs cannot tell more."),
+        ((math.nan, math.nan, math.nan), "There is no gap to close"),
+    ],
+)
+def test_whether_the_gap_is_closed(gap, said):
+    rows = [row("teacher"), row("small net alone"), row(f"{NAME}, first teacher", gap)]
+    assert said in claims.of_table(rows, MNIST)
+
+
+def test_which_of_the_papers_rows_are_reproduced():
+    rows = [row("teacher", verdict="compatible"), row("small net alone", verdict="reproduced")]
+    assert claims.of_table(rows, MNIST) == (
+        "The paper's single runs, against ours: teacher compatible, small net alone reproduced."
+    )
+    both = claims.of_table([*rows, row(NAME, (0.9, 0.8, 0.95), "not reproduced (about this teacher)")], MNIST)
+    assert both.endswith("small net distilled not reproduced (about this teacher).") and "not all of it" in both
+    assert claims.of_table([row("teacher")], MNIST) == ""
+
+
+def cifar10(points):
+    """The verdict on differences of accuracy by temperature."""
+    rows = [
+        Cifar10Row("small, distilled", Role.DISTILLED, t, 0, {}, {"test_accuracy": paired(values)})
+        for t, values in points.items()
+    ]
+    results = Cifar10Results(Path(), {}, [], [], {}, {}, pd.DataFrame(columns=["role"]), ["test_accuracy"])
+    return cifar10_table.verdict(rows, results)
+
+
+def paired(values):
+    return stats.paired_difference(np.array(values, float), np.zeros(len(values)))
+
+
+def test_whether_small_networks_gain_accuracy():
+    better, none = [0.8, 0.9, 0.7, 0.85], [0.3, -0.2, 0.1, -0.1]
+    size = paired(better)
+    assert cifar10({4.0: better, 20.0: none}) == (
+        f"Distilled small networks are better at 1 of 2 temperatures (T = 4: +0.81 [+{size.low:.2f}, +{size.high:.2f}] "
+        "points of accuracy) than those of hard labels."
+    )
+    assert "worse at 1 of 1 temperature (T = 4: −0.81" in cifar10({4.0: [-value for value in better]})
+    assert cifar10({4.0: none}).startswith("4 seeds cannot tell whether distillation helps")
+    assert cifar10({4.0: [0.5]}).startswith("1 seed cannot tell")
+    assert "no pairs" in cifar10({})
+
+
+def omission(tasks, temperatures=(4.0, 20.0), corrections=("none", "label_free", "oracle")):
+    """Rows of an omission run: of 100 omitted images, distilled students get 20 right, then 90; at T = 4 half of it."""
+    lines = []
+    for task in tasks:
+        for seed in range(2):
+            line = {
+                "omitted": task,
+                "seed": seed,
+                "failed_at": -1,
+                "omitted_images": 100,
+                "test_images": 1000,
+                "bias": 1.0,
+            }
+            hard = {"student": "control", "correction": "none", "temperature": math.nan, "omitted_errors": 100}
+            lines.append({**line, **hard, "test_errors": 140})
+            for t in temperatures:
+                whole = {"student": "all_digits", "correction": "none", "temperature": t, "omitted_errors": 3}
+                lines.append({**line, **whole, "test_errors": 30 + seed})
+                for correction in corrections:
+                    wrong = 100 - (20 if correction == "none" else 90) / (1 if t == 20 else 2)
+                    mine = {"student": "distilled", "correction": correction, "temperature": t, "omitted_errors": wrong}
+                    lines.append({**line, **mine, "test_errors": 40 + 3 * seed})
+    return pd.DataFrame(lines)
+
+
+def test_what_students_know_of_what_they_never_saw():
+    data = {"class_names": list("0123456789"), "num_classes": 10}
+    said = omission_table.verdict(omission(["3"]), data, 20.0)
+    assert said.startswith(
+        "Distilled without 3, at T = 20, students are right on 20.0 % of the omitted (0.0 % if taught by hard labels), "
+        "and on 90.0 % after correction (label-free). After the oracle's, against students of all classes: +11.0 ["
+    )
+    assert "on 10.0 % of the omitted" in omission_table.verdict(omission(["3"]), data, 4.0)
+    each = omission_table.verdict(omission(["3", "5"]), data, 20.0)
+    assert each.startswith("Distilled without each of 2 classes in turn, at T = 20") and "oracle" not in each
+    bare = omission_table.verdict(omission(["3"], corrections=("none",)), data, 20.0)
+    assert bare.endswith("(0.0 % if taught by hard labels).")
+    assert "nothing can be said" in omission_table.verdict(omission(["3"]).assign(failed_at=1), data, 20.0)
+
+
+def test_whether_soft_targets_are_steadier():
+    hard = pd.DataFrame({"seed": range(4), "objective": "hard", "temperature": math.nan, "soft_weight": 0.0})
+    hard = hard.assign(fluctuation=[1.0, 1.2, 0.9, 1.1], churn=[5.0, 6.0, 5.5, 5.2])
+    soft = hard.assign(objective="kd", soft_weight=1.0)
+    steady = soft.assign(temperature=4.0, fluctuation=hard["fluctuation"] * [0.5, 0.52, 0.49, 0.5])
+    churning = soft.assign(temperature=8.0, churn=hard["churn"] * [1.5, 1.52, 1.49, 1.5])
+    noisy = {"fluctuation": hard["fluctuation"] * [0.8, 1.3, 1.1, 0.9], "churn": hard["churn"] * [1.2, 0.8, 0.9, 1.1]}
+    measured = pd.concat([hard, steady.assign(churn=noisy["churn"]), churning.assign(fluctuation=noisy["fluctuation"])])
+    said = stability.verdict(measured.assign(width=30, learning_rate=0.001))
+    assert said == (
+        "On soft targets, against hard labels: fluctuation smaller at 1 and larger at 0 of 2 settings; churn smaller "
+        "at 0 and larger at 1 of 2 settings; elsewhere no difference is seen."
+    )
+    assert "cannot be told" in stability.verdict(hard.assign(width=30, learning_rate=0.001))

@@ -1,0 +1,286 @@
+"""The verdict of a sweep: what it says of made-up results, and how often it claims a difference where there is none."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis import plan as plan_command
+from analysis import stats
+from analysis.sweep import groups, plan, table, verdict
+from analysis.sweep.groups import HARD as AT_HARD
+from tests.made_results import HARD, INF, T4, sweep
+
+T8 = ("kd", 8.0)
+TEMPERATURES = [("kd", t) for t in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)]
+WORSE = {HARD: [100, 103, 98, 101], T4: [120, 121, 119, 122], INF: [140, 144, 139, 143]}
+BETTER = {HARD: [146, 150, 142, 145], T4: [101, 108, 97, 100], T8: [103, 107, 99, 101], INF: [140, 156, 141, 139]}
+NOISE = {HARD: [100, 110, 90], T4: [104, 103, 95], INF: [97, 113, 92]}
+
+
+def claims(results):
+    """The claims of all groups: −1 fewer errors than hard labels, 1 more, 0 none."""
+    differences = [less for group in groups.of(results) for less in group.differences().values()]
+    return [int(np.sign(less.mean)) * call for less, call in zip(differences, groups.claimed(differences), strict=True)]
+
+
+def simulated(random, seeds, settings=TEMPERATURES, teachers=1, shift=0.0, **also):
+    """A sweep of normal errors: each run has its seed's part (3 errors) and its own (5), soft targets a shift."""
+    common = np.tile(random.normal(0, 3, seeds), teachers)
+    runs = {HARD: 100 + np.tile(random.normal(0, 5, seeds), teachers) + common}
+    for setting in settings:
+        of_teachers = np.repeat(random.normal(0, 4, teachers) if teachers > 1 else [0.0], seeds)
+        of_teachers -= of_teachers.mean()  # a verdict is about these teachers
+        runs[setting] = 100 + shift + common + of_teachers + random.normal(0, 5, seeds * teachers)
+    return sweep(runs, teachers=tuple("abcdef"[:teachers]), **also)
+
+
+def several(random):
+    """Two widths, two rates, no hold-out: four groups."""
+    cases = [(width, rate) for width in (30, 300) for rate in (1.0, 2.0)]
+    return pd.concat([simulated(random, 3, TEMPERATURES[2:4], width=width, rate=rate) for width, rate in cases])
+
+
+def test_of_500_sweeps_without_a_difference_5_percent_claim_one_at_most():
+    """24 do, 0.048, of the usual sweep: 7 temperatures, 3 seeds. (Of 40,000: 0.036 to 0.050, by seeds and settings.)"""
+    random = np.random.default_rng(0)
+    assert np.mean([any(claims(simulated(random, 3))) for _ in range(500)]) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("draw", "count"),
+    [
+        (lambda random: simulated(random, 10, TEMPERATURES[:4]), 200),
+        (lambda random: simulated(random, 3, TEMPERATURES[:3], teachers=2), 200),
+        (several, 100),
+    ],
+    ids=["10 seeds", "2 teachers", "4 groups"],
+)
+def test_so_do_other_sweeps_as_far_as_simulation_tells(draw, count):
+    random = np.random.default_rng(0)
+    false = sum(any(claims(draw(random))) for _ in range(count))
+    assert scipy.stats.binomtest(false, count, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_what_is_said_of_two_standard_errors():
+    """A difference of two standard errors at each of 7 temperatures is claimed at one or more of them by 22 % of the
+    verdicts on 3 seeds, by 47 % of those on 10, and never with the wrong sign: the others say that seeds are few."""
+    for seeds, share in ((3, 0.22), (10, 0.47)):
+        random, two = np.random.default_rng(1), 2 * math.sqrt(2 * 5**2 / seeds)
+        found = [claims(simulated(random, seeds, shift=-two)) for _ in range(150)]
+        assert np.mean([-1 in one for one in found]) == pytest.approx(share, abs=3 * math.sqrt(0.25 / 150))
+        assert not any(1 in one for one in found)
+
+
+def differences(*samples):
+    return [stats.paired_difference(np.array(one, float), np.zeros(len(one))) for one in samples]
+
+
+def test_all_are_claimed_at_once_or_those_that_a_correction_leaves():
+    clear, alone, none = [-10, -11, -9, -10], [-5, -8, -2, -5], [-5, 5, 3, -3]
+    three = differences(clear, alone, none)
+    assert [one.differs for one in three] == [True, True, False]
+    assert [p <= 0.05 for p in stats.holm(np.array([one.p for one in three]))] == [True, False, False]
+    assert groups.claimed(three) == [True, False, False]
+    assert groups.claimed(three[:2]) == [True, True]  # both lie below zero
+    assert groups.claimed(differences(alone, [5, 8, 2, 5], none)) == [False] * 3
+    assert groups.claimed([]) == []
+
+
+def sentences(results, **also):
+    said = verdict.of(results, **also)
+    return [said.headline, *said.sentences]
+
+
+def test_worse_everywhere():
+    assert sentences(sweep(WORSE)) == [
+        "Distillation is worse at all 2 temperatures: use hard labels.",
+        "More errors than hard labels at T = 4, ∞, most at T = ∞: +41.0 [+39.7, +42.3].",
+        "Best guess: hard labels (100.5 errors), of the temperatures T = 4 (120.5).",
+    ]
+    only = sweep({HARD: WORSE[HARD], T4: WORSE[T4]})
+    assert sentences(only, subject="Distillation (uniform targets)")[0].startswith(
+        "Distillation (uniform targets) is w"
+    )
+    assert "is worse at T = 4: use hard labels." in sentences(only)[0]
+
+
+def test_helps_at_some():
+    headline, found, best = sentences(sweep(BETTER))
+    assert headline == "Distillation helps at 2 of 3 temperatures, against hard labels."
+    t4 = scipy.stats.ttest_rel(BETTER[T4], BETTER[HARD]).confidence_interval()
+    assert f"−44.2 [{t4.low:.1f}, {t4.high:.1f}]".replace("-", "−") in found
+    assert found.startswith("Fewer errors than hard labels at T = 4, 8, most at T = 4: ")
+    assert "not told apart from hard labels at T = ∞." in found
+    assert best.startswith("Best guess: T = 4 (101.5 errors); not excluded as the best T: 4, 8.")
+    assert best.endswith("python -m analysis.plan RUN --difference 5")
+
+
+def test_better_at_one_and_worse_at_another():
+    mixed = sweep({HARD: BETTER[HARD], T4: BETTER[T4], INF: [190, 193, 187, 190]})
+    headline, found, best = sentences(mixed)
+    assert headline == "Distillation beats hard labels at 1 of 2 temperatures, and is worse at 1 of 2 temperatures."
+    fewer, more = found.split("; ")
+    assert fewer.startswith("Fewer errors than hard labels at T = 4: −44.2 [")
+    assert more.startswith("more errors than hard labels at T = ∞: +44.2 [")
+    assert best.endswith("every other T is excluded as the best.")
+
+
+def test_where_seeds_are_too_few_it_says_how_many_would_tell():
+    results = sweep(NOISE)
+    less = np.array([NOISE[T4], NOISE[INF]]) - np.array(NOISE[HARD])
+    spread = plan.Spread(math.nan, 0.0, math.sqrt(np.mean(np.var(less, axis=1, ddof=1))))
+    needed = plan.seeds_for(lambda n: plan.power(5.0, spread, n, tests=2))
+    headline, best = sentences(results, run="mine")
+    assert headline == (
+        f"3 seeds cannot tell whether distillation helps: about {needed} would, for a difference of 5 errors."
+    )
+    assert best.startswith("Best guess: hard labels (100.0 errors), of the temperatures T = 4 (100.7); not excluded")
+    assert best.endswith("python -m analysis.plan mine --difference 5")
+    assert plan_command.PlanConfig().difference == plan.DIFFERENCE
+    wild = sweep({setting: [10 * value for value in values] for setting, values in NOISE.items()})
+    assert "nor would 1,000, for a difference of 5 errors." in sentences(wild)[0]
+    random = np.random.default_rng(2)
+    many = sweep({setting: random.normal(100, 2, 30) for setting in (HARD, T4, INF)})
+    assert sentences(many)[0] == (
+        "No difference from hard labels is seen, where 30 seeds would show a difference of 5 errors."
+    )
+
+
+def test_the_number_of_seeds_is_that_of_the_corrected_test():
+    spread, seeds, tests = plan.Spread(math.nan, 0.0, 8.0), 12, 6
+    shift, bound = 5 / 8 * math.sqrt(seeds), scipy.stats.t.ppf(1 - 0.025 / tests, seeds - 1)
+    expected = scipy.stats.nct.sf(bound, seeds - 1, shift) + scipy.stats.nct.cdf(-bound, seeds - 1, shift)
+    assert plan.power(5.0, spread, seeds, tests=tests) == pytest.approx(expected, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (sweep({HARD: [146], T4: [101]}), "1 seed cannot tell whether distillation helps: give --seeds 3 or more."),
+        (sweep({T4: [101, 108, 97]}), "Whether distillation helps is not known: there are no hard labels"),
+        (sweep({HARD: [146, 150]}), "Hard labels alone"),
+        (sweep(NOISE, failed={(*T4, 0), (*T4, 1), *((*INF, i) for i in range(3))}), "no setting has two seeds"),
+        (sweep({HARD: [9, 9, 9], T4: [9, 9, 9]}), "3 seeds cannot tell whether distillation helps."),
+        (sweep({HARD: [146, 150], ("matched", 4.0): [101, 108]}), "Hard labels alone"),
+    ],
+)
+def test_what_cannot_be_judged(results, said):
+    assert verdict.of(results).headline.startswith(said) or said in verdict.of(results).headline
+    assert "nan" not in verdict.of(results).text()
+
+
+def test_failed_runs_are_left_out():
+    failed = sweep({**BETTER, INF: [1, 2, 3, 4]}, failed={(*T4, 0), *((*INF, i) for i in range(4))})
+    (group,) = groups.of(failed)
+    assert {t: less.n for t, less in group.differences().items()} == {4.0: 3, 8.0: 4}
+    assert group.candidates() == [] and math.isnan(group.errors[4.0][0])
+    assert "at all 2 temperatures" in verdict.of(failed).headline
+
+
+HOLDOUT = {HARD: [150] * 4, T4: [90, 95, 100, 95], T8: [99] * 4, INF: [95, 95, 89, 93]}
+
+
+def test_what_the_holdout_would_choose():
+    said = sentences(sweep(BETTER, holdout=HOLDOUT))[-1]
+    assert said.startswith("The hold-out would choose T = ∞: 144.0 test errors, −1.8") and "(not told apart)." in said
+    failed = sentences(sweep(BETTER, holdout=HOLDOUT, failed={(*INF, 0)}))[-1]
+    assert "choose T = 4: 101.5 test errors, −44.2 [" in failed and "apart" not in failed
+    hard = sentences(sweep(BETTER, holdout=HOLDOUT | {HARD: [1] * 4}))[-1]
+    assert "The hold-out would choose hard labels: 145.8 test errors." in hard
+
+
+def test_each_setting_has_the_rate_that_the_holdout_chooses_hard_labels_too():
+    slow = sweep({HARD: [100, 101, 99], T4: [80, 82, 81]}, rate=0.001, holdout={HARD: [50] * 3, T4: [60] * 3})
+    fast = sweep({HARD: [70, 71, 69], T4: [95, 97, 99]}, rate=0.01, holdout={HARD: [40] * 3, T4: [70] * 3})
+    (group,) = groups.of(pd.concat([slow, fast]))
+    assert group.name == "800 units" and group.means() == {AT_HARD: 70.0, 4.0: 81.0}
+    without = pd.concat([slow, fast]).drop(columns="holdout_errors")
+    assert [group.name for group in groups.of(without)] == ["800 units, rate 0.001", "800 units, rate 0.01"]
+
+
+def test_several_groups_have_a_line_each_and_many_stand_below():
+    two = pd.concat([sweep(BETTER, width=width) for width in (30, 300)])
+    headline, *lines = sentences(two)
+    assert headline == "Distillation helps at 4 of 6 settings, against hard labels."
+    assert [line.split(":")[0] for line in lines] == ["30 units", "300 units"]
+    weights = pd.concat([sweep(BETTER, width=w, weight=q) for w in (30, 300, 800) for q in (0.5, 1.0)])
+    said = verdict.of(weights.drop_duplicates())
+    assert not said.sentences and len(said.details) == 6 and said.details[0].startswith("30 units, soft weight 0.5: ")
+    other = pd.concat([sweep(BETTER), sweep({("mse", 4.0): BETTER[INF]})])
+    assert [group.name for group in groups.of(other)] == [
+        "800 units, squared error of logits",
+        "800 units, soft targets",
+    ]
+
+
+def test_several_teachers_count_as_their_mean():
+    of_teachers = sweep({HARD: [100, 103, 98] * 2, T4: [80, 85, 79, 90, 91, 87]}, teachers=("a", "b"))
+    (group,) = groups.of(of_teachers)
+    assert group.errors[4.0].tolist() == [85, 88, 83] and group.errors[AT_HARD].tolist() == [100, 103, 98]
+    missing = of_teachers.drop(of_teachers[(of_teachers["teacher"] == "b") & (of_teachers["seed"] == 2)].index)
+    assert math.isnan(groups.of(missing)[0].errors[4.0][2])
+
+
+def written(folder, results, teacher, images=10_000, targets="teacher"):
+    """A run directory, as far as a summary needs it."""
+    folder.mkdir(exist_ok=True)
+    results.assign(epochs=1).to_csv(folder / "results.csv", index=False)
+    data = {"description": "MNIST", "test_images": images, "num_classes": 10}
+    teachers = [{"name": "a", "test": {"errors": teacher}}]
+    identity = {"data": data, "config": {"targets": targets}}
+    (folder / "config.json").write_text(json.dumps({"identity": identity, "details": {"teachers": teachers}}))
+    return folder
+
+
+def test_it_stands_first_in_the_summary_and_on_the_terminal(tmp_path):
+    text = table.write_summary(written(tmp_path, sweep(WORSE), 74))
+    lines, page = text.splitlines(), (tmp_path / "summary.md").read_text().splitlines()
+    assert lines[2] == "Distillation is worse at all 2 temperatures: use hard labels."
+    assert page[0].startswith("# ") and page[2].startswith(f"**{lines[2]}** More errors than hard labels")
+    assert "Warning" not in text
+    text = table.write_summary(written(tmp_path, sweep(NOISE), 74, targets="uniform"))
+    assert "cannot tell whether distillation (uniform targets) helps" in text
+    assert f"python -m analysis.plan {tmp_path.name} --difference 5" in text
+
+
+@pytest.mark.parametrize(
+    ("results", "teacher", "images", "said"),
+    [
+        (
+            NOISE,
+            8990,
+            10_000,
+            "the teacher is right on 10.1 % of the test images, as one that guesses",
+        ),
+        (
+            NOISE,
+            120,
+            10_000,
+            "120.0 test errors, and students of hard labels, 800 units 100.0",
+        ),
+        ({T4: [100, 103, 97]}, 120, 10_000, "120.0 test errors, and its students, 800 units 100.0"),
+        ({HARD: [100, 104], T4: [90, 93]}, 74, 10_000, "2 seeds say next to nothing of spread"),
+        (
+            {HARD: [1, 9, 0], T4: [2, 3, 1]},
+            0,
+            10_000,
+            "some interval reaches beyond 0 to 10,000, the number",
+        ),
+        ({HARD: [99, 90, 98], T4: [70, 71, 72]}, 0, 100, "reaches beyond 0 to 100, the number of test images"),
+    ],
+)
+def test_warnings(tmp_path, results, teacher, images, said):
+    text = table.write_summary(written(tmp_path / "run", sweep(results), teacher, images))
+    (warning,) = [line for line in text.splitlines() if line.startswith("Warning: ")]
+    assert said in warning and warning in (tmp_path / "run" / "summary.md").read_text()
+
+
+def test_a_difference_that_a_correction_takes_back_is_called_alone():
+    runs = {HARD: [100, 100, 100, 100], T4: [95, 92, 98, 95], INF: [95, 105, 103, 97]}
+    lines = table.summarise(sweep(runs)).table().text().splitlines()
+    p = 2 * scipy.stats.ttest_1samp([-5, -8, -2, -5], 0).pvalue
+    assert lines[3].endswith(f"{p:.3f}  fewer (alone)") and p > 0.05
