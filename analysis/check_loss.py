@@ -27,8 +27,8 @@ class CheckConfig:
     """MODULE:NAME or FILE.py:NAME of a function that gives one number, or one for each example; or of a class that
     makes one from a temperature."""
     call: str = ""
-    """Arguments of the loss, such as "{teacher}, {student}, T={temperature}"; there is {labels} too (default: by the
-    names of its parameters, else student, teacher, temperature)."""
+    """Arguments of the loss, such as "{teacher}, {student}, T={temperature}"; there is {labels} too. Where nothing is
+    given: by the names of its parameters, else student, teacher, temperature."""
 
     def __post_init__(self) -> None:
         module, _, name = self.loss.rpartition(":")

@@ -38,10 +38,11 @@ COMMANDS = find_commands()
 
 def config_class(module: str) -> type:
     """The config class of a command."""
-    places = [importlib.import_module(module)]
-    if not hasattr(places[0], COMMANDS[module]):  # a package that is a command itself
-        places.append(importlib.import_module(f"{module}.__main__"))
-    found: type = getattr(places[-1], COMMANDS[module])
+    name = COMMANDS[module].split(".")[-1]
+    imported = importlib.import_module(module)
+    if not hasattr(imported, name):  # a package that is a command itself
+        imported = importlib.import_module(f"{module}.__main__")
+    found: type = getattr(imported, name)
     return found
 
 

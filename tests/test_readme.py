@@ -1,6 +1,5 @@
 """The README is short and its Python blocks run as they stand; commands and links in all pages of the docs hold."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -10,13 +9,12 @@ import pytest
 
 from kdjax import cli
 from tests import commands
-from tests.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = {page: page.read_text() for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))}
 JOINED = re.sub(r"\\\n\s*", "", "\n".join(PAGES.values()))
-COMMAND_LINES = re.findall(r"\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", JOINED)
+COMMAND_LINES = re.findall(r"(?<!['\"(])\bpython -m ((?:experiments|analysis|kdjax)\.[^`\n…]*)", JOINED)
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 MOST_LINES, MOST_WORDS, LONGEST_CELL = 160, 1_500, 120
 
@@ -95,4 +93,4 @@ def test_tests_that_a_page_names_are_there(page):
 @pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
 def test_command_is_understood(line):
     name, *arguments = [word.replace("$(hostname)", "host") for word in shlex.split(line, comments=True)]
-    cli.parse(getattr(importlib.import_module(name), COMMANDS[name].split(".")[-1]), name, arguments)
+    cli.parse(commands.config_class(name), name, arguments)

@@ -121,7 +121,10 @@ class SweepConfig:
             *("widths", "seeds", "epochs", "learning_rates", "network", "batch_size", "optimizer", "schedule"),
             *("jitter", "augment", "transfer_images", "precision", "first_seed", "monitor_every", "block_size"),
         ),
-        "objective": ("temperatures", "objectives", "soft_weights", "hard_labels", "targets"),
+        "objective": (
+            *("temperatures", "objectives", "soft_weights", "hard_labels", "targets", "temperature_schedule"),
+            "last_temperature",
+        ),
         "run": (),
     }
     """Options by group, the most used first (`kdjax.options`)."""
