@@ -24,7 +24,8 @@ def text(page: str, width: int | None = None) -> str:
 
 
 def _table(lines: list[str]) -> Table:
-    header, rule, *rows = ([_plain(cell.strip()) for cell in line[1:-1].split("|")] for line in lines)
+    cells = (re.split(r"(?<!\\)\|", line[1:-1]) for line in lines)  # `\|` is a bar inside a cell
+    header, rule, *rows = ([_plain(cell.strip()).replace("\\|", "|") for cell in row] for row in cells)
     return Table(header, rows, left=sum(not cell.endswith(":") for cell in rule))
 
 

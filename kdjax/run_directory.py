@@ -8,7 +8,7 @@ test.npz        labels and teacher logits of the test images, and a few images t
 blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
 checkpoints/    the last two of each block being trained
 figures/        PNG and PDF
-summary.md      the table
+summary.md      the verdict and the table
 MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 

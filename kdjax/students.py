@@ -78,7 +78,7 @@ class BlockResult(NamedTuple):
     logits: dict[str, Float[np.ndarray, "runs images classes"]]
     """Of the test images, and of the hold-out where there is one."""
     params: Any
-    """Final parameters of all settings, numpy, as `models.pack_variables`: with batch statistics if there are any."""
+    """Final parameters of the runs, numpy, as `models.pack_variables`: with batch statistics if there are any."""
     seconds: float
     """Seconds of training and evaluation since the last resume."""
 
@@ -95,7 +95,8 @@ def traced_setting(block: Block) -> Setting:
     # A hard run has soft weight 0, which a finite soft term survives: any temperature and hyper-parameter will do.
     temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
     weights, rates = [run.soft_weight for run in runs], [run.learning_rate for run in runs]
-    values = [objectives.parse(block.runs[-1].objective if run.objective == "hard" else run.objective) for run in runs]
+    last = block.objective if runs[-1].objective == "hard" else runs[-1].objective
+    values = [objectives.parse(last if run.objective == "hard" else run.objective) for run in runs]
     own = {
         name: jnp.asarray([one.hyperparameters[name] for one in values], jnp.float32)
         for name in values[0].hyperparameters
@@ -132,7 +133,8 @@ def train_block(
     logits = {name: np.asarray(program.logits(state, jnp.asarray(images))) for name, images in splits if len(images)}
     rows, history = _rows(block, data, fit, logits, start, split, program.steps_per_epoch)
     stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
-    params = jax.tree.map(np.asarray, models.pack_variables(state.params, state.model_state))
+    own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (state.params, state.model_state))
+    params = jax.tree.map(np.asarray, models.pack_variables(*own))
     return BlockResult(rows, history, stored, params, time.perf_counter() - begin)
 
 

@@ -229,7 +229,9 @@ def test_its_sweeps_lie_under_it_and_are_read_as_one(whole):
     assert not (whole / "runs" / "temperature_sweep").exists()
     config = json.loads((folder_of(whole) / "config.json").read_text())
     names = {path.name for path in (whole / "runs" / "mnist_table" / "sweeps").iterdir()}
-    assert set(config["sweeps"]) == names and all(re.fullmatch(r"mnist5k-12-(T.*|hard)-\w{6}", name) for name in names)
+    assert set(config["sweeps"]) == names and all(
+        re.fullmatch(r"mnist5k-12-(T.*|hard|double_softmax-T.*)-\w{6}", name) for name in names
+    )
     assert config["progress"] == {"done": len(config["sweeps"]), "total": len(config["sweeps"])}
     rows = trained.results(folder_of(whole))
     assert set(rows["run"]) == names and len(rows) == sum(

@@ -72,3 +72,8 @@ def test_a_terminal_is_asked_how_wide_it_is(columns):
 def test_elsewhere_there_is_no_limit(capsys):
     terminal.show(PAGE)
     assert capsys.readouterr().out == terminal.text(PAGE) + "\n"
+
+
+def test_a_bar_inside_a_cell_is_no_border():
+    page = "| norm | n |\n| --- | ---: |\n| Σ\\|u\\| | 3 |"
+    assert terminal.text(page, 80).splitlines()[-1].split() == ["Σ|u|", "3"]

@@ -15,7 +15,9 @@ from tests import commands
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
-    code, said = commands.call_sweep(root, "--temperatures", "4", "inf", "--seeds", "2", "--name", "run")
+    code, said = commands.call_sweep(
+        root, "--temperatures", "4", "inf", "--seeds", "2", "--name", "run", "--block-size", "2"
+    )  # padded
     assert code == 0, said
     return root / "runs" / "temperature_sweep" / "run"
 

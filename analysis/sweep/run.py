@@ -103,7 +103,7 @@ def curves(sweep: SweepResults) -> list[Curve]:
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append("plain" if objective == "kd" else words_of(objective))
+                name.append(words_of(objective))
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])
