@@ -36,7 +36,10 @@ def fixed_numerics() -> Iterator[None]:
 def jit(function: Callable[..., Any], more: Mapping[str, Any] | None = None, **arguments: Any) -> Callable[..., Any]:
     """`jax.jit` of a whole program that trains or evaluates networks, with `compiler_options` and `fixed_numerics`.
     Like any function with compiler options it stands alone: inside another `jit` or under `grad`, JAX refuses it."""
-    return fixed_numerics()(jax.jit(function, compiler_options=compiler_options(more), **arguments))
+    compiled = jax.jit(function, compiler_options=compiler_options(more), **arguments)
+    fixed = fixed_numerics()(compiled)
+    fixed.lower = fixed_numerics()(compiled.lower)  # type: ignore[method-assign]
+    return fixed
 
 
 def compiler_options(more: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

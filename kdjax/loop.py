@@ -172,10 +172,10 @@ def _require_fit(program: Program, transfer_set: TransferSet, setting: Setting) 
     low, high = int(labels.min()), int(labels.max())
     require(low >= 0 and high < classes, f"labels from {low} to {high} are not allowed: give 0 to {classes - 1}")
     require(jnp.isfinite(logits).all(), "teacher_logits are not all finite: leave out the images where they are not")
-    for name, values in setting._asdict().items():
-        found, wanted = () if values is None else jnp.shape(values), (program.settings,)
-        given = f"{name} of shape {found} does not fit a program of {program.settings} settings"
-        require(values is None or found == wanted, f"{given}: give one value each, an array {wanted}")
+    wanted, (*fields, own) = (program.settings,), setting
+    for name, values in {**dict(zip(setting._fields, fields, strict=False)), **(own or {})}.items():
+        given = f"{name} of shape {jnp.shape(values)} does not fit a program of {program.settings} settings"
+        require(jnp.shape(values) == wanted, f"{given}: give one value each, an array {wanted}")
 
 
 def _note(fit: Fit, epoch: int) -> str:

@@ -224,7 +224,7 @@ def test_a_run_without_what_is_needed_is_refused(swept, tmp_path):
     (folder / "test.npz").unlink()
     assert "test.npz is missing" in refused(tmp_path, folder)
     shutil.rmtree(folder / "blocks")
-    assert "holds no student of objective soft" in refused(tmp_path, folder)
+    assert "holds no student of objective kd" in refused(tmp_path, folder)
 
 
 def refused(root, *arguments):
@@ -286,7 +286,7 @@ def test_what_is_no_npz_file_is_refused(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["--objectives", "dkdd"], "--objectives dkdd is unknown"),
-        (["--objectives", "hard"], "--objectives hard is not allowed: it exists in training only"),
+        (["--objectives", "hard"], "--objectives hard is unknown"),
         (["--objectives", "kd", "kd"], "names one twice"),
         (["--objectives", "dkd", "dkd(beta=8)"], "names one twice"),
         (["nowhere"], "nowhere is no folder: name a run directory"),

@@ -94,7 +94,7 @@ BAD = {
     "--temperature-schedule linear": "--temperature-schedule linear with T = inf is not allowed",
     "--objectives matched(reference=4)": "--objectives matched(reference=4) is for --optimizer sgd",
     "--objectives kd dkd(beta=1|2) dkd(beta=2)": "--objectives names one twice",
-    "--objectives soft": "--objectives soft is not allowed: it has an option of its own",
+    "--objectives soft": "--objectives soft is unknown: there are",
     "--objectives mze": "--objectives mze is unknown: there are",
     "--objectives dkd(gamma=1)": "--objectives dkd(gamma=1): dkd has no parameter gamma: it has alpha, beta",
     "--objectives nkd": "T = inf with the objective nkd is not allowed: there is no limit, because",
@@ -207,7 +207,7 @@ def main(config):
     sys.stderr.write("said")
     print(os.readlink("/proc/self/fd/0"), os.readlink("/proc/self/fd/2"))
 
-cli.run(main, dataclasses.make_dataclass("Nothing", []), "prog", [])
+cli.run(main, dataclasses.make_dataclass("Nothing", [], frozen=True), "prog", [])
 """
     started = subprocess.run(
         ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", script],

@@ -198,7 +198,10 @@ REFUSED = [
     ({"test": None, "labels": LABELS[:4], "given": IMAGES[:4], "logits": LOGITS[:4]}, "no class has 5 examples"),
     ({"temperatures": (1.0, 0.0)}, "temperatures 0 is not allowed: a temperature is a number above 0"),
     ({"temperatures": (4, 4)}, "temperatures repeats 4"),
-    ({"soft_weights": 0}, "soft_weights 0 is not allowed: it lies in (0, 1]; 0 is hard_labels"),
+    (
+        {"soft_weights": 0},
+        "soft_weights 0 is not allowed: it lies in (0, 1] (a float32 holds 1.2e-38 or more); 0 is hard_labels",
+    ),
     ({"learning_rate": -1.0}, "learning_rate -1 is not allowed"),
     ({"objectives": "mes"}, "objectives mes is unknown"),
     ({"objectives": ("dkd(bta=2)",)}, "dkd has no parameter bta: it has alpha, beta"),

@@ -168,6 +168,9 @@ def hostile(cls, prefix=""):
             yield from hostile(type(inner), "" if name in ("data", "run") else f"{name}.")
         elif f"--{name}" not in KEPT:
             kinds = kinds_of(types[field.name])
+            for command in filter(dataclasses.is_dataclass, kinds):
+                name_of = command.__name__.removesuffix("Config").lower()
+                yield from ([name_of, *arguments] for arguments in hostile(command))
             yield from ([f"--{prefix}{name}={value}"] for kind in kinds for value in HOSTILE.get(kind, ()))
 
 

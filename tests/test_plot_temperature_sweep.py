@@ -346,7 +346,7 @@ def damage(name, content):
             "holds no run",
         ),
         (
-            lambda folder: damage("results.csv", (folder / "results.csv").read_bytes().replace(b",soft,", b",,", 1))(
+            lambda folder: damage("results.csv", (folder / "results.csv").read_bytes().replace(b",kd,", b",,", 1))(
                 folder
             ),
             "objective",
