@@ -90,7 +90,7 @@ class TableConfig:
     epochs: int = 80
     """Passes of a student over the training images."""
     elastic_epochs: int = 60
-    """The same for the students of the part better whose images are distorted at each step."""
+    """Passes over the training images for students of the part better whose images are distorted at each step."""
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 2e-3
@@ -99,10 +99,10 @@ class TableConfig:
     widths: tuple[int, ...] = (30, 300, 800)
     """Units in each hidden layer of the students whose errors against T are compared."""
     width_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, math.inf)
-    """Their temperatures T (no unit); inf is the limit."""
+    """Temperatures T (no unit) of the students of --widths; inf is the limit."""
     width_epochs: tuple[int, ...] = (20, 60)
-    """Their passes over the training images, a schedule each; above 300 units, the first alone. Students of fewer
-    images make as many steps as the first schedule."""
+    """Passes over the training images of the students of --widths, a schedule for each number; above 300 units, the
+    first alone. Students of fewer images make as many steps as the first schedule."""
     width_teachers: int = 6
     """Number of teachers of the students of each width: the first ones are those of the rows."""
     width_seeds: int = 5

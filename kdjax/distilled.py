@@ -12,7 +12,7 @@ from kdjax import evaluation, models, trained
 from kdjax.arrays import HostLogits
 from kdjax.errors import require
 from kdjax.inputs import read_inputs
-from kdjax.intervals import Interval, difference, holm, interval
+from kdjax.intervals import Difference, Interval, claimed, difference, holm, interval
 
 SETTING = ["objective", "temperature", "soft_weight"]
 """Columns that name a setting."""
@@ -169,10 +169,15 @@ class Distillation:
             return f"{about}; 95 % intervals over seeds."
         if seeds < 2:
             return f"{about}: one seed says nothing about chance, so nothing is said of a difference from hard labels."
-        found, settings = compared["difference"][compared["p_holm"] < 0.05], len(compared)
+        differences = [
+            Difference(row.difference, row.low, row.high, row.n, row.p, row.p < 0.05) for row in compared.itertuples()
+        ]
+        found, settings = compared["difference"][claimed(differences)], len(compared)
         words = f"fewer test errors than hard labels at {(found < 0).sum()} of {settings} settings"
         rest = f"more at {(found > 0).sum()}, no difference seen at {settings - len(found)}"
-        return f"{about}: {words}, {rest} (paired t tests, p adjusted by Holm; 95 % intervals over seeds)."
+        return (
+            f"{about}: {words}, {rest} (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."
+        )
 
 
 def _number(value: float | int) -> str:

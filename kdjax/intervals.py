@@ -5,6 +5,7 @@ bounds and p are then nan, and nothing is claimed.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,3 +85,15 @@ def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
     adjusted = np.full(len(p_values), math.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
     return adjusted
+
+
+def claimed(differences: Sequence[Difference]) -> list[bool]:
+    """Which of these differences may be called one: with probability 0.95 none is called so by chance alone.
+
+    All, where every interval lies on the same side of zero: a claim about all of them needs no correction
+    (intersection-union test, Berger 1982). Else those whose p, adjusted over all of them (Holm 1979), is 0.05 at most.
+    """
+    sides = {math.copysign(1, difference.mean) for difference in differences}
+    if len(sides) == 1 and all(difference.differs for difference in differences):
+        return [True] * len(differences)
+    return [bool(p <= 0.05) for p in holm(np.array([difference.p for difference in differences], float))]

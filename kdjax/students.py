@@ -28,7 +28,7 @@ class Run(NamedTuple):
     """One run of a block: its setting, as its row names it. Seed, width and teacher are the block's."""
 
     objective: str
-    """A name in `objectives.OBJECTIVES`; `hard`: labels alone."""
+    """`hard` (labels alone), or an objective as `objectives.parse` reads it, such as `dkd(beta=2)`."""
     temperature: float
     """nan for a hard run: it has none."""
     soft_weight: float

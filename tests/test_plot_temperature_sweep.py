@@ -390,3 +390,12 @@ def test_command_line_refuses_what_is_no_run(tmp_path, monkeypatch, capsys, argu
     monkeypatch.chdir(tmp_path)
     assert run_cli(*arguments) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_sweep_without_kd_has_its_axis_and_curves(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(30,), seeds=2, temperatures=(1.0, math.inf))
+    for name in ("results.csv", "history.jsonl"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace(",kd,", ",mse,").replace('"kd"', '"mse"'))
+    drawn = {path.stem for path in figures.draw(folder)}
+    assert {"errors", "difference_from_hard_labels", "learning_curves", "softening"} <= drawn

@@ -24,7 +24,7 @@ NOISE = {HARD: [100, 110, 90], T4: [104, 103, 95], INF: [97, 113, 92]}
 def claims(results):
     """The claims of all groups: −1 fewer errors than hard labels, 1 more, 0 none."""
     differences = [less for group in groups.of(results) for less in group.differences().values()]
-    return [int(np.sign(less.mean)) * call for less, call in zip(differences, groups.claimed(differences), strict=True)]
+    return [int(np.sign(less.mean)) * call for less, call in zip(differences, stats.claimed(differences), strict=True)]
 
 
 def simulated(random, seeds, settings=TEMPERATURES, teachers=1, shift=0.0, **also):
@@ -84,10 +84,10 @@ def test_all_are_claimed_at_once_or_those_that_a_correction_leaves():
     three = differences(clear, alone, none)
     assert [one.differs for one in three] == [True, True, False]
     assert [p <= 0.05 for p in stats.holm(np.array([one.p for one in three]))] == [True, False, False]
-    assert groups.claimed(three) == [True, False, False]
-    assert groups.claimed(three[:2]) == [True, True]  # both lie below zero
-    assert groups.claimed(differences(alone, [5, 8, 2, 5], none)) == [False] * 3
-    assert groups.claimed([]) == []
+    assert stats.claimed(three) == [True, False, False]
+    assert stats.claimed(three[:2]) == [True, True]  # both lie below zero
+    assert stats.claimed(differences(alone, [5, 8, 2, 5], none)) == [False] * 3
+    assert stats.claimed([]) == []
 
 
 def sentences(results, **also):
@@ -170,7 +170,7 @@ def test_the_number_of_seeds_is_that_of_the_corrected_test():
 )
 def test_what_cannot_be_judged(results, said):
     assert verdict.of(results).headline.startswith(said) or said in verdict.of(results).headline
-    assert "nan" not in verdict.of(results).text()
+    assert "nan" not in verdict.of(results).markdown()
 
 
 def test_failed_runs_are_left_out():

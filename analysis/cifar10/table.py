@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs
+from analysis import measures, runs, stats
 from analysis.cifar10 import batch_statistics
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
-from analysis.sweep import groups, stability
+from analysis.sweep import stability
 from analysis.tables import Table, columns_of, count_of, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
@@ -64,7 +64,7 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     seeds = max(difference.n for difference in less.values())
     if seeds == 1:
         return "1 seed cannot tell whether distillation helps: give --seeds 3 or more."
-    calls = dict(zip(less, groups.claimed(list(less.values())), strict=True))
+    calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
     words = []
     for word, sign in (("better", 1), ("worse", -1)):
         which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]

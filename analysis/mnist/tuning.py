@@ -21,7 +21,7 @@ class Choice(NamedTuple):
     """The rate of one setting."""
 
     objective: str
-    """`hard` or `soft`."""
+    """`hard` or `kd`."""
     temperature: float
     """nan for hard labels."""
     learning_rate: float

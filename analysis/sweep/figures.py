@@ -12,11 +12,13 @@ from scipy.special import softmax
 from analysis import runs, scales, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
-from analysis.sweep import objectives
+from analysis.sweep import against_kd
+from analysis.sweep.groups import is_compared
 from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
 from kdjax.errors import require_option
+from kdjax.objectives import words_of
 
 FLOOR = 0.01
 """Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
@@ -43,7 +45,7 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
     figures = {
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
-        "difference_from_kd": objectives.draw(sweep.results, sweep.where),
+        "difference_from_kd": against_kd.draw(sweep.results, sweep.where),
         "calibration_and_agreement": draw_calibration(sweep),
         "softening": draw_softening(sweep, image),
         **draw_learning_curves(sweep),
@@ -164,7 +166,7 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
         axes.set_title(f"T = {number(temperature)}")
     top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
-    soft = sweep.results[sweep.results["objective"] == "kd"]
+    soft = sweep.results[sweep.results["objective"].map(is_compared)]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
@@ -181,21 +183,25 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
 
 
 def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
-    """Errors against epochs, one row per width, one colour per T; a figure for each soft weight and learning rate."""
+    """Errors against epochs, one row per width, one colour per T; a figure for each objective, weight and rate."""
     history = sweep.history
-    soft = history[history["objective"] == "kd"]  # matched norms and placebos have the same T and rate
-    grid = soft[["soft_weight", "learning_rate"]].drop_duplicates()
+    soft = history[history["objective"].map(is_compared)]
+    names = ["objective", "soft_weight", "learning_rate"]
+    grid = soft[names].drop_duplicates()
+    varying = [name for name in names if grid[name].nunique() > 1]
     figures = {}
-    for weight, rate in grid.itertuples(index=False) if len(grid) else []:
-        of_weight = history["objective"].eq("kd") & history["soft_weight"].eq(weight)
+    for objective, weight, rate in grid.itertuples(index=False) if len(grid) else []:
+        of_weight = history["objective"].eq(objective) & history["soft_weight"].eq(weight)
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
-        several = len(grid) > 1
-        details = f" (soft weight {weight:g}, rate {rate:g})" if several else ""
+        said = {"objective": words_of(objective), "soft_weight": f"soft weight {weight:g}"}
+        said["learning_rate"] = f"rate {rate:g}"
+        stem = {"objective": objective, "soft_weight": f"weight{weight:g}", "learning_rate": f"rate{rate:g}"}
+        details = f" ({', '.join(said[name] for name in varying)})" if varying else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
         figure = _learning_curves(shown, _axis(sweep).temperatures)
         style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
-        figures["learning_curves" + (f"_weight{weight:g}_rate{rate:g}" if several else "")] = figure
+        figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
     return figures
 
 
@@ -258,7 +264,7 @@ def _example(sweep: SweepResults) -> int:
 
 
 def _axis(sweep: SweepResults) -> TemperatureAxis:
-    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] == "kd", "temperature"].tolist())
+    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] != "hard", "temperature"].tolist())
 
 
 def _bars(sweep: SweepResults) -> str:

@@ -4,11 +4,8 @@ Errors are means over teachers, a number a seed, so that what is said of them is
 were trained at several rates and there is a hold-out, each setting, hard labels too, has the rate that it chooses.
 """
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
@@ -92,18 +89,6 @@ def of(results: pd.DataFrame) -> list[Group]:
     return found
 
 
-def claimed(differences: Sequence[stats.Difference]) -> list[bool]:
-    """Which of these differences may be called one: with probability 0.95 none is called so by chance alone.
-
-    All, where every interval lies on the same side of zero: a claim about all of them needs no correction
-    (intersection-union test, Berger 1982). Else those whose p, adjusted over all of them (Holm 1979), is 0.05 at most.
-    """
-    sides = {math.copysign(1, difference.mean) for difference in differences}
-    if len(sides) == 1 and all(difference.differs for difference in differences):
-        return [True] * len(differences)
-    return [bool(p <= 0.05) for p in stats.holm(np.array([difference.p for difference in differences], float))]
-
-
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """A column by seed and temperature, each a mean over the teachers; nan where a run is missing or failed."""
     values, place = rows[column].where(rows["failed_at"] < 0).astype(float), [rows["seed"], rows["temperature"]]
@@ -117,5 +102,5 @@ def _named(column: str, value: float | str) -> str:
     if column == "width":
         return f"{value} {NAMES[column]}"
     if column == "objective":
-        return "soft targets" if value == "kd" else words_of(str(value))
+        return words_of(str(value))
     return f"{NAMES.get(column, column)} {number(float(value))}"

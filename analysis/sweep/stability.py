@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
-from analysis.sweep import groups
 from analysis.sweep.run import load
 from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
@@ -106,7 +105,7 @@ def verdict(measured: pd.DataFrame) -> str:
             same = measured["width"].eq(width) & measured["learning_rate"].eq(rate)
             ratios.append(ratio(soft, measured[same & measured["objective"].eq("hard")], column))
         logs = [one._replace(mean=math.log(one.mean)) for one in ratios if one is not None and one.n > 1]
-        claims = groups.claimed(logs)
+        claims = stats.claimed(logs)
         counts = [sum(call and sign * one.mean > 0 for one, call in zip(logs, claims, strict=True)) for sign in (-1, 1)]
         if logs:
             name = heading.split(",")[0]

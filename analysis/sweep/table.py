@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import measures, runs, stats
 from analysis.runs import NAMES, RUN
-from analysis.sweep import objectives, verdict
+from analysis.sweep import against_kd, verdict
 from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
@@ -111,10 +111,10 @@ def write_summary(folder: Path) -> str:
     what = f"Temperature sweep on {identity['data']['description']}"
     parts = [what, *runs.unusual_options(identity), run_directory.progress(folder)]
     title = ", ".join(filter(None, parts))
-    beside, section = objectives.compare(results), ""
+    beside, section = against_kd.compare(results), ""
     if beside.rows:
         section = f"\n## Objectives beside soft targets\n\n{beside.table().markdown()}\n"
-        write_csv(folder / "objectives.csv", beside.frame(), digits=6)
+        write_csv(folder / "from_kd.csv", beside.frame(), digits=6)
     text = f"# {title}\n\n{said.markdown()}\n\n{summary.table().markdown()}\n{section}"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
@@ -158,7 +158,7 @@ def _temperature(setting: pd.Series) -> str:
 
 def _varying(rows: pd.DataFrame) -> list[str]:
     """Which of soft weight and learning rate take several values."""
-    soft = rows[rows["objective"] == "kd"]
+    soft = rows[rows["objective"] != "hard"]
     varying = {"soft_weight": soft["soft_weight"].nunique(), "learning_rate": rows["learning_rate"].nunique()}
     return [name for name, count in varying.items() if count > 1]
 

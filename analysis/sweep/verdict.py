@@ -71,7 +71,7 @@ def of(
     every, seeds = groups_.of(results), results["seed"].nunique()
     differences = [group.differences() for group in every]
     flat = [difference for of_group in differences for difference in of_group.values()]
-    claims = iter(groups_.claimed(flat))
+    claims = iter(stats.claimed(flat))
     calls = [[Call(t, less, next(claims)) for t, less in of_group.items()] for of_group in differences]
     together = [call for of_group in calls for call in of_group]
     needed = _seeds_needed(every, len(together)) if together else math.nan
@@ -207,7 +207,7 @@ def _listed(temperatures: Iterable[float]) -> str:
 
 
 def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, classes: int) -> list[str]:
-    """Whether the teacher knows anything, and more than its students."""
+    """A warning where the teacher knows nothing, or less than its students."""
     mean, chance = float(np.mean(errors)), 1 / classes
     guessing = images * (1 - chance) - 2 * math.sqrt(images * chance * (1 - chance))
     if mean >= guessing:
@@ -222,7 +222,7 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
 
 
 def _out_of_range(every: Sequence[Group], images: int | None) -> list[str]:
-    """Whether some interval of errors reaches below 0 or above the number of test images."""
+    """A warning where some interval of errors reaches below 0 or above the number of test images."""
     columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
     intervals = [stats.interval(column) for column in columns if len(column)]
     most = math.inf if images is None else images

@@ -149,7 +149,7 @@ class TeacherConfig:
     """The teacher: 784-1200-1200-10 with dropout, max-norm and jittered inputs, as in the paper's Section 3."""
 
     widths: tuple[int, ...] = (1200, 1200)
-    """Units of each hidden layer."""
+    """Units of each hidden layer, a number a layer (not alternatives, as in --widths)."""
     epochs: int | None = None
     """Passes over the training images (default: 30; 80 on mnist5k)."""
     batch_size: int = 256

@@ -45,10 +45,10 @@ class SweepConfig:
     """Trains a teacher, then students at every temperature, from several seeds, and draws test errors against T."""
 
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
-    """Temperatures T of the soft targets (no unit), each above 0; inf is the limit, centred logit matching."""
+    """Temperatures T of the objectives (no unit), each above 0; inf is the limit: for kd, centred logit matching."""
     soft_weights: tuple[float, ...] = (1.0,)
-    """Weights w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE. Only at w = 1 is T = inf logit matching
-    and T all that changes."""
+    """Weights w of the soft term, in (0, 1]: the loss is w·soft + (1 − w)·CE, soft being T²·KL for kd. Below 1, T also
+    changes how much the soft term counts beside the labels."""
     learning_rates: tuple[float, ...] = ()
     """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd). With a hold-out, the best of
     several is chosen on it at each T; while that choice lies at an edge, the grid is widened for all, up to three
@@ -90,7 +90,7 @@ class SweepConfig:
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T."""
     first_seed: int = dataclasses.field(default=0, metadata=added(0))
-    """The first of the seeds, where it is not 0: others than those of an earlier sweep."""
+    """The first seed; seeds are this one and those after it. Others than an earlier sweep's are fresh."""
     epochs: int | None = None
     """Passes over the transfer set by a student (default: 20; 40 on mnist5k)."""
     batch_size: int = 256

@@ -1,6 +1,7 @@
 """f-divergences of the student's soft targets q from the teacher's p: `D_f = Σ q f(x)`, `x = p/q`, times a power of T.
 
-Of each, `T² D_f → f″(1)·‖u‖²/(2N)` as T → ∞. The arithmetic is that of `kdjax.objectives.pairs`.
+Of each but `total_variation`, which has no f″(1) and the first power of T, `T² D_f → f″(1)·‖u‖²/(2N)` as T → ∞. The
+arithmetic is that of `kdjax.objectives.pairs`.
 """
 
 from typing import Any

@@ -77,7 +77,7 @@ class Objective(NamedTuple):
     follows: str = ""
     """The authors' file that the formula follows."""
     training: Any = None
-    """A `Loss` that stands for the mix of `term` with hard labels, where there is a better one."""
+    """A `Loss` that stands for the mix of `term` with hard labels, where one function is more accurate (`kd`)."""
     control: bool = False
     """Whether it is no method of its own but there for comparison: it is then not itself compared with hard labels."""
     for_sgd: bool = False
@@ -136,7 +136,7 @@ class Objective(NamedTuple):
     def require_limit(self) -> None:
         """Raises BadInput unless the objective has a limit as T → ∞."""
         lacks = f"T = inf with the objective {self} is not allowed: there is no limit, because {self.limit}"
-        require(callable(self.limit), lacks)
+        require(callable(self.limit), f"{lacks}: give finite temperatures")
 
 
 OBJECTIVES: dict[str, Objective] = {}

@@ -202,7 +202,7 @@ register(
         "NormKD",
         norm_kd,
         limit=_norm_limit,
-        paper="none: gizi1/NormKD",
+        paper="2308.00520",
         follows="gizi1/NormKD distillers/NormKD.py",
     )
 )
@@ -213,7 +213,7 @@ register(
         spherical_kd,
         (Parameter("m", 2, 0),),
         limit=_spherical_limit,
-        paper="none: forjiuzhou/Spherical-Knowledge-Distillation",
+        paper="2010.07485",
         follows="forjiuzhou/Spherical-Knowledge-Distillation",
     )
 )

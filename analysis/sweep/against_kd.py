@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
         return Table(header, cells, [*notes, f"The best kd ({how}): {at}."])
 
     def frame(self) -> pd.DataFrame:
-        """For `objectives.csv`."""
+        """For `from_kd.csv`."""
         lines = []
         for row in self.rows:
             best = columns_of("from_best_kd", row.best) if row.best else {}
@@ -103,7 +103,9 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
         axes.set_title(f"{width} units per layer", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])
-    return style.finish(figure, "Objectives less soft targets at the same T, paired: mean, 95 % t interval", where)
+    return style.finish(
+        figure, "Objectives minus soft targets (kd) at the same T, paired: mean, 95 % t interval", where
+    )
 
 
 def _fewest(kd: pd.DataFrame) -> pd.DataFrame:

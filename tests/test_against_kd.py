@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis.sweep import objectives
+from analysis.sweep import against_kd
 
 ERRORS = {
     ("hard", math.nan): [150, 149, 155, 151],
@@ -33,7 +33,7 @@ def results(holdout=False, failed=()):
 
 
 def test_differences_are_paired_with_kd_at_the_same_temperature():
-    comparison = objectives.compare(results())
+    comparison = against_kd.compare(results())
     assert [(row.setting["objective"], row.setting["temperature"]) for row in comparison.rows] == [
         ("dkd(beta=2)", 2.0),
         ("dkd(beta=2)", 8.0),
@@ -49,7 +49,7 @@ def test_differences_are_paired_with_kd_at_the_same_temperature():
 
 @pytest.mark.parametrize(("holdout", "best", "word"), [(False, 8.0, "oracle"), (True, 2.0, "chosen on the hold-out")])
 def test_the_best_kd_is_the_holdouts_choice_or_called_an_oracle(holdout, best, word):
-    comparison = objectives.compare(results(holdout))
+    comparison = against_kd.compare(results(holdout))
     less = np.subtract(ERRORS["dkd(beta=2)", 2.0], ERRORS["kd", best])
     assert comparison.rows[0].best.mean == pytest.approx(less.mean())
     note = comparison.table().notes[-1]
@@ -58,18 +58,18 @@ def test_the_best_kd_is_the_holdouts_choice_or_called_an_oracle(holdout, best, w
 
 
 def test_failed_runs_are_left_out():
-    comparison = objectives.compare(results(failed={("kd", 8.0, 0)}))
+    comparison = against_kd.compare(results(failed={("kd", 8.0, 0)}))
     assert comparison.rows[1].same.n == 3
     assert comparison.best[30]["temperature"] == 2.0  # a setting with a failed run is not the best
 
 
 def test_nothing_to_compare():
     table = results()
-    assert not objectives.compare(table[table["objective"].isin(["hard", "kd"])]).rows
-    assert objectives.draw(table[table["objective"] == "kd"], "here") is None
+    assert not against_kd.compare(table[table["objective"].isin(["hard", "kd"])]).rows
+    assert against_kd.draw(table[table["objective"] == "kd"], "here") is None
 
 
 def test_the_figure_names_every_objective():
-    figure = objectives.draw(results(), "made results")
+    figure = against_kd.draw(results(), "made results")
     (axes,) = figure.axes
     assert "decoupled (beta=2)" in axes.get_legend_handles_labels()[1] and "made results" in figure.get_suptitle()
