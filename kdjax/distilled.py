@@ -175,9 +175,7 @@ class Distillation:
         found, settings = compared["difference"][claimed(differences)], len(compared)
         words = f"fewer test errors than hard labels at {(found < 0).sum()} of {settings} settings"
         rest = f"more at {(found > 0).sum()}, no difference seen at {settings - len(found)}"
-        return (
-            f"{about}: {words}, {rest} (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."
-        )
+        return f"{about}: {words}, {rest} (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."
 
 
 def _number(value: float | int) -> str:
