@@ -77,8 +77,14 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_setting(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
-    """Each setting with its runs, indexed by teacher and seed: by width, hard labels first, then by temperature."""
-    ordered = results.sort_values(SETTING, na_position="first", kind="stable")
+    """Each setting with its runs, indexed by teacher and seed: by width, hard labels, then kd, then the rest."""
+    first = {"hard": "", "kd": " "}
+    ordered = results.sort_values(
+        SETTING,
+        na_position="first",
+        kind="stable",
+        key=lambda column: column.map(lambda name: first.get(name, name)) if column.name == "objective" else column,
+    )
     groups = ordered.groupby(SETTING, sort=False, dropna=False)
     return [(runs.iloc[0][SETTING], runs.set_index(RUN)) for _, runs in groups]
 

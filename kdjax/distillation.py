@@ -74,7 +74,11 @@ def distil(
         BadInput: something given cannot be used: what, and what to do.
     """
     data = _data(inputs, labels, teacher_logits, test)
-    names = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+    names = (objectives,) if isinstance(objectives, str) else objectives
+    listed = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
+    require(listed, f"objectives {objectives!r} is not allowed: give a name, or a list of names")
+    require(isinstance(seeds, int), f"seeds {seeds!r} is not allowed: give their number, a whole one")
+    names = tuple(names)
     unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
     require(not unknown, f"distil takes no {unknown}: further arguments are {known}")
     try:

@@ -179,8 +179,8 @@ def prepare(
 def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
     """What a sweep's default name says of it: data, students, temperatures."""
     network = "" if config.network == "mlp" else config.network
-    others = [objectives.parse(text).name for text in config.objectives if text != "kd"]
-    soft = [*dict.fromkeys(others), span(config.temperatures, "T")] if config.objectives else ["hard"]
+    names = dict.fromkeys(objectives.parse(text).name for text in config.objectives if config.objectives != ("kd",))
+    soft = [*names, span(config.temperatures, "T")] if config.objectives else ["hard"]
     return [dataset.name, span(config.widths, network), *soft]
 
 

@@ -148,3 +148,25 @@ def test_what_cannot_be_planned_from_is_refused(tmp_path):
     assert commands.call_sweep(tmp_path, "--seeds", "1", "--temperatures", "4")[0] == 0
     with pytest.raises(BadInput, match="nothing is to be compared"):
         plan.describe([commands.run_directory(tmp_path)], plan.Aim(5.0, 7.0, 0.8))
+
+
+def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
+    results = pd.DataFrame(
+        [
+            {"width": 30, "teacher": "a", "seed": seed, "objective": objective, "temperature": temperature}
+            | {"soft_weight": 1.0, "learning_rate": 1e-3, "test_errors": errors, "failed_at": -1}
+            for objective, temperature, of_seeds in (
+                ("hard", math.nan, (150, 141, 155)),
+                ("mse", 2.0, (140, 144, 149)),
+                ("mse", 8.0, (142, 146, 151)),  # two more in every run: no spread
+            )
+            for seed, errors in enumerate(of_seeds)
+        ]
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    results.to_csv(folder / "results.csv", index=False)
+    (folder / "config.json").write_text(json.dumps({"identity": {"config": {}, "data": {}}}))
+    said = plan.describe([folder], plan.Aim(5.0, 7.0, 0.8, (), 8.0))
+    assert "30 units, squared error of logits | a temperature and hard labels" in said
+    assert "two temperatures differ by the same in every run" in said

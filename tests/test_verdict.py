@@ -165,7 +165,7 @@ def test_the_number_of_seeds_is_that_of_the_corrected_test():
         (sweep({HARD: [146, 150]}), "Hard labels alone"),
         (sweep(NOISE, failed={(*T4, 0), (*T4, 1), *((*INF, i) for i in range(3))}), "no setting has two seeds"),
         (sweep({HARD: [9, 9, 9], T4: [9, 9, 9]}), "3 seeds cannot tell whether distillation helps."),
-        (sweep({HARD: [146, 150], ("matched", 4.0): [101, 108]}), "Hard labels alone"),
+        (sweep({HARD: [146, 150], ("matched(reference=2)", 4.0): [101, 108]}), "Controls alone"),
     ],
 )
 def test_what_cannot_be_judged(results, said):
@@ -248,7 +248,7 @@ def test_it_stands_first_in_the_summary_and_on_the_terminal(tmp_path):
     assert (tmp_path / "summary.md").read_text() == text
     text = table.write_summary(written(tmp_path, sweep(NOISE), 74, targets="uniform"))
     assert "cannot tell whether distillation (uniform targets) helps" in text
-    assert f"python -m analysis.plan {tmp_path.name} --difference 5" in text
+    assert f"python -m analysis.plan {tmp_path} --difference 5" in text
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def load(text: str, call: str = "") -> Loss:
     module = _module(where)
     target = vars(module).get(name, getattr(module, name, None))
     if not callable(target):
-        nearest = difflib.get_close_matches(name, [key for key in vars(module) if not key.startswith("_")], n=1)
+        nearest = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
         suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
         raise BadInput(f"{where} has no function or class {name}{suggestion}")
     asked, words, roles = _caller(name, target, call)

@@ -96,11 +96,12 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
     plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
-    plain = plain and sweep.transfer_images is None and "kd" in sweep.objectives
+    plain = plain and sweep.transfer_images is None and sweep.temperature_schedule == "constant"
+    require("kd" in sweep.objectives, f"{folder} holds no students of kd: name a run with kd among its --objectives")
     require(
         plain,
-        f"the students of {folder} were not taught by a teacher's logits for all training images as they are: name a "
-        "run without --targets, --jitter, --augment, --transfer-images, and with kd among its --objectives",
+        f"the students of {folder} were not taught at one temperature by a teacher's logits for all training images as "
+        "they are: name a run without --targets, --jitter, --augment, --transfer-images and --temperature-schedule",
     )
     block, index = _nearest(sweep)
     stored = folder / "blocks" / block.name

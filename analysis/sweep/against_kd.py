@@ -49,7 +49,11 @@ class Comparison(NamedTuple):
             for one, p in ((row.same, [p_value(row.p_holm)]), (row.best, [])):
                 cell += [fixed(one.mean, sign=True), bounds(one, sign=True), *p] if one else ["", "", *[""] * len(p)]
             cells.append(cell)
+        of_best = [f"{words[name]} {number(one[name])}" for one in self.best.values() for name in varying][
+            : len(varying)
+        ]
         at = ", ".join(f"T = {number(one['temperature'])} at {width} units" for width, one in self.best.items())
+        at += f", {', '.join(of_best)}" if of_best and len(self.best) == 1 else ""
         how = "oracle: chosen on the test set itself, so it is flattered" if self.oracle else "chosen on the hold-out"
         notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
         return Table(header, cells, [*notes, f"The best kd ({how}): {at}."])
@@ -96,10 +100,12 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
     for axes, width in zip(panels, widths, strict=True):
         axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="soft targets (kd)")
         curves = list(table[table["width"] == width].groupby(["objective", *KEYS[1:]], sort=False))
-        for index, ((objective, *_), rows) in enumerate(curves):
+        several = [table[name].nunique() > 1 for name in KEYS[1:]]
+        for index, ((objective, weight, rate), rows) in enumerate(curves):
             known = dict(zip(rows["temperature"], rows["less"], strict=True))
             nudge = axis.nudge(index, len(curves))
-            style.estimates(axes, axis, known, label=words_of(objective), index=index, nudge=nudge)
+            parts = [words_of(objective), *[f"soft weight {weight:g}"] * several[0], *[f"rate {rate:g}"] * several[1]]
+            style.estimates(axes, axis, known, label=", ".join(parts), index=index, nudge=nudge)
         axes.set_title(f"{width} units per layer", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])

@@ -23,6 +23,7 @@ from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import canonical_json
+from kdjax.objectives import is_control, words_of
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
@@ -177,16 +178,20 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
     """
     header = ["", "a difference between", "spread", "teachers", f"to see {aim.difference:g}: seeds", "now"]
     header += [f"to show within ±{aim.margin:g}: seeds", "now"]
-    cells, said = list[list[str]](), list[str]()
+    cells, said, same = list[list[str]](), list[str](), list[str]()
     for where, table in _tables(folders):
         seen, seeds = (table.index.get_level_values(name).nunique() for name in runs.RUN)
         for kind in comparisons(table, aim.alike_from):
             spread = spread_of(kind.pairs)
+            if not any(value > 0 for value in spread):
+                same.append(f"{where}: {kind.name} differ by the same in every run, which says nothing about spread.")
+                continue
             total = fixed(math.sqrt(np.nansum(np.square(spread))))
             for teachers in aim.teachers or (seen,):
                 numbers = _row(kind, spread, teachers, seeds, aim)
                 cells.append([where, kind.name, total, str(teachers), *numbers])
         said.append(f"{where}: {count_of(seen, 'teacher')}, {count_of(seeds, 'seed')}; {_uncertain(seen, seeds)}.")
+    require(cells or not same, "these runs do not differ at all: nothing is known about spread")
     require(cells, "nothing is to be compared: a plan needs a sweep with two temperatures, or one and hard labels")
     notes = [
         f"Seeds, under each teacher, with which it is seen or shown with probability {aim.power:g}; now: that "
@@ -198,6 +203,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         "Spread: standard deviation of the paired difference of test errors, a mean over the pairs of settings. "
         "Under one teacher a plan is about that teacher.",
         *said,
+        *same,
         *stats.few_draws(2 if 2 in aim.teachers else 1, 3),
     ]
     return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
@@ -243,11 +249,13 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
-    results = results[results["objective"].isin(["hard", "kd"])]
+    names = [name for name in results["objective"].unique() if name != "hard" and not is_control(name)]
+    objective = "kd" if "kd" in names else names[0] if names else ""  # one stands for the others
+    results = results[results["objective"].isin(["hard", objective])]
     tuned = runs.best_on_holdout(results, by=["width", "soft_weight", "temperature"])
     if results["learning_rate"].nunique() > 1 and len(tuned):
         results = tuned.assign(learning_rate=math.nan)
-    hard, soft = (results[results["objective"] == kind] for kind in ("hard", "kd"))
+    hard, soft = (results[results["objective"] == kind] for kind in ("hard", objective))
     for (width, weight, rate), rows in soft.groupby(["width", "soft_weight", "learning_rate"], dropna=False):
         seeds = [set(of_teacher["seed"]) for _, of_teacher in rows.groupby("teacher")]
         rows = rows[rows["seed"].isin(set.intersection(*seeds))]
@@ -258,7 +266,11 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
         same = hard[(hard["width"] == width) & ((hard["learning_rate"] == rate) | math.isnan(rate))]
         by_seed = runs.finished(same).groupby("seed")["test_errors"].mean()
         table.insert(0, 0.0, table.index.get_level_values("seed").map(by_seed))
-        named = [f"{width} units", *[f"soft weight {number(weight)}"] * (soft["soft_weight"].nunique() > 1)]
+        named = [
+            f"{width} units",
+            *[words_of(objective)] * (objective != "kd"),
+            *[f"soft weight {number(weight)}"] * (soft["soft_weight"].nunique() > 1),
+        ]
         rates = results["learning_rate"].nunique()  # none where they are tuned
         named += ["tuned rates" if math.isnan(rate) else f"rate {number(rate)}"] * (rates != 1)
         yield ", ".join(named), table.dropna(axis="columns")

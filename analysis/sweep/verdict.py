@@ -1,6 +1,7 @@
 """What a sweep says, in a few sentences: does distillation help here, what is best, what would the hold-out choose?"""
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +58,7 @@ def of_run(folder: Path, results: pd.DataFrame, config: Mapping[str, Any]) -> Ve
         teachers = [float(metrics.errors(test["teacher_logits"], test["labels"]))]
     targets = identity.get("config", {}).get("targets", "teacher")
     subject = "Distillation" + (f" ({WORDS.get(targets, targets)})" if targets != "teacher" else "")
-    said = of(results, subject, folder.name, data.get("test_images"))
+    said = of(results, subject, str(folder), data.get("test_images"))
     if teachers and "test_images" in data:
         warnings = _of_teachers(teachers, groups_.of(results), data["test_images"], data["num_classes"])
         said = said._replace(warnings=(*warnings, *said.warnings))
@@ -76,6 +77,8 @@ def of(
     together = [call for of_group in calls for call in of_group]
     needed = _seeds_needed(every, len(together)) if together else math.nan
     headline = _headline(subject, every, together, seeds, needed)
+    if not every and results["objective"].ne("hard").any():
+        headline = "Controls alone: a verdict is about other objectives."
     parts = [
         [part for part in (_found(of_group), _best(group, of_group), _choice(group, of_group)) if part]
         for group, of_group in zip(every, calls, strict=True)
@@ -85,7 +88,8 @@ def of(
         said = parts[0] if any(call.claimed for call in together) else parts[0][bool(together) :]  # the headline has it
         lines = [f"{part[0].upper()}{part[1:]}." for part in said]
     if not all(call.claimed for call in together) and needed > seeds:
-        lines[-1] += f" How many seeds would tell: python -m analysis.plan {run} --difference {plan.DIFFERENCE:g}"
+        command = f"python -m analysis.plan {shlex.quote(run)} --difference {plan.DIFFERENCE:g}"
+        lines[-1:] = [f"{''.join(lines[-1:])} How many seeds would tell: {command}".strip()]
     warnings = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
     warnings += _out_of_range(every, test_images)
     few, notes = len(every) <= MOST_LINES, []
@@ -214,7 +218,11 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
         right = f"right on {100 - 100 * mean / images:.1f} % of the test images"
         return [f"the teacher is {right}, as one that guesses among {classes} classes: there is little to learn of it."]
     students = [(group.means(), group.name) for group in every]
-    hard = [(means[HARD], f"students of hard labels, {name}") for means, name in students if HARD in means]
+    hard = [
+        (means[HARD], f"students of hard labels, {name.partition(', ')[0]}")
+        for means, name in students
+        if HARD in means
+    ]
     soft = [(min(means.values()), f"its students, {name}") for means, name in students if means]
     least, who = min(hard or soft, default=(math.inf, ""))
     better = f"{fixed(mean)} test errors, and {who} {fixed(least)}"
