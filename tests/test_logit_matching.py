@@ -175,7 +175,7 @@ def test_students_of_another_lesson_are_refused(swept, tmp_path, capsys, option)
     config = json.loads((folder / "config.json").read_text())
     config["identity"]["config"] |= option
     (folder / "config.json").write_text(json.dumps(config))
-    assert "not taught by a teacher's logits" in refused(capsys, folder, "--out", tmp_path)
+    assert "not taught at one temperature by a teacher's logits" in refused(capsys, folder, "--out", tmp_path)
 
 
 @pytest.mark.parametrize(
