@@ -152,21 +152,23 @@ def over_images(
 
 
 def best_on_holdout(results: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The runs of the setting with the lowest mean hold-out errors in each group of equal `by` columns.
+    """`best` by hold-out errors; empty without a hold-out."""
+    return best(results, by, "holdout_errors") if "holdout_errors" in results else results.iloc[:0]
 
-    A setting with a failed run is not chosen; of equal settings the first in the table's order is. Empty without a
-    hold-out.
+
+def best(results: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
+    """The runs of the setting with the lowest mean of a column in each group of equal `by` columns.
+
+    A setting with a failed run is not chosen; of equal settings the first in the table's order is.
     """
-    if "holdout_errors" not in results:
-        return results.iloc[:0]
-    bad = results["failed_at"].ge(0) | results["holdout_errors"].isna()
+    bad = results["failed_at"].ge(0) | results[column].isna()
     whole = results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
     if whole.empty:
         return whole
-    means = whole.groupby(SETTING, dropna=False)["holdout_errors"].transform("mean")
+    means = whole.groupby(SETTING, dropna=False)[column].transform("mean")
     ordered = whole.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
-    best = ordered.drop_duplicates(list(by))[SETTING]
-    return whole.merge(best, on=SETTING)  # pandas joins nan to nan
+    chosen = ordered.drop_duplicates(list(by))[SETTING]
+    return whole.merge(chosen, on=SETTING)  # pandas joins nan to nan
 
 
 def unusual_options(identity: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from kdjax.intervals import Interval as Interval
 from kdjax.intervals import Runs, difference
 from kdjax.intervals import claimed as claimed
 from kdjax.intervals import holm as holm
+from kdjax.intervals import holm_within as holm_within
 from kdjax.intervals import interval as interval
 from kdjax.intervals import t_interval as _t_interval
 

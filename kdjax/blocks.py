@@ -28,8 +28,6 @@ AXIS = "batch"
 Scalar = Int[Array, ""]
 Order = Int[Array, "images"]
 """Row numbers of the transfer set."""
-Alteration = Callable[[Logits], Logits]
-"""Teacher logits → the targets that students learn from, image by image."""
 
 
 class TransferSet(NamedTuple):
@@ -228,24 +226,19 @@ def program_for(
     settings: int,
     loss: Loss = distillation,
     queried: tuple[TrainConfig, ...] = (),
-    alter: Alteration | None = None,
 ) -> Program:
     """`make_program` for the network that the recipe names: equal arguments share one program, and so one trace. Where
-    there are `queried` teachers, they are queried at each step, and students learn from `alter` of the mean of their
-    logits."""
-    query = teacher_query(input_shape, num_classes, queried, alter) if queried else None
+    there are `queried` teachers, they are queried at each step, and students learn from the mean of their logits."""
+    query = teacher_query(input_shape, num_classes, queried) if queried else None
     return make_program(models.network(config, input_shape, num_classes), config, images, settings, loss, query)
 
 
-def teacher_query(
-    input_shape: tuple[int, ...], num_classes: int, teachers: tuple[TrainConfig, ...], alter: Alteration | None = None
-) -> Query:
-    """(variables of each teacher, images) → the mean of their logits in evaluation mode, altered."""
+def teacher_query(input_shape: tuple[int, ...], num_classes: int, teachers: tuple[TrainConfig, ...]) -> Query:
+    """(variables of each teacher, images) → the mean of their logits in evaluation mode."""
     networks = [models.network(teacher, input_shape, num_classes) for teacher in teachers]
 
     def query(variables: Any, images: Images) -> Logits:
         pairs = zip(networks, variables, strict=True)
-        logits = jnp.mean(jnp.stack([network.apply(*own, images, False)[0] for network, own in pairs]), axis=0)
-        return logits if alter is None else alter(logits)
+        return jnp.mean(jnp.stack([network.apply(*own, images, False)[0] for network, own in pairs]), axis=0)
 
     return query

@@ -1,6 +1,7 @@
 """What `kdjax.distil` returns: its students, their table, and comparisons of them."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -141,6 +142,7 @@ class Distillation:
         known = [name for name in self.table if name not in (*SETTING, "seed")]
         require(measure in known, f"the table has no measure {measure}: there are {', '.join(known)}")
 
+    @functools.cached_property
     def _compared(self) -> pd.DataFrame | None:
         """The comparison with hard labels, where there is one."""
         names = set(self.table["objective"])
@@ -148,7 +150,7 @@ class Distillation:
 
     def _summary(self) -> pd.DataFrame:
         """Mean errors of each setting, and the difference from hard labels."""
-        compared, rows = self._compared(), []
+        compared, rows = self._compared, []
         for (name, temperature, weight), runs in self._settings():
             row = {"objective": name, "T": _number(temperature)}
             row |= {"soft weight": f"{weight:g}"} if self._weights() > 1 else {}
@@ -161,7 +163,7 @@ class Distillation:
         return pd.DataFrame(rows)
 
     def _verdict(self) -> str:
-        seeds, compared = self.table["seed"].nunique(), self._compared()
+        seeds, compared = self.table["seed"].nunique(), self._compared
         about = f"{self.test_examples:,} test examples, {seeds} seed{'s' * (seeds > 1)}"
         if failed := int((self.table["failed_at"] >= 0).sum()):
             about += f", {failed} of {len(self.table)} students failed (loss not finite: lower learning_rate)"

@@ -76,6 +76,10 @@ def require_new(kind: str, name: str, known: Collection[str]) -> None:
 
 def require_known(option: str, name: str, known: Collection[str]) -> None:
     """Refuses a name that is not registered, and suggests the nearest."""
-    nearest = difflib.get_close_matches(name.lower(), known, n=1)
-    suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
-    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{suggestion}")
+    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{suggest(name.lower(), known)}")
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """The end of a message on a name that is not known: the nearest that is; empty where none is near."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -190,11 +190,17 @@ def _difference(a: Array, b: Array) -> tuple[Array, Array]:
     return rounded, (a - (rounded - minus_b)) - (b + minus_b)
 
 
+def _exponential_tail(s: Array, first: int) -> Array:
+    """`sum_m (-s)^m / (m + first)!`, in so many terms as are enough for s < 1."""
+    series = jnp.zeros_like(s)
+    for m in reversed(range(10 if s.dtype == jnp.float32 else 18)):
+        series = series * -s + 1 / math.factorial(m + first)
+    return series
+
+
 def _unit(s: Array) -> tuple[Array, Array, Array]:
     """For `s >= 0`: `E = (1 - e^-s)/s`, `H = (s - 1 + e^-s)/s²` and `(E - e^-s)/s`, losing no digits near 0."""
-    series = jnp.zeros_like(s)  # H = sum (-s)^m / (m + 2)!: so many terms are enough for s < 1
-    for m in reversed(range(10 if s.dtype == jnp.float32 else 18)):
-        series = series * -s + 1 / math.factorial(m + 2)
+    series = _exponential_tail(s, 2)
     small, large = s < 1, jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
     decay = jnp.exp(-large)
     slope = jnp.where(small, 1 - s * series, (1 - decay) / large)
@@ -277,9 +283,7 @@ def _in_inverse_temperature(
     larger, over = jnp.where(ratio > 0, p, q), ratio > 0
     terms = larger * jnp.square(ratio) * jnp.where(over, above, below)
     # J = (1 - 2H)/s and K = (2B - e^-s)/s, H and B being `above` and `below`: 1/3 at 0.
-    series = jnp.zeros_like(s)  # J = 2 sum (-s)^m / (m + 3)!
-    for m in reversed(range(10 if s.dtype == jnp.float32 else 18)):
-        series = series * -s + 2 / math.factorial(m + 3)
+    series = 2 * _exponential_tail(s, 3)
     small, large = s < 1, jnp.maximum(s, 1)
     j = jnp.where(small, series, (1 - 2 * above) / large)
     k = jnp.where(small, series * (1 + s + s * s / 2) - s / 2, (2 * below - jnp.exp(-large)) / large)

@@ -28,18 +28,17 @@ CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
     """Bytes to train the largest of the blocks, roughly: parameters, moments and gradients of all its settings, the
     outputs of the layers for a batch, logits, images."""
-    kinds = dict.fromkeys((block.config, block.size, block.images) for block in blocks)
-    return PROGRAM + 2 * dataset.train.images.nbytes + max(_of_training(*kind, dataset) for kind in kinds)
+    return _needed(((block.config, block.size, block.images) for block in blocks), dataset)
 
 
 def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
     """Raises `BadInput` if this machine has less memory than the blocks need, or a teacher that is to be trained."""
-    alone = [Block("", 0, teacher, 0, (), 1, len(dataset.train.images))] if teacher else []
-    for what, these, remedy in (
+    alone = _needed([(teacher, 1, len(dataset.train.images))], dataset) if teacher else 0
+    for what, bytes_, remedy in (
         ("the teacher", alone, "--teacher.widths or --teacher.batch-size"),
-        ("the students", blocks, "widths, a smaller --batch-size or --block-size"),
+        ("the students", needed(blocks, dataset), "widths, a smaller --batch-size or --block-size"),
     ):
-        wanted, there = (round(size / 2**30, 1) for size in (needed(these, dataset) if these else 0, available()))
+        wanted, there = (round(size / 2**30, 1) for size in (bytes_, available()))
         told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"
         require(wanted <= there, f"{told}: give smaller {remedy}")
 
@@ -55,6 +54,12 @@ def available() -> float:
     limits += [] if own == resource.RLIM_INFINITY else [float(own)]
     device = jax.local_devices()[0].memory_stats() or {}
     return min([*limits, *([float(device["bytes_limit"])] if device.get("bytes_limit") else [])])
+
+
+def _needed(kinds: Iterable[tuple[TrainConfig, int, int]], dataset: Dataset) -> float:
+    """`needed` for programs, each by its recipe, number of settings, and images."""
+    most = max(_of_training(*kind, dataset) for kind in dict.fromkeys(kinds))
+    return PROGRAM + 2 * dataset.train.images.nbytes + most
 
 
 def _of_training(config: TrainConfig, settings: int, images: int, dataset: Dataset) -> float:

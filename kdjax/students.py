@@ -109,9 +109,8 @@ def program_of(block: Block, data: DistillationData) -> blocks.Program:
     """The block's compiled functions."""
     dataset, loss = data.dataset, objectives.loss_of(block.objective)
     queried = tuple(teacher.config for teacher in data.teachers) if block.queries_teacher else ()
-    alter, images = targets.alteration(block.transfer.targets) if queried else None, len(dataset.train.images)
-    shape, classes = dataset.input_shape, dataset.num_classes
-    return blocks.program_for(block.config, shape, classes, images, block.size, loss, queried, alter)
+    shape, classes, images = dataset.input_shape, dataset.num_classes, len(dataset.train.images)
+    return blocks.program_for(block.config, shape, classes, images, block.size, loss, queried)
 
 
 @fixed_numerics()

@@ -179,9 +179,11 @@ def prepare(
 def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
     """What a sweep's default name says of it: data, students, temperatures."""
     network = "" if config.network == "mlp" else config.network
-    names = dict.fromkeys(objectives.parse(text).name for text in config.objectives if config.objectives != ("kd",))
-    soft = [*names, span(config.temperatures, "T")] if config.objectives else ["hard"]
-    return [dataset.name, span(config.widths, network), *soft]
+    words = [dataset.name, span(config.widths, network)]
+    if not config.objectives:
+        return [*words, "hard"]
+    names = dict.fromkeys(objectives.parse(text).name for text in config.objectives)
+    return [*words, *(names if list(names) != ["kd"] else ()), span(config.temperatures, "T")]
 
 
 def with_checked_objectives(config: SweepConfig) -> SweepConfig:

@@ -11,11 +11,10 @@ All but the first two are controls: what a student gains under them does not com
 alter the teacher's logits for students that never see some classes: `permute_wrong` and `flatten_omitted`.
 """
 
-import functools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from kdjax.arrays import HostLogits
 from kdjax.config import Targets
@@ -32,17 +31,6 @@ WORDS: dict[str, str] = {
     "uniform": "uniform targets",
 }
 """In tables and on figures."""
-
-
-def alter(kind: Targets, logits: Float[Array, "*images classes"]) -> Float[Array, "*images classes"]:
-    """The targets of a control, image by image, from the teacher's logits; those of other kinds are the logits."""
-    return 0 * logits if kind == "uniform" else logits
-
-
-@functools.cache  # the same function for the same kind: it names a compiled program
-def alteration(kind: Targets) -> Callable[[Array], Array]:
-    """`alter` of one kind."""
-    return functools.partial(alter, kind)
 
 
 def shuffle(logits: HostLogits, seed: int) -> HostLogits:

@@ -1,7 +1,6 @@
 """Trained students, found in run directories: their rows in one table; their stored logits and networks."""
 
 import dataclasses
-import difflib
 import functools
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from kdjax import checkpoints, evaluation, models, run_directory, run_folders
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
-from kdjax.errors import BadInput, require
+from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
 
 
@@ -128,9 +127,7 @@ def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     """Whether a row has these values. Numbers agree to eight digits; nan or None stands for an empty cell. Raises
     BadInput: a name that is none of the row's columns."""
     for name in where:
-        nearest = difflib.get_close_matches(name, row, n=1)
-        suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
-        require(name in row, f"there is no column {name}: there are {', '.join(row)}{suggestion}")
+        require(name in row, f"there is no column {name}: there are {', '.join(row)}{suggest(name, row)}")
     return all(_same(row[name], value) for name, value in where.items())
 
 

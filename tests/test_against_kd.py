@@ -57,6 +57,15 @@ def test_the_best_kd_is_the_holdouts_choice_or_called_an_oracle(holdout, best, w
     assert comparison.frame()["from_best_kd"][0] == pytest.approx(less.mean())
 
 
+def test_of_equally_good_temperatures_one_is_the_best():
+    rows = results()
+    cold = rows[(rows["objective"] == "kd") & (rows["temperature"] == 8.0)]
+    tied = pd.concat([rows, cold.assign(temperature=4.0)])
+    comparison = against_kd.compare(tied)
+    less = np.subtract(ERRORS["dkd(beta=2)", 2.0], ERRORS["kd", 8.0])
+    assert comparison.best[30]["temperature"] == 4.0 and comparison.rows[0].best.mean == pytest.approx(less.mean())
+
+
 def test_failed_runs_are_left_out():
     comparison = against_kd.compare(results(failed={("kd", 8.0, 0)}))
     assert comparison.rows[1].same.n == 3

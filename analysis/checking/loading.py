@@ -1,7 +1,6 @@
 """From `my_module:my_loss` to something that can be asked."""
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from analysis.checking import frameworks
 from analysis.checking.cases import ORDINARY, Case
 from analysis.checking.frameworks import Answer, Framework
-from kdjax.errors import BadInput, require
+from kdjax.errors import BadInput, require, suggest
 
 ROLES = ("student", "teacher", "temperature", "labels")
 NAMES = {
@@ -70,9 +69,8 @@ def load(text: str, call: str = "") -> Loss:
     module = _module(where)
     target = vars(module).get(name, getattr(module, name, None))
     if not callable(target):
-        nearest = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
-        suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise BadInput(f"{where} has no function or class {name}{suggestion}")
+        there = [key for key, value in vars(module).items() if callable(value)]
+        raise BadInput(f"{where} has no function or class {name}{suggest(name, there)}")
     asked, words, roles = _caller(name, target, call)
     failures = []
     for framework in frameworks.named_in(_sources(module, target)):

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import runs, stats, style
-from analysis.runs import RUN
+from analysis.runs import NAMES, RUN
 from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, fixed, number, p_value
 from kdjax.objectives import words_of
@@ -39,8 +39,7 @@ class Comparison(NamedTuple):
     def table(self) -> Table:
         """As it is printed; empty where there is nothing to compare."""
         varying = [name for name in KEYS[1:] if len({row.setting[name] for row in self.rows}) > 1]
-        words = {"soft_weight": "soft weight", "learning_rate": "rate"}
-        header = ["units", "objective", "T", *(words[name] for name in varying)]
+        header = ["units", "objective", "T", *(NAMES[name] for name in varying)]
         header += ["from kd at this T", "95 % interval", "p (Holm)", "from the best kd", "95 % interval"]
         cells = []
         for row in self.rows:
@@ -49,11 +48,13 @@ class Comparison(NamedTuple):
             for one, p in ((row.same, [p_value(row.p_holm)]), (row.best, [])):
                 cell += [fixed(one.mean, sign=True), bounds(one, sign=True), *p] if one else ["", "", *[""] * len(p)]
             cells.append(cell)
-        of_best = [f"{words[name]} {number(one[name])}" for one in self.best.values() for name in varying][
-            : len(varying)
+        settings = [
+            ", ".join(
+                [*(f"{NAMES[name]} {number(one[name])}" for name in varying), f"T = {number(one['temperature'])}"]
+            )
+            for one in self.best.values()
         ]
-        at = ", ".join(f"T = {number(one['temperature'])} at {width} units" for width, one in self.best.items())
-        at += f", {', '.join(of_best)}" if of_best and len(self.best) == 1 else ""
+        at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
         how = "oracle: chosen on the test set itself, so it is flattered" if self.oracle else "chosen on the hold-out"
         notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
         return Table(header, cells, [*notes, f"The best kd ({how}): {at}."])
@@ -73,9 +74,9 @@ def compare(results: pd.DataFrame) -> Comparison:
     """The comparison of a sweep's runs; without rows where there is no `kd`, or nothing beside it."""
     kd = results[results["objective"] == "kd"]
     others = results[results["objective"].map(is_compared) & results["objective"].ne("kd")]
-    chosen = runs.best_on_holdout(kd, by=["width"])
-    oracle = chosen.empty
-    best = {int(width): rows for width, rows in (_fewest(kd) if oracle else chosen).groupby("width")}
+    oracle = "holdout_errors" not in kd
+    chosen = runs.best(kd, ["width"], "test_errors" if oracle else "holdout_errors")
+    best = {int(width): rows for width, rows in chosen.groupby("width")}
     rows = []
     for setting, of_setting in runs.by_setting(others) if len(kd) and len(others) else []:
         same = kd[(kd[[*KEYS, "temperature"]] == setting[[*KEYS, "temperature"]]).all(axis=1)]
@@ -114,19 +115,7 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
     )
 
 
-def _fewest(kd: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the setting with the lowest mean test errors at each width, without those of which a run failed."""
-    whole = kd[~kd["failed_at"].ge(0).groupby([kd[name] for name in runs.SETTING]).transform("any")]
-    means = whole.groupby(runs.SETTING)["test_errors"].transform("mean")
-    return whole[means == means.groupby(whole["width"]).transform("min")]
-
-
 def _with_holm(rows: list[Row]) -> list[Row]:
     groups = [(row.setting["width"], row.setting["objective"]) for row in rows]
-    adjusted = [np.nan] * len(rows)
-    for group in dict.fromkeys(groups):
-        places = [i for i, one in enumerate(groups) if one == group]
-        p = stats.holm(np.array([rows[i].same.p for i in places], float))
-        for i, value in zip(places, p, strict=True):
-            adjusted[i] = float(value)
-    return [row._replace(p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
+    adjusted = stats.holm_within(groups, np.array([row.same.p for row in rows], float))
+    return [row._replace(p_holm=float(p)) for row, p in zip(rows, adjusted, strict=True)]

@@ -178,13 +178,12 @@ def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int
 
 def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
     adjusted: list[dict[str, float]] = [{} for _ in rows]
-    groups = [(row.setting["width"], row.setting["objective"]) for row in rows]
-    for group in dict.fromkeys(groups):
-        for column in measures.columns("sweep"):
-            places = [i for i, row in enumerate(rows) if groups[i] == group and column in row.differences]
-            p = stats.holm(np.array([rows[i].differences[column].p for i in places], float))
-            for i, value in zip(places, p, strict=True):
-                adjusted[i][column] = float(value)
+    for column in measures.columns("sweep"):
+        places = [i for i, row in enumerate(rows) if column in row.differences]
+        groups = [(rows[i].setting["width"], rows[i].setting["objective"]) for i in places]
+        p = stats.holm_within(groups, np.array([rows[i].differences[column].p for i in places], float))
+        for i, value in zip(places, p, strict=True):
+            adjusted[i][column] = float(value)
     return [row._replace(p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
 
 

@@ -89,7 +89,7 @@ def of(
         lines = [f"{part[0].upper()}{part[1:]}." for part in said]
     if not all(call.claimed for call in together) and needed > seeds:
         command = f"python -m analysis.plan {shlex.quote(run)} --difference {plan.DIFFERENCE:g}"
-        lines[-1:] = [f"{''.join(lines[-1:])} How many seeds would tell: {command}".strip()]
+        lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
     warnings = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
     warnings += _out_of_range(every, test_images)
     few, notes = len(every) <= MOST_LINES, []
