@@ -61,7 +61,7 @@ def _jsd_terms(pair: Pair, beta: Array, scaled: Array) -> Array:
 def _jsd_generator(s: Array, b: Array, c: Array) -> Array:
     """The integral above, over s². b + c = 1."""
     y = jnp.expm1(-jnp.minimum(s, 1))
-    near = jnp.square(losses._unit(s)[0]) * integral(lambda t: 1 / ((1 + y * t) * (1 + b * y * t)), s)
+    near = jnp.square(losses._unit(s)[0]) * integral(lambda t: (1 + y * t) * (1 + b * y * t), s)
     s = jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
     decay, rise, drop = jnp.exp(-s), jnp.expm1(jnp.minimum(s, 80)), -jnp.expm1(-s)
     small = c * rise < 1
@@ -143,13 +143,13 @@ def _skew_terms(pair: Pair, lam: Array) -> Array:
 def _skew_below(e: Array, left: Array) -> Array:
     """`((1 − e) log(1 − e) + e)/e²`; `left` is 1 − e."""
     small, large = jnp.minimum(e, 0.6), jnp.maximum(e, 0.6)
-    return jnp.where(e < 0.6, integral(lambda t: 1 / (1 - small * t), e), (xlogy(left, left) + e) / jnp.square(large))
+    return jnp.where(e < 0.6, integral(lambda t: 1 - small * t, e), (xlogy(left, left) + e) / jnp.square(large))
 
 
 def _skew_above(e: Array, log_left: Array) -> Array:
     """`(−log(1 − e) − e)/e²`; `log_left` is log(1 − e)."""
     small, large = jnp.minimum(e, 0.6), jnp.maximum(e, 0.6)
-    return jnp.where(e < 0.6, integral(lambda t: 1 / jnp.square(1 - small * t), e), (-log_left - e) / jnp.square(large))
+    return jnp.where(e < 0.6, integral(lambda t: jnp.square(1 - small * t), e), (-log_left - e) / jnp.square(large))
 
 
 def _skew_slopes(pair: Pair, lam: Array) -> Array:

@@ -97,10 +97,16 @@ def given(tangent: Any, primal: Array) -> Array:
     return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
 
 
-def integral(integrand: Callable[[float], Array], like: Array) -> Array:
-    """`∫ (1 − t) g(t) dt` over [0, 1]: a sum of positive terms where `(f(x) − f(1))/(x − 1)²` is a difference."""
-    # Gauss–Legendre: so many nodes are enough as long as the nearest pole of g lies beyond 1.5.
+def integral(denominator: Callable[[float], Array], like: Array) -> Array:
+    """`∫ (1 − t)/d(t) dt` over [0, 1]: a sum of positive terms where `(f(x) − f(1))/(x − 1)²` is a difference."""
+    # Gauss–Legendre: so many nodes are enough as long as the nearest zero of d lies beyond 1.5.
     nodes, weights = np.polynomial.legendre.leggauss(8 if like.dtype == jnp.float32 else 18)
     nodes, weights = (1 + nodes) / 2, weights * (1 - nodes) / 4
-    pairs = zip(nodes.tolist(), weights.tolist(), strict=True)
-    return sum((weight * integrand(node) for node, weight in pairs), jnp.zeros_like(like))
+    fractions: list[tuple[Any, Any]] = [
+        (w, denominator(t)) for t, w in zip(nodes.tolist(), weights.tolist(), strict=True)
+    ]
+    while len(fractions) > 1:  # over one denominator: divisions are what is slow
+        one, other = fractions.pop(0), fractions.pop(0)
+        fractions.append((one[0] * other[1] + other[0] * one[1], one[1] * other[1]))
+    above, below = fractions[0]
+    return jnp.asarray(above / below, like.dtype)
