@@ -95,13 +95,14 @@ def _member(path: Path, name: str) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         _require_whole(start + size, info.file_size)
         if info.compress_type == zipfile.ZIP_STORED:
+            crc = 0
             with open(path, "rb") as file:
                 file.seek(info.header_offset)
-                names = struct.unpack("<26x2H", file.read(30))
-            mapped = np.memmap(path, np.uint8, "r", info.header_offset + 30 + sum(names), (info.file_size,))
-            crc = 0
-            for first in range(0, len(mapped), BLOCK):
-                crc = zlib.crc32(mapped[first : first + BLOCK].data, crc)
+                begin = info.header_offset + 30 + sum(struct.unpack("<26x2H", file.read(30)))
+                mapped = np.memmap(path, np.uint8, "r", begin, (info.file_size,))
+                file.seek(begin)
+                for first in range(0, info.file_size, BLOCK):  # read: pages of the map would count as memory in use
+                    crc = zlib.crc32(file.read(min(BLOCK, info.file_size - first)), crc)
             require(crc == info.CRC, "is damaged (its checksum differs): write it again")
             return _as_array(mapped[start:], shape, fortran, dtype)
         _require_whole(size, MOST_DEFLATED * (info.compress_size + 1))

@@ -3,8 +3,7 @@
 z student logits, v teacher logits, N classes, `q = softmax(z/T)`, `p = softmax(v/T)`; g the gradient of T² times the
 cross-entropy, `T (q − p)`, and f what it becomes as T → ∞, `(zc − vc)/N`, zc and vc less their mean over classes.
 
-Blocks of rows are measured one by one and their sums added up, so that memory does not grow with the rows. In float64
-`T (q − p)` is exact to 1e-16 T/s, s the spread of the logits, which needs no other form up to T = 100,000.
+Blocks of rows are measured one by one and their sums added up, so that memory does not grow with the rows.
 """
 
 import collections
@@ -69,7 +68,7 @@ class Measured(NamedTuple):
 def measure(pair: PairFile) -> Measured:
     """Everything, over all rows. Where a top-k teacher gives some classes no mass there is no limit: no T = ∞, and no
     error of its formula (nan)."""
-    limited = not isinstance(pair.teacher, TopK) or pair.teacher.limited
+    limited = pair.teacher_limited
     temperatures = TEMPERATURES if limited else TEMPERATURES[:-1]
     sums: Sums = {}
     workers = _workers()
@@ -121,12 +120,11 @@ def _sums(pair: PairFile, temperatures: PerT, rows: slice) -> Sums:
                 of_t[f"{name}_nll"].append(nll)
                 of_t[f"{name} gaps"].append(gaps)
         if top_k is not None:
-            given = np.take_along_axis(p, top_k.classes_of(rows), axis=1).sum(axis=1) / p_total
-            of_t["not_given"].append(np.maximum(1 - given, 0).sum() if top_k.k < n else 0.0)
-        scale = 1.0 if math.isinf(temperature) else temperature
-        q *= (scale / q_total)[:, None]
-        p *= (scale / p_total)[:, None]
-        g = limit.copy() if math.isinf(temperature) else np.subtract(q, p, out=q)
+            others = (1 - np.take_along_axis(p, top_k.classes_of(rows), axis=1).sum(axis=1) / p_total).sum()
+            of_t["not_given"].append(others if top_k.k < n and pair.teacher_limited else 0.0)
+        p /= p_total[:, None]
+        q /= q_total[:, None]
+        g = _gradient(q, p, limit, temperature)
         squares = _dot(g, g).sum()
         top = np.add.reduceat(np.square(np.take_along_axis(g, order, axis=1)).sum(axis=0), _starts(n))
         of_t["shares"].append(np.append(top, max(squares - top.sum(), 0.0)))
@@ -151,6 +149,22 @@ def _sums(pair: PairFile, temperatures: PerT, rows: slice) -> Sums:
     return sums
 
 
+def _gradient(q: Logits, p: Logits, limit: Logits, temperature: float) -> Logits:
+    """`T (q − p)`. As T grows that loses what q and p have in common; there it is `T p (w − S)/(1 + S)`, the difference
+    of the logits divided last: `w = expm1((zc − vc)/T)`, `S = Σ p w`."""
+    if math.isinf(temperature):
+        return limit.copy()
+    w = limit * (limit.shape[1] / temperature)
+    if not np.abs(w).max() <= 1:  # or it is not known (nan)
+        return np.multiply(np.subtract(q, p, out=q), temperature, out=q)
+    np.expm1(w, out=w)
+    mean = _dot(p, w)[:, None]
+    w -= mean
+    w *= p
+    w *= temperature / (1 + mean)
+    return w
+
+
 class _Stored:
     """The k largest logits beside all of them, v: how far their gradient is from the gradient of all."""
 
@@ -161,12 +175,12 @@ class _Stored:
             self._limit = centred(v - logits) / v.shape[1]
 
     def apart(self, p: Logits, temperature: float) -> Logits:
-        """The difference `T (q − p_k) − T (q − p)`, p being given times T."""
+        """The difference `T (q − p_k) − T (q − p)`."""
         if math.isinf(temperature):
             return self._limit
         weights, total, _ = self._soft.at(temperature)
-        weights *= (temperature / total)[:, None]
-        return np.subtract(p, weights, out=weights)
+        weights /= total[:, None]
+        return temperature * np.subtract(p, weights, out=weights)
 
 
 def _calibration(gap: Logits, total: PerRow, labels: np.ndarray, temperature: float) -> tuple[float, np.ndarray]:

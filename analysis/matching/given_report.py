@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import CubicHermiteSpline
 
 from analysis.matching import given, given_figure
 from analysis.matching.config import MatchingConfig
@@ -104,15 +105,18 @@ def _calibration(measured: Measured) -> str:
 
 
 def least_nll(table: pd.DataFrame) -> tuple[float, float, bool]:
-    """The T at which the teacher's NLL is least, its value there, and whether it lies inside the range of T. Between
-    temperatures: the parabola in log T through the three around the least."""
+    """The T at which the teacher's NLL is least, its value there, and whether it lies inside the range of T.
+
+    The derivative in log T is the mean entropy less the NLL, so that both are known at every T: a cubic through them.
+    """
     finite = table[np.isfinite(table["temperature"])]
     x, y = np.log(finite["temperature"].to_numpy()), finite["teacher_nll"].to_numpy()
-    i = int(y.argmin())
-    if i in (0, len(y) - 1) or not np.isfinite(y).all():
+    slopes = finite["teacher_entropy"].to_numpy() - y
+    if not np.isfinite(y).all() or slopes[0] >= 0 or slopes[-1] <= 0:  # convex in 1/T: one minimum at most
+        i = int(y.argmin())
         return float(np.exp(x[i])), float(y[i]), False
-    curve = np.polynomial.Polynomial.fit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
-    at = float(curve.deriv().roots().real[0])
+    curve = CubicHermiteSpline(x, y, slopes)
+    at = min(curve.derivative().roots(extrapolate=False), key=curve)
     return math.exp(at), float(curve(at)), True
 
 

@@ -26,13 +26,16 @@ NAMES = (
 MOST_CLASSES = 200_000
 
 
-def read_pair(path: Path, columns: Sequence[str] = (), rest: Rest | None = None) -> PairFile:
+def read_pair(
+    path: Path, columns: Sequence[str] = (), rest: Rest | None = None, renormalisable: bool = True
+) -> PairFile:
     """Reads and checks a file: `.npz`, `.safetensors`, `.parquet`, or a folder of `.npy` files.
 
     Args:
         path: of the file.
         columns: `OURS=THEIRS`: the file's own names of arrays.
         rest: what becomes of the classes that a top-k teacher does not give; None: spread.
+        renormalisable: whether the command has an option for it.
 
     Raises:
         BadInput: no such file, or a damaged one; arrays that are missing, or too many; shapes that differ; one class;
@@ -52,7 +55,7 @@ def read_pair(path: Path, columns: Sequence[str] = (), rest: Rest | None = None)
     require(len(student.array), f"{shape}: give one example or more")
     count, classes = student.array.shape
     require(2 <= classes <= MOST_CLASSES, f"{shape}: the last axis is the classes, 2 to {MOST_CLASSES:,} of them")
-    stored = arrays.top_k(count, classes, rest)
+    stored = arrays.top_k(count, classes, rest, renormalisable)
     teacher = arrays.full("teacher", needed=stored is None) or stored
     assert teacher is not None
     if isinstance(teacher, Full):
@@ -101,7 +104,7 @@ class _Named:
         array = self.get(name) if name else None
         return None if name is None or array is None else Full(name, array)
 
-    def top_k(self, count: int, classes: int, rest: Rest | None) -> TopK | None:
+    def top_k(self, count: int, classes: int, rest: Rest | None, renormalisable: bool) -> TopK | None:
         name = self.one_of("teacher_topk_logits", "teacher_topk_logprobs")
         values, indices = (self.get(one) if one else None for one in (name, "teacher_topk_indices"))
         logsumexp = self.get("teacher_logsumexp")
@@ -126,10 +129,9 @@ class _Named:
                 name == "teacher_topk_logits", f"{self._path}: teacher_logsumexp goes with teacher_topk_logits alone"
             )
         elif name == "teacher_topk_logits" and values.shape[1] < classes and rest != "renormalised":
-            raise BadInput(
-                f"{where} do not say how much mass the other classes have: add teacher_logsumexp [n], or give them "
-                "none by --topk-rest renormalised"
-            )
+            dropped = ", or give them none by --topk-rest renormalised" if renormalisable else ""
+            unknown = f"{where} do not say how much mass the other classes have"
+            raise BadInput(f"{unknown}: add teacher_logsumexp, [n]{dropped}")
         return TopK(name, values, indices, logsumexp, classes, rest or "spread")
 
     def labels(self, count: int, classes: int) -> Int[np.ndarray, "n"] | None:

@@ -115,6 +115,11 @@ class PairFile(NamedTuple):
         """The teacher's k largest logits, where the file holds them."""
         return self.teacher if isinstance(self.teacher, TopK) else self.stored
 
+    @property
+    def teacher_limited(self) -> bool:
+        """Whether the teacher has a logit for every class, so that there is a limit T → ∞."""
+        return isinstance(self.teacher, Full) or self.teacher.limited
+
     def blocks(self) -> list[slice]:
         """All rows, in blocks of at most `ENTRIES` logits, or of one row."""
         size = max(1, ENTRIES // self.classes)
