@@ -85,10 +85,19 @@ def test_the_rest_of_the_mass(tmp_path):
 
 
 def test_mass_that_rounding_hides_is_not_negative(tmp_path):
-    sure = np.zeros((30, 1))  # all the mass on one class
-    arrays = {"student_logits": Z, "teacher_topk_logprobs": sure + 1e-8, "teacher_topk_indices": ORDER[:, :1]}
+    sure = np.full((30, 1), -1e-9, np.float32)  # all the mass on one class
+    arrays = {"student_logits": Z, "teacher_topk_logprobs": sure, "teacher_topk_indices": ORDER[:, :1]}
     block = read_pair(write(tmp_path / "sure.npz", **arrays)).teacher.block(slice(0, 2))
-    assert np.exp(block).min() == pytest.approx(2.0**-24 / 5)
+    assert np.exp(block).min() == pytest.approx(2.0**-23 / 5)
+
+
+def test_a_rest_that_is_larger_than_what_is_given_is_doubted(tmp_path, capsys):
+    arrays = top_k(2)
+    read_pair(write(tmp_path / "largest.npz", **arrays))
+    assert "warning" not in capsys.readouterr().err
+    arrays["teacher_topk_logprobs"] = arrays["teacher_topk_logprobs"] - 3
+    read_pair(write(tmp_path / "less.npz", **arrays))
+    assert "rows each class that is not given gets more than the least that is" in capsys.readouterr().err
 
 
 FULL = {"student_logits": Z, "teacher_logits": V}
@@ -103,7 +112,14 @@ BAD = {
         "the last axis is the classes, 2 to 200,000",
     ),
     "no example": ({"student_logits": Z[:0], "teacher_logits": V[:0]}, "give one example or more"),
-    "probabilities": ({**FULL, "teacher_logits": np.exp(LOGPROBS)}, "each row of teacher_logits sums to 1"),
+    "probabilities": (
+        {**FULL, "teacher_logits": np.exp(LOGPROBS)},
+        "each row of teacher_logits is never negative and sums to 1:",
+    ),
+    "top-k probabilities": (
+        {**top_k(2), "teacher_topk_logprobs": np.exp(largest(2)["values"])},
+        "each row of teacher_topk_logprobs is never negative and sums to 1 at most",
+    ),
     "nan": ({**FULL, "teacher_logits": changed(V, np.nan, 3, 29)}, "teacher_logits is not finite in rows 3 and 29"),
     "infinite": ({**FULL, "student_logits": changed(Z, -np.inf, *range(2, 11))}, "in rows 2, 3, 4, 5, 6 and 4 more"),
     "text": ({**FULL, "teacher_logits": np.full((30, 6), "warm")}, "teacher_logits is of <U4, no array of numbers"),
@@ -127,7 +143,10 @@ BAD = {
         top_k(2, V, "teacher_topk_logits"),
         "add teacher_logsumexp, [n], or give them none by --topk-rest",
     ),
-    "too much mass": ({**top_k(2), "teacher_topk_logprobs": np.zeros((30, 2))}, "sum to more than 1 in rows 0, 1, 2"),
+    "too much mass": (
+        {**top_k(2), "teacher_topk_logprobs": np.full((30, 2), -0.1)},
+        "sum to more than 1 in rows 0, 1, 2",
+    ),
     "small logsumexp": (
         {**top_k(2, V, "teacher_topk_logits"), "teacher_logsumexp": np.where(np.arange(30) == 9, -9, LSE)},
         "exceed teacher_logsumexp in row 9",

@@ -184,10 +184,6 @@ def _percent(share: float) -> str:
     if math.isnan(share) or math.isinf(share):
         return number(share)
     value = 100 * share
-    return (
-        f"{value:.0f} %"
-        if value >= 10
-        else f"{float(f'{value:.2g}'):g} %"
-        if value >= 0.01 or value == 0
-        else "< 0.01 %"
-    )
+    if 0 < value < 0.01:
+        return "< 0.01 %"
+    return f"{value:,.0f} %" if value >= 10 else f"{float(f'{value:.2g}'):g} %"

@@ -5,7 +5,7 @@ import numpy as np
 from analysis.matching.theory import centred, rms
 from analysis.pair_file.sources import Full, PairFile, TopK
 from kdjax.errors import BadInput, name_rows, require
-from kdjax.progress import Progress
+from kdjax.progress import Progress, say
 
 SUMS_TO_ONE = 0.02
 """Log-probabilities are such where the logarithm of their sum is nearer to 0: they may be rounded to bfloat16."""
@@ -31,19 +31,18 @@ class _Faults:
     def __init__(self, pair: PairFile):
         self._pair = pair
         self._rows: dict[str, list[int]] = {}
-        self._sums_to_one = {pair.student.name: True}
-        if isinstance(pair.teacher, Full):
-            self._sums_to_one[pair.teacher.name] = True
+        self._probabilities = {source.name: True for source in pair.sources}
         self._same = True
+        self._more_than_given = 0
 
     def look(self, rows: slice) -> None:
         """Looks at a block of rows."""
         pair = self._pair
         given: dict[str, np.ndarray] = {}
-        for source in (pair.student, pair.teacher, pair.stored):
+        for source in pair.sources:
             if isinstance(source, Full):
                 given[source.name] = source.block(rows)
-            elif source is not None:
+            else:
                 given[source.name] = np.asarray(source.values[rows], np.float64)
                 if source.logsumexp is not None:
                     given["teacher_logsumexp"] = np.asarray(source.logsumexp[rows], np.float64)[:, None]
@@ -54,16 +53,15 @@ class _Faults:
             self._note(f"{name} is not finite in {{rows}}: leave these examples out", wrong, rows)
             finite = finite and not wrong.any()
         if not finite:
-            self._same = False
+            self._same, self._probabilities = False, {}
             return
-        for name in self._sums_to_one:
-            if self._sums_to_one[name]:
-                block = given[name]
-                near = np.abs(block.sum(axis=1) - 1) < 1e-3
-                self._sums_to_one[name] = bool(near.all()) and bool(block.min() >= 0)
-        for source in (pair.student, pair.teacher, pair.stored):
-            if source is not None:
-                self._mass(source, given[source.name], rows)
+        for source in pair.sources:
+            block = given[source.name]
+            if self._probabilities.get(source.name):
+                sums = block.sum(axis=1)
+                fit = (sums < 1.001).all() and (isinstance(source, TopK) or (sums > 0.999).all())
+                self._probabilities[source.name] = bool(fit and block.min() >= 0)
+            self._mass(source, block, rows)
         if self._same and not self._rows:
             z, v = pair.student.block(rows), pair.teacher.block(rows)
             known = np.isfinite(v).all()  # a renormalised teacher's are not
@@ -72,15 +70,20 @@ class _Faults:
     def report(self) -> None:
         """Raises BadInput for the first thing that is wrong."""
         path = self._pair.path
+        for name, wrong in self._probabilities.items():
+            told = f"{path}: each row of {name} is never negative and sums to 1"
+            at_most = " at most" if "topk" in name else ""
+            remedy = f"these are probabilities; give numpy.log of them, as {name.replace('logits', 'logprobs')}"
+            require(not wrong, f"{told}{at_most}: {remedy}")
         for what, rows in self._rows.items():
             raise BadInput(f"{path}: {what.format(rows=name_rows(rows))}")
-        for name, wrong in self._sums_to_one.items():
-            told = (
-                f"{path}: each row of {name} sums to 1 and is never negative: these are probabilities; give numpy.log "
-            )
-            require(not wrong, f"{told}of them, as {name.replace('logits', 'logprobs')}")
         same = f"{path}: student and teacher have the same logits: every gradient is 0; give two networks' logits"
         require(not self._same, same)
+        if self._more_than_given > 0.01 * self._pair.rows:
+            say(
+                f"warning: in {self._more_than_given:,} of {self._pair.rows:,} rows each class that is not given gets "
+                f"more than the least that is: are the k given the largest, of {self._pair.classes:,} classes?"
+            )
 
     def _note(self, what: str, wrong: np.ndarray, rows: slice) -> None:
         if wrong.any():
@@ -103,6 +106,7 @@ class _Faults:
             with np.errstate(over="ignore"):
                 mass = source.given(rows)
             self._note(told, mass > 1 + SUMS_TO_ONE, rows)  # nan, not known, passes
+            self._more_than_given += int((source.rest_logits(rows) > block.min(axis=1) + 0.01).sum())
             return
         if source.logprobs:
             top = block.max(axis=1, keepdims=True)

@@ -10,8 +10,6 @@ from jaxtyping import Float, Int
 
 ENTRIES = 2**16
 """Logits of each network that are looked at together, at least one row: they stay in a processor's cache."""
-LEAST_REST = 2.0**-24
-"""Mass that is left over by the k largest where their sum is 1 to rounding: what float32 cannot tell from nothing."""
 Rows: TypeAlias = slice | Int[np.ndarray, "rows"]
 Logits: TypeAlias = Float[np.ndarray, "rows classes"]
 Rest = Literal["spread", "renormalised"]
@@ -78,7 +76,9 @@ class TopK(NamedTuple):
         if self.rest == "renormalised" or self.k == self.classes:
             return np.full(len(values), -math.inf)
         whole = self._whole(rows, len(values))
-        left = np.maximum(1 - np.exp(values - whole[:, None]).sum(axis=1), LEAST_REST)
+        # Below the precision of the numbers, what is left is not known.
+        least = np.finfo(self.values.dtype).eps if self.values.dtype.kind == "f" else 1e-7
+        left = np.maximum(1 - np.exp(values - whole[:, None]).sum(axis=1), least)
         return whole + np.log(left / (self.classes - self.k))
 
     def given(self, rows: Rows) -> Float[np.ndarray, "rows"]:
@@ -125,10 +125,15 @@ class PairFile(NamedTuple):
         size = max(1, ENTRIES // self.classes)
         return [slice(first, min(first + size, self.rows)) for first in range(0, self.rows, size)]
 
+    @property
+    def sources(self) -> list[Full | TopK]:
+        """All that the file holds of logits."""
+        return [self.student, self.teacher, *([] if self.stored is None else [self.stored])]
+
     def release(self) -> None:
         """Lets go of what has been read of a mapped file: it need not stay in memory."""
-        for source in (self.student, self.teacher, self.stored):
-            for array in source or ():
+        for source in self.sources:
+            for array in source:
                 _release(array)
 
 
