@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import mpmath
@@ -213,15 +214,15 @@ def test_what_makes_no_sense_together_is_refused(options, message, tmp_path, mon
 
 
 GROWTH = """
-import resource, sys
+import re, sys
 from pathlib import Path
 import numpy as np
 from analysis.matching import given
 from analysis.pair_file import read_pair
 given.TEMPERATURES = np.array([1.0, np.inf])
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # in MB; `ru_maxrss` begins with that of the process that started this one
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 given.measure(read_pair(Path(sys.argv[1])))
 before = peak()
@@ -230,12 +231,13 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says how much memory was in use at most")
 def test_memory_does_not_grow_with_the_rows(tmp_path):
-    for name, rows in (("few.npz", 64), ("many.npz", 6000)):  # 2 and 180 MB
+    for name, rows in (("few.npz", 1100), ("many.npz", 3600)):  # 35 and 115 MB
         logits = RANDOM.normal(size=(64, 4000)).astype(np.float32)
         logits = np.resize(logits, (rows, 4000))
         np.savez(tmp_path / name, student_logits=logits, teacher_logits=logits[:, ::-1])
     command = [sys.executable, "-c", GROWTH, str(tmp_path / "few.npz"), str(tmp_path / "many.npz")]
     finished = subprocess.run(command, capture_output=True, text=True, cwd=commands.ROOT, timeout=300)
     assert finished.returncode == 0, finished.stderr
-    assert float(finished.stdout) < 60  # MB
+    assert float(finished.stdout) < 30  # MB
