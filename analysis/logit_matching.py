@@ -7,6 +7,9 @@ cores the gradients take under a minute, the training somewhat over a minute an 
 
 `--curvature` measures instead whether curvature says which learning rate is best at each T, and writes `curvature.md`
 and `curvature.csv` there; `--curvature --dry-run` says how long it would take.
+
+`--logits FILE` measures instead the logits of your own student and teacher, and trains nothing. It reads the file in
+blocks of rows and writes `summary.md`, `logits.csv` and `figures/logits`, NAME being the file's.
 """
 
 from analysis.matching.config import MatchingConfig
@@ -18,9 +21,11 @@ PROG = "python -m analysis.logit_matching"
 def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis import terminal  # late, so that --help is quick
-    from analysis.matching import report
+    from analysis.matching import given_report, report
 
-    if config.dry_run:
+    if config.logits is not None:
+        terminal.show((given_report.write(config) / "summary.md").read_text())
+    elif config.dry_run:
         print(report.forecast_curvature(config))
     elif config.curvature:
         terminal.show((report.write_curvature(config) / "curvature.md").read_text())

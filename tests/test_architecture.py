@@ -31,6 +31,7 @@ ALLOWED = {
     "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
+    "datasets": BELOW | {"array_files", "inputs"},
     "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},
     "targets": BELOW,
@@ -51,7 +52,8 @@ ALLOWED = {
     | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
-    "inputs": BELOW,
+    "array_files": BELOW,
+    "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
     | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},

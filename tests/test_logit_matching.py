@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis import logit_matching
-from analysis.matching import claims, measurements, training
+from analysis.matching import claims, given, measurements, training
 from analysis.matching import pair as pair_
 from analysis.matching.rows import Numbers, Row
+from analysis.pair_file import read_pair
 from kdjax import cli, sweeps
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 
@@ -69,6 +70,27 @@ def test_everything_is_written(written):
     assert "12-12, T = 20" in summary and "seeds 0 to 2" in summary
     assert "never within twice the floor" in summary or "within twice the floor from T = " in summary  # in a note
     assert max(len(cell.strip()) for line in lines for cell in line.replace("\\|", " ").split("|")) <= 120
+
+
+def test_a_file_of_the_same_pair_says_the_same(swept, written, tmp_path):
+    pair = pair_.load(swept, swept.parent.parent, ("end",))
+    chosen = np.sort(np.random.default_rng(0).choice(300, 64, replace=False))
+    logits = {
+        "student_logits": pair_.student_logits(pair, "end", chosen),
+        "teacher_logits": pair.data.train_logits[chosen],
+    }
+    np.savez(tmp_path / "pair.npz", **logits)
+    found = given.measure(read_pair(tmp_path / "pair.npz"))
+    table = pd.read_csv(written / "logit_matching.csv")
+    wanted = table[table["data"] == "pair, end"].set_index(["part", "curve"])["value"]
+    assert found.facts.spread == pytest.approx(wanted["threshold", "s"])
+    at_20 = found.table.set_index("temperature").loc[20.0]
+    assert at_20["error"] == pytest.approx(wanted["threshold", "error at T = 20"])
+    assert at_20["cosine"] == pytest.approx(wanted["threshold", "cosine at T = 20"])
+    for level, at in found.facts.below.items():
+        assert at == pytest.approx(
+            wanted["threshold", f"T at {100 * level:g} %"], rel=0.01
+        )  # half as many temperatures
 
 
 def test_training_measures(written):

@@ -17,8 +17,11 @@ class AtlasConfig:
     """Run directory of a temperature sweep, whose students on soft targets are measured on the test images (default:
     random logits)."""
     logits: Path | None = None
-    """Instead of a run: an .npz file with student_logits and teacher_logits, both [examples, classes], and labels
-    [examples], from 0."""
+    """Instead of a run: a file (.npz, .safetensors, .parquet, or a folder of .npy) with student_logits and
+    teacher_logits, both [examples, classes], and labels [examples], from 0; also log-probabilities, or the teacher's k
+    largest alone, as in analysis.logit_matching."""
+    columns: tuple[str, ...] = ()
+    """With --logits: the file's own names, such as student_logits=z labels=y."""
     objectives: tuple[str, ...] = ()
     """Names of objectives, with hyper-parameters in quotes, such as "dkd(beta=2)" (default: all, at their authors'
     values)."""
@@ -28,4 +31,5 @@ class AtlasConfig:
     def __post_init__(self) -> None:
         both = "a run directory with --logits is not allowed: give one of them, or neither for random logits"
         require(self.run is None or self.logits is None, both)
+        require(self.logits is not None or not self.columns, "--columns is about a file: give it with --logits FILE")
         require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")

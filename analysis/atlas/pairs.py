@@ -1,9 +1,6 @@
 """Logits of students and their teacher to measure objectives on: random, of a run directory, or of a file."""
 
 import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from analysis.matching.theory import Logits, centred, random_logits, rms, spread
+from analysis.matching.theory import Logits, random_logits
+from analysis.pair_file import read_pair
 from analysis.runs import load_arrays
 from analysis.tables import number
 from kdjax import trained
-from kdjax.errors import BadInput, require
+from kdjax.errors import require
 from kdjax.files import read_json
 
 EXAMPLES = 1000
@@ -26,8 +24,6 @@ PAPER = 20.0
 """The paper's temperature on MNIST."""
 CLASSES, SCALE, SEEDS = 10, 5.0, 3
 """Of random logits: their number, their standard deviation, and how often they are drawn."""
-ARRAYS = ("student_logits", "teacher_logits", "labels")
-"""Of a file of logits."""
 
 
 class Pair(NamedTuple):
@@ -52,6 +48,8 @@ class Pairs(NamedTuple):
     pairs: Sequence[Pair]
     followed: str
     """The name of those of which the tables tell most."""
+    logprobs: bool = False
+    """Whether the logits of one network are known but for a shift."""
 
 
 def batches(count: int) -> int:
@@ -100,63 +98,35 @@ def run_pairs(folder: Path) -> Pairs:
     return Pairs(folder.resolve().name, where, pairs, _name(followed))
 
 
-def file_pair(path: Path) -> Pairs:
-    """A file's logits. It is never unpickled.
+def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
+    """A file's logits (`analysis.pair_file`): of a top-k teacher, the mass left over is spread over the other classes.
 
     Raises:
-        BadInput: no such file; not an `.npz` file with the three arrays; shapes, labels or numbers that do not fit.
+        BadInput: as `read_pair`; one example alone, or no labels.
     """
-    arrays = _read(path)
-    z, v, labels = (arrays[name] for name in ARRAYS)
-    require(z.ndim == 2 and z.shape == v.shape and min(z.shape) > 1, _unfit(path, arrays))
-    require(labels.shape == z.shape[:1], _unfit(path, arrays))
-    for name in ARRAYS[:2]:
-        numbers = np.issubdtype(arrays[name].dtype, np.floating) or np.issubdtype(arrays[name].dtype, np.integer)
-        finite = numbers and np.isfinite(arrays[name]).all()
-        require(finite, f"{path}: {name} holds what is no finite number: give logits as floating-point numbers")
-    whole = np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0 and labels.max() < z.shape[1]
-    require(whole, f"{path}: labels are not all whole numbers from 0 to {z.shape[1] - 1}: count classes from 0")
-    pair = _pair("given", 0, z, v, labels)
-    differ = rms(centred(pair.student) - centred(pair.teacher)) > 1e-9 * spread(pair.student, pair.teacher)
-    require(differ, f"{path}: student and teacher have the same logits: every gradient is 0; give two networks' logits")
-    where = f"{path.name}; {len(pair.labels):,} examples, {z.shape[1]} classes"
-    return Pairs(path.stem, where, [pair], "given")
+    given = read_pair(path, columns, renormalisable=False)
+    alone = f"{path}: {given.student.name} of shape {given.student.array.shape}: give 2 examples or more"
+    require(given.rows > 1, alone)
+    require(given.labels is not None, f"{path} holds no labels: some objectives need them; add labels [n], from 0")
+    assert given.labels is not None
+    rows = _chosen(given.rows)
+    pair = Pair("given", 0, given.student.block(rows), given.teacher.block(rows), given.labels[rows])
+    where = f"{path.name}; {len(rows):,} examples, {given.classes} classes"
+    return Pairs(path.stem, where, [pair], "given", given.student.logprobs or given.teacher.logprobs)
 
 
 def _name(temperature: float) -> str:
     return f"T = {number(temperature)}"
 
 
-UNREADABLE = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
-"""What NumPy raises where a file is no `.npz` file, holds pickled objects, or is damaged."""
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    remedy = f"give an .npz file that numpy.savez wrote, with {', '.join(ARRAYS)}"
-    require(path.is_file(), f"--logits {path} is no file: {remedy}")
-    try:
-        with open(path, "rb") as file:  # NumPy leaves a damaged file open that it has opened
-            arrays = np.load(file, allow_pickle=False)
-            require(not isinstance(arrays, np.ndarray), f"--logits {path} holds one array alone: {remedy}")
-            missing = ", ".join(name for name in ARRAYS if name not in arrays.files)
-            require(not missing, f"--logits {path} lacks {missing}: {remedy}")
-            return {name: arrays[name] for name in ARRAYS}
-    except UNREADABLE as error:
-        raise BadInput(f"--logits {path} cannot be read ({str(error).splitlines()[0]}): {remedy}") from None
-
-
-def _unfit(path: Path, arrays: dict[str, np.ndarray]) -> str:
-    shapes = ", ".join(f"{name} of shape {array.shape}" for name, array in arrays.items())
-    return f"{path}: {shapes}: give [examples, classes] twice and [examples], 2 or more of both"
+def _chosen(examples: int) -> Int[np.ndarray, "cases"]:
+    """At most `EXAMPLES` rows, as many as make batches of equal size; the same for all of one length."""
+    count = min(examples, EXAMPLES)
+    count -= count % batches(count)
+    return np.sort(np.random.default_rng(0).choice(examples, count, replace=False))
 
 
 def _pair(name: str, seed: int, student: Any, teacher: Any, labels: Any) -> Pair:
-    """A pair of at most `EXAMPLES` examples, as many as make batches of equal size; the same for all of one length."""
-    count = min(len(labels), EXAMPLES)
-    count -= count % batches(count)
-    rows = np.sort(np.random.default_rng(0).choice(len(labels), count, replace=False))
+    rows = _chosen(len(labels))
     z, v = (np.asarray(logits[rows], np.float64) for logits in (student, teacher))
     return Pair(name, seed, z, v, np.asarray(labels[rows], np.int64))

@@ -18,6 +18,8 @@ from kdjax.progress import say
 def write(config: AtlasConfig) -> Path:
     """Measures and writes everything; returns the folder, OUT/objectives/NAME."""
     chosen, measured_on = _objectives(config.objectives), _pairs(config)
+    if measured_on.logprobs:
+        chosen = _shift_invariant(chosen, bool(config.objectives))
     folder = config.out / "objectives" / measured_on.name
     make_folder(folder)
     say(f"logits: {measured_on.where}")
@@ -46,7 +48,7 @@ def _followed(measured_on: Pairs) -> pairs.Pair:
 
 def _pairs(config: AtlasConfig) -> Pairs:
     if config.logits is not None:
-        return pairs.file_pair(config.logits)
+        return pairs.file_pair(config.logits, config.columns)
     return pairs.random_pairs() if config.run is None else pairs.run_pairs(config.run)
 
 
@@ -59,3 +61,13 @@ def _objectives(names: Sequence[str]) -> list[Objective]:
         require(objective.term is not None, own)
     require(len(set(map(str, chosen))) == len(chosen), "--objectives names one twice: give each once")
     return chosen
+
+
+def _shift_invariant(chosen: list[Objective], named: bool) -> list[Objective]:
+    """Without those that log-probabilities do not determine. Raises BadInput: one of them was asked for by name."""
+    shifted = ", ".join(str(objective) for objective in chosen if not objective.shift_invariant)
+    needs = f"{shifted} changes with a shift of the logits, which log-probabilities do not say"
+    require(not (named and shifted), f"--objectives {needs}: give the logits themselves, or leave it out")
+    if shifted:
+        say(f"left out: {needs}")
+    return [objective for objective in chosen if objective.shift_invariant]

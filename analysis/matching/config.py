@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -30,6 +30,16 @@ class MatchingConfig:
     """Seeds of those students, 3 or more."""
     epochs: int | None = None
     """Passes over the transfer set by those students (default: as many as the run's)."""
+    logits: Path | None = None
+    """Instead of a run: a file (.npz, .safetensors, .parquet, or a folder of .npy) with student_logits and
+    teacher_logits, both [examples, classes], and perhaps labels [examples], from 0; nothing is trained.
+    Log-probabilities are student_logprobs, teacher_logprobs; the teacher's k largest alone are teacher_topk_logits or
+    teacher_topk_logprobs with teacher_topk_indices, [examples, k], and of logits teacher_logsumexp [examples]."""
+    columns: tuple[str, ...] = ()
+    """With --logits: the file's own names, such as student_logits=z labels=y."""
+    topk_rest: Literal["spread", "renormalised"] | None = None
+    """With --logits and a top-k teacher: the mass left over is spread evenly over the other classes (the default), or
+    they have none."""
     curvature: bool = False
     """Measure curvature and the best learning rate at T = 0.5 … 32 and ∞ under SGD and Adam, and nothing else. The run
     needs a hold-out (default: a pair of 30 units, trained on the bundled digits)."""
@@ -37,6 +47,7 @@ class MatchingConfig:
     """With --curvature: only say how long it would take."""
 
     def __post_init__(self) -> None:
+        self._require_one_question()
         for number in self.classes:
             require_option(1 < number <= 1_000, "classes", number, "soft targets need 2 classes or more, up to 1,000")
         require(self.classes, "--classes is empty: give at least one number of classes")
@@ -47,7 +58,23 @@ class MatchingConfig:
         require(self.curvature or not self.dry_run, "--dry-run is for --curvature: give both, or neither")
         require_count("epochs", self.epochs, "epochs", most=100_000)
 
+    def _require_one_question(self) -> None:
+        """Refuses options that the measurement does not read: logits from a file train nothing and need no run."""
+        of_file = {"logits", "columns", "topk_rest"}
+        changed = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
+        if self.logits is None:
+            alone = [name for name in changed if name in of_file]
+            require(not alone, f"{_listed(alone)} is about a file of logits: give it with --logits FILE")
+            return
+        require(self.run is None, "a run directory with --logits is not allowed: give one of them")
+        others = [name for name in changed if name not in of_file | {"out"}]
+        require(not others, f"{_listed(others)} is not allowed with --logits, which trains nothing: leave it out")
+
     @property
     def main_classes(self) -> int:
         """The N whose random logits stand for all where one is enough."""
         return 10 if 10 in self.classes else max(self.classes)
+
+
+def _listed(fields: list[str]) -> str:
+    return " and ".join("--no-training" if name == "training" else f"--{name.replace('_', '-')}" for name in fields)

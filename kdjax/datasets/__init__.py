@@ -16,11 +16,22 @@ from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
-from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, omit
+from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
 from kdjax.errors import BadInput, require, require_known
 from kdjax.files import Damaged, clear_leftovers, lock
 
-__all__ = ["CATALOG", "Dataset", "Spec", "Split", "fingerprint", "load", "names", "omit"]
+__all__ = [
+    "CATALOG",
+    "Dataset",
+    "GivenTeacher",
+    "Spec",
+    "Split",
+    "Standardisation",
+    "fingerprint",
+    "load",
+    "names",
+    "omit",
+]
 
 logger = logging.getLogger("kdjax.datasets")
 

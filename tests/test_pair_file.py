@@ -1,0 +1,200 @@
+"""Files of a student's and its teacher's logits: what is read, and what is refused, with rows."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from analysis.pair_file import TopK, read_pair, sources
+from kdjax.errors import BadInput
+
+RANDOM = np.random.default_rng(0)
+Z, V = RANDOM.normal(0, 3, (2, 30, 6))
+LOGPROBS = V - np.log(np.exp(V).sum(axis=1, keepdims=True))
+ORDER = np.argsort(-V, axis=1)
+LSE = np.log(np.exp(V).sum(axis=1))
+
+
+def largest(k, logits=LOGPROBS):
+    return {"indices": ORDER[:, :k], "values": np.take_along_axis(logits, ORDER[:, :k], axis=1)}
+
+
+def top_k(k, logits=LOGPROBS, name="teacher_topk_logprobs"):
+    found = largest(k, logits)
+    return {"student_logits": Z, name: found["values"], "teacher_topk_indices": found["indices"]}
+
+
+def write(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def changed(array, value, *rows):
+    array = np.array(array)
+    array[list(rows), 0] = value
+    return array
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(sources, "ENTRIES", 24)  # 4 rows
+
+
+def test_every_form_of_a_file_gives_the_same_logits(tmp_path):
+    labels = V.argmax(axis=1)
+    arrays = {"student_logits": Z.astype(np.float32), "teacher_logits": V.astype(np.float16), "labels": labels}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    np.savez_compressed(tmp_path / "small.npz", **arrays)
+    np.savez(tmp_path / "named.npz", z=Z.astype(np.float32), teacher_logits=V.astype(np.float16), y=labels)
+    named = read_pair(tmp_path / "named.npz", ["student_logits=z", "labels=y"])
+    rows = np.array([7, 3, 29])
+    for pair in (
+        named,
+        read_pair(folder),
+        read_pair(tmp_path / "small.npz"),
+        read_pair(write(tmp_path / "a.npz", **arrays)),
+    ):
+        np.testing.assert_array_equal(pair.student.block(slice(2, 9)), Z[2:9].astype(np.float32))
+        np.testing.assert_array_equal(pair.teacher.block(rows), V[rows].astype(np.float16))
+        np.testing.assert_array_equal(pair.labels, labels)
+        assert (pair.rows, pair.classes, len(pair.blocks())) == (30, 6, 8)
+
+
+def test_the_rest_of_the_mass(tmp_path):
+    left = 1 - np.exp(largest(2)["values"]).sum(axis=1)
+    forms = {
+        "logprobs": (top_k(2), None, 0.0),
+        "logits": ({**top_k(2, V, "teacher_topk_logits"), "teacher_logsumexp": LSE}, None, LSE),
+        "renormalised": (top_k(2, V, "teacher_topk_logits"), "renormalised", None),
+    }
+    for name, (arrays, rest, shift) in forms.items():
+        teacher = read_pair(write(tmp_path / f"{name}.npz", **arrays), rest=rest).teacher
+        assert isinstance(teacher, TopK) and teacher.limited == (rest is None)
+        block = teacher.block(slice(0, 30))
+        if shift is None:
+            assert np.isneginf(np.take_along_axis(block, ORDER[:, 2:], axis=1)).all()
+            continue
+        p = np.exp(block - np.reshape(shift, (-1, 1)))
+        np.testing.assert_allclose(p.sum(axis=1), 1)
+        np.testing.assert_allclose(np.take_along_axis(p, ORDER[:, 2:], axis=1), np.repeat(left[:, None] / 4, 4, axis=1))
+        np.testing.assert_allclose(np.take_along_axis(p, ORDER[:, :2], axis=1), np.exp(largest(2)["values"]))
+
+
+def test_mass_that_rounding_hides_is_not_negative(tmp_path):
+    sure = np.full((30, 1), -1e-9, np.float32)  # all the mass on one class
+    arrays = {"student_logits": Z, "teacher_topk_logprobs": sure, "teacher_topk_indices": ORDER[:, :1]}
+    block = read_pair(write(tmp_path / "sure.npz", **arrays)).teacher.block(slice(0, 2))
+    assert np.exp(block).min() == pytest.approx(2.0**-23 / 5)
+
+
+def test_a_rest_that_is_larger_than_what_is_given_is_doubted(tmp_path, capsys):
+    arrays = top_k(2)
+    read_pair(write(tmp_path / "largest.npz", **arrays))
+    assert "warning" not in capsys.readouterr().err
+    arrays["teacher_topk_logprobs"] = arrays["teacher_topk_logprobs"] - 3
+    read_pair(write(tmp_path / "less.npz", **arrays))
+    assert "rows each class that is not given gets more than the least that is" in capsys.readouterr().err
+
+
+FULL = {"student_logits": Z, "teacher_logits": V}
+BAD = {
+    "shapes": (
+        {**FULL, "teacher_logits": V[:29]},
+        "student_logits of shape (30, 6) and teacher_logits of shape (29, 6)",
+    ),
+    "a vector": ({**FULL, "student_logits": Z[0]}, "student_logits of shape (6,): give [n, N]"),
+    "one class": (
+        {"student_logits": Z[:, :1], "teacher_logits": V[:, :1]},
+        "the last axis is the classes, 2 to 200,000",
+    ),
+    "no example": ({"student_logits": Z[:0], "teacher_logits": V[:0]}, "give one example or more"),
+    "probabilities": (
+        {**FULL, "teacher_logits": np.exp(LOGPROBS)},
+        "each row of teacher_logits is never negative and sums to 1:",
+    ),
+    "top-k probabilities": (
+        {**top_k(2), "teacher_topk_logprobs": np.exp(largest(2)["values"])},
+        "each row of teacher_topk_logprobs is never negative and sums to 1 at most",
+    ),
+    "nan": ({**FULL, "teacher_logits": changed(V, np.nan, 3, 29)}, "teacher_logits is not finite in rows 3 and 29"),
+    "infinite": ({**FULL, "student_logits": changed(Z, -np.inf, *range(2, 11))}, "in rows 2, 3, 4, 5, 6 and 4 more"),
+    "text": ({**FULL, "teacher_logits": np.full((30, 6), "warm")}, "teacher_logits is of <U4, no array of numbers"),
+    "labels outside": ({**FULL, "labels": np.where(np.arange(30) == 8, 6, 0)}, "labels lie outside 0 to 5 in row 8"),
+    "labels from 1": ({**FULL, "labels": np.arange(30) % 6 + 1}, "labels are counted from 1 (1 to 6): subtract 1"),
+    "labels of fractions": ({**FULL, "labels": np.full(30, 1.5)}, "labels of shape (30,), float64, are not allowed"),
+    "the same": ({**FULL, "teacher_logits": Z + 3}, "student and teacher have the same logits"),
+    "two teachers": ({**FULL, "teacher_logprobs": LOGPROBS}, "holds both teacher_logits and teacher_logprobs"),
+    "no student": ({"teacher_logits": V, "z": Z}, "holds no student_logits or student_logprobs, but teacher_logits, z"),
+    "no teacher": ({"student_logits": Z}, "holds no teacher_logits or teacher_logprobs"),
+    "no logprobs": (
+        {"student_logits": Z, "teacher_logprobs": LOGPROBS + np.where(np.arange(30) > 21, 0.1, 0)[:, None]},
+        "teacher_logprobs do not sum to 1 in rows 22, 23, 24, 25, 26 and 3 more",
+    ),
+    "no indices": ({"student_logits": Z, "teacher_topk_logprobs": V}, "without teacher_topk_indices"),
+    "indices alone": ({**FULL, "teacher_topk_indices": ORDER}, "teacher_topk_indices without teacher_topk_logits"),
+    "index too large": ({**top_k(2), "teacher_topk_indices": changed(ORDER[:, :2], 6, 5)}, "outside 0 to 5 in row 5"),
+    "index repeated": ({**top_k(2), "teacher_topk_indices": ORDER[:, [0, 0]]}, "repeat a class in rows 0, 1, 2"),
+    "too many": ({**top_k(6), "student_logits": Z[:, :5]}, "does not fit 30 examples of 5 classes"),
+    "rest unknown": (
+        top_k(2, V, "teacher_topk_logits"),
+        "add teacher_logsumexp, [n], or give them none by --topk-rest",
+    ),
+    "too much mass": (
+        {**top_k(2), "teacher_topk_logprobs": np.full((30, 2), -0.1)},
+        "sum to more than 1 in rows 0, 1, 2",
+    ),
+    "small logsumexp": (
+        {**top_k(2, V, "teacher_topk_logits"), "teacher_logsumexp": np.where(np.arange(30) == 9, -9, LSE)},
+        "exceed teacher_logsumexp in row 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_is_refused_with_its_rows(case, tmp_path):
+    arrays, message = BAD[case]
+    file = write(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(BadInput) as error:
+        read_pair(file)
+    said = str(error.value)
+    assert message in said and str(file) in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "rest", "message"),
+    [
+        (["z"], None, "--columns z is not allowed: write OURS=THEIRS"),
+        (["student=z"], None, "--columns student is unknown"),
+        (["labels=a", "labels=b"], None, "names labels twice"),
+        (["labels=y"], None, "has no y; it holds student_logits, teacher_logits"),
+        ([], "renormalised", "--topk-rest renormalised is about a teacher's k largest logits"),
+    ],
+)
+def test_options_that_do_not_fit_the_file(columns, rest, message, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        read_pair(write(tmp_path / "full.npz", **FULL), columns, rest)
+
+
+class Trap:
+    """An object that makes a folder where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+def test_damaged_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = write(tmp_path / "cut.npz", **FULL).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    write(tmp_path / "trap.npz", **{**FULL, "labels": np.array([Trap()] * 30)})
+    (tmp_path / "text.npz").write_text("no arrays")
+    with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
+        pass
+    for name in ("cut.npz", "trap.npz", "text.npz", "empty.npz", "nothing.npz", "x" * 300, "\n"):
+        with pytest.raises(BadInput):
+            read_pair(tmp_path / name)
+    assert not (tmp_path / "unpickled").exists()
