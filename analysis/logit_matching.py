@@ -2,11 +2,11 @@
 
 Measures Section 2.1 of Hinton, Vinyals, Dean 2015 (arXiv 1503.02531) on random logits, on a trained pair, in its
 parameter space, and in what students become. Writes OUT/logit_matching/NAME/, NAME being the run's: `summary.md` (each
-claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve) and `figures/`. On two
-cores the gradients take under a minute, the training somewhat over a minute an epoch with full MNIST.
+claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve) and `figures/`.
+`--dry-run` says how long it would take.
 
 `--curvature` measures instead whether curvature says which learning rate is best at each T, and writes `curvature.md`
-and `curvature.csv` there; `--curvature --dry-run` says how long it would take.
+and `curvature.csv` there.
 
 `--logits FILE` measures instead the logits of your own student and teacher, and trains nothing. It reads the file in
 blocks of rows and writes `summary.md`, `logits.csv` and `figures/logits`, NAME being the file's.
@@ -22,12 +22,17 @@ def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis import terminal  # late, so that --help is quick
     from analysis.matching import given_report, report
+    from kdjax.progress import clock, say
 
     if config.logits is not None:
         terminal.show((given_report.write(config) / "summary.md").read_text())
-    elif config.dry_run:
-        print(report.forecast_curvature(config))
-    elif config.curvature:
+        return
+    cost = report.forecast(config)
+    if config.dry_run:
+        print(cost.text)
+        return
+    say(f"about {clock(cost.seconds)} on this device")
+    if config.curvature:
         terminal.show((report.write_curvature(config) / "curvature.md").read_text())
     else:
         terminal.show((report.write(config) / "summary.md").read_text())

@@ -15,9 +15,10 @@ PROG = "python -m analysis.objectives"
 
 def main(config: AtlasConfig) -> None:
     """Measures, writes, and prints the page."""
-    from analysis.atlas import report  # late, so that --help is quick
+    from analysis import terminal  # late, so that --help is quick
+    from analysis.atlas import report
 
-    print((report.write(config) / "objectives.md").read_text())
+    terminal.show((report.write(config) / "objectives.md").read_text())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from analysis.atlas.config import AtlasConfig
 from analysis.atlas.identities import identities
 from analysis.atlas.pairs import Pairs
 from analysis.atlas.table import Atlas
-from kdjax import objectives
+from kdjax import objectives, run_directory
 from kdjax.errors import require
 from kdjax.files import make_folder, write_csv, write_whole
 from kdjax.objectives import Objective
@@ -49,7 +49,9 @@ def _followed(measured_on: Pairs) -> pairs.Pair:
 def _pairs(config: AtlasConfig) -> Pairs:
     if config.logits is not None:
         return pairs.file_pair(config.logits, config.columns)
-    return pairs.random_pairs() if config.run is None else pairs.run_pairs(config.run)
+    if config.run is None:
+        return pairs.random_pairs()
+    return pairs.run_pairs(run_directory.named_run(config.run, config.out, "temperature_sweep"))
 
 
 def _objectives(names: Sequence[str]) -> list[Objective]:

@@ -14,8 +14,8 @@ class MatchingConfig:
     """Measures how soft targets become logit matching as T grows, and where they do not."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory with a trained teacher and students (default: the one of temperature_sweep under --out with the
-    newest results; with none, a small pair is trained on the bundled digits)."""
+    """Run directory with a trained teacher and students, or its name in OUT/temperature_sweep (default: the one there
+    with the newest results; with none, a small pair is trained on the bundled digits)."""
     out: Path = Path("runs")
     """Folder that holds run directories and teachers, and in which the results are kept."""
     classes: tuple[int, ...] = (2, 3, 10, 100)
@@ -44,7 +44,7 @@ class MatchingConfig:
     """Measure curvature and the best learning rate at T = 0.5 … 32 and ∞ under SGD and Adam, and nothing else. The run
     needs a hold-out (default: a pair of 30 units, trained on the bundled digits)."""
     dry_run: bool = False
-    """With --curvature: only say how long it would take."""
+    """Only say how long it would take."""
 
     def __post_init__(self) -> None:
         self._require_one_question()
@@ -55,7 +55,6 @@ class MatchingConfig:
         require_option(0.01 <= self.scale <= 1_000, "scale", self.scale, limits)
         require_count("images", self.images, "images")
         require_option(3 <= self.seeds <= 1_000, "seeds", self.seeds, "3 to 1,000, or --no-training")
-        require(self.curvature or not self.dry_run, "--dry-run is for --curvature: give both, or neither")
         require_count("epochs", self.epochs, "epochs", most=100_000)
 
     def _require_one_question(self) -> None:

@@ -7,15 +7,20 @@ from analysis.matching import claims, curvature_figure, figures, measurements, r
 from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
-from kdjax import forecast, run_directory, sweeps
+from kdjax import forecast as forecast_
+from kdjax import run_directory, sweeps
 from kdjax.errors import require
 from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.forecast import Forecast
 from kdjax.progress import clock, count_of, say
+
+GRADIENT_SECONDS = 40.0
+"""Seconds, roughly, in which gradients are compiled and measured on two cores, and figures drawn."""
 
 
 def write(config: MatchingConfig) -> Path:
     """Measures and writes everything; returns the folder, OUT/logit_matching/NAME."""
-    run = config.run or _newest(config.out) or sweeps.run(pair_.small_sweep(config.out))
+    run = _run(config) or sweeps.run(pair_.small_sweep(config.out))
     pair = pair_.load(run, config.out)
     _require_images(config, pair)
     folder = _folder(config, run)
@@ -40,7 +45,7 @@ def write(config: MatchingConfig) -> Path:
 
 def write_curvature(config: MatchingConfig) -> Path:
     """The same of curvature and the best rates: `curvature.md`, `curvature.csv` and `figures/curvature`."""
-    run = config.run or sweeps.run(pair_.small_sweep(config.out, curvature=True))
+    run = _run(config) or sweeps.run(pair_.small_sweep(config.out, curvature=True))
     pair = pair_.load(run, config.out, ("start", "end"))
     rates.require_holdout(pair.data.dataset)
     _require_images(config, pair)
@@ -60,19 +65,29 @@ def write_curvature(config: MatchingConfig) -> Path:
     return folder
 
 
-def forecast_curvature(config: MatchingConfig) -> str:
-    """What `write_curvature` would cost here."""
-    if config.run is None:
-        sweep = pair_.small_sweep(config.out, curvature=True)
+def forecast(config: MatchingConfig) -> Forecast:
+    """What `write`, or with --curvature `write_curvature`, would cost here."""
+    run = _run(config)
+    if run is None:
+        sweep = pair_.small_sweep(config.out, config.curvature)
         recipe, dataset = sweep.blocks[0].config, sweep.dataset
-        first, seconds = "a pair first if it is not there, ", forecast.sweep_seconds(sweep)
+        first, seconds = "a pair first if it is not there, ", forecast_.sweep_seconds(sweep)
     else:
-        pair = pair_.load(config.run, config.out, ())
+        pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
-    rates.require_holdout(dataset)
-    count, flops = rates.cost(recipe, dataset, config.seeds, config.epochs or recipe.epochs, config.images)
-    seconds += flops / forecast.training_rate(recipe.network, recipe.precision)
-    return f"would train {first}{count:,} students: about {clock(seconds)} on this device, or twice that"
+    epochs, rate = config.epochs or recipe.epochs, forecast_.training_rate(recipe.network, recipe.precision)
+    if config.curvature:
+        rates.require_holdout(dataset)
+        count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)
+        seconds += flops / rate
+        text = f"would train {first}{count:,} students: about {clock(seconds)} on this device, or twice that"
+        return Forecast(text, seconds)
+    count, flops = training.cost(recipe, dataset, config.seeds, epochs) if config.training else (0, 0.0)
+    seconds += GRADIENT_SECONDS + flops / rate
+    text = (
+        f"would measure gradients and train {first}{count_of(count, 'student')}: about {clock(seconds)} on this device"
+    )
+    return Forecast(text, seconds)
 
 
 def _require_images(config: MatchingConfig, pair: pair_.Pair) -> None:
@@ -94,6 +109,9 @@ def _write(folder: Path, rows: list[Row], note: str, main_classes: int) -> Numbe
     return numbers
 
 
-def _newest(out: Path) -> Path | None:
-    any_run = any((out / "temperature_sweep").glob("*/results.csv"))
-    return run_directory.latest_run(out, "temperature_sweep") if any_run else None
+def _run(config: MatchingConfig) -> Path | None:
+    """The run that is named; or the newest, but not for curvature, which needs a hold-out; None: there is none."""
+    any_run = any((config.out / "temperature_sweep").glob("*/results.csv"))
+    if config.run is None and (config.curvature or not any_run):
+        return None
+    return run_directory.named_run(config.run, config.out, "temperature_sweep")

@@ -13,7 +13,9 @@ from analysis import stats
 from analysis.matching.pair import Pair
 from analysis.matching.rows import Claim, Numbers, Row
 from analysis.matching.theory import slope
-from kdjax import blocks, loop, losses, metrics, transfer
+from kdjax import blocks, loop, losses, metrics, models, transfer
+from kdjax.config import TrainConfig
+from kdjax.datasets import Dataset
 from kdjax.objectives import Setting
 from kdjax.progress import Progress
 
@@ -67,6 +69,13 @@ def train(pair: Pair, seeds: int, epochs: int | None) -> Iterator[Row]:
             for seed in range(seeds):
                 ceiling = metrics.logit_rmse(ends[seed], ends[(seed + 1) % seeds])
                 yield Row("training", optimizer, "ceiling", math.inf, seed, ceiling)
+
+
+def cost(recipe: TrainConfig, dataset: Dataset, seeds: int, epochs: int) -> tuple[int, float]:
+    """The number of students that `train` trains, and the floating-point operations of their matrix products."""
+    network = models.network(recipe, dataset.input_shape, dataset.num_classes)
+    students = len(RATES) * seeds * (len(TEMPERATURES) + 2)
+    return students, students * epochs * models.step_flops(network, len(dataset.train.images))
 
 
 def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
