@@ -50,9 +50,9 @@ ALLOWED = {
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | LEAVES
-    | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
+    | {"cluster", "compilation", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
-    "trained": BELOW | LEAVES | {"evaluation"},
+    "trained": BELOW | LEAVES | {"evaluation", "inputs"},
     "array_files": BELOW,
     "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},

@@ -98,8 +98,8 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     )
 
 
-class Columns:
-    """The columns of a file by our names."""
+class Columns(Mapping[str, np.ndarray]):
+    """The columns of a file by our names, each read once, when it is asked for."""
 
     def __init__(self, path: Path, renamed: Collection[str]):
         arrays = read_arrays(path)
@@ -119,14 +119,19 @@ class Columns:
         if unused:
             logger.info("%s: columns that are not used: %s", path, ", ".join(unused))
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._names
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The array; each is read once."""
         if name not in self._arrays:
             self._arrays[name] = self._read[self._names[name]]
         return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def one_of(self, names: Collection[str], what: str) -> str:
         """The one of these columns that the file has; empty if it has none. Raises BadInput: it has several."""

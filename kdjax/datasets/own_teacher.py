@@ -1,6 +1,7 @@
 """The teacher of a user's file: logits, log-probabilities, or the largest k of them."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -22,14 +23,6 @@ KINDS = {
 INDICES, LOGSUMEXP = "teacher_topk_indices", "teacher_logsumexp"
 OFF = 0.02
 """By how much probabilities may miss the sum of 1: half precision does."""
-
-
-class Columns(Protocol):
-    """Arrays by name."""
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def __getitem__(self, name: str) -> np.ndarray: ...
 
 
 class Table(NamedTuple):
@@ -61,7 +54,7 @@ def read_full(name: str, array: np.ndarray) -> Table:
     return Table(logits, KINDS[name])
 
 
-def read_topk(name: str, columns: Columns, classes: int, rest: TopkRest) -> Table:
+def read_topk(name: str, columns: Mapping[str, np.ndarray], classes: int, rest: TopkRest) -> Table:
     """The largest k logits or log-probabilities of each row, filled in: each of the other classes has what is left of
     the mass, divided evenly, at T = 1 (`spread`), or none at any T (`renormalised`).
 
