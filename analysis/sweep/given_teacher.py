@@ -17,10 +17,10 @@ def describe(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
         return ""
     (teacher,), test = teachers, teachers[0]["test"]
     classes, given, nll = teacher["classes"], teacher["given"], test["nll"]
-    right = 100 - 100 * test["errors"] / test_images
+    right, shown = 100 - 100 * test["errors"] / test_images, "∞" if nll > MOST_NLL else f"{nll:.3g}"
     lines = [
         f"The teacher (its {teacher['kind']} came with the data): right on {right:.1f} % of {test_images:,} test "
-        f"examples ({test['errors']} errors), NLL {'∞' if nll > MOST_NLL else f'{nll:.3g}'} nats, calibration error (ECE) "
+        f"examples ({test['errors']} errors), NLL {shown} nats, calibration error (ECE) "
         f"{100 * test['ece']:.1f} %, sure of {100 * test['confidence']:.1f} % at T = 1."
     ]
     if given is not None:
