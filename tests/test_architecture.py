@@ -31,7 +31,8 @@ ALLOWED = {
     "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
-    "datasets": BELOW | {"array_files", "inputs"},
+    "mistakes": BELOW,
+    "datasets": BELOW | {"array_files", "inputs", "mistakes"},
     "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},
     "targets": BELOW,
@@ -49,14 +50,14 @@ ALLOWED = {
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | LEAVES
-    | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
+    | {"cluster", "compilation", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
-    "trained": BELOW | LEAVES | {"evaluation"},
+    "trained": BELOW | LEAVES | {"evaluation", "inputs"},
     "array_files": BELOW,
     "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
-    | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},
+    | {"datasets", "distilled", "inputs", "mistakes", "models", "scheduling", "students", "sweeps", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},

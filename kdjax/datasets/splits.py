@@ -62,6 +62,11 @@ class GivenTeacher(NamedTuple):
     """Mean share of the mass, at T = 1, that was given to no class; None where nothing was dropped, or it is unknown.
     """
 
+    @property
+    def renormalised(self) -> bool:
+        """Whether the classes that were not given have no mass at any T."""
+        return self.rest is not None and bool((self.rest < self.test.max(axis=1) - NO_MASS / 2).all())
+
     def not_given(self, temperature: float) -> float:
         """Mean share of the soft targets' mass, over the test images, on classes that were not given:
         `(N − k) e^(rest/T) / Σ e^(v/T)`. 0 where all were."""
