@@ -49,9 +49,7 @@ def main(config: PlanConfig) -> None:
     from analysis import terminal  # late, so that --help is quick
     from analysis.sweep import plan
 
-    named = config.out / "temperature_sweep"
-    folders = [run if run.exists() else named / run for run in config.runs]
-    folders = folders or [run_directory.latest_run(config.out, "temperature_sweep")]
+    folders = [run_directory.named_run(run, config.out, "temperature_sweep") for run in config.runs or (None,)]
     aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
     terminal.show(plan.describe(folders, aim))
 

@@ -15,7 +15,7 @@ class PlotConfig:
     """Draws the figures of a run directory again, from what it holds; prints where they are."""
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory to draw (default: the one under --out with the newest results)."""
+    """Run directory to draw, or its name under --out (default: the one there with the newest results)."""
     out: Path = Path("runs")
     """Folder that holds the run directories."""
 
@@ -36,7 +36,7 @@ def main(
         noun: what a run of it is called where there is none.
         written: the file that a finished run has.
     """
-    folder = config.folder or run_directory.latest_run(config.out, experiment, noun, written)
+    folder = run_directory.named_run(config.folder, config.out, experiment, noun, written)
     *_, paths = [step(folder) for step in steps]
     for path in paths:
         if path.suffix == ".png":

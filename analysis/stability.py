@@ -20,7 +20,7 @@ class StabilityConfig:
     """Compares how predictions fluctuate between epochs, on soft targets and on hard labels."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory of a sweep (default: the newest in OUT/temperature_sweep)."""
+    """Run directory of a sweep, or its name in OUT/temperature_sweep (default: the newest there)."""
     out: Path = Path("runs")
     """Folder that holds the run directories."""
 
@@ -30,7 +30,7 @@ def main(config: StabilityConfig) -> None:
     from analysis import terminal  # late, so that --help is quick
     from analysis.sweep import stability, stability_figure
 
-    folder = config.run or run_directory.latest_run(config.out, "temperature_sweep")
+    folder = run_directory.named_run(config.run, config.out, "temperature_sweep")
     terminal.show(stability.write(folder))
     for path in stability_figure.draw(folder):
         if path.suffix == ".png":

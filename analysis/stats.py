@@ -8,6 +8,7 @@ images under these networks.
 """
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +98,15 @@ def few_draws(teachers: int, seeds: int) -> list[str]:
     return [f"Two {few} are few: such 95 % intervals cover 87 to 99 % (simulated)."] * (
         bool(few) and teachers > 1 < seeds
     )
+
+
+def cautions(seeds: int, errors: Iterable[Interval], images: int | None = None) -> list[str]:
+    """What a reader has to be warned of: two seeds; intervals of errors that reach below 0, or above the number of test
+    images (None: not known)."""
+    few = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
+    beyond = any(each.low < 0 or each.high > (math.inf if images is None else images) for each in errors)
+    allowed = "0" if images is None else f"0 to {images:,}, the number of test images"
+    return few + [f"some interval reaches beyond {allowed}: too few images or seeds for a t interval."] * beyond
 
 
 def interval_over(values: Runs | Grid, confidence: float = 0.95) -> Interval:

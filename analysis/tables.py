@@ -92,9 +92,9 @@ def number(value: float | int) -> str:
 
 
 def fixed(value: float | int, decimals: int = 1, sign: bool = False) -> str:
-    """A number to so many decimals: a dash for nan, a true minus sign, but none before zero."""
-    if math.isnan(value):
-        return "–"
+    """A number to so many decimals: a dash for nan, ∞, a true minus sign, but none before zero."""
+    if not math.isfinite(value):
+        return number(value)
     value = round(value, decimals) + 0.0
     return (f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}").replace("-", "−")
 

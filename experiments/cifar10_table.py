@@ -236,6 +236,7 @@ def run(table: "Study") -> Path:
     """Finds or trains the big networks and runs every sweep; writes where each is. Returns the folder."""
     import numpy as np
 
+    from analysis.cifar10 import table as summary
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps, teachers
 
@@ -245,7 +246,6 @@ def run(table: "Study") -> Path:
         (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
         loaded = [teachers.load(folder, dataset) for folder in config.teacher_from]
         networks = loaded or study.train_teachers(config.teacher(), config.teachers, table)
-        entries = study.run_members(table, record, members(config))
         teaching = len(loaded) or 1  # the first so many
         arrays = {f"{name}_labels": split.labels for name, split in splits.items()}
         logits = {name: np.stack([one.logits(split.images) for one in networks]) for name, split in splits.items()}
@@ -260,8 +260,9 @@ def run(table: "Study") -> Path:
             for index, one in enumerate(networks)
         ]
         teacher = {name: metrics.evaluate(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
-        details = {"networks": described, "teacher": teacher, "taught_by": teaching, "answers": entries}
+        details = {"networks": described, "teacher": teacher, "taught_by": teaching, "answers": []}
         sweeps.describe(record, config, dataset, **details)
+        study.run_members(table, record, members(config), summary.write_summary)
         sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)

@@ -371,6 +371,7 @@ def prepare(config: TableConfig) -> "Study":
 
 def run(table: "Study") -> Path:
     """Finds or trains the teachers and runs every sweep; writes where each is. Returns the folder."""
+    from analysis.mnist import table as summary
     from analysis.mnist import tuning
     from analysis.mnist.roles import Role
     from analysis.runs import sweep_folder
@@ -385,17 +386,18 @@ def run(table: "Study") -> Path:
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         teachers = study.train_teachers(config.teacher, config.teachers_needed(), table)
         folders = tuple(teacher.folder for teacher in teachers[: config.teachers])
-        entries = study.run_members(table, record, members(config, len(dataset.train.images), folders))
-        tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries if entry["role"] == Role.TUNING]
-        choices = dict(zip(config.schedules(), map(tuning.choices_in, tuned), strict=False))  # none without the part
-        entries = study.run_members(table, record, tuned_members(config, choices), entries)
         test = dataset.test
         described = [
             {"name": one.name, "folder": one.folder.name, "test": metrics.evaluate(logits, test.labels)}
             for one in teachers[: config.teachers]
             for logits in [one.logits(test.images)]
         ]
-        sweeps.describe(record, config, dataset, teachers=described, answers=entries)
+        sweeps.describe(record, config, dataset, teachers=described, answers=[])
+        first = members(config, len(dataset.train.images), folders)
+        entries = study.run_members(table, record, first, summary.write_summary)
+        tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries if entry["role"] == Role.TUNING]
+        choices = dict(zip(config.schedules(), map(tuning.choices_in, tuned), strict=False))  # none without the part
+        study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
         evaluations.write_shifted(table.folder, dataset)
         evaluations.write_cost(table.folder, dataset)
         record.seal(["config.json"])

@@ -175,7 +175,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, students, sweeps
+    from kdjax import datasets, memory, omission, students, sweeps
     from kdjax.run_folders import run_folder, span
 
     sweeps.check_run(config.run)
@@ -211,7 +211,9 @@ def prepare(config: OmitConfig) -> "Sweep":
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
     words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
     folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
-    return sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    sweep = sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    memory.require_disk(sweep.missing, dataset, config.run.out)
+    return sweep
 
 
 def name_tasks(tasks: Sequence[tuple[int, ...]], num_classes: int) -> str:

@@ -13,6 +13,7 @@ from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, nume
 from kdjax.datasets import Dataset
 from kdjax.forecast import Forecast
 from kdjax.identity import identity
+from kdjax.interim import Summary
 from kdjax.progress import clock, count_of, say
 from kdjax.run_directory import RunDirectory
 from kdjax.run_folders import SWEEPS, run_folder
@@ -82,10 +83,18 @@ def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
 
 
 def run_members(
-    study: Study, record: RunDirectory, members: Sequence[Member], before: Sequence[dict[str, str]] = ()
+    study: Study,
+    record: RunDirectory,
+    members: Sequence[Member],
+    summarise: Callable[[Path], object],
+    before: Sequence[dict[str, str]] = (),
 ) -> list[dict[str, str]]:
-    """Runs every sweep, or finds it; returns the part, role and run directory's name of each, after those `before`."""
-    entries = list(before)
+    """Runs every sweep, or finds it; returns the part, role and run directory's name of each, after those `before`.
+
+    `config.json` tells them too, as `answers`, so that `summarise(folder)` can write a summary of those so far: it is
+    called now and then.
+    """
+    entries, summary = list(before), Summary(study.folder, summarise)
     total = len(before) + len(members)
     record.note_sweeps([entry["run"] for entry in entries], total)
     for index, member in enumerate(members):
@@ -94,7 +103,10 @@ def run_members(
         folder = sweeps.run(prepare_sweep(study, member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
+        record.note("answers", entries)
         record.note_sweeps([entry["run"] for entry in entries], total)
+        if len(entries) < total:
+            summary()
     return entries
 
 

@@ -77,7 +77,12 @@ def distil(
     names = (objectives,) if isinstance(objectives, str) else objectives
     listed = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
     require(listed, f"objectives {objectives!r} is not allowed: give a name, or a list of names")
-    require(isinstance(seeds, int), f"seeds {seeds!r} is not allowed: give their number, a whole one")
+    whole = {"seeds": seeds, "epochs": epochs, "batch_size": batch_size}
+    for name, value in whole.items():
+        require(_is_whole(value), f"{name} {value!r} is not allowed: give a whole number")
+    sizes = isinstance(hidden, (tuple, list)) and all(map(_is_whole, hidden))
+    require(sizes, f"hidden {hidden!r} is not allowed: give the units of each hidden layer, such as (300, 300)")
+    require(isinstance(hard_labels, bool), f"hard_labels {hard_labels!r} is not allowed: give True or False")
     names = tuple(names)
     unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
     require(not unknown, f"distil takes no {unknown}: further arguments are {known}")
@@ -140,11 +145,17 @@ def _held_out(given: Examples) -> tuple[Examples, Examples]:
     return train, tested
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _numbers(name: str, given: Any) -> tuple[float, ...]:
     try:
-        return tuple(float(value) for value in np.ravel(given))
-    except (TypeError, ValueError):
-        raise BadInput(f"{name} {given!r} is not allowed: give numbers") from None
+        values = np.ravel(given)
+    except ValueError:  # lists of unequal length
+        values = np.array([None])
+    require(values.dtype.kind in "iuf", f"{name} {given!r} is not allowed: give numbers")
+    return tuple(map(float, values))
 
 
 def _blocks(grid: SweepConfig, student: TrainConfig, data: DistillationData) -> list[Block]:

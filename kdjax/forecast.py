@@ -38,19 +38,15 @@ class Forecast(NamedTuple):
 def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = None) -> Forecast:
     """The blocks, runs, minutes, memory and disk that the rest of a sweep would need. With `teacher` False, its teacher
     is counted elsewhere. `compiled`: programs that were counted before; those of this sweep are added to them."""
-    dataset, missing, has_teacher = sweep.dataset, _missing(sweep), not teacher or _has_teacher(sweep)
-    classes, blocks = dataset.num_classes, sweep.blocks
-    sizes = {block.config: block.size for block in blocks}
-    networks = {config: models.network(config, dataset.input_shape, classes) for config in sizes}
-    parameters = max(size * models.parameter_count(networks[config]) for config, size in sizes.items())
-    disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
+    dataset, missing, has_teacher = sweep.dataset, sweep.missing, not teacher or _has_teacher(sweep)
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
-    finished, seconds = len(blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
+    finished, seconds = len(sweep.blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
     text = (
         f"would train {first} and {count_of(students, 'student')} in {left} in "
         f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {clock(seconds)} on this device, "
-        f"{memory.needed(blocks, dataset) / 2**30:.1f} GiB of memory, {disk / 2**20:.0f} MiB of disk"
+        f"{memory.needed(sweep.blocks, dataset) / 2**30:.1f} GiB of memory, "
+        f"{memory.disk_needed(missing, dataset) / 2**20:.0f} MiB of disk"
     )
     return Forecast(text, seconds)
 
@@ -61,7 +57,7 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     `compiled`: programs that were counted before; those of this sweep are added to them."""
     compiled = set() if compiled is None else compiled
     queried = [teacher.config for teacher in sweep.loaded] or [sweep.teacher_config] * members
-    dataset, missing, seconds = sweep.dataset, _missing(sweep), 0.0
+    dataset, missing, seconds = sweep.dataset, sweep.missing, 0.0
     if teacher and not _has_teacher(sweep):
         seconds = training_seconds(sweep.teacher_config, dataset, compiled)
     for block in missing:
@@ -76,10 +72,6 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
             everything * models.forward_flops(_network(config, dataset)) / _rate(config) for config in queried
         )
     return seconds
-
-
-def _missing(sweep: Sweep) -> list[Block]:
-    return [block for block in sweep.blocks if sweep.run.fresh or not (sweep.folder / "blocks" / block.name).exists()]
 
 
 def _has_teacher(sweep: Sweep) -> bool:

@@ -20,23 +20,16 @@ class Interim:
     ):
         import pandas  # noqa: F401 - here, so that the first table is not taken for a slow one
 
-        self._record, self._write_tables, self._summarise = record, write_tables, summarise
-        self._tables, self._summary = Seldom(self._gather), Seldom(self._describe)
+        self._record, self._write_tables = record, write_tables
+        self._tables, self._summary = Seldom(self._gather), Summary(record.folder, summarise)
 
     def __call__(self) -> None:
-        if self._tables() and self._summarise:
+        if self._tables():
             self._summary()
 
     def _gather(self) -> None:
         self._write_tables()
         self._record.note_progress(len(self._record.whole))
-
-    def _describe(self) -> None:
-        assert self._summarise
-        try:
-            self._summarise(self._record.folder)
-        except Exception as error:  # a page that is written again at the end must not end hours of work
-            say(f"note: summary.md waits for more blocks ({error!r})")
 
 
 class Seldom:
@@ -54,3 +47,20 @@ class Seldom:
         end = time.monotonic()
         self._next = end + (end - begin) / SHARE
         return True
+
+
+class Summary:
+    """Called when more is there: `summarise(folder)` writes a summary of it. None: nothing is written."""
+
+    def __init__(self, folder: Path, summarise: Callable[[Path], object] | None):
+        self._folder, self._summarise, self._seldom = folder, summarise, Seldom(self._write)
+
+    def __call__(self) -> None:
+        self._seldom()
+
+    def _write(self) -> None:
+        try:
+            if self._summarise:
+                self._summarise(self._folder)
+        except Exception as error:  # a page that is written again at the end must not end hours of work
+            say(f"note: summary.md waits for more of the run ({error!r})")

@@ -1,10 +1,11 @@
-"""Memory that training needs, estimated before it begins, and the memory that there is."""
+"""Memory and disk that training needs, estimated before it begins, and what there is of both."""
 
 import functools
 import math
 import os
 import resource
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,24 @@ def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset
         wanted, there = (round(size / 2**30, 1) for size in (bytes_, available()))
         told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"
         require(wanted <= there, f"{told}: give smaller {remedy}")
+
+
+def disk_needed(blocks: Iterable[Block], dataset: Dataset) -> float:
+    """Bytes in which the blocks are stored: parameters of all their runs, logits of the test images."""
+    images = len(dataset.test.images) + len(dataset.holdout.images)
+    size = {
+        config: models.parameter_count(models.network(config, dataset.input_shape, dataset.num_classes))
+        for config in {block.config for block in blocks}
+    }
+    return sum(4.0 * len(block.runs) * (size[block.config] + images * dataset.num_classes) for block in blocks)
+
+
+def require_disk(blocks: Sequence[Block], dataset: Dataset, out: Path) -> None:
+    """Raises `BadInput` if `out` has less room than the blocks need."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    wanted, free = (round(size / 2**30, 1) for size in (disk_needed(blocks, dataset), shutil.disk_usage(there).free))
+    told = f"the run would need about {wanted:,} GiB of disk in {out}, and {free:,} are free"
+    require(wanted <= free, f"{told}: give another --out, or fewer seeds, temperatures or widths")
 
 
 def available() -> float:

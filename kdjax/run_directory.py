@@ -244,9 +244,11 @@ def _is_whole(block: Path) -> bool:
 
 
 def progress(folder: Path) -> str:
-    """How much of a run its results hold, for titles: "3 of 18 blocks"; empty where they hold all of it."""
-    of = read_json(folder / "config.json").get("progress") or {"done": 0, "total": 0}
-    return f"{of['done']} of {of['total']} blocks" if of["done"] < of["total"] else ""
+    """How much of a run its results hold, for titles: "3 of 18 blocks", of a table "3 of 18 sweeps"; empty where they
+    hold all of it."""
+    config = read_json(folder / "config.json")
+    of, noun = config.get("progress") or {"done": 0, "total": 0}, "sweeps" if "sweeps" in config else "blocks"
+    return f"{of['done']} of {of['total']} {noun}" if of["done"] < of["total"] else ""
 
 
 def _now() -> str:
@@ -265,6 +267,13 @@ def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "re
     remedy = f"run `python -m experiments.{experiment}` first, or name a folder"
     require(runs, f"{out / experiment} holds no finished {noun}: {remedy}")
     return runs[-1].parent
+
+
+def named_run(given: Path | None, out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
+    """The run directory that a user gives: by its path, or by its name in `out/experiment`; None: `latest_run`."""
+    if given is None:
+        return latest_run(out, experiment, noun, written)
+    return given if given.exists() or not (out / experiment / given).exists() else out / experiment / given
 
 
 def read_results(folder: Path) -> Any:

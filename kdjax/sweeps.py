@@ -48,6 +48,11 @@ class Sweep(NamedTuple):
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
 
+    @property
+    def missing(self) -> list[Block]:
+        """The blocks that are not there yet."""
+        return [one for one in self.blocks if self.run.fresh or not (self.folder / "blocks" / one.name).exists()]
+
 
 def teacher_epochs(dataset: Dataset) -> int:
     """Default epochs of a teacher."""
@@ -189,7 +194,9 @@ def prepare(
         resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
-    return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    sweep = Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    memory.require_disk(sweep.missing, dataset, config.run.out)
+    return sweep
 
 
 def _words(config: SweepConfig, dataset: Dataset) -> list[str]:

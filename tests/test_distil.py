@@ -1,5 +1,6 @@
 """`kdjax.distil`: from arrays to students and their comparison; and what it refuses before it trains anything."""
 
+import inspect
 import math
 import pydoc
 import re
@@ -31,7 +32,8 @@ OPTIONS = {"temperatures": TEMPERATURES, "seeds": 3, "hidden": (16, 12), "epochs
 
 
 def distil(given=IMAGES, labels=LABELS, logits=LOGITS, **options):
-    return kdjax.distil(given, labels, logits, **{"test": TEST, **OPTIONS, **options})
+    unchecked = inspect.unwrap(kdjax.distil)  # a user has no checks of annotated types
+    return unchecked(given, labels, logits, **{"test": TEST, **OPTIONS, **options})
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,16 @@ REFUSED = [
     ({"seeds": 0}, "seeds 0 is not allowed"),
     ({"hidden": (0,)}, "hidden 0 is not allowed: a layer has 1 unit or more"),
     ({"epochs": 0}, "epochs 0 is not allowed"),
+    ({"epochs": 2.5}, "epochs 2.5 is not allowed: give a whole number"),
+    ({"seeds": True}, "seeds True is not allowed: give a whole number"),
+    ({"batch_size": "64"}, "batch_size '64' is not allowed: give a whole number"),
+    ({"hidden": 300}, "hidden 300 is not allowed: give the units of each hidden layer"),
+    ({"hidden": (30.0,)}, "hidden (30.0,) is not allowed: give the units of each hidden layer"),
+    ({"hard_labels": "no"}, "hard_labels 'no' is not allowed: give True or False"),
+    ({"temperatures": "2"}, "temperatures '2' is not allowed: give numbers"),
+    ({"temperatures": True}, "temperatures True is not allowed: give numbers"),
+    ({"temperatures": (1.0, "4")}, "temperatures (1.0, '4') is not allowed: give numbers"),
+    ({"temperatures": [[1.0], [1.0, 2.0]]}, "temperatures [[1.0], [1.0, 2.0]] is not allowed: give numbers"),
     ({"batch_size": 71}, "batch_size 71 is more than the 70 training examples"),
     ({"network": "mpl"}, "network mpl is unknown: there are mlp, small, big; did you mean mlp?"),
     ({"network": "small", "hidden": (16,)}, "images of 6×6 pixels are too small"),

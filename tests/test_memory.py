@@ -3,10 +3,12 @@
 import math
 import os
 import resource
+import shutil
+import types
 
 import pytest
 
-from kdjax import memory, sweeps
+from kdjax import memory, models, sweeps
 from kdjax.errors import BadInput
 from tests import small_sweep
 
@@ -39,4 +41,18 @@ def test_students_and_teachers_that_do_not_fit_are_refused_before_anything_is_tr
         sweeps.prepare(asked)
     monkeypatch.setattr(memory, "available", lambda: math.inf)
     sweeps.prepare(asked)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_the_disk_does_not_hold_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    asked = small_sweep.config(tmp_path)
+    sweep = sweeps.prepare(asked)
+    runs, images = sum(len(block.runs) for block in sweep.blocks), len(sweep.dataset.test.images)
+    network = models.network(sweep.blocks[0].config, sweep.dataset.input_shape, 10)
+    stored = runs * 4 * (models.parameter_count(network) + 10 * images)
+    assert memory.disk_needed(sweep.blocks, sweep.dataset) == stored
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=0))
+    monkeypatch.setattr(memory, "disk_needed", lambda *_: 3 * 2**30)
+    with pytest.raises(BadInput, match=r"would need about 3.0 GiB of disk in .*, and 0.0 are free: give another --out"):
+        sweeps.prepare(asked)
     assert not (tmp_path / "runs").exists()

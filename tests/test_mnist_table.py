@@ -24,7 +24,7 @@ from analysis.mnist.rows import BETTER, grid, rows_of_table
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import listing, sweeps, trained
+from kdjax import interim, listing, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry, raw_files
@@ -614,6 +614,29 @@ def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_
         assert path.read_bytes() == (whole / path.relative_to(tmp_path)).read_bytes()
     of_widths = ((folder_of(root) / "widths.csv").read_bytes() for root in (tmp_path, whole))
     assert len(set(of_widths)) == 1
+
+
+def test_a_table_under_way_has_a_summary_of_the_sweeps_so_far(tmp_path, monkeypatch):
+    run, done = sweeps.run, []
+
+    def interrupted(sweep):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(run(sweep))
+        return done[-1]
+
+    monkeypatch.setattr(sweeps, "run", interrupted)
+    monkeypatch.setattr(interim, "SHARE", math.inf)  # after every sweep
+    some = ("--only", "teacher", "small", "distilled", "controls")
+    with pytest.raises(KeyboardInterrupt):
+        call(tmp_path, *some)
+    text = (folder_of(tmp_path) / "summary.md").read_text()
+    assert re.search(r"^# The MNIST table on .*, 2 of \d+ sweeps$", text, re.MULTILINE), text
+    assert "| teacher |" in text and "Warning: 2 seeds say next to nothing" in text
+    assert figures.draw(folder_of(tmp_path))  # what the plot command does
+    monkeypatch.setattr(sweeps, "run", run)
+    code, said = call(tmp_path, *some)
+    assert code == 0 and " sweeps" not in (folder_of(tmp_path) / "summary.md").read_text().splitlines()[0], said
 
 
 def sweeps_behind(root, name="run"):

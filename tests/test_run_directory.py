@@ -1,6 +1,7 @@
 """The run directory: whose it is, what `--fresh` may remove, and what is written in it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +182,13 @@ def test_latest_run_is_the_one_with_the_newest_results(tmp_path):
     filled(tmp_path / "sweep" / "a")
     filled(tmp_path / "sweep" / "b")
     assert run_directory.latest_run(tmp_path, "sweep").name == "b"
+
+
+def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):
+    filled(tmp_path / "sweep" / "a")
+    filled(tmp_path / "sweep" / "b")
+    own = tmp_path / "sweep" / "a"
+    for given in (own, Path("a")):
+        assert run_directory.named_run(given, tmp_path, "sweep") == own
+    assert run_directory.named_run(None, tmp_path, "sweep").name == "b"
+    assert run_directory.named_run(Path("c"), tmp_path, "sweep") == Path("c")  # which its reader refuses

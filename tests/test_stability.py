@@ -10,6 +10,7 @@ import pytest
 from analysis import stability as command
 from analysis import style
 from analysis.sweep import stability, stability_figure
+from analysis.tables import estimate
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -66,6 +67,9 @@ def test_ratios_are_geometric_and_paired_by_seed():
     soft = hard.assign(churn=[0.5, 1.0, 2.0])
     found = stability.ratio(soft, hard.iloc[::-1], "churn")
     assert found.mean == pytest.approx(0.5) and found.n == 3
+    wild = soft.assign(churn=[10.0 ** (3 * (seed % 2)) for seed in soft["seed"]])
+    assert stability.ratio(wild, hard.assign(churn=1.0), "churn").high == math.inf
+    assert estimate(stability.ratio(wild, hard.assign(churn=1.0), "churn"), 2).endswith("[0.00, ∞]")
     assert stability.ratio(soft.assign(churn=0.0), hard, "churn") is None
     assert stability.ratio(soft.assign(seed=soft["seed"] + 5), hard, "churn") is None
 

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis import measures, runs
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.measures import SPLITS
+from kdjax import run_directory
 from kdjax.errors import BadInput, require
 from kdjax.files import check_seal, read_json
 
@@ -47,7 +48,8 @@ class Cifar10Results(NamedTuple):
     @property
     def title(self) -> str:
         """What was done, on which images: it stands wherever a number does."""
-        return f"Small, big and distilled networks on {self.identity['data']['description']}"
+        described = f"Small, big and distilled networks on {self.identity['data']['description']}"
+        return ", ".join(filter(None, [described, run_directory.progress(self.folder)]))
 
 
 def load(folder: Path) -> Cifar10Results:

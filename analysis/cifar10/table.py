@@ -30,6 +30,7 @@ def write_summary(folder: Path) -> str:
     sections = [
         f"# {results.title}",
         f"**{verdict(rows, results)}**",
+        *(f"Warning: {caution}" for caution in stats.cautions(results.results["seed"].nunique(), [])),
         _table(rows, results),
         _differences(rows, results),
         _double_softmax(results),

@@ -12,6 +12,7 @@ from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, grid, rows_of_table
 from analysis.mnist.run import MnistResults, load
 from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
+from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
 
 
@@ -19,10 +20,12 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md`, `table.csv` and `widths.csv` of a table's run directory; returns the former."""
     results = load(folder)
     rows = rows_of_table(results)
+    described = results.identity["data"]["description"]
     cost = "What an image costs, beside the errors: [cost.md](cost.md)."
     sections = [
-        f"# The MNIST table on {results.identity['data']['description']}",
+        ", ".join(filter(None, [f"# The MNIST table on {described}", run_directory.progress(folder)])),
         f"**{said}**" if (said := claims.of_table(rows, results)) else "",
+        *(f"Warning: {caution}" for caution in _cautions(rows, results)),
         f"For the full set: {results.hint}" if results.hint else "",
         _table(rows, results),
         _comparisons(rows),
@@ -80,6 +83,12 @@ def _table(rows: list[TableRow], results: MnistResults) -> str:
             "transfer set (the further apart the two, the less more epochs can help)."
         )
     return Table(header, cells, notes, left=1).markdown()
+
+
+def _cautions(rows: list[TableRow], results: MnistResults) -> list[str]:
+    main = measures.columns("mnist")[0]
+    seeds = int(results.results["seed"].nunique())
+    return stats.cautions(seeds, [row.measures[main] for row in rows], results.test_images)
 
 
 def _images_note(results: MnistResults, distilled: pd.DataFrame) -> list[str]:

@@ -126,7 +126,10 @@ def write_summary(folder: Path) -> str:
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
-    text = f"# {title}\n\n**{said}**\n\n{markdown}\n\n{listed}\n"
+    cautions = stats.cautions(
+        results["seed"].nunique(), [row.errors for row in rows], data["test_images"]
+    ) + stats.cautions(0, [row.omitted_errors for row in rows])
+    text = "\n\n".join([f"# {title}", f"**{said}**", *(f"Warning: {one}" for one in cautions), markdown, listed]) + "\n"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", _frame(results, rows), digits=6)
     return text

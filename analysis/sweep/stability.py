@@ -70,7 +70,12 @@ def ratio(soft: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Differen
     if not len(shared) or not (a[shared].gt(0) & b[shared].gt(0)).all():
         return None
     logs = stats.paired_difference(np.log(a[shared].to_numpy(float)), np.log(b[shared].to_numpy(float)))
-    return logs._replace(mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))
+    return logs._replace(mean=math.exp(logs.mean), low=_bound(logs.low), high=_bound(logs.high))
+
+
+def _bound(log: float) -> float:
+    """A bound of a ratio; 0 or infinity where it lies beyond 1/1,000 or 1,000: it bounds nothing."""
+    return math.exp(log) if not abs(log) > math.log(1000) else 0.0 if log < 0 else math.inf
 
 
 def write(folder: Path) -> str:

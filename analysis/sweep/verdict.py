@@ -90,8 +90,8 @@ def of(
     if not all(call.claimed for call in together) and needed > seeds:
         command = f"python -m analysis.plan {shlex.quote(run)} --difference {plan.DIFFERENCE:g}"
         lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
-    warnings = ["2 seeds say next to nothing of spread: give --seeds 3 or more."] * (seeds == 2)
-    warnings += _out_of_range(every, test_images)
+    columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
+    warnings = stats.cautions(seeds, [stats.interval(column) for column in columns if len(column)], test_images)
     few, notes = len(every) <= MOST_LINES, []
     if any("; not excluded" in line for line in lines):
         notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
@@ -227,13 +227,3 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
     least, who = min(hard or soft, default=(math.inf, ""))
     better = f"{fixed(mean)} test errors, and {who} {fixed(least)}"
     return [f"the teacher is worse than what it teaches: {better}."] * (mean > least)
-
-
-def _out_of_range(every: Sequence[Group], images: int | None) -> list[str]:
-    """A warning where some interval of errors reaches below 0 or above the number of test images."""
-    columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
-    intervals = [stats.interval(column) for column in columns if len(column)]
-    most = math.inf if images is None else images
-    beyond = any(each.low < 0 or each.high > most for each in intervals)
-    allowed = "0" if images is None else f"0 to {images:,}, the number of test images"
-    return [f"some interval reaches beyond {allowed}: too few images or seeds for a t interval."] * beyond
