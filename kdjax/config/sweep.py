@@ -59,13 +59,13 @@ class SweepConfig:
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
     baselines: bool | None = dataclasses.field(default=None, metadata=NO_RESULT)  # its objectives are identified
-    """Also train each student on label_smoothing and on shuffled (the teacher's logits of another example, drawn anew
-    each epoch), at every soft weight: is the teacher better than these? With several baselines, the best is chosen on
-    the hold-out (default: where the teacher came with the data)."""
+    """Also train each student on label_smoothing, and on shuffled (at each step, the teacher's logits of another
+    example): is distillation better than the best of them, which the hold-out chooses? (Default: where the teacher came
+    with the data.)"""
     objectives: tuple[str, ...] = ("kd",)
-    """What students minimise, each trained at every temperature (once, where it has none): kd (soft targets), another name in the registry, such
-    as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several values, "dkd(beta=2|4|8)";
-    those left out have their authors' values. With none, the baseline alone is trained."""
+    """What students minimise, each trained at every temperature, or once where it has none: kd (soft targets), another
+    name in the registry, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several
+    values, "dkd(beta=2|4|8)"; those left out have their authors' values. With none, the baseline alone is trained."""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
     pixels); and controls: shuffled (the logits of another image), random (an untrained teacher's), uniform (equal for
