@@ -112,7 +112,7 @@ def of(
 def _tested(every: Sequence[Group]) -> list[Found]:
     """One family of tests for all that a verdict claims: at each temperature the difference from hard labels, then, if
     that is claimed and errors are fewer, the one from the best baseline (`stats.claimed_in_turn`)."""
-    differences, rivals = ([of(group) for group in every] for of in (Group.differences, Group.from_rivals))
+    differences, rivals = [group.differences() for group in every], [group.from_rivals() for group in every]
     chains = [
         [less, rival[t][1]] if less.mean < 0 and t in rival else [less]
         for of_group, rival in zip(differences, rivals, strict=True)
@@ -157,7 +157,9 @@ def _beyond(found: Sequence[Found]) -> str:
     if not any(one.group.rivals for one in helping):
         return ", the best baseline"
     # Where hard labels are the best baseline of a width, what beats them beats the best.
-    beyond = [one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping]
+    beyond = [
+        one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping
+    ]
     words = [call.word for calls in beyond for call in calls]
     fewer, more, rival = words.count("fewer"), words.count("more"), _rival([one.group for one in helping])
     if fewer == len(words):
