@@ -236,7 +236,7 @@ def with_baselines(config: SweepConfig, dataset: Dataset) -> SweepConfig:
     if not (default if config.baselines is None else config.baselines):
         return config
     named = {objectives.parse(text).name for text in config.objectives}
-    missing = [name for name, one in objectives.OBJECTIVES.items() if one.baseline and name not in named]
+    missing = sorted(name for name, one in objectives.OBJECTIVES.items() if one.baseline and name not in named)
     return with_checked_objectives(dataclasses.replace(config, objectives=(*config.objectives, *missing)))
 
 

@@ -281,7 +281,7 @@ def _draw_baseline(axes: Axes, axis: TemperatureAxis, curve: Curve, index: int) 
 def _fits(axes: Axes, value: float) -> bool:
     """Whether a value may be drawn without the curves becoming flat."""
     low, high = axes.get_ylim()
-    return low - (high - low) <= value <= high + (high - low)
+    return bool(low - (high - low) <= value <= high + (high - low))
 
 
 def _arrow(axes: Axes, name: str, value: float) -> str:
