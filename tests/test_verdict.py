@@ -88,7 +88,7 @@ def with_baselines(random, seeds, errors, temperatures=(1.0, 2.0, 4.0, 8.0, math
         return [mean + own + random.normal(0, math.sqrt(1 - shared) * 5, seeds) for _ in ("test", "hold-out")]
 
     runs = {AT_HARD: run("hard"), **{t: run("kd") for t in temperatures}}
-    others = {"label smoothing": run("smooth"), **{f"shuffled teacher at {t}": run("shuffled") for t in temperatures}}
+    others = {"label smoothing": run("smooth"), **{f"shuffled teacher ({t})": run("shuffled") for t in temperatures}}
     held = {t: both[1].mean() for t, both in runs.items()} if holdout else {}
     baselines = [
         groups.Baseline(name, pd.Series(test), held.mean() if holdout else math.nan)
@@ -242,8 +242,8 @@ def test_baselines_have_a_setting_each_and_are_not_judged():
     runs = {**PLANTED, ("shuffled", 8.0): [820, 861, 800, 809, 830]}
     half, whole = (sweep(runs, weight=weight, holdout=held_out(runs)) for weight in (0.5, 1.0))
     (first, second) = groups.of(pd.concat([half, whole]).drop_duplicates())
-    names = [f"shuffled teacher at T = {t}, soft weight {w}" for t in (4, 8) for w in (0.5, 1)]
-    names += [f"label smoothing at soft weight {w}" for w in (0.5, 1)]
+    names = [f"shuffled teacher (T = {t}, soft weight {w})" for t in (4, 8) for w in (0.5, 1)]
+    names += [f"label smoothing (soft weight {w})" for w in (0.5, 1)]
     assert {one.name for one in first.baselines} == set(names) == {one.name for one in second.baselines}
     assert first.name == "800 units, soft weight 0.5"
     failed = sweep(PLANTED, holdout=held_out(PLANTED), failed={(*SMOOTH, 0)})

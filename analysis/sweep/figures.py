@@ -266,15 +266,12 @@ def _draw_teacher(axes: Axes, values: list[float], *beyond: str) -> None:
 
 def _draw_baseline(axes: Axes, axis: TemperatureAxis, curve: Curve, index: int) -> str:
     """A baseline's curve, thin; where it would flatten the others it is left out, and told in words."""
-    finished = runs.finished(curve.runs)
-    least = finished.groupby("temperature")["test_errors"].mean().min()
-    if math.isnan(least):
+    means = runs.finished(curve.runs).groupby("temperature")["test_errors"].mean()
+    if means.empty:
         return ""
-    if not _fits(axes, float(least)):
-        return _arrow(axes, curve.label, float(least))
-    low, high = axes.get_ylim()
+    if not all(_fits(axes, value) for value in means):
+        return _arrow(axes, curve.label, float(means.min()))
     _plot(axes, axis, curve._replace(thin=True), "test_errors", curve.label, index, 0.0)
-    axes.set_ylim(min(low, axes.get_ylim()[0]), min(axes.get_ylim()[1], high + (high - low)))
     return ""
 
 
@@ -286,7 +283,8 @@ def _fits(axes: Axes, value: float) -> bool:
 
 def _arrow(axes: Axes, name: str, value: float) -> str:
     """What lies beyond the scale, in words."""
-    return f"{name}: {value:,.3g} {'↓' if value < axes.get_ylim()[0] else '↑'}"
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{name}: {shown} {'↓' if value < axes.get_ylim()[0] else '↑'}"
 
 
 def _example(sweep: SweepResults) -> int:

@@ -26,7 +26,7 @@ class Baseline(NamedTuple):
     """A setting of a baseline other than hard labels."""
 
     name: str
-    """In words: `label smoothing`, `shuffled teacher at T = 4`."""
+    """In words: `label smoothing`, `shuffled teacher (T = 4)`."""
     errors: pd.Series
     """Test errors by seed; nan where a run failed."""
     holdout: float
@@ -141,7 +141,7 @@ def _baselines(rows: pd.DataFrame) -> tuple[Baseline, ...]:
     found, several = [], rows["soft_weight"].nunique() > 1
     for (objective, t, weight), runs_ in rows.groupby(["objective", "temperature", "soft_weight"], dropna=False):
         at = [f"T = {number(t)}"] * (not math.isnan(t)) + [f"soft weight {number(weight)}"] * several
-        name = words_of(str(objective)) + f" at {', '.join(at)}" * bool(at)
+        name = words_of(str(objective)) + f" ({', '.join(at)})" * bool(at)
         of_one = runs_.assign(temperature=NONE)
         found.append(Baseline(name, _by_seed(of_one, "test_errors")[NONE], float(_holdout(of_one).get(NONE, math.nan))))
     return tuple(found)
