@@ -19,6 +19,8 @@ from kdjax.run_folders import SWEEPS
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
+HARD, NONE = 0.0, -1.0
+"""Stand among temperatures, which are above 0, for hard labels, and for an objective that does not use one."""
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
 

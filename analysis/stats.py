@@ -8,7 +8,7 @@ images under these networks.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +107,34 @@ def cautions(seeds: int, errors: Iterable[Interval], images: int | None = None) 
     beyond = any(each.low < 0 or each.high > (math.inf if images is None else images) for each in errors)
     allowed = "0" if images is None else f"0 to {images:,}, the number of test images"
     return few + [f"some interval reaches beyond {allowed}: too few images or seeds for a t interval."] * beyond
+
+
+def claimed_in_turn(chains: Sequence[Sequence[Difference]]) -> list[int]:
+    """How many differences of each chain may be called one, from its first on: of sweeps without any difference, one in
+    twenty has a claim at most. With chains of one it is `claimed`.
+
+    A chain is tested in its order, until one of it is not claimed. Where the first intervals of all chains lie on the
+    same side of zero, these are claimed (intersection-union test), and what follows them is tested likewise, at the
+    same level (serial gatekeeping). Else a chain is tested at 0.05 over the number of those that are not through: Holm
+    over chains, a graph in which each hands its level on to its next, the last to the other chains (Bretz et al. 2009).
+    Where some first differences are none while others are large, and no second is one, 0.04 to 0.06 have a false claim
+    (of 1,500 simulated sweeps of 10 seeds with 3 or 7 chains).
+    """
+    firsts = [chain[0] for chain in chains]
+    sides = {math.copysign(1, first.mean) for first in firsts}
+    if len(sides) == 1 and all(first.differs for first in firsts):
+        rest = iter(claimed_in_turn([chain[1:] for chain in chains if len(chain) > 1]))
+        return [1 + (next(rest) if len(chain) > 1 else 0) for chain in chains]
+    counts = [0] * len(chains)
+    while True:
+        # A nan is no test.
+        heads = {i: chain[n].p for i, (chain, n) in enumerate(zip(chains, counts, strict=True)) if n < len(chain)}
+        heads = {i: p for i, p in heads.items() if not math.isnan(p)}
+        passed = [i for i, p in heads.items() if p <= 0.05 / len(heads)]
+        if not passed:
+            return counts
+        for i in passed:
+            counts[i] += 1
 
 
 def interval_over(values: Runs | Grid, confidence: float = 0.95) -> Interval:

@@ -220,7 +220,11 @@ def curve(
 
 
 def estimates(axes: Axes, axis: TemperatureAxis, values: Mapping[float, Estimate], **look: Any) -> None:
-    """A `curve` of estimates by temperature."""
+    """A `curve` of estimates by temperature; a `band` where there is none (nan)."""
+    if len(values) == 1 and math.isnan(next(iter(values))):
+        (value,), shown = values.values(), look.get("label", "")
+        band(axes, value.mean, value.low, value.high, colour=colour(look.get("index", 0)), ls="-.", label=shown)
+        return
     bounds = ([getattr(value, name) for value in values.values()] for name in ("mean", "low", "high"))
     curve(axes, axis, list(values), *bounds, **look)
 

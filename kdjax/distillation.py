@@ -59,7 +59,8 @@ def distil(
         test: (inputs, labels) or (inputs, labels, teacher_logits) to test on; None: every fifth example of each class
             is held out for it.
         temperatures: T of the soft targets, above 0; inf is the limit.
-        objectives: what students minimise, such as `"kd"`, `"mse"` or `"dkd(beta=2)"` (`kdjax.objectives.OBJECTIVES`).
+        objectives: what students minimise, such as `"kd"`, `"mse"` (which has no temperature: it is trained once for
+            each soft weight) or `"dkd(beta=2)"` (`kdjax.objectives.OBJECTIVES`).
         soft_weights: weights w in (0, 1]: the loss is w·soft + (1 − w)·CE.
         hard_labels: also train on the labels alone, the baseline.
         learning_rate: peak learning rate; None: 0.001 for adam, 0.02 for sgd.

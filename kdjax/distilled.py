@@ -41,7 +41,7 @@ class Distillation:
 
     table: pd.DataFrame
     """A row a student, with the columns of `results.csv` (docs/run_directory.md): its objective (`hard`: labels alone),
-    temperature (nan for hard labels), soft weight, learning rate and seed, `test_errors` and the other metrics on the
+    temperature (nan: it has none), soft weight, learning rate and seed, `test_errors` and the other metrics on the
     test examples, the same on the training examples (`transfer_`), and `train_loss`, the mean over the last epoch."""
     students: tuple[Student, ...]
     """In the order of the table."""
@@ -68,7 +68,8 @@ class Distillation:
         """Paired differences, `objective` less `against`, between runs that share a seed: a row a setting.
 
         From hard labels, or between two objectives at the same temperature and soft weight, such as
-        `compare("kd", "mse")`; `objective` None: each of the others. Columns: both means, their `difference` with the
+        `compare("kd", "dkd")`; one that has no temperature, such as `mse`, is compared at each of the other's.
+        `objective` None: each of the others. Columns: both means, their `difference` with the
         bounds `low` and `high` of its t interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the
         number of rows (Holm 1979): where it is below 1 − confidence, a difference was found.
 
@@ -85,23 +86,24 @@ class Distillation:
         self._require_measure(measure)
         rows = []
         for (name, temperature, weight), runs in self._settings():
-            if name not in chosen:
-                continue
-            partners = self.table[self.table["objective"] == against]
-            if against != "hard":
-                partners = partners.query("temperature == @temperature and soft_weight == @weight")
-            pairs = runs.merge(partners, on="seed", suffixes=("", "_against"))
-            own, other = (pairs[measure + suffix].to_numpy(np.float64) for suffix in ("", "_against"))
-            found = difference(interval(own - other, confidence))
-            row = {"objective": name, "temperature": temperature, "soft_weight": weight, "mean": own.mean()}
-            row |= {"against": against, "against_mean": other.mean(), "difference": found.mean}
-            rows.append(row | {"low": found.low, "high": found.high, "n": found.n, "p": found.p})
+            for (partner, at, weight_of_partner), partners in self._settings():
+                same = weight == weight_of_partner and (temperature == at or math.isnan(temperature) or math.isnan(at))
+                if name not in chosen or partner != against or not (same or against == "hard"):
+                    continue
+                pairs = runs.merge(partners, on="seed", suffixes=("", "_against"))
+                own, other = (pairs[measure + suffix].to_numpy(np.float64) for suffix in ("", "_against"))
+                found = difference(interval(own - other, confidence))
+                where = at if math.isnan(temperature) else temperature
+                row = {"objective": name, "temperature": where, "soft_weight": weight, "mean": own.mean()}
+                row |= {"against": against, "against_mean": other.mean(), "difference": found.mean}
+                rows.append(row | {"low": found.low, "high": found.high, "n": found.n, "p": found.p})
         compared = pd.DataFrame(rows)
         return compared.assign(p_holm=holm(compared["p"].to_numpy(np.float64)))
 
     def plot(self, measure: str = "test_errors", axes: Any = None) -> Any:
-        """Means with 95 % t intervals over seeds against the temperature, a curve an objective, hard labels as a level
-        with a band; on matplotlib's `axes`, or new ones, which are returned. Raises BadInput: an unknown measure."""
+        """Means with 95 % t intervals over seeds against the temperature, a curve an objective; hard labels, and what
+        has no temperature, as a level with a band; on matplotlib's `axes`, or new ones, which are returned. Raises
+        BadInput: an unknown measure."""
         from matplotlib import pyplot as plt
 
         self._require_measure(measure)
@@ -111,14 +113,16 @@ class Distillation:
         for index, ((name, weight), runs) in enumerate(curves):
             by_temperature = runs.groupby("temperature", dropna=False)[measure]
             means = [interval(values.to_numpy(np.float64)) for _, values in by_temperature]
-            if name == "hard":
-                axes.axhline(means[0].mean, color="0.4", linestyle="--", label="hard labels")
-                axes.axhspan(*np.nan_to_num(means[0][1:3], nan=means[0].mean), color="0.4", alpha=0.15, linewidth=0)
+            label = f"{name}, soft weight {weight:g}" if self._weights() > 1 else name
+            if math.isnan(runs["temperature"].iloc[0]):
+                colour, line = ("0.4", "--") if name == "hard" else (f"C{index}", "-.")
+                words = "hard labels" if name == "hard" else label
+                axes.axhline(means[0].mean, color=colour, linestyle=line, label=words)
+                axes.axhspan(*np.nan_to_num(means[0][1:3], nan=means[0].mean), color=colour, alpha=0.15, linewidth=0)
                 continue
             aside = 0.04 * (index - len(curves) / 2)  # bars side by side
             places = [temperatures.index(temperature) + aside for temperature in by_temperature.groups]
             bars = np.nan_to_num([[mean.mean - mean.low, mean.high - mean.mean] for mean in means]).T
-            label = f"{name}, soft weight {weight:g}" if self._weights() > 1 else name
             axes.errorbar(places, [mean.mean for mean in means], bars, marker="o", capsize=3, label=label)
         axes.set_xticks(range(len(temperatures)), map(_number, temperatures))
         of_all = f" of {self.test_examples:,}" if measure == "test_errors" else ""
@@ -156,7 +160,8 @@ class Distillation:
             row |= {"soft weight": f"{weight:g}"} if self._weights() > 1 else {}
             row["test errors"] = _estimate(interval(runs["test_errors"].to_numpy(np.float64)))
             if compared is not None:
-                own = compared.query("objective == @name and temperature == @temperature and soft_weight == @weight")
+                at = compared["temperature"].eq(temperature) | math.isnan(temperature)
+                own = compared[compared["objective"].eq(name) & compared["soft_weight"].eq(weight) & at]
                 bounds = [Interval(one.difference, one.low, one.high, one.n, 0, 0) for one in own.itertuples()]
                 row["less hard labels"] = "".join(_estimate(one, "+") for one in bounds)
             rows.append(row)

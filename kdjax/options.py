@@ -32,6 +32,15 @@ class Option(NamedTuple):
     words: str
     default: Any
 
+    @property
+    def is_open(self) -> bool:
+        """`bool | None`: a flag that may be left open, which tyro does not know."""
+        return set(typing.get_args(self.hint)) == {bool, types.NoneType}
+
+    def is_given(self, arguments: Sequence[str]) -> bool:
+        """Whether the flag is among the arguments."""
+        return not {f"--{self.name}", f"--no-{self.name}"}.isdisjoint(arguments)
+
 
 def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
     """The config that the arguments make of `config`, which holds where they say nothing.
@@ -48,6 +57,8 @@ def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
     for option in options:
         group = getattr(found, option.group) if option.group else found
         values[option.path] = getattr(group, "_".join(option.path))
+        if option.is_open and not option.is_given(arguments):
+            values[option.path] = option.default
     return _filled(config, values)
 
 
@@ -97,7 +108,7 @@ def _form(config: Any) -> type:
     words = docstrings(type(config))
     groups: dict[str, list[Any]] = {}
     for option in sorted_options(config):
-        field = dataclasses.field(default=option.default)
+        field = dataclasses.field(default=bool(option.default) if option.is_open else option.default)
         groups.setdefault(option.group, []).append(("_".join(option.path), _annotated(option), field))
     fields = groups.pop("", [])
     for title, of_group in groups.items():
@@ -117,7 +128,7 @@ def _annotated(option: Option) -> Any:
         help=option.words,
         help_behavior_hint="" if said else f"(default: {_shown(option.default)})",
     )
-    return Annotated[option.hint, named]
+    return Annotated[bool if option.is_open else option.hint, named]
 
 
 def _metavar(option: Option) -> str | None:
@@ -126,6 +137,8 @@ def _metavar(option: Option) -> str | None:
     kinds = [kind for kind in typing.get_args(hint) if kind not in (types.NoneType, ...)]
     if tyro.conf.Positional in marks:
         value = option.name.upper()
+    elif option.is_open:
+        return None
     elif typing.get_origin(hint) in (types.UnionType, typing.Union, tuple):
         choices = ",".join(map(str, typing.get_args(kinds[0])))
         value = f"{{{choices}}}" if choices else kinds[0].__name__.upper()

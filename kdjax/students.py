@@ -1,5 +1,6 @@
 """Students: a block of them, the unit of work, is trained, evaluated and turned into rows of `results.csv`."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ class Run(NamedTuple):
     objective: str
     """`hard` (labels alone), or an objective as `objectives.parse` reads it, such as `dkd(beta=2)`."""
     temperature: float
-    """nan for a hard run: it has none."""
+    """nan for a hard run, and for an objective that does not use one."""
     soft_weight: float
     learning_rate: float
 
@@ -92,8 +93,9 @@ def traced_setting(block: Block) -> Setting:
     """T, w, the learning rate and the objective's own hyper-parameters of the block's runs as arrays of K, padded with
     the last run: from here on they are traced."""
     runs = [*block.runs, *[block.runs[-1]] * (block.size - len(block.runs))]
-    # A hard run has soft weight 0, which a finite soft term survives: any temperature and hyper-parameter will do.
-    temperatures = [1.0 if run.objective == "hard" else run.temperature for run in runs]
+    # A hard run has soft weight 0, which a finite soft term survives: any temperature and hyper-parameter will do. So
+    # will any temperature where the objective does not use it.
+    temperatures = [1.0 if math.isnan(run.temperature) else run.temperature for run in runs]
     weights, rates = [run.soft_weight for run in runs], [run.learning_rate for run in runs]
     last = block.objective if runs[-1].objective == "hard" else runs[-1].objective
     values = [objectives.parse(last if run.objective == "hard" else run.objective) for run in runs]
@@ -154,7 +156,7 @@ def _rows(
     failed_at = np.where(broken, int(state.step), np.asarray(state.failed_at))
     for index, run in enumerate(block.runs):
         names = {"width": block.width, "teacher": data.teacher, "seed": block.seed, **run._asdict()}
-        names["temperature"] = None if run.objective == "hard" else run.temperature
+        names["temperature"] = None if math.isnan(run.temperature) else run.temperature
         row = {**names, "epochs": block.config.epochs, **_measures(index, logits, data)}
         row["mean_logit_drift"] = metrics.mean_logit_drift(logits["test"][index], start)
         row["soft_target_entropy"] = _entropy(run, data.train_logits)
@@ -176,7 +178,7 @@ def _measures(index: int, logits: dict[str, np.ndarray], data: DistillationData)
 
 
 def _entropy(run: Run, teacher_logits: np.ndarray) -> float | None:
-    if run.objective == "hard":
+    if math.isnan(run.temperature):
         return None
     if run.objective == "double_softmax":
         teacher_logits = np.asarray(jax.nn.softmax(jnp.asarray(teacher_logits)))

@@ -75,23 +75,26 @@ def teacher_epochs(dataset: Dataset) -> int:
 
 
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
-    """The runs of a sweep at one learning rate, in groups that share a program: each temperature for every objective of
-    one name, whatever its hyper-parameters; hard labels are in the first."""
-    settings = [(temperature, weight) for weight in config.soft_weights for temperature in config.temperatures]
+    """The runs of a sweep at one learning rate, in groups that share a program: each temperature (once, where it is not
+    used) for every objective of one name, whatever its hyper-parameters; hard labels are in the first."""
     groups: dict[str, list[Run]] = {}
     for objective in map(objectives.parse, config.objectives):
-        groups.setdefault(objective.name, []).extend(Run(str(objective), *setting, rate) for setting in settings)
-    hard = [Run("hard", float("nan"), 0.0, rate)] if config.hard_labels else []
+        temperatures = config.temperatures if objective.uses_temperature else (math.nan,)
+        settings = itertools.product(config.soft_weights, temperatures)
+        of_name = groups.setdefault(objective.name, [])
+        of_name += [Run(str(objective), temperature, weight, rate) for weight, temperature in settings]
+    hard = [Run("hard", math.nan, 0.0, rate)] if config.hard_labels else []
     first, *others = groups.values() or [[]]
     return [[*hard, *first], *others]
 
 
 def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
-    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller. `epochs`
+    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller; K is
+    smaller for a whole group whose objective does not use the temperature. `epochs`
     are those of a student where the config gives none, `images` the number of training images. `rates` stand in place
     of the config's learning rates; a further rate adds blocks and changes none. With `own_rates` a block holds runs of
     several rates."""
-    size = min(config.block_size, max(map(len, grid(config, 1.0))))
+    sizes = _sizes(config)
     transfer = TransferSpec(config.targets, config.transfer_images)
     grids = {f"rate{rate:.9g}": grid(config, rate) for rate in rates or config.rates()}
     if config.own_rates:
@@ -100,14 +103,24 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     blocks = []
     for width, seed, (rate, groups) in itertools.product(config.widths, seeds, grids.items()):
-        parts = [runs[i : i + size] for runs in groups for i in range(0, len(runs), size)]
-        for index, runs in enumerate(parts):
+        sized = zip(groups, sizes, strict=False)  # one group alone where each setting has its own rate
+        parts = [(runs[i : i + size], size) for runs, size in sized for i in range(0, len(runs), size)]
+        for index, (runs, size) in enumerate(parts):
             last = runs[-1].objective
             objective = "kd" if last == "hard" else objectives.parse(last).name
             name, student = f"width{width}-seed{seed}-{rate}-{index}", config.student(width, epochs)
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
             blocks.append(block._replace(objective=objective, monitor_every=config.monitor_every))
     return blocks
+
+
+def _sizes(config: SweepConfig) -> list[int]:
+    """K of each group of the grid: one for all that are trained at every temperature, or else the group's own."""
+    groups = grid(config, 1.0)
+    swept = [any(not math.isnan(run.temperature) for run in runs) for runs in groups]
+    most = max([len(runs) for runs, at_each in zip(groups, swept, strict=True) if at_each], default=0)
+    lengths = [most if at_each else len(runs) for runs, at_each in zip(groups, swept, strict=True)]
+    return [min(config.block_size, length) for length in lengths]
 
 
 def read_data(config: DataConfig) -> Dataset:
@@ -194,6 +207,7 @@ def prepare(
     check_run(config.run)
     config = with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
+    config = with_baselines(config, dataset)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
     _require_jitter("jitter", config.jitter, dataset)
@@ -210,7 +224,9 @@ def prepare(
         teachers.warn_of_differences(teacher)
     blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
     check_blocks(blocks, None if loaded else recipe, dataset)
-    resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
+    resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
+    if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
+        resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     sweep = Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
@@ -259,8 +275,9 @@ def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
     words = [dataset.name, span(config.widths, network)]
     if not config.objectives:
         return [*words, "hard"]
-    names = dict.fromkeys(objectives.parse(text).name for text in config.objectives)
-    return [*words, *(names if list(names) != ["kd"] else ()), span(config.temperatures, "T")]
+    parsed = {one.name: one for one in map(objectives.parse, config.objectives)}
+    temperatures = [span(config.temperatures, "T")] * any(one.uses_temperature for one in parsed.values())
+    return [*words, *(parsed if list(parsed) != ["kd"] else ()), *temperatures]
 
 
 def with_checked_objectives(config: SweepConfig) -> SweepConfig:
@@ -278,6 +295,19 @@ def with_checked_objectives(config: SweepConfig) -> SweepConfig:
         require(sgd, f"--objectives {objective} is for --optimizer sgd: {reason}")
         objectives.loss_of(objective.name, min(config.batch_size, 2))  # one is too few for some
     return dataclasses.replace(config, objectives=names)
+
+
+def with_baselines(config: SweepConfig, dataset: Dataset) -> SweepConfig:
+    """The config with the registry's baselines among its objectives, where `--baselines` says so; by default, where the
+    dataset came with its teacher and something is to be compared with hard labels. A baseline that is named already is
+    not named again."""
+    compared = bool(config.objectives) and config.hard_labels and not config.own_rates
+    default = compared and getattr(dataset, "teacher", None) is not None
+    if not (default if config.baselines is None else config.baselines):
+        return config
+    named = {objectives.parse(text).name for text in config.objectives}
+    missing = sorted(name for name, one in objectives.OBJECTIVES.items() if one.baseline and name not in named)
+    return with_checked_objectives(dataclasses.replace(config, objectives=(*config.objectives, *missing)))
 
 
 def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path:

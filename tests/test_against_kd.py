@@ -66,6 +66,21 @@ def test_of_equally_good_temperatures_one_is_the_best():
     assert comparison.best[30]["temperature"] == 4.0 and comparison.rows[0].best.mean == pytest.approx(less.mean())
 
 
+def test_an_objective_without_temperature_is_compared_at_each_of_kd():
+    rows = results()
+    plain = rows[rows["objective"].eq("dkd(beta=2)") & rows["temperature"].eq(2.0)]
+    rows = pd.concat([rows[rows["objective"] != "dkd(beta=2)"], plain.assign(objective="mse", temperature=math.nan)])
+    baselines = [plain.assign(objective="label_smoothing", temperature=math.nan), plain.assign(objective="shuffled")]
+    comparison = against_kd.compare(pd.concat([rows, *baselines]))
+    assert [(row.setting["objective"], row.setting["temperature"]) for row in comparison.rows] == [
+        ("mse", 2.0),
+        ("mse", 8.0),
+    ]
+    for row in comparison.rows:
+        less = np.subtract(ERRORS["dkd(beta=2)", 2.0], ERRORS["kd", row.setting["temperature"]])
+        assert row.same.mean == pytest.approx(less.mean())
+
+
 def test_failed_runs_are_left_out():
     comparison = against_kd.compare(results(failed={("kd", 8.0, 0)}))
     assert comparison.rows[1].same.n == 3

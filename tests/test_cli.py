@@ -239,6 +239,11 @@ def test_values_are_what_was_asked_for():
     assert config.temperatures == (0.5, np.inf) and config.seeds == 2 and config.run.fresh
 
 
+@pytest.mark.parametrize(("given", "value"), [([], None), (["--baselines"], True), (["--no-baselines"], False)])
+def test_a_flag_may_be_left_open(given, value):
+    assert cli.parse(SweepConfig, "sweep", [*given, "--seeds", "2"]).baselines is value
+
+
 def test_help_is_quick():
     begin = os.times()
     asked = commands.start(["--help"], stdout=subprocess.PIPE)

@@ -59,9 +59,8 @@ def test_students_are_those_that_blocks_and_loop_train(result):
 
 def test_the_table_has_a_row_a_student(result):
     table = result.table
-    counts = table.groupby(["objective", "temperature"], dropna=False).size().to_dict()
-    assert {name: counts[name, 4.0] for name in ("kd", "mse")} == {"kd": 3, "mse": 3} and len(table) == 21
-    assert table.loc[table["objective"] == "hard", "temperature"].isna().all() and set(table["seed"]) == {0, 1, 2}
+    assert table.groupby("objective").size().to_dict() == {"hard": 3, "kd": 9, "mse": 3}  # mse uses no temperature
+    assert (table["temperature"].isna() == (table["objective"] != "kd")).all() and set(table["seed"]) == {0, 1, 2}
     for student, (_, row) in zip(result.students, table.iterrows(), strict=True):
         logits = student.logits(TEST[0])
         assert (logits.argmax(axis=1) != TEST[1]).sum() == row["test_errors"]
@@ -69,34 +68,39 @@ def test_the_table_has_a_row_a_student(result):
 
 
 def test_comparisons_are_paired_t_tests(result):
-    errors = result.table.set_index(["objective", "temperature", "seed"]).sort_index()["test_nll"]
+    none = result.table.fillna({"temperature": 0.0})
+    errors = none.set_index(["objective", "temperature", "seed"]).sort_index()["test_nll"]
     hard = result.table.query("objective == 'hard'").sort_values("seed")["test_nll"].to_numpy()
     compared = result.compare(measure="test_nll", confidence=0.9)
-    assert len(compared) == 6 and (compared["n"] == 3).all()
-    for row in compared.itertuples():
+    assert len(compared) == 4 and (compared["n"] == 3).all()
+    for row in compared.fillna({"temperature": 0.0}).itertuples():
         expected = scipy.stats.ttest_rel(errors[row.objective, row.temperature].to_numpy(), hard)
         assert row.p == pytest.approx(expected.pvalue)
         assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval(0.9)))
         assert row.difference == pytest.approx(row.mean - row.against_mean)
     ordered = compared.sort_values("p")
-    by_hand = np.minimum(np.maximum.accumulate(ordered["p"] * np.arange(6, 0, -1)), 1)
+    by_hand = np.minimum(np.maximum.accumulate(ordered["p"] * np.arange(4, 0, -1)), 1)
     np.testing.assert_allclose(ordered["p_holm"], by_hand)
     between = result.compare("kd", "mse", "test_nll")
     assert set(between["against"]) == {"mse"} and list(between["temperature"]) == list(TEMPERATURES)
-    expected = scipy.stats.ttest_rel(*(errors[name, math.inf].to_numpy() for name in ("kd", "mse")))
+    expected = scipy.stats.ttest_rel(errors["kd", math.inf].to_numpy(), errors["mse", 0.0].to_numpy())
     assert between["p"].iloc[-1] == pytest.approx(expected.pvalue)
+    other = result.compare("mse", "kd", "test_nll")  # at each temperature of the other
+    np.testing.assert_allclose(other["difference"], -between["difference"])
+    assert list(other["temperature"]) == list(TEMPERATURES)
 
 
 def test_it_can_be_read_and_drawn(result):
     lines = repr(result).splitlines()
     assert lines[0].startswith("40 test examples, 3 seeds: fewer test errors than hard labels at ")
-    assert "of 6 settings" in lines[0] and len(lines) == 9 and "∞" in lines[-1]
+    assert "of 4 settings" in lines[0] and len(lines) == 7 and "∞" in lines[-2]
+    assert re.search(r"mse +– .*\[", lines[-1])  # with its difference from hard labels
     assert "<table" in result._repr_html_() and lines[0] in result._repr_html_()
     own = Figure().subplots()
     assert result.plot("test_nll", own) is own
     assert own.get_xlabel() == "temperature T" and own.get_ylabel() == "test nll"
     assert [tick.get_text() for tick in own.get_xticklabels()] == ["1", "4", "∞"]
-    assert [text.get_text() for text in own.get_legend().get_texts()] == ["hard labels", "kd", "mse"]
+    assert [text.get_text() for text in own.get_legend().get_texts()] == ["hard labels", "mse", "kd"]  # levels first
     curve = own.containers[0].lines[0].get_ydata(orig=False)
     means = result.table.query("objective == 'kd'").groupby("temperature")["test_nll"].mean()
     np.testing.assert_allclose(curve, means)
@@ -111,7 +115,7 @@ def test_what_cannot_be_compared_or_found_is_refused(result):
         (lambda: result.plot("objective"), "no measure objective"),
         (lambda: result.logits(IMAGES, colour=3), "no column colour: there are seed, objective"),
         (lambda: result.logits(IMAGES, temperature=5), "no student has temperature 5"),
-        (lambda: result.logits(IMAGES, temperature=4), "6 students have temperature 4: give objective and seed too"),
+        (lambda: result.logits(IMAGES, temperature=4), "3 students have temperature 4: give seed too"),
         (lambda: result.logits(IMAGES[:, :5], objective="hard", seed=0), "shape (5, 6, 1) do not fit a network for"),
     ):
         with pytest.raises(BadInput, match=re.escape(words)):

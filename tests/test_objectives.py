@@ -247,13 +247,34 @@ def test_the_teacher_is_a_constant(name):
     assert (jax.grad(lambda v: loss(z, v, y, 2.0).sum())(v) == 0).all()
 
 
-def test_dist_wants_a_batch():
+@pytest.mark.parametrize("name", PLAIN)
+def test_whether_it_uses_the_temperature(name):
+    objective, (z, v), y = objectives.parse(name), logits(), jnp.arange(6)
+    cold, hot = (np.asarray(objective.loss(z, v, y, temperature)) for temperature in (1.5, 9.0))
+    assert (cold != hot).all() if objective.uses_temperature else (cold == hot).all()
+
+
+def test_shuffled_is_kd_from_the_example_before():
     (z, v), y = logits(), jnp.arange(6)
-    dist = objectives.parse("dist")
+    kd, order = objectives.parse("kd"), [5, 0, 1, 2, 3, 4]
+    for temperature in (2.0, jnp.inf):
+        found = objectives.parse("shuffled").loss(z, v, y, temperature)
+        np.testing.assert_allclose(found, kd.loss(z, v[jnp.array(order)], y, temperature), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dist", "shuffled"])
+def test_some_want_a_batch(name):
+    (z, v), y = logits(), jnp.arange(6)
+    objective = objectives.parse(name)
+    for refused in (lambda: objective.loss(z[:1], v[:1], y[:1], 1.0), lambda: objective.loss(z[0], v[0], y[0], 1.0)):
+        with pytest.raises(BadInput, match="give a batch of 2 or more"):
+            refused()
     with pytest.raises(BadInput, match="give a batch of 2 or more"):
-        dist.loss(z[:1], v[:1], y[:1], 1.0)
-    with pytest.raises(BadInput, match="give a batch of 2 or more"):
-        objectives.loss_of("dist", batch=1)
+        objectives.loss_of(name, batch=1)
+
+
+def test_dist_without_its_second_term_wants_none():
+    (z, v), y = logits(), jnp.arange(6)
     alone = objectives.parse("dist(gamma=0)")
     np.testing.assert_allclose(alone.loss(z[0], v[0], y[0], 1.0), alone.loss(z, v, y, 1.0)[0], rtol=1e-6)
 
@@ -262,3 +283,5 @@ def test_an_objective_without_a_word_on_its_limit_refuses_infinity():
     objectives.register(Objective("mine", "mine", lambda z, v, y, t, power: z[..., 0], (Parameter("power", 2),)))
     with pytest.raises(BadInput, match=r"mine\(power=3\) is not allowed: .* because its registry entry"):
         objectives.parse("mine(power=3)").require_limit()
+    objectives.register(Objective("no_t", "no T", lambda z, v, y, t: z[..., 0], uses_temperature=False))
+    objectives.parse("no_t").require_limit()  # nothing to take a limit in

@@ -167,6 +167,12 @@ def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
     folder.mkdir()
     results.to_csv(folder / "results.csv", index=False)
     (folder / "config.json").write_text(json.dumps({"identity": {"config": {}, "data": {}}}))
+    once = results[results["temperature"] != 8.0].replace({"temperature": {2.0: math.nan}})
+    smoothed = once[once["objective"] == "mse"].assign(objective="label_smoothing", test_errors=(1, 2, 4))
+    pd.concat([once, smoothed]).to_csv(folder / "results.csv", index=False)
+    said = plan.describe([folder], plan.Aim(5.0, 7.0, 0.8, (), 8.0))
+    assert "30 units, squared error of logits | the objective and hard labels" in said and "smoothing" not in said
+    results.to_csv(folder / "results.csv", index=False)
     said = plan.describe([folder], plan.Aim(5.0, 7.0, 0.8, (), 8.0))
     assert "30 units, squared error of logits | a temperature and hard labels" in said
     assert "two temperatures differ by the same in every run" in said

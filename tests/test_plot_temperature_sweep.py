@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import plot_temperature_sweep, scales, style
-from analysis.sweep import figures
+from analysis.sweep import against_kd, figures
 from analysis.sweep.run import curves, load
 from analysis.sweep.table import write_summary
 from kdjax import cli, metrics
@@ -390,6 +390,38 @@ def test_command_line_refuses_what_is_no_run(tmp_path, monkeypatch, capsys, argu
     monkeypatch.chdir(tmp_path)
     assert run_cli(*arguments) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def add_baselines(folder, shuffled):
+    """Label smoothing as good as hard labels, and a shuffled teacher with so many more errors than soft targets."""
+    results = pd.read_csv(folder / "results.csv")
+    smooth = results[results["objective"] == "hard"].assign(objective="label_smoothing", soft_weight=1.0)
+    other = results[results["objective"] == "kd"].assign(objective="shuffled")
+    other["test_errors"] += shuffled
+    pd.concat([results, smooth, other]).to_csv(folder / "results.csv", index=False)
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    names = {"hard": {"objective": "label_smoothing", "soft_weight": 1.0}, "kd": {"objective": "shuffled"}}
+    lines += [line | names[line["objective"]] for line in lines]
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize("more", [15, 6000])
+def test_baselines_are_a_level_and_a_thin_curve_where_it_fits(tmp_path, more):
+    folder = add_baselines(make_run(tmp_path / "run", widths=(300,), holdout=True), more)
+    sweep = load(folder)
+    (axes,) = figures.draw_errors(sweep).axes
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels.count("label smoothing") == 1 and ("shuffled teacher" in labels) == (more == 15)
+    level = axes.get_legend_handles_labels()[0][labels.index("label smoothing")].get_ydata()
+    means = sweep.results.groupby("objective")["test_errors"].mean()
+    assert list(level) == pytest.approx([means["label_smoothing"]] * 2)
+    assert ("shuffled teacher: 6,1" in axes.get_title(loc="right")) == (more == 6000)
+    (other,) = figures.draw_differences(sweep).axes
+    names = other.get_legend_handles_labels()[1]
+    assert "300 units, label smoothing" in names and not any("shuffled" in name for name in names)
+    assert "learning_curves" in figures.draw_learning_curves(sweep)
+    assert not against_kd.compare(sweep.results).rows and {path.stem for path in figures.draw(folder)} == set(FIGURES)
 
 
 def test_a_sweep_without_kd_has_its_axis_and_curves(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdjax import forecast, metrics, run_directory, students, sweeps
+from analysis.sweep import figures, table
+from kdjax import forecast, metrics, run_directory, students, sweeps, trained
 from kdjax.config import SweepConfig
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST
@@ -268,12 +269,48 @@ def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
     assert (folder / "results.csv").read_bytes() == before
 
 
-def test_a_further_objective_is_trained_at_each_temperature(tmp_path):
-    asked = config(tmp_path, objectives=("kd", "mse"), seeds=1)
-    table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
-    assert table["objective"].tolist() == ["hard", *["kd"] * 3, *["mse"] * 3]
-    errors = table[table["objective"] == "mse"]["transfer_nll"]
-    assert errors.nunique() == 1  # it has no temperature
+def test_an_objective_that_does_not_use_the_temperature_is_trained_once_for_each_soft_weight(tmp_path):
+    asked = config(tmp_path, objectives=("kd", "mse"), seeds=1, soft_weights=(0.5, 1.0), holdout=100)
+    sweep = sweeps.prepare(asked)
+    assert [(len(block.runs), block.size) for block in sweep.blocks] == [(7, 7), (2, 2)]
+    assert sweep.identity["config"]["without_temperature"] == ["mse"] and "-kd-mse-T1-inf-" in sweep.folder.name
+    folder = sweeps.run(sweep)
+    rows = run_directory.read_results(folder)
+    assert rows["objective"].tolist() == ["hard", *["kd"] * 6, "mse", "mse"]
+    mse = rows[rows["objective"] == "mse"]
+    assert mse[["temperature", "soft_target_entropy"]].isna().all(axis=None) and mse["transfer_nll"].nunique() == 2
+    assert len(trained.find(folder, objective="mse", temperature=None)) == 2
+    alone = config(tmp_path, objectives=("mse",), seeds=1, soft_weights=(0.5, 1.0), holdout=100)
+    alone = sweeps.prepare(alone)
+    assert "-mse-" in alone.folder.name and "-T1" not in alone.folder.name
+    again = run_directory.read_results(sweeps.run(alone)).set_index("objective")  # other K, other order of sums
+    np.testing.assert_allclose(again.loc["mse", "transfer_nll"], mse["transfer_nll"], rtol=1e-4)
+    assert "squared error of logits" in table.write_summary(folder) and figures.draw(folder)
+    assert "– (squared error of logits)" in table.write_summary(alone.folder) and figures.draw(alone.folder)
+
+
+def test_baselines_are_objectives_of_the_identity(tmp_path):
+    def resolved(teacher=None, **options):
+        asked = config(tmp_path, **options)
+        given = dataclasses.replace(sweeps.read_data(asked.data))
+        object.__setattr__(given, "teacher", teacher)
+        return sweeps.with_baselines(asked, given).objectives
+
+    both = ("kd", "label_smoothing", "shuffled")
+    assert resolved() == resolved(object(), baselines=False) == ("kd",)
+    assert resolved(baselines=True) == resolved(object()) == both
+    own = ("label_smoothing(eps=0.2)", "kd")
+    assert resolved(baselines=True, objectives=own) == (*own, "shuffled")
+    assert resolved(object(), hard_labels=False) == ("kd",) and resolved(object(), objectives=()) == ()
+    asked, written = (sweeps.prepare(config(tmp_path, **one)) for one in ({"baselines": True}, {"objectives": both}))
+    assert asked.identity == written.identity and asked.folder == written.folder
+    assert "baselines" not in sweeps.prepare(config(tmp_path, baselines=False)).identity["config"]
+    assert " and 16 students in 6 blocks " in str(forecast.of_sweep(asked))  # 2 · (1 + 3 + 1 + 3)
+    with pytest.raises(BadInput, match="--baselines with --no-hard-labels is not allowed"):
+        config(tmp_path, baselines=True, hard_labels=False)
+
+
+def test_an_unknown_objective_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"--objectives mes is unknown.*did you mean mse"):
         sweeps.prepare(config(tmp_path, objectives=("mes",)))
 

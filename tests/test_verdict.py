@@ -75,6 +75,196 @@ def test_what_is_said_of_two_standard_errors():
         assert not any(1 in one for one in found)
 
 
+SMOOTH, MIXED = ("label_smoothing", math.nan), ("shuffled", 4.0)
+
+
+def with_baselines(random, seeds, errors, temperatures=(1.0, 2.0, 4.0, 8.0, math.inf), shared=0.7, holdout=True):
+    """A group of normal errors of which a share of a run's own part (5 errors) is the same on hold-out and test images,
+    and so is the seed's (3). `errors`: expected ones, by objective; the rest make 100."""
+    common = random.normal(0, 3, seeds)
+
+    def run(objective):
+        mean, own = errors.get(objective, 100.0) + common, random.normal(0, math.sqrt(shared) * 5, seeds)
+        return [mean + own + random.normal(0, math.sqrt(1 - shared) * 5, seeds) for _ in ("test", "hold-out")]
+
+    runs = {AT_HARD: run("hard"), **{t: run("kd") for t in temperatures}}
+    others = {"label smoothing": run("smooth"), **{f"shuffled teacher ({t})": run("shuffled") for t in temperatures}}
+    held = {t: both[1].mean() for t, both in runs.items()} if holdout else {}
+    baselines = [
+        groups.Baseline(name, pd.Series(test), held.mean() if holdout else math.nan)
+        for name, (test, held) in others.items()
+    ]
+    tests = pd.DataFrame({t: both[0] for t, both in runs.items()})
+    return groups.Group("30 units", "soft targets", tests, pd.Series(held, dtype=float), tuple(baselines))
+
+
+def said_of(group):
+    """What is claimed of a group: against hard labels, against the best baseline."""
+    (found,) = verdict._tested([group])
+    return [call.word for call in found.calls], [call.word for call in found.beyond]
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+def test_with_baselines_5_percent_of_500_sweeps_without_a_difference_claim_one_at_most(shared):
+    """What is claimed against a baseline stands on a claim against hard labels: the share is that without baselines."""
+    random, any_, of_hard = np.random.default_rng(3), 0, 0
+    for _ in range(500):
+        group = with_baselines(random, 3, {}, (1.0, 4.0, math.inf), shared)
+        any_ += any(any(words) for words in said_of(group))
+        of_hard += any(stats.claimed(list(group.differences().values())))
+    assert any_ == of_hard <= 25
+
+
+@pytest.mark.parametrize("holdout", [True, False])
+def test_of_500_teachers_no_better_than_label_smoothing_5_percent_are_told_apart_at_most(holdout):
+    """… though all beat hard labels, and a shuffled teacher is as good too, or far worse."""
+    random, seeds = np.random.default_rng(4), 4
+    errors = [{"hard": 190.0, "shuffled": 300.0 * far} for far in (0.0, 1.0)]
+    errors[0]["shuffled"] = 100.0
+    said = [said_of(with_baselines(random, seeds, errors[i % 2], (1.0, 4.0), 0.9, holdout)) for i in range(500)]
+    assert np.mean([hard == ["fewer"] * 2 for hard, _ in said]) > 0.99
+    assert scipy.stats.binomtest(sum(any(one) for _, one in said), 500, 0.05, alternative="greater").pvalue > 0.05
+
+
+def test_more_errors_than_a_chosen_baseline_count_as_often_as_there_were_to_choose_from():
+    group = with_baselines(np.random.default_rng(5), 8, {"smooth": 90.0, "shuffled": 300.0, "hard": 150.0})
+    (rival,) = group.rivals
+    assert rival.name == "label smoothing" and len(group.baselines) == 6
+    for t, (name, less) in group.from_rivals().items():
+        plain = scipy.stats.ttest_rel(group.errors[t], rival.errors)
+        assert name == rival.name and less.mean > 0 and less.p == pytest.approx(min(1, 6 * plain.pvalue))
+    better = with_baselines(np.random.default_rng(5), 8, {"kd": 80.0, "smooth": 90.0, "shuffled": 300.0, "hard": 150.0})
+    for t, (_, less) in better.from_rivals().items():
+        assert less.p == pytest.approx(scipy.stats.ttest_rel(better.errors[t], better.rivals[0].errors).pvalue)
+
+
+def test_without_a_holdout_a_temperature_has_to_beat_every_baseline():
+    group = with_baselines(np.random.default_rng(6), 6, {"kd": 80.0, "hard": 150.0}, holdout=False)
+    assert group.rivals == list(group.baselines) and len(group.rivals) == 6
+    for t, (name, less) in group.from_rivals().items():
+        p = {one.name: scipy.stats.ttest_rel(group.errors[t], one.errors).pvalue for one in group.baselines}
+        assert less.mean < 0 and p[name] == max(p.values()) == pytest.approx(less.p)
+
+
+def test_claims_in_turn():
+    random = np.random.default_rng(7)
+    for _ in range(200):  # one in each chain: as without turns
+        firsts = differences(*random.normal(-6 * random.random(), 4, (4, 5)))
+        assert stats.claimed_in_turn([[one] for one in firsts]) == [int(one) for one in stats.claimed(firsts)]
+    one, two, three = differences([-10, -11, -9, -10], [-5, -8, -2.3, -5], [-5, 5, 3, -3])
+    assert 0.05 / 3 < two.p < 0.05 / 2  # at 0.05 or a half of it, not at a third
+    assert stats.claimed_in_turn([[one, two], [two, two]]) == [2, 2]  # all lie on one side: then all again
+    assert stats.claimed_in_turn([[one, two], [two, three]]) == [2, 1]
+    assert stats.claimed_in_turn([[one, two], [three, one]]) == [2, 0]  # what is not claimed ends its chain
+    assert stats.claimed_in_turn([[one, three], [three], [two]]) == [1, 0, 0]  # a stuck chain keeps its level
+    assert stats.claimed_in_turn([[one], [three], [two]]) == [1, 0, 1]  # and one that is through hands it on
+    assert stats.claimed_in_turn([]) == []
+
+
+PLANTED = {
+    **{("kd", t): values for t, values in ((2.0, [101, 108, 97, 100, 103]), (8.0, [100, 107, 99, 101, 102]))},
+    HARD: [146, 150, 142, 145, 147],
+    SMOOTH: [120, 125, 118, 119, 121],
+    MIXED: [800, 850, 790, 801, 812],
+}
+
+
+def interval(errors, others):
+    """The mean paired difference with its interval, by SciPy."""
+    low, high = scipy.stats.ttest_rel(errors, others).confidence_interval()
+    return f"{np.mean(np.subtract(errors, others)):+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+
+
+BEST = "label smoothing, the best baseline"
+
+
+def held_out(runs, **other):
+    return {setting: other.get(setting[0], values) for setting, values in runs.items()}
+
+
+def test_a_helpful_teacher_beats_the_best_baseline():
+    headline, found, _, choice = sentences(sweep(PLANTED, holdout=held_out(PLANTED)))
+    assert headline == f"Distillation helps at all 2 temperatures, against hard labels and against {BEST}."
+    less = interval(PLANTED["kd", 2.0], PLANTED[SMOOTH])
+    assert f"fewer errors than {BEST}, at T = 2, 8, most at T = 2: {less}" in found
+    assert choice.startswith("The hold-out would choose T = 2: 101.8 test errors, −44.2 [")
+    details = verdict.of(sweep(PLANTED, holdout=held_out(PLANTED))).details
+    assert "The best baseline has the fewest mean hold-out errors: a choice, not a claim." in details[0]
+
+
+def test_one_that_is_no_better_than_label_smoothing_is_not_told_apart_from_it():
+    equal = {**PLANTED, SMOOTH: [100, 104, 101, 98, 105]}
+    headline, found, _, choice = sentences(sweep(equal, holdout=held_out(equal, label_smoothing=[90] * 5)))
+    assert (
+        headline == f"Distillation helps at all 2 temperatures, against hard labels, but is not told apart from {BEST}."
+    )
+    assert found.endswith(f"; not told apart from {BEST}, at T = 2, 8.")
+    assert choice.startswith("The hold-out would choose label smoothing: 101.6 test errors.")
+    half = {**equal, ("kd", 8.0): [80, 84, 80, 79, 84]}
+    headline, found, *_ = sentences(sweep(half, holdout=held_out(half, label_smoothing=[70] * 5)))
+    assert headline == f"Distillation helps at all 2 temperatures, against hard labels; against {BEST}, at 1."
+    assert f"fewer errors than {BEST}, at T = 8: −20.2 [" in found and f"apart from {BEST}, at T = 2." in found
+    worse = {**PLANTED, SMOOTH: [71, 78, 67, 71, 73]}
+    headline, *_ = sentences(sweep(worse, holdout=held_out(worse)))
+    assert headline.endswith(f"against hard labels, but makes more errors than {BEST}, at 2 of these.")
+
+
+def test_hard_labels_may_be_the_best_baseline():
+    headline, found, *_ = sentences(sweep(PLANTED, holdout=held_out(PLANTED, hard=[95] * 5)))
+    assert headline == "Distillation helps at all 2 temperatures, against hard labels, the best baseline."
+    assert "smoothing" not in found
+    two = [sweep(PLANTED, width=w, holdout=held_out(PLANTED, **b)) for w, b in ((30, {}), (300, {"hard": [95] * 5}))]
+    assert sentences(pd.concat(two))[0] == (
+        "Distillation helps at all 4 settings, against hard labels and against the best baseline of each width."
+    )
+
+
+def test_a_teacher_that_does_not_help_is_not_compared_with_baselines():
+    useless = {**PLANTED, ("kd", 2.0): [801, 852, 791, 800, 810], ("kd", 8.0): [820, 861, 800, 809, 830]}
+    more = interval(useless["kd", 8.0], PLANTED[HARD])
+    assert sentences(sweep(useless, holdout=held_out(useless)))[:2] == [
+        "Distillation is worse at all 2 temperatures: use hard labels.",
+        f"More errors than hard labels at T = 2, 8, most at T = 8: {more}.",
+    ]
+
+
+def test_without_a_holdout_it_is_against_every_baseline():
+    headline, found, _ = sentences(sweep(PLANTED))
+    assert headline == "Distillation helps at all 2 temperatures, against hard labels and against every baseline."
+    assert "fewer errors than every baseline at T = 2, 8, most at T = 2: −18.8 [" in found
+    assert "] from label smoothing." in found
+    equal = sweep({**PLANTED, SMOOTH: [100, 104, 101, 98, 105]})
+    assert sentences(equal)[0].endswith("against hard labels; against every baseline, at none.")
+    assert "--holdout N chooses" in verdict.of(equal).details[0]
+
+
+def test_baselines_have_a_setting_each_and_are_not_judged():
+    runs = {**PLANTED, ("shuffled", 8.0): [820, 861, 800, 809, 830]}
+    half, whole = (sweep(runs, weight=weight, holdout=held_out(runs)) for weight in (0.5, 1.0))
+    (first, second) = groups.of(pd.concat([half, whole]).drop_duplicates())
+    names = [f"shuffled teacher (T = {t}, soft weight {w})" for t in (4, 8) for w in (0.5, 1)]
+    names += [f"label smoothing (soft weight {w})" for w in (0.5, 1)]
+    assert {one.name for one in first.baselines} == set(names) == {one.name for one in second.baselines}
+    assert first.name == "800 units, soft weight 0.5"
+    failed = sweep(PLANTED, holdout=held_out(PLANTED), failed={(*SMOOTH, 0)})
+    assert all(call.word == "fewer" for call in verdict._tested(groups.of(failed))[0].calls)
+    alone = sweep({HARD: PLANTED[HARD], SMOOTH: PLANTED[SMOOTH]})
+    assert verdict.of(alone).headline.startswith("Controls or baselines alone")
+    (row,) = [row for row in table.summarise(alone).rows if row.setting["objective"] == "label_smoothing"]
+    assert row.differences["test_errors"].mean == pytest.approx(-25.4)
+
+
+def test_an_objective_without_temperature_is_named():
+    runs = {HARD: PLANTED[HARD], ("mse", math.nan): PLANTED["kd", 2.0]}
+    less = interval(PLANTED["kd", 2.0], PLANTED[HARD])
+    assert sentences(sweep(runs, holdout=runs)) == [
+        "Distillation helps, against hard labels.",
+        f"Fewer errors than hard labels: {less}.",
+        "Best guess: squared error of logits (101.8 errors).",
+        f"The hold-out would choose squared error of logits: 101.8 test errors, {less} from hard labels.",
+    ]
+
+
 def differences(*samples):
     return [stats.paired_difference(np.array(one, float), np.zeros(len(one))) for one in samples]
 
@@ -165,7 +355,7 @@ def test_the_number_of_seeds_is_that_of_the_corrected_test():
         (sweep({HARD: [146, 150]}), "Hard labels alone"),
         (sweep(NOISE, failed={(*T4, 0), (*T4, 1), *((*INF, i) for i in range(3))}), "no setting has two seeds"),
         (sweep({HARD: [9, 9, 9], T4: [9, 9, 9]}), "3 seeds cannot tell whether distillation helps."),
-        (sweep({HARD: [146, 150], ("matched(reference=2)", 4.0): [101, 108]}), "Controls alone"),
+        (sweep({HARD: [146, 150], ("matched(reference=2)", 4.0): [101, 108]}), "Controls or baselines alone"),
     ],
 )
 def test_what_cannot_be_judged(results, said):

@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
     setting: pd.Series
     same: stats.Difference
-    """From `kd` at the same T, soft weight and rate."""
+    """From `kd` at the same T (at each, where the objective has none), soft weight and rate."""
     best: stats.Difference | None
     """From the best `kd` of its width."""
     p_holm: float
@@ -73,7 +73,7 @@ class Comparison(NamedTuple):
 def compare(results: pd.DataFrame) -> Comparison:
     """The comparison of a sweep's runs; without rows where there is no `kd`, or nothing beside it."""
     kd = results[results["objective"] == "kd"]
-    others = results[results["objective"].map(is_compared) & results["objective"].ne("kd")]
+    others = _at_each(results[results["objective"].map(is_compared) & results["objective"].ne("kd")], kd)
     oracle = "holdout_errors" not in kd
     chosen = runs.best(kd, ["width"], "test_errors" if oracle else "holdout_errors")
     best = {int(width): rows for width, rows in chosen.groupby("width")}
@@ -86,6 +86,13 @@ def compare(results: pd.DataFrame) -> Comparison:
             rows.append(Row(setting, less, runs.difference(of_setting, of_width.set_index(RUN)), np.nan))
     settings = {width: runs.by_setting(one)[0][0] for width, one in best.items()}
     return Comparison(_with_holm(rows), settings, oracle)
+
+
+def _at_each(others: pd.DataFrame, kd: pd.DataFrame) -> pd.DataFrame:
+    """The runs of other objectives, those without a temperature at every T of kd."""
+    none = others["temperature"].isna()
+    every = kd["temperature"].drop_duplicates()
+    return pd.concat([others[~none], others[none].drop(columns="temperature").merge(every, how="cross")])
 
 
 def draw(results: pd.DataFrame, where: str) -> Figure | None:

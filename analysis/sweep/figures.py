@@ -54,16 +54,17 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
 
 
 def draw_errors(sweep: SweepResults) -> Figure | None:
-    """Test errors against T, one panel per width; None where there are no soft targets."""
-    everything = curves(sweep)
+    """Test errors against T, one panel per width; None where nothing was trained at a temperature."""
+    everything, axis = curves(sweep), _axis(sweep)
     widths = sorted({curve.width for curve in everything})
-    if not widths:
+    if not axis.temperatures:
         return None
-    axis = _axis(sweep)
     figure = style.figure(5.4, 1.8 + 2.0 * len(widths))
     panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
     for row, (axes, width) in enumerate(zip(panels, widths, strict=True)):
-        of_width = sorted([curve for curve in everything if curve.width == width], key=lambda curve: curve.thin)
+        own = [curve for curve in everything if curve.width == width]
+        shuffled = [curve for curve in own if curve.baseline and curve.swept and not curve.thin]
+        of_width = sorted([one for one in own if not (one.baseline and one.swept)], key=lambda curve: curve.thin)
         bold = [curve for curve in of_width if not curve.thin]
         baselines = {tuple(sorted(set(curve.hard["learning_rate"]))) for curve in bold}
         for i, curve in enumerate(of_width):
@@ -71,7 +72,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
             many = curve.thin and len(of_width) > CURVES
             label, nudge = "one rate for all T" if many else curve.label, axis.nudge(i, len(bold)) * (not curve.thin)
             _plot(axes, axis, curve, "test_errors", label, index, nudge, grey=many)
-            if len(of_width) == 1 and sweep.several:  # the runs themselves, beside their interval
+            if len(of_width) == 1 and curve.swept and sweep.several:  # the runs themselves, beside their interval
                 finished = runs.finished(curve.runs)
                 x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in finished["temperature"]]
                 axes.plot(x, finished["test_errors"], ls="", marker=".", ms=5, color=style.colour(index), alpha=0.5)
@@ -80,7 +81,8 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
                 colour = style.GREY if len(baselines) == 1 else style.colour(index)
                 style.band(axes, *mean[:3], colour=colour, label="hard labels")
-        _draw_teacher(axes, sweep.teachers["errors"])
+        beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
+        _draw_teacher(axes, sweep.teachers["errors"], *beyond)
         axes.set_ylabel("test errors (images)")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
@@ -89,15 +91,14 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
 
 def draw_differences(sweep: SweepResults) -> Figure | None:
     """The paired difference from hard labels against T; None where there is no hard baseline."""
-    everything = [curve for curve in curves(sweep) if len(curve.hard) and not curve.thin]
-    if not everything:
+    everything, axis = [curve for curve in _shown(sweep) if len(curve.hard)], _axis(sweep)
+    if not everything or not axis.temperatures:
         return None
-    axis = _axis(sweep)
     figure = style.figure(5.4, 3.7)
     axes = figure.subplots()
     axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="hard labels")
     for index, curve in enumerate(everything):
-        hard, groups = curve.hard.set_index(RUN), curve.runs.groupby("temperature")
+        hard, groups = curve.hard.set_index(RUN), curve.runs.groupby("temperature", dropna=False)
         paired = {t: runs.difference(of_t.set_index(RUN), hard) for t, of_t in groups}
         known = {t: difference for t, difference in paired.items() if difference}
         nudge = axis.nudge(index, len(everything))
@@ -109,10 +110,9 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:
     """Calibration error, NLL, agreement with the teacher and KL from it, against T; None without soft targets."""
-    everything = [curve for curve in curves(sweep) if not curve.thin]
-    if not everything:
+    everything, axis = _shown(sweep), _axis(sweep)
+    if not everything or not axis.temperatures:
         return None
-    axis = _axis(sweep)
     figure = style.figure(6.8, 6.6)
     panels = figure.subplots(2, 2, sharex=True).ravel()
     measures = {
@@ -215,10 +215,13 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure
     figure = style.figure(6.8, 0.9 + 2.7 * len(widths))
     panels = figure.subplots(len(widths), 2, sharex=True, squeeze=False)
     for (left, right), width in zip(panels, widths, strict=True):
-        of_width = history[history["width"] == width].fillna({"temperature": 0.0})  # 0 stands for hard labels
-        for t, rows in of_width.groupby("temperature"):
+        of_width = history[history["width"] == width]
+        none = of_width["objective"].map({"hard": runs.HARD}).fillna(runs.NONE)
+        for t, rows in of_width.assign(temperature=of_width["temperature"].fillna(none)).groupby("temperature"):
             look = {"color": "black", "ls": "--", "label": "hard labels"}
-            if t:
+            if t == runs.NONE:
+                look = {"color": style.PALETTE[0], "label": words_of(str(rows["objective"].iloc[0]))}
+            elif t != runs.HARD:
                 look = {"color": style.shade(t, temperatures), "label": f"T = {number(t)}"}
             error_rate = 100 * rows.groupby("epoch")["transfer_error_rate"].mean()
             left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
@@ -244,19 +247,48 @@ def _plot(
     scale: float = 1.0,
     grey: bool = False,
 ) -> None:
-    groups = runs.finished(curve.runs).groupby("temperature")
+    groups = runs.finished(curve.runs).groupby("temperature", dropna=False)
     means = {t: runs.mean(of_t.set_index(RUN)[column] * scale) for t, of_t in groups}
     style.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin, grey=grey)
 
 
-def _draw_teacher(axes: Axes, values: list[float]) -> None:
-    """The teacher as a line; several as a band; an arrow where the line would flatten the curves."""
-    teacher = stats.interval(np.array(values))
-    low, high = axes.get_ylim()
-    if low - (high - low) <= teacher.mean <= high + (high - low):
+def _shown(sweep: SweepResults) -> list[Curve]:
+    """The curves beside which nothing else is off the scale: without fixed rates, and without shuffled teachers."""
+    return [curve for curve in curves(sweep) if not curve.thin and not (curve.baseline and curve.swept)]
+
+
+def _draw_teacher(axes: Axes, values: list[float], *beyond: str) -> None:
+    """The teacher as a line; several as a band; an arrow where the line would flatten the curves, beside what else is
+    `beyond` the scale."""
+    teacher, words = stats.interval(np.array(values)), list(filter(None, beyond))
+    if _fits(axes, teacher.mean):
         style.band(axes, *teacher[:3], colour="black", ls=":", label="teacher")
     else:
-        axes.set_title(f"teacher: {teacher.mean:.3g} {'↓' if teacher.mean < low else '↑'}", loc="right", fontsize=10)
+        words.insert(0, _arrow(axes, "teacher", teacher.mean))
+    axes.set_title(", ".join(words), loc="right", fontsize=10)
+
+
+def _draw_baseline(axes: Axes, axis: TemperatureAxis, curve: Curve, index: int) -> str:
+    """A baseline's curve, thin; where it would flatten the others it is left out, and told in words."""
+    means = runs.finished(curve.runs).groupby("temperature")["test_errors"].mean()
+    if means.empty:
+        return ""
+    if not all(_fits(axes, value) for value in means):
+        return _arrow(axes, curve.label, float(means.min()))
+    _plot(axes, axis, curve._replace(thin=True), "test_errors", curve.label, index, 0.0)
+    return ""
+
+
+def _fits(axes: Axes, value: float) -> bool:
+    """Whether a value may be drawn without the curves becoming flat."""
+    low, high = axes.get_ylim()
+    return bool(low - (high - low) <= value <= high + (high - low))
+
+
+def _arrow(axes: Axes, name: str, value: float) -> str:
+    """What lies beyond the scale, in words."""
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{name}: {shown} {'↓' if value < axes.get_ylim()[0] else '↑'}"
 
 
 def _example(sweep: SweepResults) -> int:

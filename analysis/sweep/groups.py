@@ -4,23 +4,33 @@ Errors are means over teachers, a number a seed, so that what is said of them is
 were trained at several rates and there is a hold-out, each setting, hard labels too, has the rate that it chooses.
 """
 
+import math
 from typing import NamedTuple
 
 import pandas as pd
 
 from analysis import runs, stats
-from analysis.runs import NAMES
+from analysis.runs import HARD as HARD
+from analysis.runs import NAMES, NONE
 from analysis.sweep import plan
 from analysis.tables import number
-from kdjax.objectives import is_control, words_of
-
-HARD = 0.0
-"""Stands for hard labels among temperatures, which are above 0."""
+from kdjax.objectives import is_baseline, is_control, words_of
 
 
 def is_compared(objective: str) -> bool:
-    """Whether an objective is compared with hard labels: it is neither these nor a control."""
-    return objective != "hard" and not is_control(objective)
+    """Whether an objective is compared with hard labels: it is neither these, nor a baseline, nor a control."""
+    return objective != "hard" and not is_baseline(objective) and not is_control(objective)
+
+
+class Baseline(NamedTuple):
+    """A setting of a baseline other than hard labels."""
+
+    name: str
+    """In words: `label smoothing`, `shuffled teacher (T = 4)`."""
+    errors: pd.Series
+    """Test errors by seed; nan where a run failed."""
+    holdout: float
+    """Mean hold-out errors; nan where there are none, or a run failed."""
 
 
 class Group(NamedTuple):
@@ -28,10 +38,42 @@ class Group(NamedTuple):
 
     name: str
     """What tells it from other groups, after its width: `300 units, rate 0.01`."""
+    objective: str
+    """In words."""
     errors: pd.DataFrame
-    """Test errors, a row a seed, a column a temperature, `HARD` for hard labels; nan where a run failed."""
+    """Test errors, a row a seed, a column a temperature (`NONE` where the objective has none), `HARD` for hard labels;
+    nan where a run failed."""
     holdout: pd.Series
     """Mean hold-out errors by column; without those of which a run failed, and empty where there is no hold-out."""
+    baselines: tuple[Baseline, ...] = ()
+    """Those of its width beside hard labels, at every temperature and soft weight."""
+
+    @property
+    def rivals(self) -> list[Baseline]:
+        """What distillation has to beat beside hard labels: the best baseline, which has the fewest mean hold-out
+        errors, and none where that is hard labels. Without a hold-out none is chosen: every baseline."""
+        if self.holdout.empty:
+            return list(self.baselines)
+        known = [one for one in self.baselines if one.holdout < self.holdout.get(HARD, math.inf)]
+        return [min(known, key=lambda one: one.holdout)] if known else []
+
+    def from_rivals(self) -> dict[float, tuple[str, stats.Difference]]:
+        """The difference from the best baseline, and its name, by temperature; without a hold-out, from the one that is
+        hardest to tell it from: fewer errors than this one are fewer than every one (intersection-union).
+
+        Of several baselines, that of the fewest hold-out errors has few by chance, and on the test set too, as the same
+        runs are judged on both. More errors than it are no surprise then: their p counts as often as there are
+        baselines to choose from (Bonferroni). Fewer are all the more of one.
+        """
+        found = {}
+        for t in self.temperatures:
+            pairs = [(one.name, pd.concat([self.errors[t], one.errors], axis=1).dropna()) for one in self.rivals]
+            less = [(name, stats.paired_difference(*pair.to_numpy(float).T)) for name, pair in pairs if len(pair) > 1]
+            if less:
+                name, least = max(less, key=lambda one: _one_sided(one[1]))
+                p = min(1.0, least.p * len(self.baselines)) if least.mean > 0 else least.p
+                found[t] = name, least._replace(p=p, differs=p < 0.05)
+        return found
 
     @property
     def temperatures(self) -> list[float]:
@@ -73,20 +115,43 @@ def of(results: pd.DataFrame) -> list[Group]:
     chosen = runs.best_on_holdout(results, by=[*names, "temperature"]) if several else results
     keys = names if len(chosen) else [*names, "learning_rate"]
     results = chosen if len(chosen) else results
-    soft = results[results["objective"].map(is_compared)]
+    soft, others = (results[results["objective"].map(kind)] for kind in (is_compared, is_baseline))
     hard = results[results["objective"] == "hard"]
     varying = [name for name in keys if soft[name].nunique() > 1 or name == "width"]
     found = []
     for values, of_group in soft.groupby(keys, dropna=False):
         setting = dict(zip(keys, values, strict=True))
-        same = hard["width"].eq(setting["width"])
-        if "learning_rate" in keys:
-            same &= hard["learning_rate"].eq(setting["learning_rate"])
-        both = pd.concat([hard[same].assign(temperature=HARD), of_group])
+        like = {name: setting[name] for name in ("width", "learning_rate") if name in keys}
+        same, of_baselines = (rows[(rows[list(like)] == pd.Series(like)).all(axis=1)] for rows in (hard, others))
+        both = pd.concat([same.assign(temperature=HARD), of_group.fillna({"temperature": NONE})])
         named = ", ".join(_named(name, setting[name]) for name in varying)
-        whole = _by_seed(both, "holdout_errors").dropna(axis="columns") if "holdout_errors" in both else pd.DataFrame()
-        found.append(Group(named, _by_seed(both, "test_errors"), whole.mean()))
+        objective = words_of(str(setting["objective"]))
+        found.append(Group(named, objective, _by_seed(both, "test_errors"), _holdout(both), _baselines(of_baselines)))
     return found
+
+
+def _holdout(rows: pd.DataFrame) -> pd.Series:
+    """Mean hold-out errors by temperature; without those of which a run failed, and empty without a hold-out."""
+    whole = _by_seed(rows, "holdout_errors").dropna(axis="columns") if "holdout_errors" in rows else pd.DataFrame()
+    return whole.mean()
+
+
+def _baselines(rows: pd.DataFrame) -> tuple[Baseline, ...]:
+    """Those of one width and rate."""
+    found, several = [], rows["soft_weight"].nunique() > 1
+    for (objective, t, weight), runs_ in rows.groupby(["objective", "temperature", "soft_weight"], dropna=False):
+        at = [f"T = {number(t)}"] * (not math.isnan(t)) + [f"soft weight {number(weight)}"] * several
+        name = words_of(str(objective)) + f" ({', '.join(at)})" * bool(at)
+        of_one = runs_.assign(temperature=NONE)
+        found.append(Baseline(name, _by_seed(of_one, "test_errors")[NONE], float(_holdout(of_one).get(NONE, math.nan))))
+    return tuple(found)
+
+
+def _one_sided(difference: stats.Difference) -> float:
+    """p of the one-sided test for fewer errors; above all others where nothing is known about spread."""
+    if math.isnan(difference.p):
+        return math.inf
+    return difference.p / 2 if difference.mean < 0 else 1 - difference.p / 2
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -19,11 +19,12 @@ import scipy.special
 from jaxtyping import Float
 
 from analysis import runs, stats
+from analysis.runs import HARD, NONE
 from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import canonical_json
-from kdjax.objectives import is_control, words_of
+from kdjax.objectives import is_baseline, is_control, words_of
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
@@ -137,13 +138,14 @@ class Comparison(NamedTuple):
 
 
 def comparisons(table: pd.DataFrame, alike_from: float) -> Iterator[Comparison]:
-    """What may be compared among test errors indexed by teacher and seed, a column a temperature (hard labels: 0)."""
+    """What may be compared among test errors indexed by teacher and seed, a column a temperature (`HARD`, `NONE`)."""
     teachers = table.index.get_level_values("teacher").nunique()
     soft = {t: table[t].to_numpy(float).reshape(teachers, -1) for t in table}
-    hard = soft.pop(0.0, None)
+    hard = soft.pop(HARD, None)
     if hard is not None and soft:
         pairs = [column - hard for column in soft.values()]
-        yield Comparison("a temperature and hard labels", pairs, tests=len(pairs))
+        what = "the objective" if NONE in soft else "a temperature"
+        yield Comparison(f"{what} and hard labels", pairs, tests=len(pairs))
     if len(soft) > 1:
         yield Comparison("two temperatures", _pairs(soft.values()))
     high = {t: column for t, column in soft.items() if t >= alike_from}
@@ -249,7 +251,11 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
-    names = [name for name in results["objective"].unique() if name != "hard" and not is_control(name)]
+    names = [
+        name
+        for name in results["objective"].unique()
+        if name != "hard" and not is_control(name) and not is_baseline(name)
+    ]
     objective = "kd" if "kd" in names else names[0] if names else ""  # one stands for the others
     results = results[results["objective"].isin(["hard", objective])]
     tuned = runs.best_on_holdout(results, by=["width", "soft_weight", "temperature"])
@@ -261,11 +267,11 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
         rows = rows[rows["seed"].isin(set.intersection(*seeds))]
         if rows["seed"].nunique() < 2:
             continue
-        errors = rows.assign(test_errors=rows["test_errors"].where(rows["failed_at"] < 0))
+        errors = rows.assign(test_errors=rows["test_errors"].where(rows["failed_at"] < 0)).fillna({"temperature": NONE})
         table = errors.pivot_table(index=runs.RUN, columns="temperature", values="test_errors", dropna=False)
         same = hard[(hard["width"] == width) & ((hard["learning_rate"] == rate) | math.isnan(rate))]
         by_seed = runs.finished(same).groupby("seed")["test_errors"].mean()
-        table.insert(0, 0.0, table.index.get_level_values("seed").map(by_seed))
+        table.insert(0, HARD, table.index.get_level_values("seed").map(by_seed))
         named = [
             f"{width} units",
             *[words_of(objective)] * (objective != "kd"),
@@ -281,5 +287,6 @@ def _recipe(folder: Path) -> object:
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
         own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "objectives"}
+        own |= {"without_temperature"}
         config = {name: value for name, value in identity["config"].items() if name not in own | {"block_size"}}
         return {"config": config, "data": identity["data"]}

@@ -13,7 +13,7 @@ from analysis.tables import count_of, number
 from kdjax import metrics, run_directory
 from kdjax.errors import require
 from kdjax.files import read_json
-from kdjax.objectives import words_of
+from kdjax.objectives import is_baseline, words_of
 
 
 class SweepResults(NamedTuple):
@@ -52,6 +52,13 @@ class Curve(NamedTuple):
     """The hard-label runs it is compared with; may be empty."""
     thin: bool
     """A fixed rate, drawn behind the tuned one."""
+    baseline: bool = False
+    """Of an objective that is a baseline."""
+
+    @property
+    def swept(self) -> bool:
+        """Its objective uses the temperature; if not, it is a level."""
+        return bool(self.runs["temperature"].notna().any())
 
     @property
     def name(self) -> str:
@@ -91,7 +98,7 @@ def load(folder: Path) -> SweepResults:
 
 
 def curves(sweep: SweepResults) -> list[Curve]:
-    """The curves of a sweep: one for each width, objective, soft weight and learning rate.
+    """The curves of a sweep: one for each width, objective, soft weight and learning rate; baselines last.
 
     With a hold-out and several rates there is one more, whose rate the hold-out chooses at each temperature: it is then
     the main one, and the fixed rates are drawn thin.
@@ -103,16 +110,17 @@ def curves(sweep: SweepResults) -> list[Curve]:
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
             name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
             if soft["objective"].nunique() > 1:
-                name.append(words_of(objective))
+                name.append(words_of(str(objective)))
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])
                 at_rate, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
-                drawn.append(Curve(int(width), label, at_rate, base, thin=not tuned.empty))
+                drawn.append(Curve(int(width), label, at_rate, base, not tuned.empty, is_baseline(str(objective))))
             if not tuned.empty:
                 label = ", ".join([*name, "rate chosen on the hold-out"])
-                drawn.append(Curve(int(width), label, tuned, runs.best_on_holdout(hard, by=["width"]), thin=False))
-    return [curve for curve in drawn if len(curve.runs)]
+                base = runs.best_on_holdout(hard, by=["width"])
+                drawn.append(Curve(int(width), label, tuned, base, thin=False, baseline=is_baseline(str(objective))))
+    return sorted([curve for curve in drawn if len(curve.runs)], key=lambda curve: (curve.width, curve.baseline))
 
 
 def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:

@@ -63,7 +63,8 @@ def _panel(
     groups = list(soft.groupby(KEYS))
     for index, (key, rows) in enumerate(groups):
         named = dict(zip(KEYS, key, strict=True))
-        means = {t: stats.interval(of_t[column].to_numpy(np.float64)) for t, of_t in rows.groupby("temperature")}
+        by_temperature = rows.groupby("temperature", dropna=False)
+        means = {t: stats.interval(of_t[column].to_numpy(np.float64)) for t, of_t in by_temperature}
         label = ", ".join([stability.name(named["objective"], named["soft_weight"], targets), *_where(named, varying)])
         style.estimates(axes, axis, means, label=label, index=index, nudge=axis.nudge(index, len(groups)))
 

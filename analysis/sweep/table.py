@@ -14,7 +14,7 @@ from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
-from kdjax.objectives import parse, words_of
+from kdjax.objectives import is_baseline, parse, words_of
 
 
 class SweepRow(NamedTuple):
@@ -90,8 +90,8 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
     for setting, of_setting in runs.by_setting(table):
         finished = runs.finished(of_setting)
         means = {column: runs.mean(finished[column]) for column in columns if len(finished)}
-        own = not is_compared(setting["objective"])
-        hard = of_setting.iloc[:0] if own else runs.hard_baseline(table, setting)
+        paired = is_compared(setting["objective"]) or is_baseline(setting["objective"])
+        hard = runs.hard_baseline(table, setting) if paired else of_setting.iloc[:0]
         differences = {column: runs.difference(of_setting, hard, column) for column in columns}
         known = {column: difference for column, difference in differences.items() if difference}
         over = runs.over_images(wrong, of_setting, hard)

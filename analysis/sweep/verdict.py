@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
+from analysis.runs import NONE
 from analysis.sweep import groups as groups_
 from analysis.sweep import plan
 from analysis.sweep.groups import HARD, Group
@@ -37,16 +38,28 @@ class Verdict(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What is said of one temperature of a group against hard labels."""
+    """What is said of one temperature of a group against hard labels, or against the best baseline."""
 
     temperature: float
     difference: stats.Difference
     claimed: bool
+    rival: str = ""
+    """The baseline, where it is not hard labels."""
 
     @property
     def word(self) -> str:
         """Fewer or more errors; empty where no difference is claimed."""
         return ("fewer" if self.difference.mean < 0 else "more") if self.claimed else ""
+
+
+class Found(NamedTuple):
+    """What is said of one group."""
+
+    group: Group
+    calls: list[Call]
+    """Against hard labels."""
+    beyond: list[Call]
+    """Against the best baseline, of the temperatures at which fewer errors than with hard labels are claimed."""
 
 
 def of_run(folder: Path, results: pd.DataFrame, config: Mapping[str, Any]) -> Verdict:
@@ -70,19 +83,13 @@ def of(
 ) -> Verdict:
     """The verdict of a sweep's runs; `run` is its name in the command that plans the next one."""
     every, seeds = groups_.of(results), results["seed"].nunique()
-    differences = [group.differences() for group in every]
-    flat = [difference for of_group in differences for difference in of_group.values()]
-    claims = iter(stats.claimed(flat))
-    calls = [[Call(t, less, next(claims)) for t, less in of_group.items()] for of_group in differences]
-    together = [call for of_group in calls for call in of_group]
+    found = _tested(every)
+    together = [call for one in found for call in one.calls]
     needed = _seeds_needed(every, len(together)) if together else math.nan
-    headline = _headline(subject, every, together, seeds, needed)
+    headline = _headline(subject, found, seeds, needed)
     if not every and results["objective"].ne("hard").any():
-        headline = "Controls alone: a verdict is about other objectives."
-    parts = [
-        [part for part in (_found(of_group), _best(group, of_group), _choice(group, of_group)) if part]
-        for group, of_group in zip(every, calls, strict=True)
-    ]
+        headline = "Controls or baselines alone: a verdict is about other objectives."
+    parts = [[part for part in (_found(one), _best(one), _choice(one)) if part] for one in found]
     lines = [f"{group.name}: {'; '.join(of_group)}." for group, of_group in zip(every, parts, strict=True) if of_group]
     if len(every) == 1:
         said = parts[0] if any(call.claimed for call in together) else parts[0][bool(together) :]  # the headline has it
@@ -92,7 +99,7 @@ def of(
         lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
     columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
     warnings = stats.cautions(seeds, [stats.interval(column) for column in columns if len(column)], test_images)
-    few, notes = len(every) <= MOST_LINES, []
+    few, notes = len(every) <= MOST_LINES, _baseline_notes(every)
     if any("; not excluded" in line for line in lines):
         notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
     if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
@@ -102,26 +109,75 @@ def of(
     return Verdict(headline, tuple(lines) * few, tuple(warnings), (*notes, *([] if few else lines)))
 
 
-def _headline(subject: str, every: Sequence[Group], calls: Sequence[Call], seeds: int, needed: float) -> str:
-    what = subject[0].lower() + subject[1:]
-    if not every:
+def _tested(every: Sequence[Group]) -> list[Found]:
+    """One family of tests for all that a verdict claims: at each temperature the difference from hard labels, then, if
+    that is claimed and errors are fewer, the one from the best baseline (`stats.claimed_in_turn`)."""
+    differences, rivals = [group.differences() for group in every], [group.from_rivals() for group in every]
+    chains = [
+        [less, rival[t][1]] if less.mean < 0 and t in rival else [less]
+        for of_group, rival in zip(differences, rivals, strict=True)
+        for t, less in of_group.items()
+    ]
+    counts, found = iter(stats.claimed_in_turn(chains)), []
+    for group, of_group, rival in zip(every, differences, rivals, strict=True):
+        claims = {t: next(counts) for t in of_group}
+        calls = [Call(t, less, claims[t] > 0) for t, less in of_group.items()]
+        better = [call.temperature for call in calls if call.word == "fewer" and call.temperature in rival]
+        found.append(Found(group, calls, [Call(t, rival[t][1], claims[t] > 1, rival[t][0]) for t in better]))
+    return found
+
+
+def _headline(subject: str, found: Sequence[Found], seeds: int, needed: float) -> str:
+    what, calls = subject[0].lower() + subject[1:], [call for one in found for call in one.calls]
+    if not found:
         return "Hard labels alone: there is nothing to compare with them."
-    if not any(HARD in group.errors for group in every):
+    if not any(HARD in one.group.errors for one in found):
         return f"Whether {what} helps is not known: there are no hard labels to compare with."
     if seeds == 1:
         return f"1 seed cannot tell whether {what} helps: give --seeds 3 or more."
     if not calls:
         return f"Whether {what} helps is not known: no setting has two seeds that finished, as they did on hard labels."
     fewer, more = ([call for call in calls if call.word == word] for word in ("fewer", "more"))
-    noun = "temperature" if len(every) == 1 else "setting"
+    noun = "temperature" if len(found) == 1 else "setting"
     if fewer and more:
-        return f"{subject} beats hard labels {_at(fewer, calls, noun)}, and is worse {_at(more, calls, noun)}."
+        return f"{subject} beats hard labels{_at(fewer, calls, noun)}, and is worse{_at(more, calls, noun)}."
     if fewer:
-        return f"{subject} helps {_at(fewer, calls, noun)}, against hard labels."
+        return f"{subject} helps{_at(fewer, calls, noun)}, against hard labels{_beyond(found)}."
     if more:
         worst = all(call.difference.mean >= 0 for call in calls)
-        return f"{subject} is worse {_at(more, calls, noun)}{': use hard labels' if worst else ' than hard labels'}."
+        return f"{subject} is worse{_at(more, calls, noun)}{': use hard labels' if worst else ' than hard labels'}."
     return _undecided(what, needed, seeds)
+
+
+def _beyond(found: Sequence[Found]) -> str:
+    """The end of a headline that says that distillation helps: what is said against the best baseline."""
+    helping = [one for one in found if any(call.word == "fewer" for call in one.calls)]
+    if not any(one.group.baselines for one in helping):
+        return ""
+    if not any(one.group.rivals for one in helping):
+        return ", the best baseline"
+    # Where hard labels are the best baseline of a width, what beats them beats the best.
+    beyond = [
+        one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping
+    ]
+    words = [call.word for calls in beyond for call in calls]
+    fewer, more, rival = words.count("fewer"), words.count("more"), _rival([one.group for one in helping])
+    if fewer == len(words):
+        return f" and against {rival}"
+    if fewer:
+        return f"; against {rival}, at {fewer}"
+    if more:
+        return f", but makes more errors than {rival}, at {more} of these"
+    return f", but is not told apart from {rival}" if helping[0].group.holdout.size else f"; against {rival}, at none"
+
+
+def _rival(every: Sequence[Group]) -> str:
+    """The best baseline in words."""
+    if any(group.holdout.empty for group in every):
+        return "every baseline"
+    names = {rival.name for group in every for rival in group.rivals}
+    same = len(names) == 1 and all(group.rivals for group in every)
+    return f"{names.pop()}, the best baseline" if same else "the best baseline of each width"
 
 
 def _undecided(what: str, needed: float, seeds: int) -> str:
@@ -147,34 +203,47 @@ def _seeds_needed(every: Sequence[Group], tests: int) -> float:
 def _at(which: Sequence[Call], calls: Sequence[Call], noun: str) -> str:
     """Where: `at T = 4`, `at all 7 temperatures`, `at 5 of 7 temperatures`."""
     if len(calls) == 1:
-        return f"at T = {number(calls[0].temperature)}"
-    return f"at all {len(calls)} {noun}s" if len(which) == len(calls) else f"at {len(which)} of {len(calls)} {noun}s"
+        return _listed(calls)
+    return f" at all {len(calls)} {noun}s" if len(which) == len(calls) else f" at {len(which)} of {len(calls)} {noun}s"
 
 
-def _found(calls: Sequence[Call]) -> str:
-    """Where one group makes fewer errors than hard labels, where more, and by how much at most."""
+def _found(found: Found) -> str:
+    """Where one group makes fewer errors than hard labels, where more, and by how much at most; then the same against
+    the best baseline."""
+    parts = _told(found.calls, "hard labels")
+    return "; ".join(parts + _told(found.beyond, _rival([found.group])))
+
+
+def _told(calls: Sequence[Call], other: str) -> list[str]:
     parts = []
     for word in ("fewer", "more"):
         which = [call for call in calls if call.word == word]
         if which:
             most = max(which, key=lambda call: abs(call.difference.mean))
-            at, size = _listed(call.temperature for call in which), estimate(most.difference, sign=True)
-            at += f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
-            parts.append(f"{word} errors than hard labels at {at}: {size}")
-    neither = [call.temperature for call in calls if not call.claimed]
-    if neither:
-        parts.append(f"not told apart from hard labels at {_listed(neither)}")
-    return "; ".join(parts)
+            size = estimate(most.difference, sign=True)
+            at = f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
+            hardest = f" from {most.rival}" if other == "every baseline" else ""
+            parts.append(f"{word} errors than {_before(other, _listed(which))}{at}: {size}{hardest}")
+    if neither := [call for call in calls if not call.claimed]:
+        parts.append(f"not told apart from {_before(other, _listed(neither))}")
+    return parts
 
 
-def _best(group: Group, calls: Sequence[Call]) -> str:
+def _before(name: str, at: str) -> str:
+    """A name and where: the comma of an apposition is closed."""
+    return f"{name}{',' * bool(at and ',' in name)}{at}"
+
+
+def _best(found: Found) -> str:
     """The best guess, and what is not excluded as best among the temperatures."""
-    means = group.means()
+    (group, calls, _), means = found, found.group.means()
     soft = {t: mean for t, mean in means.items() if t != HARD}
     if not soft:
         return ""
     best, guess = min(means, key=means.__getitem__), min(soft, key=soft.__getitem__)
-    text = f"best guess: {_setting(best)} ({fixed(means[best])} errors)"
+    text = f"best guess: {_setting(best, group)} ({fixed(means[best])} errors)"
+    if NONE in soft:
+        return text
     text += f", of the temperatures T = {number(guess)} ({fixed(soft[guess])})" if best == HARD else ""
     if calls and all(call.word == "more" for call in calls):
         return text
@@ -184,30 +253,48 @@ def _best(group: Group, calls: Sequence[Call]) -> str:
     return f"{text}; every other T is excluded as the best" if possible else text
 
 
-def _choice(group: Group, calls: Sequence[Call]) -> str:
-    """What the hold-out would choose, hard labels among the settings, and what that scores on the test set.
+def _choice(found: Found) -> str:
+    """What the hold-out would choose, hard labels and baselines among the settings, and its score on the test set.
 
     The runs that the hold-out judges are those that are tested: where a run is good by chance, it is so on both. So the
     choice is no test of its own (of seven equal temperatures, it would differ from hard labels in up to 11 %, not 5 %,
     of simulated sweeps), and a difference is claimed as at any other temperature.
     """
+    group = found.group
     if group.holdout.empty:
         return ""
-    chosen = float(group.holdout.idxmin())
-    text = f"the hold-out would choose {_setting(chosen)}: {fixed(group.means()[chosen])} test errors"
-    for call in calls:
+    chosen, least = float(group.holdout.idxmin()), float(group.holdout.min())
+    for rival in group.rivals:
+        if rival.holdout < least:
+            return f"the hold-out would choose {rival.name}: {fixed(float(rival.errors.mean()))} test errors"
+    text = f"the hold-out would choose {_setting(chosen, group)}: {fixed(group.means()[chosen])} test errors"
+    for call in found.calls:
         if call.temperature == chosen:
             text += f", {estimate(call.difference, sign=True)} from hard labels"
             text += "" if call.claimed else " (not told apart)"
     return text
 
 
-def _setting(temperature: float) -> str:
-    return "hard labels" if temperature == HARD else f"T = {number(temperature)}"
+def _setting(temperature: float, group: Group) -> str:
+    named = {HARD: "hard labels", NONE: group.objective}
+    return named.get(temperature, f"T = {number(temperature)}")
 
 
-def _listed(temperatures: Iterable[float]) -> str:
-    return "T = " + ", ".join(map(number, temperatures))
+def _listed(calls: Sequence[Call]) -> str:
+    """` at T = 2, 4`; empty where the objective has no temperature."""
+    temperatures = [number(call.temperature) for call in calls if call.temperature != NONE]
+    return f" at T = {', '.join(temperatures)}" if temperatures else ""
+
+
+def _baseline_notes(every: Sequence[Group]) -> list[str]:
+    """How the best baseline was found, and tested, where there are others than hard labels."""
+    if not any(group.baselines for group in every):
+        return []
+    tested = "It is tested at a temperature after hard labels, where errors are fewer than with these"
+    if all(group.holdout.empty for group in every):
+        chosen = "Without a hold-out the best baseline is not chosen, and a temperature has to beat every one of them"
+        return [f"{chosen} (--holdout N chooses). {tested.replace('It is', 'They are')}."]
+    return [f"The best baseline has the fewest mean hold-out errors: a choice, not a claim. {tested}."]
 
 
 def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, classes: int) -> list[str]:

@@ -58,10 +58,14 @@ class SweepConfig:
     then each temperature of the one objective. For studies, which choose them elsewhere."""
     hard_labels: bool = True
     """Also train each student on hard labels alone: the baseline."""
+    baselines: bool | None = dataclasses.field(default=None, metadata=NO_RESULT)  # its objectives are identified
+    """Also train each student on label_smoothing, and on shuffled (at each step, the teacher's logits of another
+    example): is distillation better than the best of these and hard labels, which the hold-out chooses? (default: where
+    the teacher came with the data)"""
     objectives: tuple[str, ...] = ("kd",)
-    """What students minimise, each trained at every temperature: kd (soft targets), another name in the registry, such
-    as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several values, "dkd(beta=2|4|8)";
-    those left out have their authors' values. With none, the baseline alone is trained."""
+    """What students minimise, each trained at every temperature, or once where it has none: kd (soft targets), another
+    name in the registry, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several
+    values, "dkd(beta=2|4|8)"; those left out have their authors' values. With none, the baseline alone is trained."""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
     pixels); and controls: shuffled (the logits of another image), random (an untrained teacher's), uniform (equal for
@@ -122,8 +126,8 @@ class SweepConfig:
             *("jitter", "augment", "transfer_images", "precision", "first_seed", "monitor_every", "block_size"),
         ),
         "objective": (
-            *("temperatures", "objectives", "soft_weights", "hard_labels", "targets", "temperature_schedule"),
-            "last_temperature",
+            *("temperatures", "objectives", "soft_weights", "hard_labels", "baselines", "targets"),
+            *("temperature_schedule", "last_temperature"),
         ),
         "run": (),
     }
@@ -145,6 +149,8 @@ class SweepConfig:
             require_option(self.transfer_images >= self.batch_size, "transfer-images", self.transfer_images, allowed)
         refused = "--no-hard-labels with no --objectives is not allowed: nothing is left to train"
         require(self.hard_labels or bool(self.objectives), refused)
+        refused = "--baselines with --no-hard-labels is not allowed: hard labels are one of them"
+        require(self.hard_labels or not self.baselines, refused)
         require("hard" not in self.objectives, "--objectives hard is not allowed: --hard-labels trains the baseline")
         settings = self.hard_labels + len(self.objectives) * len(self.temperatures) * len(self.soft_weights)
         refused = f"own rates: {len(self.learning_rates)} for {settings} settings of hard labels and one objective"

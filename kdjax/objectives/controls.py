@@ -1,4 +1,4 @@
-"""Controls: a known bug, and two objectives that tell temperature from step size."""
+"""Controls: a known bug, two objectives that tell temperature from step size, and a teacher of other examples."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdjax import losses
+from kdjax.errors import require
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
 
@@ -62,6 +63,20 @@ def placebo(
     return _scaled(student_logits, teacher_logits, reference, temperature)
 
 
+def shuffled(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
+    """`T² KL` from the soft targets of another example: teacher logits are rolled by one along the batch, the last of
+    the leading axes (of one device, where it is divided).
+
+    It has all of a teacher's softening and none of its knowledge of the example. Batches are drawn anew each epoch, so
+    an example never has the same wrong targets twice, but by chance, and they cannot be learnt by heart. (`--targets
+    shuffled` is another control: one fixed permutation of the whole transfer set, for whatever objective.) Raises
+    BadInput: a batch of fewer than two examples.
+    """
+    few = f"the objective shuffled takes another example's logits: of shape {student_logits.shape} are too few for it"
+    require(student_logits.ndim > 1 and student_logits.shape[-2] > 1, f"{few}: give a batch of 2 or more")
+    return losses.soft_target_loss(student_logits, jnp.roll(teacher_logits, 1, axis=-2), temperature)
+
+
 def _double_limit(student_logits: Logits, teacher_logits: Logits, labels: Any) -> Losses:
     """Matching of centred logits with the teacher's probabilities."""
     return logit_matching_limit(student_logits, _probabilities(teacher_logits), labels)
@@ -75,6 +90,11 @@ def _matched_limit(student_logits: Logits, teacher_logits: Logits, labels: Any, 
 def _placebo_limit(student_logits: Logits, teacher_logits: Logits, labels: Any, reference: Number) -> Losses:
     """Soft targets at the reference, scaled."""
     return placebo(student_logits, teacher_logits, labels, jnp.inf, reference)
+
+
+def _shuffled_limit(student_logits: Logits, teacher_logits: Logits, labels: Any) -> Losses:
+    """Matching of centred logits with another example's."""
+    return logit_matching_limit(student_logits, jnp.roll(teacher_logits, 1, axis=-2), labels)
 
 
 HERE = "a control of this project"
@@ -114,5 +134,17 @@ register(
         follows=HERE,
         control=True,
         for_sgd=True,
+    )
+)
+register(
+    Objective(
+        "shuffled",
+        "shuffled teacher",
+        shuffled,
+        limit=_shuffled_limit,
+        paper="none",
+        follows=HERE,
+        control=True,
+        baseline=True,
     )
 )

@@ -73,6 +73,7 @@ register(
         mse,
         limit=lambda z, v, labels: losses.logit_matching_loss(z, v),
         shift_invariant=False,
+        uses_temperature=False,
         paper="2105.08919",
         follows="the paper, with 1/(2N)",
     )
@@ -83,6 +84,7 @@ register(
         "squared error of centred logits",
         centred_mse,
         limit=lambda z, v, labels: losses.centred_logit_matching_loss(z, v),
+        uses_temperature=False,
         paper="1503.02531",
         follows="Eq. 4 of the paper",
     )
@@ -105,7 +107,9 @@ register(
         label_smoothing,
         (Parameter("eps", 0.1, 0, 1),),
         limit=_smoothing_limit,
+        uses_temperature=False,
         paper="1512.00567",
         follows="Section 7 of the paper",
+        baseline=True,
     )
 )

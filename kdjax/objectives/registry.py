@@ -72,6 +72,8 @@ class Objective(NamedTuple):
     difference of the centred logits. None: it is none."""
     shift_invariant: bool = True
     """Whether adding a constant to all logits of an example changes nothing."""
+    uses_temperature: bool = True
+    """Whether the term depends on T. If not, it is trained once for all temperatures, and its rows have none."""
     paper: str = ""
     """arXiv id, or where there is none, what stands for it."""
     follows: str = ""
@@ -79,7 +81,9 @@ class Objective(NamedTuple):
     training: Any = None
     """A `Loss` that stands for the mix of `term` with hard labels, where one function is more accurate (`kd`)."""
     control: bool = False
-    """Whether it is no method of its own but there for comparison: it is then not itself compared with hard labels."""
+    """Whether it is no method of its own but there for comparison: a verdict is then not about it."""
+    baseline: bool = False
+    """Whether a verdict also compares distillation with it: it shows what is had without the teacher's knowledge."""
     for_sgd: bool = False
     """What it changes is the size of steps, which Adam divides out again."""
     values: tuple[float | None, ...] = ()
@@ -134,9 +138,9 @@ class Objective(NamedTuple):
         return loss
 
     def require_limit(self) -> None:
-        """Raises BadInput unless the objective has a limit as T → ∞."""
+        """Raises BadInput unless the objective has a limit as T → ∞, or does not depend on T."""
         lacks = f"T = inf with the objective {self} is not allowed: there is no limit, because {self.limit}"
-        require(callable(self.limit), f"{lacks}: give finite temperatures")
+        require(callable(self.limit) or not self.uses_temperature, f"{lacks}: give finite temperatures")
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -221,6 +225,12 @@ def is_control(text: str) -> bool:
     """Whether an objective is there for comparison; one that isn't registered is no control."""
     name = text.partition("(")[0]
     return name in OBJECTIVES and OBJECTIVES[name].control
+
+
+def is_baseline(text: str) -> bool:
+    """Whether a verdict compares distillation with this objective, as it does with hard labels, which are none."""
+    name = text.partition("(")[0]
+    return name in OBJECTIVES and OBJECTIVES[name].baseline
 
 
 def loss_of(name: str, batch: int = 2) -> Loss:
