@@ -51,6 +51,8 @@ ALLOWED = {
     | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation"},
+    "exported": BELOW | {"trained"},
+    "export": BELOW | {"cli", "exported", "listing", "run_directory", "run_folders", "trained"},
     "inputs": BELOW,
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
