@@ -99,7 +99,8 @@ def _folder(config: ExportConfig) -> Path:
     if config.run is None:
         folder = run_directory.latest_run(config.out, "temperature_sweep")
     else:
-        folder = Path(config.run) if Path(config.run).is_dir() else listing.folder_of(config.out, config.run)
+        path = Path(config.run)
+        folder = path if (path / "config.json").exists() else listing.folder_of(config.out, config.run)
     sweeps = run_folders.sweeps_of(folder)
     first = sweeps[0] if sweeps else folder
     require(not sweeps, f"{folder} is a table of {len(sweeps)} sweeps, which hold its students: name one, as {first}")

@@ -206,7 +206,7 @@ def test_a_missing_package_is_named(swept, alone, monkeypatch, package, kind):
     assert not list(alone.iterdir())
 
 
-def test_students_and_runs_that_cannot_be_exported(tmp_path):
+def test_students_and_runs_that_cannot_be_exported(tmp_path, alone):
     made(tmp_path / "failed", failed_at=12)
     assert "failed at step 12" in refused(tmp_path / "failed")
     (tmp_path / "table").mkdir()
