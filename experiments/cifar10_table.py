@@ -213,6 +213,7 @@ def prepare(config: TableConfig) -> "Study":
     from kdjax import datasets, models, sweeps
     from kdjax.run_folders import span
 
+    datasets.require_named(config.data, "cifar10_table")
     spec = datasets.CATALOG.get(config.data.dataset)
     grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
     require(

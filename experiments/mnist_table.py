@@ -353,8 +353,9 @@ PRESETS = {
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
-    from kdjax import scheduling, sweeps
+    from kdjax import datasets, scheduling, sweeps
 
+    datasets.require_named(config.data, "mnist_table")
     sweeps.check_run(config.run)
     dataset = sweeps.read_data(config.data)
     count = len(dataset.train.images)

@@ -178,6 +178,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     from kdjax import datasets, omission, students, sweeps
     from kdjax.run_folders import run_folder, span
 
+    datasets.require_named(config.data, "omit_digit")
     sweeps.check_run(config.run)
     dataset = datasets.load(config.data)
     small = dataset.name == SMALL

@@ -83,3 +83,11 @@ def suggest(name: str, known: Collection[str]) -> str:
     """The end of a message on a name that is not known: the nearest that is; empty where none is near."""
     nearest = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def name_rows(rows: Any, most: int = 5) -> str:
+    """Row numbers, counted from 0, for a sentence: `row 3`; `rows 3 and 7`; `rows 0, 1, 2, 3, 4 and 9 more`."""
+    shown, more = [f"{row:,}" for row in rows[:most]], len(rows) - most
+    shown += [f"{more:,} more"] if more > 0 else []
+    words = f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
+    return f"row{'s' * (len(rows) > 1)} {words}"

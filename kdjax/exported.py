@@ -34,28 +34,21 @@ class Format(NamedTuple):
 
 
 def arrays(student: Student) -> Arrays:
-    """Its parameters, with batch statistics and standardisation where it has any, float32, by flat names."""
+    """Its parameters (float32) by flat names, with batch statistics and standardisation (float64) where it has any."""
     params, model_state = jax.tree.map(lambda leaf: leaf[0], student.variables)
     leaves, _ = jax.tree_util.tree_flatten_with_path({**params, **model_state})
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
     if student.config.network == "mlp":
         named["dense_0/kernel"] = np.ascontiguousarray(named["dense_0/kernel"].T)  # in a block it is [out, in]
-    return {**named, **standardisation(student)}
-
-
-def standardisation(student: Student) -> Arrays:
-    """`input_mean` and `input_deviation` of the training features, `[d]`; empty where inputs are used as they are."""
-    path = student.block.parents[1] / "standardisation.npz"
-    if not path.exists():
-        return {}
-    with np.load(path) as stored:
-        return {f"input_{name}": stored[name].astype(np.float32) for name in ("mean", "deviation")}
+    if student.standardisation is None:
+        return named
+    return {**named, **{f"input_{name}": array for name, array in student.standardisation._asdict().items()}}
 
 
 def state_dict(student: Student) -> Arrays:
     """What `Sequential(Linear, ReLU, Linear, …)` of PyTorch loads: `0.weight` `[out, in]`, `0.bias`, `2.weight`, …
 
-    Standardisation is folded into the first layer, (x − m)/s · K + b = x · (K/s) + (b − (m/s) · K), so that it takes
+    Standardisation is folded into the first layer, (x − m)/s · K + b = x · K/s + (b − m · K/s), so that it takes
     features as they are. Raises BadInput: the student is no multi-layer perceptron.
     """
     network = student.config.network

@@ -45,6 +45,7 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
     parameters = max(size * models.parameter_count(networks[config]) for config, size in sizes.items())
     disk = sum(4 * parameters + 4 * block.size * len(dataset.test.images) * classes for block in missing)
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
+    first = first if dataset.teacher is None else "no teacher (it came with the data)"
     finished, seconds = len(blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
     text = (
@@ -60,9 +61,11 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     False, a missing teacher. `members` above 1: as if its students learnt from an ensemble of so many such teachers.
     `compiled`: programs that were counted before; those of this sweep are added to them."""
     compiled = set() if compiled is None else compiled
-    queried = [teacher.config for teacher in sweep.loaded] or [sweep.teacher_config] * members
+    recipes = [] if sweep.teacher_config is None else [sweep.teacher_config] * members
+    queried = [teacher.config for teacher in sweep.loaded] or recipes
     dataset, missing, seconds = sweep.dataset, _missing(sweep), 0.0
     if teacher and not _has_teacher(sweep):
+        assert sweep.teacher_config is not None
         seconds = training_seconds(sweep.teacher_config, dataset, compiled)
     for block in missing:
         flops = block_flops(block, dataset, queried) + evaluation_flops(block, dataset)
@@ -83,7 +86,8 @@ def _missing(sweep: Sweep) -> list[Block]:
 
 
 def _has_teacher(sweep: Sweep) -> bool:
-    return bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
+    given = sweep.dataset.teacher is not None
+    return given or bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:

@@ -1,18 +1,19 @@
 """Arrays that a user gives: read, checked, and brought into the form in which they are trained on.
 
 Each is a NumPy or JAX array, what `numpy.asarray` makes one of (a PyTorch tensor, a list), or a file: a path to
-`NAME.npy`, or to `NAME.npz` with the array's name after a colon, `mine.npz:labels`.
+`NAME.npy`, or to one of several arrays (`read_arrays`) with the array's name after a colon, `mine.npz:labels`.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int32
 
+from kdjax import array_files
+from kdjax.array_files import read_arrays as read_arrays
 from kdjax.arrays import HostImages, HostLogits
-from kdjax.errors import BadInput, require
+from kdjax.errors import BadInput, name_rows, require
 
 CHANNELS = (1, 3)
 """Of grey and colour images."""
@@ -43,22 +44,16 @@ def read(name: str, given: Any) -> np.ndarray:
 
 
 def _of_file(name: str, given: str) -> np.ndarray:
-    file, _, member = given.rpartition(":") if ".npz:" in given else (given, "", "")
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            members = ", ".join(loaded.files)
-            wanted = f"{name}: {file} holds {members or 'no array'}: name one of them after a colon, {file}:NAME"
-            require(member in loaded.files, wanted)
-            array: np.ndarray = loaded[member]
-            return array
-    except FileNotFoundError:
-        raise BadInput(f"{name}: {file} does not exist: give an array, or a path to a .npy or .npz file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise BadInput(f"{name}: {file} is no .npy or .npz file of numbers ({reason})") from None
+    file, _, member = ("", "", "") if Path(given).exists() else given.rpartition(":")
+    path = Path(file or given)
+    kinds = f"give an array, a path to NAME.npy, or {array_files.KINDS} with a colon and the array's name"
+    require(path.exists(), f"{name}: {path} does not exist: {kinds}")
+    if path.suffix == ".npy":
+        return array_files.read_npy(path)
+    arrays = read_arrays(path)
+    wanted = f"{name}: {path} holds {', '.join(arrays)}: name one of them after a colon, {path}:NAME"
+    require(member in arrays, wanted)
+    return arrays[member]
 
 
 def read_examples(
@@ -105,7 +100,7 @@ def read_inputs(name: str, given: Any) -> HostImages:
     if array.dtype == np.uint8:
         return array
     array = array.astype(np.float32)
-    _require_finite(name, array)
+    require_finite(name, array)
     bytes_ = array.ndim == 4 and array.size and array.min() >= 0 and array.max() > 1
     whole = bytes_ and array.max() <= 255 and bool((array == np.round(array)).all())
     require(not whole, f"{name} are floats from 0 to {array.max(initial=0):g}, all whole: give uint8, or divide by 255")
@@ -113,7 +108,7 @@ def read_inputs(name: str, given: Any) -> HostImages:
 
 
 def read_labels(name: str, given: Any, num_classes: int) -> Int32[np.ndarray, "examples"]:
-    """Class numbers `[n]` from 0 to `num_classes` − 1. Raises BadInput: another shape, type or range."""
+    """Class numbers `[n]` from 0 to `num_classes` − 1. Raises BadInput: another shape, type, range or count."""
     array = read(name, given)
     one_hot = array.ndim == 2 and array.shape[1] == num_classes
     remedy = f"give {name}.argmax(axis=1)" if one_hot else "give one class number for each example, [n]"
@@ -121,9 +116,12 @@ def read_labels(name: str, given: Any, num_classes: int) -> Int32[np.ndarray, "e
     whole = f"{name} of {array.dtype} are not allowed: give whole numbers, 0 to {num_classes - 1}"
     require(array.dtype.kind in "iu" or not array.size, whole)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    require((low, high) != (1, num_classes), f"{name} are counted from 1 (1 to {num_classes}): subtract 1")
-    wrong = f"{name} from {low} to {high} do not fit {num_classes} logits: give class numbers 0 to {num_classes - 1}"
-    require(low >= 0 and high < num_classes, wrong)
+    last = name_rows(np.flatnonzero(array == num_classes))
+    counted = f"{name} are counted from 1 (1 to {num_classes}, and {num_classes} in {last})"
+    require((low, high) != (1, num_classes), f"{counted}: subtract 1")
+    rows = np.flatnonzero((array < 0) | (array >= num_classes))
+    wrong = f"{name} from {low} to {high} do not fit {num_classes} logits ({name_rows(rows)})"
+    require(not len(rows), f"{wrong}: give class numbers 0 to {num_classes - 1}")
     return array.astype(np.int32)
 
 
@@ -134,16 +132,35 @@ def read_logits(name: str, given: Any, num_classes: int | None = None) -> HostLo
     known = "classes" if num_classes is None else num_classes
     fits = array.ndim == 2 and array.shape[1] >= 2 and num_classes in (None, array.shape[1])
     require(fits, f"{name} of shape {array.shape} are not allowed: give [n, {known}], a logit for each class")
-    require(array.dtype.kind != "b", f"{name} are true or false: give numbers")
-    array = array.astype(np.float32)
-    _require_finite(name, array)
-    probabilities = array.size and array.min() >= 0 and bool(np.allclose(array.sum(axis=1), 1, rtol=0, atol=1e-3))
-    remedy = "give the logits, or numpy.log of them"
-    require(not probabilities, f"each row of {name} sums to 1 and is never negative: these are probabilities; {remedy}")
+    array = read_numbers(name, array)
+    require_no_probabilities(name, array)
     return array
 
 
-def _require_finite(name: str, array: np.ndarray) -> None:
+def read_numbers(name: str, given: Any) -> Float[np.ndarray, "..."]:
+    """Numbers as float32. Raises BadInput: another type; values that are not finite, or not as float32."""
+    array = read(name, given)
+    require(array.dtype.kind != "b", f"{name} are true or false: give numbers")
+    with np.errstate(over="ignore"):  # what becomes inf is refused
+        array = np.asarray(array, np.float32)
+    require_finite(name, array)
+    return array
+
+
+def require_finite(name: str, array: np.ndarray, first: int = 0) -> None:
+    """Raises BadInput, naming the rows, unless all values are finite. `first`: the number of the first row."""
     rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
-    found = f"{name} are not finite in {len(rows):,} of {len(array):,} examples"
-    require(not len(rows), f"{found}, the first at row {rows[0] if len(rows) else 0}: leave these examples out")
+    found = f"{name} are not finite in {len(rows):,} of {len(array):,} examples ({name_rows(rows + first)})"
+    logarithm = bool(len(rows)) and bool(np.isneginf(array[rows]).any())
+    remedy = "leave these examples out"
+    remedy += ", or where -inf is the logarithm of probability 0, clip: log(max(p, 1e-12))" * logarithm
+    require(not len(rows), f"{found}: {remedy}")
+
+
+def require_no_probabilities(
+    name: str, array: np.ndarray, remedy: str = "give the logits, or numpy.log of them"
+) -> None:
+    """Raises BadInput where each row sums to 1 and nothing is negative."""
+    probabilities = array.size and array.min() >= 0 and bool(np.allclose(array.sum(axis=1), 1, rtol=0, atol=1e-3))
+    found = f"each row of {name} sums to 1 and is never negative ({name_rows(np.arange(len(array)), 3)})"
+    require(not probabilities, f"{found}: these are probabilities; {remedy}")

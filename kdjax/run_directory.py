@@ -5,11 +5,12 @@ results.csv     one row per run of a finished block, in canonical order; no time
 history.jsonl   one line per run and epoch
 timing.json     seconds, by block
 test.npz        labels and teacher logits of the test images, and a few images to look at
+features.npz    where students see features: mean and deviation by which they were standardised
 blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
 checkpoints/    the last two of each block being trained
 figures/        PNG and PDF
 summary.md      the verdict and the table
-MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
+MANIFEST.json   SHA-256 of the first three, test.npz and features.npz, once all is there
 """
 
 import contextlib
@@ -37,15 +38,16 @@ the temperature of a hard row is empty."""
 
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
+FEATURES = "features.npz"
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
     "shifted.csv",
 )
 PAGES = ("summary.md", "stability.md", "cost.md")
-CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", "teacher.npz")
+CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
-SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")
+SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""
 
 

@@ -11,22 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax import cluster, datasets, memory, metrics, models, objectives, run_directory, scheduling, students, teachers
+from kdjax.compilation import fixed_numerics
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
-from kdjax.datasets import Dataset
+from kdjax.datasets import Dataset, GivenTeacher
+from kdjax.datasets.splits import MOST_T, NO_MASS
 from kdjax.errors import require, require_option
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.interim import Interim
+from kdjax.objectives import Objective
 from kdjax.progress import say
 from kdjax.provenance import provenance
-from kdjax.run_directory import RunDirectory
+from kdjax.run_directory import FEATURES, RunDirectory
 from kdjax.run_folders import run_folder, span
 from kdjax.students import Block, Run
 from kdjax.teachers import Teacher
-from kdjax.transfer import DistillationData, TransferSpec, query_teachers
+from kdjax.transfer import DistillationData, TransferSpec, given_logits, query_teachers
 
 EPOCHS = {"mnist5k": 40}
 """Default epochs of a student, by dataset; elsewhere 20. Small datasets have fewer steps per epoch."""
+OWN_STEPS, MOST_OWN_EPOCHS = 1_000, 200
+"""Of a user's file: as many epochs as make so many steps, between those and so many."""
 TEACHER_EPOCHS = {"mnist5k": 80}
 """Default epochs of a teacher; elsewhere 30."""
 MOST_EXTENSIONS = 3
@@ -40,18 +45,28 @@ class Sweep(NamedTuple):
     """`SweepConfig`, or that of another experiment."""
     run: RunConfig
     dataset: Dataset
-    teacher_config: TrainConfig
+    teacher_config: TrainConfig | None
+    """Its recipe; None: it came with the data."""
     loaded: tuple[Teacher, ...]
-    """Teachers that the user named; none: one is found or trained."""
+    """Teachers that the user named; none: one is found or trained, or came with the data."""
     blocks: list[Block]
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
 
 
+def student_epochs(dataset: Dataset, batch_size: int) -> int:
+    """Default epochs of a student."""
+    if dataset.name in datasets.names():
+        return EPOCHS.get(dataset.name, 20)
+    steps = max(len(dataset.train.images) // batch_size, 1)
+    return min(max(-(-OWN_STEPS // steps), 20), MOST_OWN_EPOCHS)
+
+
 def teacher_epochs(dataset: Dataset) -> int:
     """Default epochs of a teacher."""
-    return TEACHER_EPOCHS.get(dataset.name, 30)
+    own = max(30, student_epochs(dataset, TeacherConfig.batch_size))
+    return TEACHER_EPOCHS.get(dataset.name, 30) if dataset.name in datasets.names() else own
 
 
 def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
@@ -104,11 +119,21 @@ def say_data(dataset: Dataset) -> None:
 
 def find_teachers(
     config: TeacherConfig, folders: Sequence[Path], dataset: Dataset, run: RunConfig
-) -> tuple[TrainConfig, tuple[Teacher, ...], list[str]]:
-    """A teacher's recipe, the teachers that the user named, and the fingerprints of those that students learn from.
+) -> tuple[TrainConfig | None, tuple[Teacher, ...], list[str]]:
+    """A teacher's recipe (None: it came with the data), the teachers that the user named, and the fingerprints of those
+    that students learn from.
 
-    Raises BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images.
+    Raises BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images,
+    or that is given beside a teacher that came with the data.
     """
+    if dataset.teacher is not None:
+        there = f"the teacher of {dataset.name} came with the data, and no other is loaded or trained"
+        require(not folders, f"--teacher-from is not allowed: {there}; leave it out, or the teacher's columns")
+        require(config == TeacherConfig(), f"--teacher options are not allowed: {there}; leave them out")
+        return None, (), [dataset.teacher.fingerprint]
+    if len(dataset.input_shape) == 1:
+        config = dataclasses.replace(config, jitter=0)  # which is a teacher's default, and shifts images
+        _require_images_to_change("teacher.augment", config.augment != "none", dataset)
     recipe = config.train_config(teacher_epochs(dataset))
     _require_images("teacher.batch-size", config.batch_size, dataset)
     _require_jitter("teacher.jitter", config.jitter, dataset)
@@ -126,7 +151,13 @@ def _require_images(option: str, number: int, dataset: Dataset) -> None:
     require(number <= count, f"--{option} {number} is more than the {count:,} training images")
 
 
+def _require_images_to_change(option: str, changes: object, dataset: Dataset) -> None:
+    features = f"--{option} is not allowed: it changes images, and {dataset.name} has features; leave it out"
+    require(not changes or len(dataset.input_shape) == 3, features)
+
+
 def _require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
+    _require_images_to_change(option, pixels, dataset)
     side = min(dataset.input_shape[:2])
     require_option(pixels < side, option, pixels, f"images of {side} pixels a side are shifted by less than that")
 
@@ -161,19 +192,58 @@ def prepare(
     _require_images("transfer-images", config.transfer_images or 0, dataset)
     _require_images("batch-size", config.batch_size, dataset)
     _require_jitter("jitter", config.jitter, dataset)
+    _require_images_to_change("augment", config.augment != "none", dataset)
+    _require_images_to_change("targets shift_averaged", config.targets == "shift_averaged", dataset)
+    if dataset.teacher is not None:
+        _require_given(config, dataset.name, dataset.teacher)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     for teacher in loaded:
-        unseen = not config.data.holdout or teacher.info.get("data") == dataset.fingerprint
+        unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
         reason = "a choice on a hold-out needs a teacher that never saw it"
         remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
         require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
         teachers.warn_of_differences(teacher)
-    blocks = plan(config, EPOCHS.get(dataset.name, 20), len(dataset.train.images))
+    blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
     check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     return Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+
+
+def _require_given(config: SweepConfig, name: str, given: GivenTeacher) -> None:
+    """Refuses what a teacher of which there are logits alone cannot do, or not such logits."""
+    asked = f"the teacher of {name} came with the data, as logits: there is no network to ask about other images"
+    for option, changes in (
+        ("jitter", config.jitter),
+        ("augment", config.augment != "none"),
+        (f"targets {config.targets}", config.targets in ("shift_averaged", "random")),
+    ):
+        require(not changes, f"--{option} is not allowed: {asked}; leave it out")
+    for objective in map(objectives.parse, config.objectives):
+        counts = f"--objectives {objective} is not allowed: a constant added to all logits changes it"
+        known = given.kind == "logits" or objective.shift_invariant
+        require(known, f"{counts}, and {given.kind} do not tell it; give teacher_logits, or leave it out")
+    if given.renormalised:
+        finite = [min(t, MOST_T) for t in (*config.temperatures, config.last_temperature)]
+        allowed = f"with --topk-rest renormalised it is {MOST_T:g} at most, as classes without mass have no limit"
+        require_option(max(config.temperatures) <= MOST_T, "temperatures", max(config.temperatures), allowed)
+        for objective in map(objectives.parse, config.objectives):
+            reason = "it depends on the logits of classes that have no mass with --topk-rest renormalised"
+            ignores = all(_ignores_absent(objective, t) for t in (min(finite), max(finite)))
+            require(ignores, f"--objectives {objective} is not allowed: {reason}; give spread, or leave it out")
+
+
+@fixed_numerics()
+def _ignores_absent(objective: Objective, temperature: float) -> bool:
+    """Whether a loss is the same wherever the logits of classes without mass lie."""
+    random = np.random.default_rng(0)
+    student, teacher = random.normal(0, 2, (2, 4, 6)).astype(np.float32)
+    values = []
+    for below in (NO_MASS, NO_MASS / 8):
+        teacher[:, 4:] = -below
+        values.append(np.asarray(objective.loss(student, teacher, np.arange(4), temperature)))
+    return bool(np.allclose(values[0], values[1], rtol=1e-3))
 
 
 def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
@@ -209,8 +279,8 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path
     config = sweep.config
     with open_directory(sweep) as record:
         record.after_block = Interim(record, lambda: record.gather(record.whole), summarise)
-        data = query_teachers(sweep.dataset, train_teacher(sweep))
-        describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data))
+        data = ask_teacher(sweep)
+        describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
@@ -238,12 +308,20 @@ def open_directory(sweep: Sweep) -> Iterator[RunDirectory]:
         yield record
 
 
+def ask_teacher(sweep: Sweep) -> DistillationData:
+    """The dataset with its teacher's logits: those that came with it, or of one that is found or trained."""
+    if sweep.dataset.teacher is not None:
+        return given_logits(sweep.dataset)
+    return query_teachers(sweep.dataset, train_teacher(sweep))
+
+
 def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
     """The teachers of `--teacher-from`, or the sweep's own, found or trained."""
     if sweep.loaded:
         return sweep.loaded
     recipe, where = sweep.config.teacher, (sweep.run.out, sweep.run.checkpoint_seconds)
     config, rate = sweep.teacher_config, recipe.learning_rate
+    assert config is not None
     return (teachers.find_or_train(config, rate, recipe.seed, sweep.dataset, *where),)
 
 
@@ -274,14 +352,22 @@ def wider(results: Any, rates: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{rate:.6g}") for rate in below + above)
 
 
-def _evaluate_teachers(data: DistillationData) -> list[dict[str, Any]]:
-    """Measures of what the students learn from, the one teacher or the ensemble, first; then of its members."""
-    dataset = data.dataset
+def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:
+    """Measures of what the students learn from, the one teacher or the ensemble, first; then of its members. Of a
+    teacher that came with the data also its soft targets at each T: their entropy (nats) on the test images, and the
+    share of their mass on classes that were not given."""
     measures = {"test": metrics.evaluate(data.test_logits, dataset.test.labels)}
     if len(dataset.holdout.images):
         measures["holdout"] = metrics.evaluate(data.holdout_logits, dataset.holdout.labels)
     errors = {f"{split}_errors": measures.get(split, {}).get("errors") for split in ("test", "holdout")}
     report: list[dict[str, Any]] = [{"name": data.teacher, **measures, **errors}]
+    if (given := dataset.teacher) is not None:
+        at = [
+            {"temperature": t, "entropy": metrics.entropy(given.test, t), "not_given": given.not_given(t)}
+            for t in sorted(config.temperatures)
+        ]
+        about = {"kind": given.kind, "classes": dataset.num_classes, "given": given.given, "soft_targets": at}
+        report[0] |= {**about, "renormalised": given.renormalised, "dropped": given.dropped}
     for teacher in data.teachers if len(data.teachers) > 1 else ():
         of_member = metrics.evaluate(teacher.logits(dataset.test.images), dataset.test.labels)
         report.append({"name": teacher.name, "test": of_member, "test_errors": of_member["errors"]})
@@ -297,3 +383,5 @@ def _write_test_images(record: RunDirectory, data: DistillationData) -> None:
     arrays = {"labels": labels, "teacher_logits": logits, "holdout_labels": data.dataset.holdout.labels}
     examples = {"example_images": images[rows], "example_rows": rows}
     write_arrays(record.folder / "test.npz", **arrays, **examples)
+    if data.dataset.standardisation is not None:
+        write_arrays(record.folder / FEATURES, **data.dataset.standardisation._asdict())

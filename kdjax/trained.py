@@ -13,8 +13,10 @@ import numpy as np
 from kdjax import checkpoints, evaluation, models, run_directory, run_folders
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
+from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
+from kdjax.inputs import read_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Student:
     input_shape: tuple[int, ...]
     """(height, width, channels) of an image."""
     num_classes: int
+    standardisation: Standardisation | None = None
+    """Where it sees features: what was done to those of the file."""
 
     def stored_logits(self, split: str) -> HostLogits:
         """Its logits of a split, `test` or (where there is one) `holdout`, as evaluated after training."""
@@ -53,7 +57,10 @@ class Student:
         return params, model_state
 
     def logits(self, images: HostImages) -> HostLogits:
-        """Logits of any images, in evaluation mode."""
+        """Logits of any images, in evaluation mode; or of features as they stand in the file: they are standardised
+        here, as they were for training."""
+        if self.standardisation is not None:
+            images = self.standardisation.apply(images)
         return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
 
 
@@ -69,6 +76,7 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
         recipe, shape, classes = SweepConfig(**network), tuple(data["input_shape"]), int(data["num_classes"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a run with students, or damaged ({error!r})") from None
+    standardisation = _standardisation(folder / run_directory.FEATURES)
     students: list[Student] = []
     there: dict[str, dict[Any, None]] = {name: {} for name in where}
     for block in sorted((folder / "blocks").glob("[!.]*")):
@@ -77,7 +85,8 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
             for name in there.keys() & row.keys():
                 there[name][row[name]] = None
             if matches(row, where):
-                students.append(Student(row, block, index, recipe.student(row["width"], 1), shape, classes))
+                student = Student(row, block, index, recipe.student(row["width"], 1), shape, classes, standardisation)
+                students.append(student)
     for block in dict.fromkeys(student.block for student in students):
         check_manifest(block)  # which reads it whole: only where it is needed
     names = ", ".join(f"{name} {listed([value])}" for name, value in where.items())
@@ -92,6 +101,13 @@ def listed(values: Iterable[Any]) -> str:
     ordered = sorted(values, key=lambda value: (value is not None, value))
     shown = ["none" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in ordered]
     return "|".join(shown[:8] + ["…"] * (len(shown) > 8))
+
+
+def _standardisation(path: Path) -> Standardisation | None:
+    if not path.exists():
+        return None
+    arrays = read_arrays(path)
+    return Standardisation(arrays["mean"], arrays["deviation"])
 
 
 def results(*folders: Path | str) -> Any:

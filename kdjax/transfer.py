@@ -33,7 +33,14 @@ class DistillationData(NamedTuple):
     test_logits: Any
     """`HostLogits`; None where the teacher was not asked about them (`kdjax.distil`)."""
     teachers: tuple[Teacher, ...] = ()
-    """The networks, to be queried about other images than these."""
+    """The networks, to be queried about other images than these; none where the logits came with the data."""
+
+
+def given_logits(dataset: Dataset) -> DistillationData:
+    """The dataset with the logits of the teacher that came with it; its name is that of their fingerprint."""
+    given: Any = dataset.teacher
+    plain = dataclasses.replace(dataset, teacher=None)
+    return DistillationData(plain, given.fingerprint[:12], given.train, given.holdout, given.test)
 
 
 def query_teachers(dataset: Dataset, members: Sequence[Teacher]) -> DistillationData:

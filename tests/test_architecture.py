@@ -31,6 +31,8 @@ ALLOWED = {
     "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
+    "mistakes": BELOW,
+    "datasets": BELOW | {"array_files", "inputs", "mistakes"},
     "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},
     "targets": BELOW,
@@ -48,12 +50,13 @@ ALLOWED = {
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | LEAVES
-    | {"cluster", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
+    | {"cluster", "compilation", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
-    "trained": BELOW | LEAVES | {"evaluation"},
+    "trained": BELOW | LEAVES | {"evaluation", "inputs"},
     "exported": BELOW | {"trained"},
     "export": BELOW | {"cli", "exported", "listing", "run_directory", "run_folders", "trained"},
-    "inputs": BELOW,
+    "array_files": BELOW,
+    "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
     | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import checkpoints, datasets, export, exported, models, trained
+from kdjax import checkpoints, datasets, export, exported, models, run_directory, trained
 from kdjax.config import DataConfig, SweepConfig
 from kdjax.errors import BadInput
 from kdjax.export import ExportConfig
@@ -52,13 +52,15 @@ def refused(*arguments):
     return said.removeprefix("error: ").strip()
 
 
-def made(folder, network="mlp", input_shape=(5,), width=7, **row):
+def made(folder, network="mlp", input_shape=(5,), width=7, standardisation=None, **row):
     """A run directory with one student, of random parameters, as kdjax writes it; the student."""
     row = {"width": width, "teacher": "0" * 12, "seed": 0, "objective": "kd", "temperature": 4.0, "soft_weight": 1.0,
            "learning_rate": 0.001, "test_errors": 3, "failed_at": -1, **row}  # fmt: skip
     data = {"input_shape": input_shape, "num_classes": 3, "class_names": ["a", "b", "c"], "description": "made"}
     folder.mkdir()
     write_json(folder / "config.json", {"identity": {"config": {"network": network}, "data": data}})
+    if standardisation is not None:
+        write_arrays(folder / run_directory.FEATURES, **standardisation)
     model = models.network(SweepConfig(network=network).student(width, 1), input_shape, 3)
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.float32(random.normal(size=leaf.shape)), models.variable_shapes(model, 1))
@@ -135,14 +137,14 @@ def test_safetensors_hold_the_same(swept, alone):
 
 def test_standardised_features(tmp_path):
     torch = pytest.importorskip("torch", reason="needs PyTorch")
-    student = made(tmp_path / "run")
     random = np.random.default_rng(0)
-    mean, deviation = random.normal(3, 2, 5).astype(np.float32), random.uniform(0.1, 4, 5).astype(np.float32)
+    mean, deviation = random.normal(3, 2, 5), random.uniform(0.1, 4, 5)
     features = random.normal(mean, deviation, (50, 5)).astype(np.float32)
-    assert "input_mean" not in exported.arrays(student)
-    write_arrays(tmp_path / "run" / "standardisation.npz", mean=mean, deviation=deviation)
+    assert "input_mean" not in exported.arrays(made(tmp_path / "plain"))
+    student = made(tmp_path / "run", standardisation={"mean": mean, "deviation": deviation})
+    expected = student.logits(features)
     arrays = exported.arrays(student)
-    expected = multiplied(arrays, features)
+    np.testing.assert_allclose(multiplied(arrays, features), expected, rtol=0, atol=1e-5)
     network = sequential(torch, (5, 7, 7, 3))
     network.load_state_dict({name: torch.from_numpy(array) for name, array in exported.state_dict(student).items()})
     with torch.no_grad():

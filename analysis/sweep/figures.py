@@ -153,8 +153,12 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
     panels = top.subplots(1, 1 + len(shown), width_ratios=[2.3] + [1] * len(shown))
     pixels = sweep.example_images[which]
-    panels[0].imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray_r")
-    panels[0].set_axis_off()
+    if pixels.ndim == 1:
+        panels[0].plot(pixels, color=style.GREY, lw=1)
+        panels[0].set_xlabel("feature (standardised)")
+    else:
+        panels[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r")
+        panels[0].set_axis_off()
     panels[0].set_title(f"labelled {sweep.class_names[sweep.labels[sweep.example_rows[which]]]}")
     for axes, temperature in zip(panels[1:], shown, strict=True):
         shares = softmax(logits / temperature)[classes]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import measures, runs, stats
 from analysis.runs import NAMES, RUN
-from analysis.sweep import against_kd, verdict
+from analysis.sweep import against_kd, given_teacher, verdict
 from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
@@ -104,7 +104,9 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
-    teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in details["teachers"]]
+    above = given_teacher.describe(details["teachers"], identity["data"]["test_images"])
+    listed = [] if above else details["teachers"]
+    teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in listed]
     hint, notes = details.get("hint"), [*teachers, *summary.notes, *norm_notes(results)]
     said = verdict.of_run(folder, results, config)
     summary = summary._replace(notes=(*notes, *said.details, *[f"For the full set: {hint}"] * bool(hint)))
@@ -115,7 +117,7 @@ def write_summary(folder: Path) -> str:
     if beside.rows:
         section = f"\n## Objectives beside soft targets\n\n{beside.table().markdown()}\n"
         write_csv(folder / "from_kd.csv", beside.frame(), digits=6)
-    text = f"# {title}\n\n{said.markdown()}\n\n{summary.table().markdown()}\n{section}"
+    text = f"# {title}\n\n{above}{said.markdown()}\n\n{summary.table().markdown()}\n{section}"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
     return text

@@ -4,7 +4,7 @@ A field's docstring is its help text. Defaults stand here, but for the epochs th
 (`kdjax.sweeps`).
 """
 
-from kdjax.config.data import DataConfig, cache_folder, default_data_dir
+from kdjax.config.data import DataConfig, TopkRest, cache_folder, default_data_dir
 from kdjax.config.network import (
     NETWORKS,
     NUMERICS,
@@ -36,6 +36,7 @@ __all__ = [
     "SweepConfig",
     "Targets",
     "TeacherConfig",
+    "TopkRest",
     "TrainConfig",
     "cache_folder",
     "default_data_dir",

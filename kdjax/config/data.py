@@ -1,11 +1,15 @@
-"""Options of the dataset: its name, its files, its hold-out."""
+"""Options of the dataset: its name or file, its hold-out."""
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from kdjax.errors import require_count
+from kdjax.errors import require, require_count
+from kdjax.identity import added
+
+TopkRest = Literal["spread", "renormalised"]
+"""What becomes of the mass that a teacher's largest k classes leave."""
 
 
 def default_data_dir() -> Path:
@@ -41,7 +45,8 @@ class DataConfig:
 
     dataset: str = "auto"
     """Name of the dataset: mnist, fashion_mnist, cifar10, mnist5k (5,000 real digits that need no download), or auto:
-    mnist where it is prepared or can be had, else mnist5k."""
+    mnist where it is prepared or can be had, else mnist5k. Or a file of your own, with labels, images or features, and
+    a teacher's logits if you have them: NAME.npz, .safetensors, .parquet, or a folder of .npy files."""
     raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
     """Folder searched, with all below it, for the official data files, gzipped or not; the environment variable
     KDJAX_RAW_DIR sets its default."""
@@ -50,9 +55,20 @@ class DataConfig:
     train_images: int | None = None
     """Use only the first N training images, after the hold-out is cut (default: all)."""
     holdout: int = 0
-    """Training images set aside, from the end of the training set, for choosing T and rates; never trained on."""
+    """Training images set aside, from the end of the training set, for choosing T and rates; never trained on. A file
+    has its own: what its column split says, else a tenth."""
+    columns: tuple[str, ...] = dataclasses.field(default=(), metadata=added(()))
+    """Of a file, columns that have other names than these: images or features, labels, teacher_logits or
+    teacher_logprobs, teacher_topk_logits or teacher_topk_logprobs with teacher_topk_indices, teacher_logsumexp, split,
+    groups. Each as OURS=THEIRS, such as images=x labels=y."""
+    topk_rest: TopkRest = dataclasses.field(default="spread", metadata=added("spread"))
+    """Of a file whose teacher gives its largest k classes alone: spread divides what they leave of the mass evenly over
+    the others, at T = 1; renormalised gives the others nothing, at any T."""
 
     def __post_init__(self) -> None:
         as_paths(self, "raw_dir", "data_dir")
+        for column in self.columns:
+            ours, _, theirs = column.partition("=")
+            require(ours and theirs, f"--columns {column!r} is not understood: write OURS=THEIRS, such as labels=y")
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")

@@ -1,4 +1,4 @@
-"""Datasets by name: `load` is the entry point.
+"""Datasets by name, or from a user's file: `load` is the entry point.
 
 Sources, in this order: data that are already prepared; a raw folder; the official address; and for `auto` alone, the
 5,000 digits that come with a dependency. A named raw folder is always what is used: data prepared from other files are
@@ -12,15 +12,29 @@ import shlex
 from collections.abc import Iterator
 
 from kdjax.config import DataConfig, default_data_dir
+from kdjax.datasets import own
 from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.layouts import RawFile, layout_of
+from kdjax.datasets.own import require_named
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
-from kdjax.datasets.splits import Dataset, Split, cut, fingerprint, omit
+from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
 from kdjax.errors import BadInput, require, require_known
 from kdjax.files import Damaged, clear_leftovers, lock
 
-__all__ = ["CATALOG", "Dataset", "Spec", "Split", "fingerprint", "load", "names", "omit"]
+__all__ = [
+    "CATALOG",
+    "Dataset",
+    "GivenTeacher",
+    "Spec",
+    "Split",
+    "Standardisation",
+    "fingerprint",
+    "load",
+    "names",
+    "omit",
+    "require_named",
+]
 
 logger = logging.getLogger("kdjax.datasets")
 
@@ -35,12 +49,20 @@ def names() -> tuple[str, ...]:
 def load(config: DataConfig) -> Dataset:
     """The images that `config` describes. Messages about their source are logged as `kdjax.datasets`.
 
+    A user's file (`own.is_file`) is read by `own.load`.
+
     `auto` is mnist where that is prepared, is in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
     the command that gets mnist. A dataset that is named is never replaced by another. Raises BadInput: an unknown name,
     a raw folder or file that cannot be used, no source for the dataset, damaged prepared data that cannot be prepared
     again, a `data_dir` that cannot be written, a hold-out or `train_images` too large.
     """
+    if config.dataset not in names() and own.is_file(config.dataset):
+        return own.load(config, names())
     require_known("dataset", config.dataset, names())
+    for option, given in (("columns", config.columns), ("topk-rest", config.topk_rest != "spread")):
+        require(
+            not given, f"--{option} is for a file of your own, and {config.dataset} is a named dataset: leave it out"
+        )
     if config.raw_dir is not None:
         check_raw_folder(config.raw_dir)
     if config.dataset == MNIST5K.name:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Float32, Float64, Int32, UInt8
 
+from kdjax.arrays import HostLogits
 from kdjax.errors import require, require_option
 
 
@@ -18,6 +19,63 @@ class Split(NamedTuple):
     """Grey levels or RGB, from 0 to 255; or where the arrays are a user's (`kdjax.distil`), floats as they are."""
     labels: Int32[np.ndarray, " n"]
     """Class numbers from 0."""
+
+
+NO_MASS = 1e10
+"""Below the largest logit, a class has no mass at any T up to `MOST_T`, and sums of squares stay finite in float32."""
+MOST_T = 1e7
+"""The highest T at which a class `NO_MASS` below has none."""
+
+
+class Standardisation(NamedTuple):
+    """Features less the mean of the training part, over its deviation."""
+
+    mean: Float64[np.ndarray, " d"]
+    deviation: Float64[np.ndarray, " d"]
+    """1 where a column is constant."""
+
+    def apply(self, features: Any) -> Float32[np.ndarray, "n d"]:
+        """`(features − mean) / deviation`, `[n, d]`, as networks take them. Raises BadInput: another shape."""
+        features, width = np.asarray(features), len(self.mean)
+        fits = features.ndim == 2 and features.shape[1] == width
+        require(fits, f"features of shape {features.shape} do not fit a network for {width}: give [n, {width}]")
+        return ((features - self.mean) / self.deviation).astype(np.float32)
+
+
+class GivenTeacher(NamedTuple):
+    """A teacher's logits that came with the data: no network is at hand."""
+
+    train: HostLogits
+    """`[n, classes]`, as the splits of the dataset."""
+    holdout: HostLogits
+    test: HostLogits
+    fingerprint: str
+    """SHA-256 (hex) of the logits of all three."""
+    kind: str = "logits"
+    """logits, logprobs, top-k logits or top-k logprobs."""
+    given: int | None = None
+    """Of a top-k teacher: k, where it is not all classes. The other classes share what is left of the mass evenly."""
+    rest: Float[np.ndarray, "images"] | None = None
+    """Of a top-k teacher, for each test image: the logit of each of the other classes; `NO_MASS` below the largest one
+    where they have none."""
+    dropped: float | None = None
+    """Mean share of the mass, at T = 1, that was given to no class; None where nothing was dropped, or it is unknown.
+    """
+
+    @property
+    def renormalised(self) -> bool:
+        """Whether the classes that were not given have no mass at any T."""
+        return self.rest is not None and bool((self.rest < self.test.max(axis=1) - NO_MASS / 2).all())
+
+    def not_given(self, temperature: float) -> float:
+        """Mean share of the soft targets' mass, over the test images, on classes that were not given:
+        `(N − k) e^(rest/T) / Σ e^(v/T)`. 0 where all were."""
+        if self.rest is None or self.given is None:
+            return 0.0
+        logits = np.asarray(self.test, np.float64)
+        log_rest = (self.rest - logits.max(axis=1)) / temperature
+        total = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
+        return float(np.mean((logits.shape[1] - self.given) * np.exp(log_rest) / total))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +96,10 @@ class Dataset:
     """Title and numbers of images, for people: "MNIST (60,000 training images, 10,000 test images)"."""
     hint: str | None = None
     """Where this is a substitute for the full dataset: the command that gets it."""
+    teacher: GivenTeacher | None = None
+    """The teacher that came with the data: then none is trained."""
+    standardisation: Standardisation | None = None
+    """Of features: what was done to those of the file."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -49,6 +111,8 @@ class Dataset:
         names = ("name", "description", "fingerprint", "input_shape", "num_classes", "class_names")
         facts = {name: getattr(self, name) for name in names}
         facts |= {f"{split}_fingerprint": fingerprint(getattr(self, split)) for split in ("holdout", "test")}
+        if self.standardisation is not None:
+            facts["standardisation"] = hashlib.sha256(np.stack(self.standardisation).tobytes()).hexdigest()
         sizes = {"train_images": self.train, "holdout": self.holdout, "test_images": self.test}
         return {**facts, **{name: len(split.images) for name, split in sizes.items()}}
 

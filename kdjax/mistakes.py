@@ -1,0 +1,107 @@
+"""Mistakes in a user's data that no single array shows: a teacher that does not fit its labels, rows that are there
+twice."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from scipy.optimize import linear_sum_assignment, minimize_scalar
+from scipy.special import logsumexp, softmax
+
+from kdjax.arrays import HostImages, HostLogits
+from kdjax.errors import name_rows
+
+LOOKED_AT = 20_000
+"""Rows from which calibration is guessed, evenly spaced."""
+GAP, SHARPER = 0.1, 0.67
+"""Logits look divided where confidence is lower than accuracy by more than the one, and the T that would calibrate them
+is below the other."""
+FIT = 0.15
+"""Largest total variation between the predicted classes and the labels at which the former fit the latter."""
+MOST_CLASSES = 1_000
+"""Another order of the classes is looked for up to so many."""
+
+
+class Mistake(NamedTuple):
+    """What looks wrong, and what to do."""
+
+    text: str
+    certain: bool
+    """Whether there is nothing to learn from such data, so that they are refused; else it is a warning."""
+
+
+def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"]) -> list[Mistake]:
+    """What looks wrong with a teacher's logits beside the labels: rows or classes in another order, labels counted from
+    1, no better than chance, or divided by a temperature already."""
+    predicted, classes = logits.argmax(axis=1), logits.shape[1]
+    right = float(np.mean(predicted == labels))
+    shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
+    chance = float(shares[0] @ shares[1])
+    at_chance = right <= chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
+    about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} rows"
+    if not at_chance:
+        return _of_calibration(logits, labels, right)
+    differs = f"it differs from the label in {name_rows(np.flatnonzero(predicted != labels))}"
+    for shift, word in ((1, "one more than"), (-1, "one less than")):
+        agreed = float(np.mean(predicted - labels == shift))
+        if agreed > max(0.5, 2 * right):
+            text = f"{about}, and on {100 * agreed:.1f} % its class is {word} the label ({differs})"
+            counted = f"labels and logits count classes from different numbers: {'add' if shift > 0 else 'subtract'} 1"
+            return [Mistake(f"{text}: {counted} {'to' if shift > 0 else 'from'} the labels, or drop a logit", True)]
+    if order := _other_order(predicted, labels, classes):
+        return [Mistake(f"{about}: {order}; {differs}", True)]
+    varied = np.sum(shares[0] > 0.01) > 1
+    if varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT:
+        found = f"{about}, no better than chance, and predicts each class as often as it is a label"
+        remedy = (
+            "its rows are in another order than the labels: write both in one loop over the data, without shuffling"
+        )
+        return [Mistake(f"{found} ({differs}): {remedy}", True)]
+    return [Mistake(f"{about}: no better than chance; are its rows in the order of the labels?", False)]
+
+
+def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> str:
+    if classes > MOST_CLASSES:
+        return ""
+    table = np.bincount(predicted * classes + labels, minlength=classes**2).reshape(classes, classes)
+    own, theirs = linear_sum_assignment(-table)
+    if table[own, theirs].sum() < 0.5 * len(labels) or len(labels) < 5 * classes:
+        return ""
+    pairs = [
+        f"{one} is label {other}" for one, other in zip(own, theirs, strict=True) if one != other and table[one].any()
+    ]
+    remedy = "put its columns in the order of the labels"
+    return f"its classes are in another order (its class {', '.join(pairs[:3])}): {remedy}"
+
+
+def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> list[Mistake]:
+    rows = np.linspace(0, len(labels) - 1, min(len(labels), LOOKED_AT)).astype(int)
+    some, true = np.asarray(logits[rows], np.float64), labels[rows]
+    confidence = float(softmax(some, axis=1).max(axis=1).mean())
+    if confidence >= right - GAP:
+        return []
+
+    def nll(log_temperature: float) -> float:
+        scaled = some / math.exp(log_temperature)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(true)), true]))
+
+    fitted = math.exp(minimize_scalar(nll, bounds=(-7, 3), method="bounded").x)
+    if fitted >= SHARPER:
+        return []
+    found = f"the teacher is right on {100 * right:.1f} % and sure of {100 * confidence:.1f} % at T = 1"
+    guess = f"were its logits divided by a temperature already? T = {fitted:.2g} would calibrate them"
+    remedy = (
+        f"give them undivided, about {1 / fitted:.2g} times as large, or read every T as {1 / fitted:.2g} times itself"
+    )
+    return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
+
+
+def repeated_rows(train: HostImages, test: HostImages) -> Int[np.ndarray, "repeated"]:
+    """The rows of `test` that are, byte for byte, in `train` too."""
+    seen, asked = (_hashes(images) for images in (train, test))
+    return np.flatnonzero(np.isin(asked, seen))
+
+
+def _hashes(images: HostImages) -> Any:
+    return np.fromiter((hash(row.tobytes()) for row in images), np.int64, len(images))
