@@ -94,9 +94,8 @@ def _safetensors(student: Student) -> bytes:
     try:
         from safetensors.numpy import save
     except ImportError:
-        raise BadInput(
-            "--format safetensors needs safetensors: pip install safetensors, or give --format npz"
-        ) from None
+        remedy = "pip install safetensors, or kdjax[files]; or give --format npz"
+        raise BadInput(f"--format safetensors needs the package safetensors: {remedy}") from None
     return bytes(save(arrays(student), {"metadata": metadata(student)}))
 
 
@@ -105,7 +104,7 @@ def _torch(student: Student) -> bytes:
     try:
         import torch
     except ImportError:
-        raise BadInput("--format torch needs PyTorch: pip install torch, or give --format npz") from None
+        raise BadInput("--format torch needs the package torch: pip install torch, or give --format npz") from None
     buffer = io.BytesIO()
     torch.save({name: torch.from_numpy(array) for name, array in state.items()}, buffer)
     return buffer.getvalue()
