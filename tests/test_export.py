@@ -153,6 +153,16 @@ def test_standardised_features(tmp_path):
     assert abs(multiplied(without, features) - expected).max() > 0.1
 
 
+def test_another_precision_is_said(alone):
+    pytest.importorskip("torch", reason="needs PyTorch")
+    made(alone / "run")
+    config = read_json(alone / "run" / "config.json")
+    config["identity"]["config"]["precision"] = "bfloat16"
+    write_json(alone / "run" / "config.json", config)
+    assert "note: it was trained and tested with products of bfloat16" in called("run", "--to", "student.pt")[1]
+    assert "note" not in called("run", "--to", "student.npz")[1]
+
+
 def test_a_convolutional_network_is_arrays_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student = made(tmp_path / "run", "small", (8, 8, 1), 64)
