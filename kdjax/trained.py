@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,29 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
         raise BadInput(f"{folder / 'config.json'} is not that of a run with students, or damaged ({error!r})") from None
     standardisation = _standardisation(folder / run_directory.FEATURES)
     students: list[Student] = []
+    there: dict[str, dict[Any, None]] = {name: {} for name in where}
     for block in sorted((folder / "blocks").glob("[!.]*")):
         for index, row in enumerate(run_directory.read_rows(block)):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
+            for name in there.keys() & row.keys():
+                there[name][row[name]] = None
             if matches(row, where):
                 student = Student(row, block, index, recipe.student(row["width"], 1), shape, classes, standardisation)
                 students.append(student)
     for block in dict.fromkeys(student.block for student in students):
         check_manifest(block)  # which reads it whole: only where it is needed
-    names = ", ".join(f"{name} {value}" for name, value in where.items())
-    require(students, f"{folder} holds no student of {names or 'any kind'}: its results.csv names those that it holds")
+    names = ", ".join(f"{name} {listed([value])}" for name, value in where.items())
+    known = "; ".join(f"{name} {listed(values)}" for name, values in there.items() if values)
+    remedy = f"there are {known} (results.csv says which together)" if known else "no block of it is finished"
+    require(students, f"{folder} holds no student of {names or 'any kind'}: {remedy}")
     return students
+
+
+def listed(values: Iterable[Any]) -> str:
+    """The values of a column, for a message: the lowest eight of them."""
+    ordered = sorted(values, key=lambda value: (value is not None, value))
+    shown = ["none" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in ordered]
+    return "|".join(shown[:8] + ["…"] * (len(shown) > 8))
 
 
 def _standardisation(path: Path) -> Standardisation | None:

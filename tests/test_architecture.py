@@ -53,6 +53,8 @@ ALLOWED = {
     | {"cluster", "compilation", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation", "inputs"},
+    "exported": BELOW | {"trained"},
+    "export": BELOW | {"cli", "exported", "listing", "run_directory", "run_folders", "trained"},
     "array_files": BELOW,
     "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
