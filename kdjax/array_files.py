@@ -23,7 +23,7 @@ MOST_DEFLATED = 1_100
 """Bytes that one byte of a deflated stream can become, and a little more: zlib's limit is 1,032."""
 
 
-class Arrays(Mapping[str, np.ndarray]):
+class Arrays(Mapping[str, Any]):  # not of arrays: whoever checks types would read one
     """The arrays of a file by name, each read when it is asked for. Raises BadInput where one cannot be."""
 
     def __init__(self, path: Path, readers: Mapping[str, Callable[[], np.ndarray]]):
@@ -41,7 +41,7 @@ class Arrays(Mapping[str, np.ndarray]):
         return len(self._readers)
 
 
-def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
+def read_arrays(path: Path) -> Arrays:
     """The arrays of `NAME.npz`, `NAME.safetensors`, `NAME.parquet` or a folder of `.npy` files, by name, each read when
     it is asked for.
 

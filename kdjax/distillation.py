@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kdjax import models, scheduling, sweeps, transfer
+from kdjax import mistakes, models, scheduling, sweeps, transfer
 from kdjax import students as students_
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Dataset, Split
@@ -110,9 +110,9 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
     logits: Any = train.teacher_logits
     classes = int(logits.shape[1])
     right = float(np.mean(logits.argmax(axis=1) == train.labels))
-    chance = right <= np.bincount(train.labels).max() / len(train.labels)
-    doubt = ": no better than chance; are its rows in the order of the labels?" if chance else ""
-    say(f"the teacher is right on {100 * right:.1f} % of {len(logits):,} examples{doubt}")
+    say(f"the teacher is right on {100 * right:.1f} % of {len(logits):,} examples")
+    for mistake in mistakes.of_teacher(logits, train.labels):
+        say(f"warning: {mistake.text}")
     if test is None:
         train, tested = _held_out(train)
     else:

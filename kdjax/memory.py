@@ -21,13 +21,16 @@ from kdjax.students import Block
 
 PROGRAM = 0.6e9
 """Bytes of the process before it trains anything."""
+METRIC_ARRAYS = 5
+"""Arrays of the size of a run's logits, in float64, that its metrics hold at a time."""
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says what a container may use."""
 
 
 def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
     """Bytes to train the largest of the blocks, roughly: parameters, moments and gradients of all its settings, the
-    outputs of the layers for a batch, logits, images."""
+    outputs of the layers for a batch, logits of every image and what metrics make of them, images. What is mapped from
+    a file isn't counted: it is read again where memory is short."""
     return _needed(((block.config, block.size, block.images) for block in blocks), dataset)
 
 
@@ -59,14 +62,18 @@ def available() -> float:
 def _needed(kinds: Iterable[tuple[TrainConfig, int, int]], dataset: Dataset) -> float:
     """`needed` for programs, each by its recipe, number of settings, and images."""
     most = max(_of_training(*kind, dataset) for kind in dict.fromkeys(kinds))
-    return PROGRAM + 2 * dataset.train.images.nbytes + most
+    parts = (dataset.train, dataset.train, dataset.holdout, dataset.test)  # training images on the device too
+    images, count = sum(part.images.nbytes for part in parts), sum(len(part.labels) for part in parts)
+    return PROGRAM + images + 4 * count * dataset.num_classes + most
 
 
 def _of_training(config: TrainConfig, settings: int, images: int, dataset: Dataset) -> float:
     model = models.network(config, dataset.input_shape, dataset.num_classes)
     together = settings if model.side_by_side else min(settings, UNROLLED)
     batch = config.batch_size * (3 * together * _outputs(model) + 2 * math.prod(dataset.input_shape))
-    logits = 2 * settings * images * dataset.num_classes
+    others = len(dataset.holdout.labels) + len(dataset.test.labels)
+    # Of the training images in parts and as a whole; and a run's in float64, for its metrics.
+    logits = (settings * (2 * images + others) + 2 * METRIC_ARRAYS * images) * dataset.num_classes
     return 4.0 * (5 * settings * models.parameter_count(model) + batch + logits)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment, minimize_scalar
 from scipy.special import logsumexp, softmax
 
-from kdjax.arrays import HostImages, HostLogits
+from kdjax.arrays import HostLogits
 from kdjax.errors import name_rows
 
 LOOKED_AT = 20_000
@@ -49,7 +49,7 @@ def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"]) -> list[Mi
             text = f"{about}, and on {100 * agreed:.1f} % its class is {word} the label ({differs})"
             counted = f"labels and logits count classes from different numbers: {'add' if shift > 0 else 'subtract'} 1"
             return [Mistake(f"{text}: {counted} {'to' if shift > 0 else 'from'} the labels, or drop a logit", True)]
-    if order := _other_order(predicted, labels, classes):
+    if order := _other_order(predicted, labels, classes, right):
         return [Mistake(f"{about}: {order}; {differs}", True)]
     varied = np.sum(shares[0] > 0.01) > 1
     if varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT:
@@ -61,12 +61,13 @@ def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"]) -> list[Mi
     return [Mistake(f"{about}: no better than chance; are its rows in the order of the labels?", False)]
 
 
-def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> str:
+def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right: float) -> str:
+    """How the classes are to be read so that the teacher is right; empty where no order makes it much better."""
     if classes > MOST_CLASSES:
         return ""
     table = np.bincount(predicted * classes + labels, minlength=classes**2).reshape(classes, classes)
     own, theirs = linear_sum_assignment(-table)
-    if table[own, theirs].sum() < 0.5 * len(labels) or len(labels) < 5 * classes:
+    if table[own, theirs].sum() < max(0.5, right + 0.2) * len(labels) or len(labels) < 5 * classes:
         return ""
     pairs = [
         f"{one} is label {other}" for one, other in zip(own, theirs, strict=True) if one != other and table[one].any()
@@ -97,11 +98,11 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> lis
     return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
 
 
-def repeated_rows(train: HostImages, test: HostImages) -> Int[np.ndarray, "repeated"]:
+def repeated_rows(train: np.ndarray, test: np.ndarray) -> Int[np.ndarray, "repeated"]:
     """The rows of `test` that are, byte for byte, in `train` too."""
     seen, asked = (_hashes(images) for images in (train, test))
     return np.flatnonzero(np.isin(asked, seen))
 
 
-def _hashes(images: HostImages) -> Any:
+def _hashes(images: np.ndarray) -> Any:
     return np.fromiter((hash(row.tobytes()) for row in images), np.int64, len(images))

@@ -128,8 +128,9 @@ def train_block(
     epochs, values = block.config.epochs, traced_setting(block)
     fit = loop.fit_with_checkpoints(program, transfer_set, values, block.seed, epochs, checkpoints, report, monitor)
     start = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
-    state, splits = fit.state, [(name, getattr(dataset, name).images) for name in ("test", "train", "holdout")]
-    logits = {name: np.asarray(program.logits(state, jnp.asarray(images))) for name, images in splits if len(images)}
+    state, splits = fit.state, {name: getattr(dataset, name).images for name in ("test", "train", "holdout")}
+    splits["train"] = transfer_set.images  # they are on the device already
+    logits = {name: np.asarray(program.logits(state, jnp.asarray(part))) for name, part in splits.items() if len(part)}
     rows, history = _rows(block, data, fit, logits, start, split, program.steps_per_epoch)
     stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
     own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (state.params, state.model_state))

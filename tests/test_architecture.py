@@ -59,7 +59,7 @@ ALLOWED = {
     "inputs": BELOW | {"array_files"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
-    | {"datasets", "distilled", "inputs", "models", "scheduling", "students", "sweeps", "transfer"},
+    | {"datasets", "distilled", "inputs", "mistakes", "models", "scheduling", "students", "sweeps", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},

@@ -27,8 +27,11 @@ def test_parameters_moments_and_layers_are_counted(tmp_path):
     sweep = sweeps.prepare(small_sweep.config(tmp_path, widths=(1000,), batch_size=300))
     (block, _), images = sweep.blocks, 300
     pixels, parameters = 784, 784 * 1000 + 1000 + 1000 * 1000 + 1000 + 1000 * 10 + 10
-    of_block = 5 * 4 * parameters + 4 * images * 3 * (1000 + 1000 + 10) + 8 * images * 10
-    expected = block.size * of_block + 8 * images * pixels + 2 * images * pixels
+    test, classes = 1000, 10
+    logits = 4 * classes * (2 * images + test)
+    of_block = 5 * 4 * parameters + 4 * images * 3 * (1000 + 1000 + 10) + logits
+    expected = block.size * of_block + 8 * images * pixels + (2 * images + test) * pixels
+    expected += logits + 5 * 8 * images * classes  # the teacher's, and a run's in float64
     assert memory.needed(sweep.blocks, sweep.dataset) - memory.PROGRAM == pytest.approx(expected, rel=1e-6)
 
 

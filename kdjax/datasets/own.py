@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -98,7 +99,7 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     )
 
 
-class Columns(Mapping[str, np.ndarray]):
+class Columns(Mapping[str, Any]):
     """The columns of a file by our names, each read once, when it is asked for."""
 
     def __init__(self, path: Path, renamed: Collection[str]):
