@@ -173,7 +173,7 @@ def test_an_unknown_name_is_refused_with_the_list_and_the_nearest(tmp_path):
     assert all(name in str(caught.value) for name in names())
     assert "did you mean fashion_mnist?" in str(caught.value)
     with pytest.raises(BadInput, match="is unknown"):
-        load(config(tmp_path, "../mnist", raw=None))
+        load(config(tmp_path, "mnist-0", raw=None))
     assert not (tmp_path / "data").exists()
 
 

@@ -104,7 +104,7 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
-    above = given_teacher.describe(details["teachers"], identity["data"]["test_images"])
+    above = given_teacher.describe(details["teachers"], identity["data"].get("test_images", 0))
     listed = [] if above else details["teachers"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in listed]
     hint, notes = details.get("hint"), [*teachers, *summary.notes, *norm_notes(results)]

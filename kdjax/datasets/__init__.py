@@ -10,13 +10,13 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
+from kdjax import array_files
 from kdjax.config import DataConfig, default_data_dir
-from kdjax.datasets import own
 from kdjax.datasets.catalog import CATALOG, DIGITS, Spec
 from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.layouts import RawFile, layout_of
-from kdjax.datasets.own import require_named
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
 from kdjax.errors import BadInput, require, require_known
@@ -30,6 +30,7 @@ __all__ = [
     "Split",
     "Standardisation",
     "fingerprint",
+    "is_file",
     "load",
     "names",
     "omit",
@@ -46,17 +47,33 @@ def names() -> tuple[str, ...]:
     return (*CATALOG, MNIST5K.name, "auto")
 
 
+def is_file(dataset: str) -> bool:
+    """Whether what a user gives as `--dataset` means a file of their own: it has a path separator, a suffix of
+    `array_files`, or is a folder that is there; and it is no name."""
+    means = os.sep in dataset or dataset.lower().endswith(array_files.SUFFIXES) or Path(dataset).is_dir()
+    return dataset not in names() and means
+
+
+def require_named(config: DataConfig, command: str) -> None:
+    """Raises BadInput where a file is given to a command that is for named datasets."""
+    refused = f"--dataset {config.dataset} is a file, and {command} is for named datasets"
+    remedy = "give one of them, or run `python -m experiments.temperature_sweep`"
+    require(not is_file(config.dataset), f"{refused}: {remedy}")
+
+
 def load(config: DataConfig) -> Dataset:
     """The images that `config` describes. Messages about their source are logged as `kdjax.datasets`.
 
-    A user's file (`own.is_file`) is read by `own.load`.
+    A user's file (`is_file`) is read by `own.load`.
 
     `auto` is mnist where that is prepared, is in `raw_dir` or can be downloaded; otherwise it is mnist5k, and `hint` is
     the command that gets mnist. A dataset that is named is never replaced by another. Raises BadInput: an unknown name,
     a raw folder or file that cannot be used, no source for the dataset, damaged prepared data that cannot be prepared
     again, a `data_dir` that cannot be written, a hold-out or `train_images` too large.
     """
-    if config.dataset not in names() and own.is_file(config.dataset):
+    if is_file(config.dataset):
+        from kdjax.datasets import own  # late: it imports JAX
+
         return own.load(config, names())
     require_known("dataset", config.dataset, names())
     for option, given in (("columns", config.columns), ("topk-rest", config.topk_rest != "spread")):

@@ -1,9 +1,11 @@
-"""A user's file as a dataset: its columns, checked, divided into parts, with its teacher if it has one."""
+"""A user's file as a dataset: its columns, checked, divided into parts, with its teacher if it has one.
+
+Import this module late: it imports JAX.
+"""
 
 import contextlib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from kdjax import mistakes
-from kdjax.array_files import SUFFIXES, read_arrays
+from kdjax.array_files import read_arrays
 from kdjax.arrays import HostImages
 from kdjax.config import DataConfig
 from kdjax.datasets import own_split, own_teacher
@@ -33,12 +35,6 @@ Inputs = list[HostImages]
 """Of the parts."""
 MOST_REPEATED = 0.01
 """Share of the test rows that may also be training rows: some are in most data, and are warned of."""
-
-
-def is_file(dataset: str) -> bool:
-    """Whether what a user gives as `--dataset` means a file: it has a path separator, a suffix of `array_files`, or is
-    a folder that is there."""
-    return os.sep in dataset or dataset.lower().endswith(SUFFIXES) or Path(dataset).is_dir()
 
 
 def load(config: DataConfig, taken: Collection[str]) -> Dataset:
@@ -296,11 +292,3 @@ def _require_apart(train: Split, test: Split, rows: Parts) -> None:
     require(len(repeated) <= MOST_REPEATED * count, refused)
     if len(repeated):
         logger.warning("warning: %s; %s", found, remedy)
-
-
-def require_named(config: DataConfig, command: str) -> None:
-    """Raises BadInput where a file is given to a command that is for named datasets."""
-    refused = f"--dataset {config.dataset} is a file, and {command} is for named datasets"
-    require(
-        not is_file(config.dataset), f"{refused}: give one of them, or run `python -m experiments.temperature_sweep`"
-    )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, UInt8
 
-from kdjax.arrays import HostLogits
 from kdjax.errors import require, require_option
 
 
@@ -21,6 +20,8 @@ class Split(NamedTuple):
     """Class numbers from 0."""
 
 
+HostLogits = Float32[np.ndarray, "images classes"]
+"""`kdjax.arrays` imports JAX."""
 NO_MASS = 1e10
 """Below the largest logit, a class has no mass at any T up to `MOST_T`, and sums of squares stay finite in float32."""
 MOST_T = 1e7
