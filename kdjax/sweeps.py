@@ -277,7 +277,8 @@ def _words(config: SweepConfig, dataset: Dataset) -> list[str]:
         return [*words, "hard"]
     parsed = {one.name: one for one in map(objectives.parse, config.objectives)}
     temperatures = [span(config.temperatures, "T")] * any(one.uses_temperature for one in parsed.values())
-    return [*words, *(parsed if list(parsed) != ["kd"] else ()), *temperatures]
+    named = [name for name, one in parsed.items() if not one.baseline] or list(parsed)
+    return [*words, *(named if named != ["kd"] else ()), *temperatures]
 
 
 def with_checked_objectives(config: SweepConfig) -> SweepConfig:
@@ -302,7 +303,7 @@ def with_baselines(config: SweepConfig, dataset: Dataset) -> SweepConfig:
     dataset came with its teacher and something is to be compared with hard labels. A baseline that is named already is
     not named again."""
     compared = bool(config.objectives) and config.hard_labels and not config.own_rates
-    default = compared and getattr(dataset, "teacher", None) is not None
+    default = compared and dataset.teacher is not None
     if not (default if config.baselines is None else config.baselines):
         return config
     named = {objectives.parse(text).name for text in config.objectives}

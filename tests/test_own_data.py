@@ -214,7 +214,7 @@ def test_a_sweep_trains_no_teacher_and_says_what_it_knows_of_the_given_one(finis
         entropy = scipy.stats.entropy(np.exp(logprobs / at["temperature"]), axis=1).mean()
         assert at["entropy"] == pytest.approx(entropy, rel=1e-5) and at["not_given"] == 0
     page = table.write_summary(finished)
-    head, verdict = page.index("The teacher (its logprobs came with the data)"), page.index("**")
+    head, verdict = page.index("The teacher (its log-probabilities came with the data)"), page.index("**")
     assert head < verdict and f"({teacher['test']['errors']} errors)" in page and "classes not given" not in page
     assert f"| 4 | {teacher['soft_targets'][1]['entropy']:.3f} |" in page
 
@@ -272,7 +272,7 @@ def test_what_is_trained_by_default_depends_on_the_number_of_rows(tmp_path):
     sweep = sweeps.prepare(config(write(tmp_path, columns()), tmp_path / "runs", epochs=None))
     assert sweep.blocks[0].config.epochs == 200 and sweeps.EPOCHS == {"mnist5k": 40}
     text = forecast.of_sweep(sweep).text
-    assert "would train no teacher (it came with the data) and 8 students" in text and not (tmp_path / "runs").exists()
+    assert "would train no teacher (it came with the data) and 16 students" in text and not (tmp_path / "runs").exists()
     wide = dataclasses.replace(
         sweep.dataset, train=datasets.Split(*(np.repeat(one, 90, axis=0) for one in sweep.dataset.train))
     )
@@ -315,6 +315,10 @@ def test_what_logits_alone_cannot_do_is_refused(tmp_path, what, options, words):
     assert words in str(error.value) and "\n" not in str(error.value) and not (tmp_path / "runs").exists()
 
 
+TRAINED = ("hard", "kd", "label_smoothing", "shuffled")
+"""By default where the teacher came with the data."""
+
+
 def test_the_digits_of_scikit_learn_from_start_to_verdict(tmp_path):
     from sklearn.datasets import load_digits
     from sklearn.linear_model import LogisticRegression
@@ -326,12 +330,12 @@ def test_the_digits_of_scikit_learn_from_start_to_verdict(tmp_path):
     path = write(tmp_path, {**given, "teacher_logprobs": teacher.predict_log_proba(features / 16)}, name="digits")
     command = ["-m", "experiments.temperature_sweep", "--dataset", str(path), "--out", str(tmp_path / "runs")]
     options = ["--widths", "32", "--temperatures", "1", "4", "inf", "--name", "digits"]
-    begin = time.monotonic()
     done = subprocess.run([sys.executable, *command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begin < 120
     run = tmp_path / "runs" / "temperature_sweep" / "digits"
-    assert "The teacher (its logprobs came with the data)" in done.stdout and "hard labels" in done.stdout
+    assert "The teacher (its log-probabilities came with the data)" in done.stdout and "hard labels" in done.stdout
     assert {path.stem for path in (run / "figures").iterdir()} > {"errors", "softening", "learning_curves"}
-    errors = [student.row["test_errors"] for student in trained.find(run)]
-    assert len(errors) == 12 and max(errors) < 0.1 * 360, errors
+    errors = {name: [one.row["test_errors"] for one in trained.find(run, objective=name)] for name in TRAINED}
+    assert list(map(len, errors.values())) == [3, 9, 3, 9], errors
+    shuffled = errors.pop("shuffled")  # which teaches nothing
+    assert max(map(max, errors.values())) < 0.1 * 360 < 0.5 * 360 < min(shuffled), (errors, shuffled)

@@ -1,4 +1,4 @@
-"""What stands above the verdict where the teacher came with the data: what is known of it, from its logits alone."""
+"""What a summary says of a teacher that came with the data: what its logits alone tell."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,36 +6,55 @@ from typing import Any
 
 from analysis.tables import Table, fixed, number
 
+KINDS = {
+    "logits": "logits",
+    "logprobs": "log-probabilities",
+    "top-k logits": "top-k logits",
+    "top-k logprobs": "top-k log-probabilities",
+}
+"""As `GivenTeacher` has them, in words."""
 MOST_NLL = 1e6
 """Nats: above, some label has no probability at all."""
 
 
-def describe(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
-    """The teacher's measures on the test set, and its soft targets at each T of the sweep, in Markdown, with an empty
-    line after it; empty where a teacher was trained or loaded. `teachers` are those of `config.json`."""
-    if len(teachers) != 1 or "soft_targets" not in teachers[0]:
+def sentences(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
+    """The teacher's measures on the test set; empty where a teacher was trained or loaded. `teachers` are those of
+    `config.json`."""
+    if not _is_given(teachers):
         return ""
     (teacher,), test = teachers, teachers[0]["test"]
-    classes, given, nll = teacher["classes"], teacher["given"], test["nll"]
+    given, nll = teacher["given"], test["nll"]
     right, shown = 100 - 100 * test["errors"] / test_images, "∞" if nll > MOST_NLL else f"{nll:.3g}"
     lines = [
-        f"The teacher (its {teacher['kind']} came with the data): right on {right:.1f} % of {test_images:,} test "
-        f"examples ({test['errors']} errors), NLL {shown} nats, calibration error (ECE) "
+        f"The teacher (its {KINDS[teacher['kind']]} came with the data): right on {right:.1f} % of {test_images:,} "
+        f"test examples ({test['errors']} errors), NLL {shown} nats, calibration error (ECE) "
         f"{100 * test['ece']:.1f} %, sure of {100 * test['confidence']:.1f} % at T = 1."
     ]
     if given is not None:
         rest = "have no mass at any T" if teacher["renormalised"] else "share what is left at T = 1 evenly"
-        lines.append(f"It gives {given} of {classes:,} classes; the others {rest}.")
+        lines.append(f"It gives {given} of {teacher['classes']:,} classes; the others {rest}.")
     if teacher["dropped"] is not None:
         lines.append(f"On average {_share(teacher['dropped'])} of the mass was dropped.")
-    topk = given is not None and not teacher["renormalised"]
-    header = ["T", "entropy of its soft targets (nats)", *["mass on classes not given"] * topk]
+    return " ".join(lines)
+
+
+def section(teachers: Sequence[Mapping[str, Any]]) -> str:
+    """Its soft targets at each T of the sweep, as a section; empty as above."""
+    if not _is_given(teachers):
+        return ""
+    (teacher,), classes = teachers, teachers[0]["classes"]
+    topk = teacher["given"] is not None and not teacher["renormalised"]
+    header = ["T", "entropy (nats)", *["mass on classes not given"] * topk]
     cells = [
         [number(float(at["temperature"])), fixed(at["entropy"], 3), *[_share(at["not_given"])] * topk]
         for at in teacher["soft_targets"]
     ]
     notes = [f"Means over the test examples; equal shares have ln {classes:,} = {math.log(classes):.3f} nats."]
-    return f"{' '.join(lines)}\n\n{Table(header, cells, notes).markdown()}\n\n"
+    return f"\n## The teacher's soft targets\n\n{Table(header, cells, notes).markdown()}\n"
+
+
+def _is_given(teachers: Sequence[Mapping[str, Any]]) -> bool:
+    return len(teachers) == 1 and "soft_targets" in teachers[0]
 
 
 def _share(share: float) -> str:

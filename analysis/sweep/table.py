@@ -104,7 +104,7 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
-    above = given_teacher.describe(details["teachers"], identity["data"].get("test_images", 0))
+    above = given_teacher.sentences(details["teachers"], identity["data"].get("test_images", 0))
     listed = [] if above else details["teachers"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in listed]
     hint, notes = details.get("hint"), [*teachers, *summary.notes, *norm_notes(results)]
@@ -117,7 +117,9 @@ def write_summary(folder: Path) -> str:
     if beside.rows:
         section = f"\n## Objectives beside soft targets\n\n{beside.table().markdown()}\n"
         write_csv(folder / "from_kd.csv", beside.frame(), digits=6)
-    text = f"# {title}\n\n{above}{said.markdown()}\n\n{summary.table().markdown()}\n{section}"
+    section += given_teacher.section(details["teachers"])
+    head = "\n\n".join(filter(None, [f"# {title}", above, said.markdown()]))
+    text = f"{head}\n\n{summary.table().markdown()}\n{section}"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
     return text

@@ -290,11 +290,15 @@ def _baseline_notes(every: Sequence[Group]) -> list[str]:
     """How the best baseline was found, and tested, where there are others than hard labels."""
     if not any(group.baselines for group in every):
         return []
-    tested = "It is tested at a temperature after hard labels, where errors are fewer than with these"
+    tested = (
+        "A temperature is compared with {} only where it makes fewer errors than hard labels, which is tested first."
+    )
     if all(group.holdout.empty for group in every):
         chosen = "Without a hold-out the best baseline is not chosen, and a temperature has to beat every one of them"
-        return [f"{chosen} (--holdout N chooses). {tested.replace('It is', 'They are')}."]
-    return [f"The best baseline has the fewest mean hold-out errors: a choice, not a claim. {tested}."]
+        return [f"{chosen} (--holdout N chooses). {tested.format('them')}"]
+    best = dict.fromkeys(rival.name for group in every for rival in group.rivals)
+    least = f"The best baseline, {' or '.join(best) or 'hard labels'}, has the fewest mean hold-out errors"
+    return [f"{least}: a choice, not a claim. {tested.format('it')}"]
 
 
 def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, classes: int) -> list[str]:
