@@ -183,6 +183,12 @@ class RunDirectory:
         self._whole.add(block)
         self.after_block()
 
+    def test_logits(self, block: str) -> np.ndarray:
+        """Logits of the students of a finished block on the test images, `[students, images, classes]`."""
+        with np.load(self.folder / "blocks" / block / "logits.npz") as arrays:
+            logits: np.ndarray = arrays["test"]
+        return logits
+
     @property
     def whole(self) -> frozenset[str]:
         """Names of the blocks that this process has finished, or found finished."""

@@ -1,0 +1,57 @@
+"""The figures of a run directory, as a page embeds them: SVG, each with a caption and an alternative text."""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from analysis.page import captions
+from kdjax.files import read_bytes
+
+LEFT_OUT = ("page",)
+"""Figures that show again what others show."""
+
+
+class PageFigure(NamedTuple):
+    """A figure of the page."""
+
+    name: str
+    svg: Markup
+    caption: str
+    """What it shows, from which data, and how to read it: it can be read alone."""
+    photographs: bool
+    """It holds pixels, whose colours must stay as they are."""
+
+
+def read(folder: Path, order: Sequence[str], findings: Mapping[str, str], said: str) -> list[PageFigure]:
+    """The figures of a run directory: those of `order` first. Where `findings` has none, a figure says the verdict."""
+    found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    figures = []
+    for name in names:
+        text = read_bytes(found[name]).decode()
+        title = html.unescape("".join(re.findall(r"<dc:title>(.*?)</dc:title>", text, re.DOTALL)))
+        caption = f"{title} {captions.reading(name)}".strip()
+        svg = _embedded(text, name, f"{title} {findings.get(name) or said}")
+        figures.append(PageFigure(name, svg, caption, "<image" in svg))
+    return figures
+
+
+def _embedded(text: str, name: str, alternative: str) -> Markup:
+    """An SVG as a part of a page: an image with an alternative text, as wide as there is room, its ids its own."""
+    inner = text[text.index("<svg") :]
+    inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
+    # The same shapes have the same names in all figures, but a name may stand once in a page.
+    inner = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inner)
+    tag, rest = re.match(r"<svg([^>]*)>(.*)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
+    width = re.search(r'width="([\d.]+)pt"', tag)
+    box = re.search(r'viewBox="[^"]+"', tag)
+    size = f"max-width: {float(width.group(1)) / 72:.2f}in" if width else ""
+    label = html.escape(alternative)
+    return Markup(  # the text is matplotlib's, which escapes what it writes
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box.group() if box else ""} role="img" aria-label="{label}" style="{size}">{rest}'
+    )
