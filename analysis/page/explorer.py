@@ -12,10 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from analysis import runs
-from analysis.sweep import table
 from analysis.tables import number
 from kdjax import run_directory
 from kdjax.arrays import HostLogits
+from kdjax.files import read_json
 from kdjax.objectives import words_of
 
 LOWEST, HIGHEST, STEPS = 0.25, 100.0, 72
@@ -67,7 +67,8 @@ def of_run(folder: Path) -> Explorer | None:
         kept = np.sort(first)
         rows, pixels, mistaken = rows[kept], pixels[kept], mistaken[kept]
         teacher, labels = test["teacher_logits"], test["labels"]
-    names = run_directory.class_names(folder)
+    with runs.reading(folder / "config.json"):
+        names = [str(name) for name in read_json(folder / "config.json")["identity"]["data"]["class_names"]]
     soft = results["objective"].ne("hard").any()
     if not len(rows) or not soft:
         return None
