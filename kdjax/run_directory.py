@@ -7,8 +7,9 @@ timing.json     seconds, by block
 test.npz        labels and teacher logits of the test images, and a few images to look at
 blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
 checkpoints/    the last two of each block being trained
-figures/        PNG and PDF
+figures/        PNG, PDF and SVG
 summary.md      the verdict and the table
+report.html     all of it as a page to show
 MANIFEST.json   SHA-256 of the first three and test.npz, once all is there
 """
 
@@ -42,7 +43,7 @@ TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
     "shifted.csv",
 )
-PAGES = ("summary.md", "stability.md", "cost.md")
+PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")

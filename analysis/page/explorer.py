@@ -81,7 +81,10 @@ def of_run(folder: Path) -> Explorer | None:
     data = {
         "classes": names,
         "temperatures": [_json(t) for t in temperatures(results["temperature"].dropna().tolist())],
-        "images": [{"row": int(row), "label": names[labels[row]], "teacher": _logits(teacher[row])} for row in rows],
+        "images": [
+            {"row": one.row, "label": one.label, "mistake": one.mistake, "teacher": _logits(teacher[one.row])}
+            for one in images
+        ],
         "students": [
             {
                 "name": name,

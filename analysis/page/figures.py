@@ -33,11 +33,17 @@ def read(folder: Path, order: Sequence[str], findings: Mapping[str, str], said: 
     figures = []
     for name in names:
         text = read_bytes(found[name]).decode()
-        title = html.unescape("".join(re.findall(r"<dc:title>(.*?)</dc:title>", text, re.DOTALL)))
+        title = _title(text)
         caption = f"{title} {captions.reading(name)}".strip()
         svg = _embedded(text, name, f"{title} {findings.get(name) or said}")
         figures.append(PageFigure(name, svg, caption, "<image" in svg))
     return figures
+
+
+def _title(text: str) -> str:
+    """The title that matplotlib wrote into an SVG's metadata, its first one: the other is matplotlib's own name."""
+    found = re.search(r"<cc:Work>.*?<dc:title>(.*?)</dc:title>", text, re.DOTALL)
+    return html.unescape(found.group(1)) if found else ""
 
 
 def _embedded(text: str, name: str, alternative: str) -> Markup:

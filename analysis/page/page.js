@@ -181,10 +181,14 @@ function explore(data) {
       x: {
         domain: [first, infinity + 0.3],
         label: "temperature T (log scale)",
+        labelAnchor: "center",
+        labelArrow: "none",
+        labelOffset: 38,
         ticks: ticks.map(place),
         tickFormat: (x) => (x === infinity ? "∞" : String(2 ** x)),
       },
-      y: { label: "test errors", grid: true, nice: true },
+      y: { label: "test errors", grid: true, nice: true, inset: 4 },
+      marginBottom: 45,
       marks: [
         ...(curve.hard === null ? [] : [Plot.ruleY([curve.hard], { strokeDasharray: "6 4", stroke: "var(--soft)" })]),
         Plot.ruleX([place(T)], { stroke: "var(--student)", strokeWidth: 3 }),
@@ -216,6 +220,9 @@ function explore(data) {
       made.value = value;
       return made;
     };
+    const picture = images().find((input) => input.checked).nextElementSibling;
+    byId("chosen").hidden = !picture.src;
+    byId("chosen").src = picture.src ?? "";
     byId("said").replaceChildren(
       `Test image ${image.row}, labelled ${image.label}; student of ${student.name}. At T = ${nameOf(T)} the entropy of `,
       "the teacher's soft target is ",
@@ -225,7 +232,7 @@ function explore(data) {
       ` (a guess: ${short(Math.log(found.p.length))}). T²·KL = `,
       number("loss", found.loss),
       ". Its gradient is ",
-      number("off", off, `${(100 * off).toPrecision(2)} %`),
+      number("off", off, `${Number((100 * off).toPrecision(2))} %`),
       ` off logit matching's. ${standing(curve, T)}`,
     );
   }
@@ -262,7 +269,8 @@ function explore(data) {
   slider.value = temperatures.indexOf(temperatures.includes(4) ? 4 : 1);
   const soft = data.students.findIndex((student) => student.trained === temperatures[slider.value]);
   byId("student").value = Math.max(soft, 0);
-  images().forEach((input, i) => { input.checked = i === 0; });
+  const mistakes = data.images.findIndex((image) => image.mistake);
+  images().forEach((input) => { input.checked = Number(input.value) === Math.max(mistakes, 0); });
   document.querySelector("#explorer .live").hidden = false;
   [slider, byId("student"), ...images()].forEach((input) => input.addEventListener("input", show));
   let width = 0;
