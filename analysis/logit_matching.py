@@ -3,7 +3,8 @@
 Measures Section 2.1 of Hinton, Vinyals, Dean 2015 (arXiv 1503.02531) on random logits, on a trained pair, in its
 parameter space, and in what students become. Writes OUT/logit_matching/NAME/, NAME being the run's: `summary.md` (each
 claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve), `figures/` and
-`report.html`. On two cores the gradients take under a minute, the training somewhat over a minute an epoch with full MNIST.
+`report.html`. On two cores the gradients take under a minute, the training somewhat over a minute an epoch with full
+MNIST.
 
 `--curvature` measures instead whether curvature says which learning rate is best at each T, and writes `curvature.md`
 and `curvature.csv` there; `--curvature --dry-run` says how long it would take.

@@ -16,8 +16,11 @@ PROG = "python -m analysis.objectives"
 def main(config: AtlasConfig) -> None:
     """Measures, writes, and prints the page."""
     from analysis.atlas import report  # late, so that --help is quick
+    from analysis.page import page
 
-    print((report.write(config) / "objectives.md").read_text())
+    folder = report.write(config)
+    print((folder / "objectives.md").read_text())
+    page.at_the_end(folder)
 
 
 if __name__ == "__main__":

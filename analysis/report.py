@@ -33,7 +33,7 @@ def main(config: ReportConfig) -> None:
     from analysis.page import kinds, page  # late, so that --help is quick
 
     folders = [_named(run, config.out, list(kinds.KINDS)) for run in config.runs]
-    for folder in folders or [_newest(config.out, kinds.KINDS)]:
+    for folder in folders or [_newest(config.out, {name: kind.pages[0] for name, kind in kinds.KINDS.items()})]:
         print(page.write_again(folder))
 
 
@@ -48,8 +48,9 @@ def _named(run: Path, out: Path, experiments: list[str]) -> Path:
     return found[0]
 
 
-def _newest(out: Path, kinds: dict[str, object]) -> Path:
-    pages = [path for experiment, kind in kinds.items() for path in (out / experiment).glob(f"*/{kind.pages[0]}")]
+def _newest(out: Path, summaries: dict[str, str]) -> Path:
+    """The run with the newest summary; `summaries` names it by experiment."""
+    pages = [path for experiment, name in summaries.items() for path in (out / experiment).glob(f"*/{name}")]
     require(pages, f"{out} holds no run with a summary: run `python -m experiments.temperature_sweep` first")
     return max(pages, key=lambda path: path.stat().st_mtime).parent
 

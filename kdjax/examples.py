@@ -22,14 +22,15 @@ def least_sure(teacher: HostLogits, labels: Int[np.ndarray, "images"]) -> Rows:
 def mistakes(
     teacher: HostLogits,
     labels: Int[np.ndarray, "images"],
-    students: Iterable[Float[np.ndarray, "students images classes"]],
+    students: Iterable[Float[np.ndarray, "_ images classes"]],
 ) -> Rows:
     """The rows of the images that the teacher gets right and most students get wrong, those of the most first.
 
-    At most `MOST`; of equal ones the first; none that every student gets right.
+    At most `MOST`; of equal ones the first; none that every student gets right. `students`: logits of the students of a
+    block at a time, `[students, images, classes]`.
     """
     wrong = np.zeros(len(labels), np.int64)
-    for logits in students:  # a block at a time
+    for logits in students:
         wrong += (logits.argmax(axis=-1) != labels).sum(axis=0)
     wrong[teacher.argmax(axis=-1) != labels] = 0
     order = np.argsort(-wrong, kind="stable")[:MOST]

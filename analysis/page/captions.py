@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import runs
-from analysis.sweep import table
 from analysis.tables import fixed, number
 
 READING = {
@@ -35,8 +34,8 @@ READING = {
     "class_similarity": "Which classes the teacher confuses: the mean probability that it gives to each other class.",
     "batch_statistics": "The same networks under three kinds of batch statistics.",
     "soft_predictions": "What students say of images of the class that they never saw.",
-    "errors_against_bias": "Errors as the bias of the omitted class is raised: where the curves are lowest, the student "
-    "knows the class best. The signs mark the biases that each method chooses.",
+    "errors_against_bias": "Errors as the bias of the omitted class is raised: where the curves are lowest, the "
+    "student knows the class best. The signs mark the biases that each method chooses.",
     "errors_by_class": "Errors on the images of each class, before and after the correction of the bias.",
     "taken_for": "What images of the omitted class are mistaken for.",
     "each": "Each class omitted in turn, a row a class.",
@@ -60,9 +59,10 @@ def reading(name: str) -> str:
 
 def findings(folder: Path, experiment: str) -> dict[str, str]:
     """What the figures of a run directory say in numbers, by name; empty but for sweeps: others say their verdict."""
-    if experiment != "temperature_sweep":
+    if experiment != "temperature_sweep" or not (folder / "table.csv").exists():
         return {}
-    rows = table.summarise(runs.read(folder)).frame()
+    with runs.reading(folder / "table.csv"):
+        rows = pd.read_csv(folder / "table.csv")
     said = {
         "errors": _along(rows, "test_errors", "test errors", 1),
         "difference_from_hard_labels": _differences(rows),
@@ -103,13 +103,15 @@ def _differences(rows: pd.DataFrame) -> str:
 
 
 def _of_widths(rows: pd.DataFrame, known: Callable[[pd.Series], bool]) -> list[tuple[int, list[pd.Series]]]:
-    """By width, the rows of hard labels and soft targets at the first soft weight and rate, so that they can be heard."""
+    """By width, the rows of hard labels and soft targets at the first soft weight and rate: few enough to be heard."""
     plain = rows[rows["objective"].isin(["hard", "kd"])]
     found = []
     for width, of_width in plain.groupby("width"):
         first = of_width[of_width["learning_rate"] == of_width["learning_rate"].iloc[0]]
         weights = first.loc[first["objective"] == "kd", "soft_weight"]
-        kept = first[(first["objective"] == "hard") | (first["soft_weight"] == (weights.iloc[0] if len(weights) else 0))]
+        kept = first[
+            (first["objective"] == "hard") | (first["soft_weight"] == (weights.iloc[0] if len(weights) else 0))
+        ]
         if listed := [row for _, row in kept.iterrows() if known(row)]:
             found.append((int(str(width)), listed))
     return found

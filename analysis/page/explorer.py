@@ -74,7 +74,9 @@ def of_run(folder: Path) -> Explorer | None:
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
     images = [
-        Shown(int(row), names[labels[row]], _picture(pixel), bool(mistake), _words(names, labels[row], teacher[row]))
+        Shown(
+            int(row), names[labels[row]], _picture(pixel), bool(mistake), _words(names, int(labels[row]), teacher[row])
+        )
         for row, pixel, mistake in zip(rows, pixels, mistaken, strict=True)
     ]
     curves = _curves(results)
@@ -125,7 +127,7 @@ def _students(
     for setting, (teacher, seed) in wanted[:room]:
         block, index = stored[runs.name_of({**setting, "teacher": teacher, "seed": seed})]
         with runs.reading(block / "logits.npz"), np.load(block / "logits.npz") as arrays:
-            chosen.append((_name(setting, results, seed), setting, arrays["test"][index][rows]))
+            chosen.append((_name(setting, results, int(seed)), setting, arrays["test"][index][rows]))
     return chosen, max(len(wanted) - room, 0)
 
 
@@ -143,10 +145,12 @@ def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     if objective == "hard":
         parts.append("hard labels")
     else:
-        parts.append(f"T = {number(setting['temperature'])}")
+        parts.append(f"T = {number(float(setting['temperature']))}")
         parts += [words_of(objective)] * (objective != "kd")
     soft = results[results["objective"] != "hard"]
-    parts += [f"soft weight {number(setting['soft_weight'])}"] * (soft["soft_weight"].nunique() > 1 and objective != "hard")
+    parts += [f"soft weight {number(float(setting['soft_weight']))}"] * (
+        soft["soft_weight"].nunique() > 1 and objective != "hard"
+    )
     parts += [f"rate {setting['learning_rate']:g}"] * (results["learning_rate"].nunique() > 1)
     parts += [f"{setting['width']} units"] * (results["width"].nunique() > 1)
     return ", ".join([*parts, f"seed {seed}"])
@@ -172,7 +176,8 @@ def _points(results: pd.DataFrame, curve: tuple[Any, ...]) -> dict[str, Any]:
     points = []
     for temperature, of_t in runs.finished(own).groupby("temperature"):
         mean = runs.mean(of_t.set_index(runs.RUN)["test_errors"])
-        points.append({"T": _json(float(str(temperature))), **dict(zip(("mean", "low", "high"), map(_json, mean[:3])))})
+        known = {"mean": _json(mean.mean), "low": _json(mean.low), "high": _json(mean.high)}
+        points.append({"T": _json(float(str(temperature))), **known})
     name = f"{width} units" + ("" if objective == "kd" else f", {words_of(objective)}")
     level = _json(runs.mean(hard.set_index(runs.RUN)["test_errors"]).mean) if len(hard) else None
     return {"name": name, "points": points, "hard": level}

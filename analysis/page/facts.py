@@ -141,4 +141,3 @@ def _missing(progress: str, results: Sequence[pd.DataFrame]) -> tuple[str, ...]:
         total = sum(map(len, results))
         said.append(f"{failed} of {total:,} runs failed: their loss stopped being finite. They are left out of means.")
     return tuple(said)
-

@@ -58,8 +58,8 @@ KINDS = {
         ("errors", "difference_from_hard_labels", "difference_from_kd", "calibration_and_agreement", "softening"),
         (
             LAST_EPOCH,
-            "Errors are counted on the test set. A temperature chosen by them is flattered by the choice; one chosen on "
-            "a hold-out is not.",
+            "Errors are counted on the test set. A temperature chosen by them is flattered by the choice; one chosen "
+            "on a hold-out is not.",
             "What is found holds for this network, this recipe and this teacher. Another may have another best "
             "temperature.",
         ),
@@ -71,8 +71,8 @@ KINDS = {
         ("errors_against_bias", "each", "errors_by_class", "taken_for", "soft_predictions"),
         (
             LAST_EPOCH,
-            "The oracle chooses its bias on the test set, as the paper did: it says what is possible, not what would be "
-            "had without the labels.",
+            "The oracle chooses its bias on the test set, as the paper did: it says what is possible, not what would "
+            "be had without the labels.",
             "Intervals are over seeds, about this one teacher.",
         ),
     ),
@@ -126,4 +126,3 @@ def of(folder: Path) -> tuple[str, Kind]:
             raise BadInput(f"{folder / 'config.json'} is not that of a run, or damaged ({error!r})") from None
     require(experiment in KINDS, f"{folder} is of {experiment}, which has no page: there are {', '.join(KINDS)}")
     return experiment, KINDS[experiment]
-

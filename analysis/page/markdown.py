@@ -1,7 +1,6 @@
 """A summary's Markdown as HTML: what a text holds of HTML itself is shown as it is, never obeyed."""
 
 from collections.abc import Sequence
-from itertools import count
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
@@ -40,15 +39,29 @@ def _plain(inline: Token) -> str:
 
 
 def _render(tokens: Sequence[Token], before: int) -> Markup:
-    renderer, numbers = RendererHTML(), count(before + 1)
+    return Markup(_Renderer(before).render(tokens, MarkdownIt("commonmark").options, {}))
 
-    def table_open(*_: Any) -> str:
-        # Wider than a phone: it scrolls by itself, for which a keyboard has to reach it.
-        where = f'role="region" aria-label="Table {next(numbers)}" tabindex="0"'
+
+class _Renderer(RendererHTML):
+    """Tables by themselves scroll where they are wider than the page; of links the words stay, as they lead to files
+    that the page leaves behind. A method's name is the kind of token that it renders."""
+
+    def __init__(self, before: int):
+        super().__init__()
+        self._tables = before
+
+    def table_open(self, *_: Any) -> str:
+        """A table, in a region that a keyboard reaches."""
+        self._tables += 1
+        where = f'role="region" aria-label="Table {self._tables}" tabindex="0"'
         return f'<div class="scroll" {where}>\n<table class="sortable">\n'
 
-    renderer.rules |= {"table_open": table_open, "table_close": lambda *_: "</table>\n</div>\n"}
-    # Of links the words stay: they lead to files beside the summary, which the page leaves behind.
-    renderer.rules |= {"link_open": lambda *_: "", "link_close": lambda *_: ""}
-    options: Any = {"html": False, "xhtmlOut": False, "breaks": False, "langPrefix": "", "highlight": None}
-    return Markup(renderer.render(tokens, options, {}))
+    def table_close(self, *_: Any) -> str:
+        """Its end."""
+        return "</table>\n</div>\n"
+
+    def link_open(self, *_: Any) -> str:
+        """Nothing."""
+        return ""
+
+    link_close = link_open

@@ -1,16 +1,13 @@
 """A run directory as one file to show, `report.html`: it needs no network, no server and, to be read, no script."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from analysis.page import captions, explorer, facts, figures, kinds, markdown
 from kdjax import __version__
-from kdjax.errors import BadInput, require
+from kdjax.errors import require
 from kdjax.files import read_bytes, write_whole
 from kdjax.progress import say
 
