@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -107,7 +108,8 @@ def test_a_part_of_a_run_says_so(copy):
     failed = rows[0].split(",").index("failed_at")
     rows[-1] = ",".join([*rows[-1].split(",")[:failed], "7", *rows[-1].split(",")[failed + 1 :]])
     (copy / "results.csv").write_text("\n".join(rows) + "\n")
-    text = page.write_again(copy).read_text()
+    table.write_summary(copy)
+    text = page.write(copy).read_text()
     assert "The run is not finished: this is of 1 of 3 blocks." in text and "1 of 8 runs failed" in text
     shutil.rmtree(copy / "figures")
     assert "Its figures are not here" in page.write(copy).read_text()
@@ -120,7 +122,8 @@ def call(*arguments):
     return commands.call(report.main, report.ReportConfig, list(map(str, arguments)), report.PROG)
 
 
-def test_the_command_finds_runs_by_path_and_name(copy, tmp_path):
+def test_the_command_finds_runs_by_path_and_name(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "write_again", page.write)
     out = tmp_path / "runs"
     (copy / "report.html").unlink()
     for given in ((copy,), ("copy", "--out", out), ("temperature_sweep/copy", "--out", out), ("--out", out)):
@@ -229,6 +232,14 @@ def numbers(ready):
     return said, np.array(cells).reshape(-1, 4).T
 
 
+def of_losses(z, v, temperature):
+    """The loss, its gradient and the gradient's limit, in float64."""
+    with jax.enable_x64(True):
+        pair = jnp.asarray(z, jnp.float64), jnp.asarray(v, jnp.float64)
+        gradients = (np.asarray(losses.soft_target_gradient(*pair, t)) for t in (temperature, math.inf))
+        return float(losses.soft_target_loss(*pair, temperature)), *gradients
+
+
 @in_browser
 def test_its_numbers_are_those_of_the_losses(run, opened):
     test, ready = np.load(run / "test.npz"), opened.page
@@ -244,24 +255,36 @@ def test_its_numbers_are_those_of_the_losses(run, opened):
         for image in (0, images.count() - 1):
             images.nth(image).check()
             row = int(re.search(r"Test image (\d+)", ready.locator("#said").inner_text()).group(1))
-            z, v = (np.float64(logits[row]) for logits in (student.stored_logits("test"), test["teacher_logits"]))
+            z, v = (logits[row].astype(float) for logits in (student.stored_logits("test"), test["teacher_logits"]))
             for t in (0.25, 1.0, 4.0, 100.0, math.inf):
                 ready.locator("#temperature").fill(str(steps.index(t)))
                 said, (p, q, gradient, formula) = numbers(ready)
-                with jax.enable_x64(True):
-                    assert said["loss"] == pytest.approx(float(losses.soft_target_loss(z, v, t)), rel=1e-5, abs=1e-9)
-                    expected = np.asarray(losses.soft_target_gradient(z, v, t))
-                    limit = np.asarray(losses.soft_target_gradient(z, v, math.inf))
-                assert gradient == pytest.approx(expected, rel=1e-5, abs=1e-9)
-                assert formula == pytest.approx(limit, rel=1e-5, abs=1e-9)
+                loss, expected, limit = of_losses(z, v, t)
+                assert said["loss"] == pytest.approx(loss, rel=1e-5, abs=1e-12)
+                assert gradient == pytest.approx(expected, rel=1e-5, abs=1e-12)
+                assert formula == pytest.approx(limit, rel=1e-5, abs=1e-12)
                 assert said["off"] == pytest.approx(
-                    np.linalg.norm(expected - limit) / np.linalg.norm(limit), rel=1e-5, abs=1e-9
+                    np.linalg.norm(expected - limit) / np.linalg.norm(limit), rel=1e-5, abs=1e-12
                 )
                 for who, shares, x in (("teacher", p, v), ("student", q, z)):
                     plain = np.exp((x - x.max()) / t) / np.exp((x - x.max()) / t).sum()
                     assert shares == pytest.approx(plain, rel=1e-5, abs=1e-12)
                     entropy = -(plain * np.log(plain, where=plain > 0, out=np.zeros(10))).sum()
-                    assert said[who] == pytest.approx(entropy, rel=1e-5, abs=1e-9)
+                    assert said[who] == pytest.approx(entropy, rel=1e-5, abs=1e-12)
+
+
+@in_browser
+@pytest.mark.parametrize(("classes", "scale"), [(2, 0.1), (10, 5.0), (100, 50.0)])
+def test_its_formulas_are_those_of_the_losses(opened, classes, scale):
+    z, v = np.random.default_rng(classes).normal(0, scale, (2, classes))
+    out = classes // 3  # so many classes are left out
+    z[:out] = v[:out] = -math.inf
+    for t in (0.25, 1.0, 7.3, 100.0, math.inf):
+        found = opened.page.evaluate("([z, v, t]) => softTargets(z, v, t)", [z.tolist(), v.tolist(), t])
+        loss, expected, limit = of_losses(z, v, t)
+        assert found["loss"] == pytest.approx(loss, rel=1e-5)
+        assert found["gradient"] == pytest.approx(expected, rel=1e-5, abs=1e-9 * scale)
+        assert found["formula"] == pytest.approx(limit, rel=1e-5, abs=1e-9 * scale)
 
 
 @in_browser
@@ -279,6 +302,7 @@ def test_where_a_temperature_stands(run, opened):
 
 @in_browser
 def test_the_slider_is_dragged(opened):
+    opened.page.locator("#temperature").scroll_into_view_if_needed()
     before, box = numbers(opened.page)[0], opened.page.locator("#temperature").bounding_box()
     middle = box["y"] + box["height"] / 2
     opened.page.mouse.move(box["x"] + box["width"] / 2, middle)

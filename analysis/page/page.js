@@ -121,7 +121,11 @@ function explore(data) {
       ariaLabel: label,
       ...options,
     });
-    svg.setAttribute("role", "img");
+    svg.setAttribute("role", "img"); // as a whole: Plot's names of its parts are no words to be read
+    svg.querySelectorAll("[aria-label], [aria-description]").forEach((part) => {
+      part.removeAttribute("aria-label");
+      part.removeAttribute("aria-description");
+    });
     place.replaceChildren(svg);
   }
 
