@@ -54,7 +54,8 @@ READING = {
 
 def reading(name: str) -> str:
     """How to read the figure of that name; empty for one that is not known."""
-    return next((text for start, text in READING.items() if name == start or name.startswith(f"{start}_")), "")
+    starts = [start for start in READING if f"{name}_".startswith(f"{start}_")]
+    return READING[max(starts, key=len)] if starts else ""
 
 
 def findings(folder: Path, experiment: str) -> dict[str, str]:

@@ -126,8 +126,8 @@ def _students(
     chosen = []
     for setting, (teacher, seed) in wanted[:room]:
         block, index = stored[runs.name_of({**setting, "teacher": teacher, "seed": seed})]
-        with runs.reading(block / "logits.npz"), np.load(block / "logits.npz") as arrays:
-            chosen.append((_name(setting, results, int(seed)), setting, arrays["test"][index][rows]))
+        logits = runs.load_arrays(block / "logits.npz", "test")["test"]
+        chosen.append((_name(setting, results, int(seed)), setting, logits[index][rows]))
     return chosen, max(len(wanted) - room, 0)
 
 
