@@ -52,7 +52,7 @@ class Explorer(NamedTuple):
 
 
 def of_run(folder: Path) -> Explorer | None:
-    """The explorer of a sweep's run directory; None where it keeps no images, or has no soft targets.
+    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no soft targets.
 
     Raises:
         BadInput: what it reads is missing or damaged.
@@ -73,6 +73,8 @@ def of_run(folder: Path) -> Explorer | None:
     if not len(rows) or not soft:
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
+    if not students:
+        return None
     images = [
         Shown(
             int(row), names[labels[row]], _picture(pixel), bool(mistake), _words(names, int(labels[row]), teacher[row])
@@ -115,17 +117,17 @@ def _students(
 ) -> tuple[list[tuple[str, pd.Series, HostLogits]], int]:
     """A student of each setting, the first that finished: its name, setting and logits `[images, classes]`; and how
     many settings there was no room for. Wide students come first."""
-    wanted = []
+    stored, wanted = _stored(folder), []
     for setting, of_setting in runs.by_setting(results):
-        finished = runs.finished(of_setting)
-        if len(finished):
-            wanted.append((setting, finished.index[0]))
+        for teacher, seed in runs.finished(of_setting).index:
+            place = stored.get(runs.name_of({**setting, "teacher": teacher, "seed": seed}))
+            if place:
+                wanted.append((setting, seed, place))
+                break
     wanted.sort(key=lambda one: -one[0]["width"])  # stable
     room = max(MOST_LOGITS // (len(rows) * classes), 1)
-    stored = _stored(folder)
     chosen = []
-    for setting, (teacher, seed) in wanted[:room]:
-        block, index = stored[runs.name_of({**setting, "teacher": teacher, "seed": seed})]
+    for setting, seed, (block, index) in wanted[:room]:
         logits = runs.load_arrays(block / "logits.npz", "test")["test"]
         chosen.append((_name(setting, results, int(seed)), setting, logits[index][rows]))
     return chosen, max(len(wanted) - room, 0)

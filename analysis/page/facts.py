@@ -51,7 +51,7 @@ def of_run(folder: Path, experiment: str) -> Facts:
         lines["Time"] = _time(folder, config)
         lines["Run directory"] = folder.name
         about = [f"The run is of {one}." for one in runs.unusual_options(identity)]
-        about += [f"There are fuller data: {details['hint']}."] * bool(details.get("hint"))
+        about += [f"There are fuller data: {details.get('hint')}."] * bool(details.get("hint"))
         command = _command(config.get("command"))
         missing = _missing(run_directory.progress(folder), results)
     return Facts(command, {name: text for name, text in lines.items() if text}, missing, tuple(about))

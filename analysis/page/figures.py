@@ -13,6 +13,8 @@ from kdjax.files import read_bytes
 
 LEFT_OUT = ("page",)
 """Figures that show again what others show."""
+MOST_BYTES = 1_800_000
+"""Of all figures of a page, so that it stays below 3 MB; the later ones are left out."""
 
 
 class PageFigure(NamedTuple):
@@ -26,18 +28,25 @@ class PageFigure(NamedTuple):
     """It holds pixels, whose colours must stay as they are."""
 
 
-def read(folder: Path, order: Sequence[str], findings: Mapping[str, str], said: str) -> list[PageFigure]:
-    """The figures of a run directory: those of `order` first. Where `findings` has none, a figure says the verdict."""
+def read(
+    folder: Path, order: Sequence[str], findings: Mapping[str, str], said: str
+) -> tuple[list[PageFigure], list[str]]:
+    """The figures of a run directory, those of `order` first, and the names of those that there was no room for. Where
+    `findings` has none, a figure says the verdict."""
     found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
     names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
-    figures = []
+    figures, left_out, room = list[PageFigure](), list[str](), MOST_BYTES
     for name in names:
+        room -= found[name].stat().st_size
+        if room < 0:
+            left_out.append(name)
+            continue
         text = read_bytes(found[name]).decode()
         title = _title(text)
         caption = f"{title} {captions.reading(name)}".strip()
         svg = _embedded(text, name, f"{title} {findings.get(name) or said}")
         figures.append(PageFigure(name, svg, caption, "<image" in svg))
-    return figures
+    return figures, left_out
 
 
 def _title(text: str) -> str:

@@ -62,7 +62,7 @@ def html(folder: Path) -> str:
     for text in texts[1:]:
         others.append(markdown.split(text, before))
         before += others[-1].body.count("<table")
-    shown = figures.read(folder, kind.figures, captions.findings(folder, experiment), summary.said)
+    shown, left_out = figures.read(folder, kind.figures, captions.findings(folder, experiment), summary.said)
     interactive = explorer.of_run(folder) if experiment == "temperature_sweep" else None
     return _template().render(
         kind=kind,
@@ -70,6 +70,7 @@ def html(folder: Path) -> str:
         others=others,
         facts=facts.of_run(folder, experiment),
         figures=shown,
+        left_out=left_out,
         explorer=interactive,
         citation=CITATION,
         style=_part("page.css"),
