@@ -355,10 +355,13 @@ def test_a_heading_sorts_its_table(opened):
     assert ready.evaluate(read) == ["1", "4", "∞", "hard labels"]
     by_t.click()  # words come after numbers either way
     assert ready.evaluate(read) == ["∞", "4", "1", "hard labels"]
-    assert ready.evaluate("[sortKey('< 0.001'), sortKey('−2.5 [−3, 1]'), sortKey('1,024'), sortKey('–')]") == [
+    assert ready.evaluate(
+        "[sortKey('< 0.001'), sortKey('−2.5 [−3, 1]'), sortKey('1,024'), sortKey('[−3, +1]'), sortKey('–')]"
+    ) == [
         [0, pytest.approx(0.001)],
         [0, -2.5],
         [0, 1024],
+        [0, -3],
         [2, 0],
     ]
 

@@ -58,14 +58,16 @@ def of_run(folder: Path, experiment: str) -> Facts:
 
 
 def _of_analysis(folder: Path, experiment: str) -> Facts:
-    pair = folder.parents[1] / "temperature_sweep" / folder.name
-    command = f"python -m analysis.{experiment} {shlex.quote(folder.name)}"
-    lines = {"Run directory": f"{experiment}/{folder.name}"}
-    known = (pair / "config.json").exists()
-    if known:
-        of_pair = of_run(pair, "temperature_sweep")
-        lines = {"Measured on": f"the run {pair.name}: {of_pair.command}", **of_pair.lines, **lines}
-    return Facts(command if known or folder.name != "random" else command.rpartition(" ")[0], lines, (), ())
+    """Of an analysis: what it was measured on, a run beside it, random logits, or what its summary says."""
+    run = folder.parents[1] / "temperature_sweep" / folder.name
+    command, lines = ["python", "-m", f"analysis.{experiment}"], {"Run directory": f"{experiment}/{folder.name}"}
+    if (run / "config.json").exists():
+        of_sweep = of_run(run, "temperature_sweep")
+        lines = {"Measured on": f"{run.name}: {of_sweep.command}", **of_sweep.lines, **lines}
+        command.append(folder.name)
+    elif folder.name != "random":
+        command = []
+    return Facts(shlex.join(command), lines, (), ())
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@
 function sortKey(text) {
   const plain = text.replaceAll(",", "").replaceAll("−", "-").trim();
   if (plain === "" || plain === "–") return [2, 0];
-  const match = /^([<>~]?)\s*([+-]?(?:∞|\d+\.?\d*(?:e[+-]?\d+)?))/.exec(plain);
+  const match = /^\[?([<>~]?)\s*([+-]?(?:∞|\d+\.?\d*(?:e[+-]?\d+)?))/.exec(plain);
   if (!match) return [1, plain];
   const value = Number(match[2].replace("∞", "Infinity"));
   return [0, match[1] === "<" ? value * (1 - 1e-9) : value];
