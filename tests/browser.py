@@ -1,11 +1,20 @@
-"""A headless browser of the system, for the tests of the page; and whether there is one."""
+"""A headless browser of the system, for the tests of the page; and whether there is one.
+
+    python -m tests.browser RUN/report.html docs/figures/report.png
+
+takes the picture of a page that `docs/report.md` shows.
+"""
 
 import contextlib
+import io
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATH = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -49,3 +58,17 @@ def opened(browser: Any, path: Path, width: int = 1100, **options: Any) -> Itera
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
     yield Opened(context, path)
     context.close()
+
+
+def photograph(path: Path, picture: Path, height: int = 1600) -> None:
+    """A picture of the upper part of a page, in few colours: it is committed."""
+    with started() as browser, opened(browser, path.resolve()) as one:
+        one.wait()
+        one.page.set_viewport_size({"width": 1100, "height": height})
+        one.page.wait_for_timeout(300)
+        taken = Image.open(io.BytesIO(one.page.screenshot()))
+    taken.convert("RGB").quantize(48, dither=Image.Dither.NONE).save(picture, optimize=True)
+
+
+if __name__ == "__main__":
+    photograph(*map(Path, sys.argv[1:3]))

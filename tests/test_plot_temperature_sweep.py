@@ -308,7 +308,7 @@ def test_temperatures_that_no_decimal_ends_are_found_in_both_files(tmp_path):
     folder = make_run(tmp_path / "run", widths=(30,), seeds=2, temperatures=(1 / 3, 2 / 3), rates=(0.1 / 3,))
     run = load(folder)
     assert len(run.history) == 2 * 3 * 10
-    assert len(figures.draw(folder)) == 10
+    assert len(figures.draw(folder)) == 15
 
 
 def test_the_summary_is_written_and_printed(tmp_path):
