@@ -60,7 +60,7 @@ def opened(browser: Any, path: Path, width: int = 1100, **options: Any) -> Itera
     context.close()
 
 
-def photograph(path: Path, picture: Path, height: int = 1600) -> None:
+def photograph(path: Path, picture: Path, height: int = 1880) -> None:
     """A picture of the upper part of a page, in few colours: it is committed."""
     with started() as browser, opened(browser, path.resolve()) as one:
         one.wait()
