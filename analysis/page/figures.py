@@ -13,6 +13,8 @@ from kdjax.files import read_bytes
 
 LEFT_OUT = ("page",)
 """Figures that show again what others show."""
+WIDE = 6.0
+"""Inches: wider figures have panels side by side, which cannot be read on a phone unless they scroll."""
 MOST_BYTES = 1_800_000
 """Of all figures of a page, so that it stays below 3 MB; the later ones are left out."""
 
@@ -62,11 +64,10 @@ def _embedded(text: str, name: str, alternative: str) -> Markup:
     # The same shapes have the same names in all figures, but a name may stand once in a page.
     inner = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inner)
     tag, rest = re.match(r"<svg([^>]*)>(.*)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
-    width = re.search(r'width="([\d.]+)pt"', tag)
-    box = re.search(r'viewBox="[^"]+"', tag)
-    size = f"max-width: {float(width.group(1)) / 72:.2f}in" if width else ""
-    label = html.escape(alternative)
+    width, box = re.search(r'width="([\d.]+)pt"', tag), re.search(r'viewBox="[^"]+"', tag)
+    inches = float(width.group(1)) / 72 if width else WIDE
+    look = f'class="{"wide" if inches > WIDE else "narrow"}" style="max-width: {inches:.2f}in"'
     return Markup(  # the text is matplotlib's, which escapes what it writes
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box.group() if box else ""} role="img" aria-label="{label}" style="{size}">{rest}'
+        f'{box.group() if box else ""} role="img" aria-label="{html.escape(alternative)}" {look}>{rest}'
     )
