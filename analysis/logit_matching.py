@@ -2,8 +2,8 @@
 
 Measures Section 2.1 of Hinton, Vinyals, Dean 2015 (arXiv 1503.02531) on random logits, on a trained pair, in its
 parameter space, and in what students become. Writes OUT/logit_matching/NAME/, NAME being the run's: `summary.md` (each
-claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve) and `figures/`.
-`--dry-run` says how long it would take.
+claim, its prediction, what was measured, whether it holds), `logit_matching.csv` (every curve), `figures/` and
+`report.html`. `--dry-run` says how long it would take.
 
 `--curvature` measures instead whether curvature says which learning rate is best at each T, and writes `curvature.md`
 and `curvature.csv` there.
@@ -22,6 +22,7 @@ def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis import terminal  # late, so that --help is quick
     from analysis.matching import given_report, report
+    from analysis.page import page
     from kdjax.progress import clock, say
 
     if config.logits is not None:
@@ -32,10 +33,9 @@ def main(config: MatchingConfig) -> None:
         print(cost.text)
         return
     say(f"about {clock(cost.seconds)} on this device")
-    if config.curvature:
-        terminal.show((report.write_curvature(config) / "curvature.md").read_text())
-    else:
-        terminal.show((report.write(config) / "summary.md").read_text())
+    folder = report.write_curvature(config) if config.curvature else report.write(config)
+    terminal.show((folder / ("curvature.md" if config.curvature else "summary.md")).read_text())
+    page.at_the_end(folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ analysis.objectives [RUN]`
 On random logits, on the students of a run directory, or on a file of logits: how far the gradient of each objective is
 from that of its limit as T → ∞, which part of it changes the scale of the student's logits and which their direction,
 which classes get it, and whether the identities between objectives hold. Writes OUT/objectives/NAME/: `objectives.md`,
-`objectives.csv` (every curve), `table.csv` (a line an objective) and `figures/`.
+`objectives.csv` (every curve), `table.csv` (a line an objective), `figures/` and `report.html`.
 """
 
 from analysis.atlas.config import AtlasConfig
@@ -17,8 +17,11 @@ def main(config: AtlasConfig) -> None:
     """Measures, writes, and prints the page."""
     from analysis import terminal  # late, so that --help is quick
     from analysis.atlas import report
+    from analysis.page import page
 
-    terminal.show((report.write(config) / "objectives.md").read_text())
+    folder = report.write(config)
+    terminal.show((folder / "objectives.md").read_text())
+    page.at_the_end(folder)
 
 
 if __name__ == "__main__":

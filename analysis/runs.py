@@ -124,7 +124,7 @@ def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_e
 def wrong_answers(folder: Path) -> dict[tuple[str, ...], np.ndarray]:
     """Whether each answer of a run is wrong, `[test images]`, from the logits in a sweep's run directory.
 
-    By what `_name_of` calls a run; empty where no logits are stored.
+    By what `name_of` calls a run; empty where no logits are stored.
 
     Raises:
         BadInput: a block is damaged.
@@ -135,7 +135,7 @@ def wrong_answers(folder: Path) -> dict[tuple[str, ...], np.ndarray]:
     for block in blocks:
         answers = load_arrays(block / "logits.npz", "test")["test"].argmax(axis=-1)
         with reading(block):
-            wrong |= dict(zip(map(_name_of, run_directory.read_rows(block)), answers != labels, strict=True))
+            wrong |= dict(zip(map(name_of, run_directory.read_rows(block)), answers != labels, strict=True))
     return wrong
 
 
@@ -146,7 +146,7 @@ def over_images(
     none, or their answers are not known."""
     a, b = finished(runs), finished(baseline)
     shared = a.index.intersection(b.index)
-    named = [map(_name_of, rows.loc[shared].reset_index().to_dict("records")) for rows in (a, b)]
+    named = [map(name_of, rows.loc[shared].reset_index().to_dict("records")) for rows in (a, b)]
     answers = [[wrong.get(name) for name in names] for names in named]
     if not len(shared) or any(answer is None for one in answers for answer in one):
         return None
@@ -196,7 +196,7 @@ def load_student(folder: Path, row: pd.Series) -> trained.Student:
     return student
 
 
-def _name_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+def name_of(run: Mapping[str, Any]) -> tuple[str, ...]:
     """What names a run, alike from `results.csv`, which keeps nine digits, and from a block's rows."""
     words = ("objective", "teacher")
     values = ((name, run[name]) for name in [*SETTING, *RUN])

@@ -53,6 +53,8 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,  # letters stay text
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kdjax",  # the same figure gives the same bytes
     "axes.unicode_minus": True,
 }
 
@@ -70,7 +72,9 @@ def figure(width: float, height: float) -> Figure:
 
 
 def title(figure: Figure, what: str, *below: str) -> None:
-    """The title: what is drawn, and below it what it says, if given, and from which data; wrapped to the width."""
+    """The title: what is drawn, and below it what it says, if given, and from which data; wrapped to the width. The
+    figure's label is the same as sentences, for captions."""
+    figure.set_label(" ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in (what, *below)))
     columns = int(figure.get_figwidth() * 13)
     unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, *below)]  # "T = 20" stays together
     lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
@@ -78,12 +82,21 @@ def title(figure: Figure, what: str, *below: str) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes `name.png` and `name.pdf` whole; the same figure gives the same bytes (no dates inside)."""
+    """Writes `name.png`, `name.pdf` and `name.svg` whole; the same figure gives the same bytes (no dates inside). The
+    last is for `report.html`: its title is no part of the picture, but of its metadata, as the caption's first words.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    kinds: dict[str, dict[str, Any]] = {
+        "png": {},
+        "pdf": {"metadata": {"CreationDate": None}},
+        "svg": {"metadata": {"Date": None, "Title": figure.get_label()}, "bbox_inches": "tight", "transparent": True},
+    }
     paths = []
-    for kind, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
+    for kind, options in kinds.items():
+        if kind == "svg":
+            figure.suptitle("")
         content = io.BytesIO()
-        figure.savefig(content, format=kind, metadata=metadata)
+        figure.savefig(content, format=kind, **options)
         figure.set_layout_engine("none")  # laid out once: half the time
         write_whole(folder / f"{name}.{kind}", content.getvalue())
         paths.append(folder / f"{name}.{kind}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis import terminal
+from analysis.page import page
 from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
@@ -151,8 +152,8 @@ def execute(
     draw: Callable[[Path], list[Path]],
     shorter: str,
 ) -> None:
-    """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures and prints its
-    summary; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
+    """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures, prints its summary
+    and writes its page; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
     cost = forecast(prepared)
     if prepared.run.dry_run:
         print(cost.text)
@@ -165,3 +166,4 @@ def execute(
     terminal.show(write_summary(folder))
     if figures := [str(path) for path in draw(folder) if path.suffix == ".png"]:
         say(f"figures: {', '.join(figures)}")
+    page.at_the_end(folder)

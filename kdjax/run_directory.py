@@ -8,8 +8,9 @@ test.npz        labels and teacher logits of the test images, and a few images t
 features.npz    where students see features: mean and deviation by which they were standardised
 blocks/NAME/    rows, history, final parameters (orbax) and logits of a finished block, under a manifest
 checkpoints/    the last two of each block being trained
-figures/        PNG and PDF
+figures/        PNG, PDF and SVG
 summary.md      the verdict and the table
+report.html     all of it as a page to show
 MANIFEST.json   SHA-256 of the first three, test.npz and features.npz, once all is there
 """
 
@@ -44,7 +45,7 @@ TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
     "shifted.csv",
 )
-PAGES = ("summary.md", "stability.md", "cost.md")
+PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
@@ -184,6 +185,12 @@ class RunDirectory:
         self._trained = True
         self._whole.add(block)
         self.after_block()
+
+    def test_logits(self, block: str) -> np.ndarray:
+        """Logits of the students of a finished block on the test images, `[students, images, classes]`."""
+        with np.load(self.folder / "blocks" / block / "logits.npz") as arrays:
+            logits: np.ndarray = arrays["test"]
+        return logits
 
     @property
     def whole(self) -> frozenset[str]:

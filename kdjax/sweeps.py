@@ -4,13 +4,25 @@ import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax import cluster, datasets, memory, metrics, models, objectives, run_directory, scheduling, students, teachers
+from kdjax import (
+    cluster,
+    datasets,
+    examples,
+    memory,
+    metrics,
+    models,
+    objectives,
+    run_directory,
+    scheduling,
+    students,
+    teachers,
+)
 from kdjax.compilation import fixed_numerics
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset, GivenTeacher
@@ -334,6 +346,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path
             say(f"the best learning rate lies at an edge of the grid: adding {added}")
             rates = (*rates, *further)
             blocks = plan(config, blocks[0].config.epochs, len(sweep.dataset.train.images), rates)
+        _write_test_images(record, data, record.whole)
         record.write_tables()
     return sweep.folder
 
@@ -412,14 +425,15 @@ def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepCo
     return report
 
 
-def _write_test_images(record: RunDirectory, data: DistillationData) -> None:
-    # With examples to look at: of each class the image of which the teacher is least sure.
+def _write_test_images(record: RunDirectory, data: DistillationData, blocks: Iterable[str] = ()) -> None:
+    """With examples to look at; once blocks are finished, those that their students get wrong too."""
     (images, labels), logits = data.dataset.test, data.test_logits
-    second, first = np.sort(logits, axis=1)[:, -2:].T
-    order = np.argsort(first - second, kind="stable")
-    rows = order[np.unique(labels[order], return_index=True)[1]]
     arrays = {"labels": labels, "teacher_logits": logits, "holdout_labels": data.dataset.holdout.labels}
-    examples = {"example_images": images[rows], "example_rows": rows}
-    write_arrays(record.folder / "test.npz", **arrays, **examples)
+    kept = {"example": examples.least_sure(logits, labels)}
+    if blocks:
+        kept["mistake"] = examples.mistakes(logits, labels, map(record.test_logits, sorted(blocks)))
+    for name, rows in kept.items():
+        arrays |= {f"{name}_images": images[rows], f"{name}_rows": rows}
+    write_arrays(record.folder / "test.npz", **arrays)
     if data.dataset.standardisation is not None:
         write_arrays(record.folder / FEATURES, **data.dataset.standardisation._asdict())

@@ -44,13 +44,15 @@ ALLOWED = {
     "teachers": BELOW | LEAVES | {"blocks", "compilation", "evaluation", "loop", "objectives", "train"},
     "transfer": BELOW | {"blocks", "compilation", "datasets", "targets", "teachers", "transforms"},
     "students": BELOW | LEAVES | {"blocks", "compilation", "loop", "objectives", "targets", "transfer"},
+    "examples": BELOW,
     "interim": BELOW | {"run_directory"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
     "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | LEAVES
-    | {"cluster", "compilation", "interim", "memory", "objectives", "scheduling", "students", "teachers", "transfer"},
+    | {"cluster", "compilation", "examples", "interim", "memory", "objectives", "scheduling", "students", "teachers"}
+    | {"transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"evaluation", "inputs"},
     "exported": BELOW | {"trained"},

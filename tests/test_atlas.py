@@ -192,7 +192,11 @@ def test_a_file_of_logits_from_start_to_end(tmp_path):
     assert len(pd.read_csv(folder / "table.csv")) == 2
     curves = pd.read_csv(folder / "objectives.csv")
     assert set(curves["objective"]) == {"mse", "dist(gamma=0)"} and "rank 4" in curves
-    assert {path.name for path in (folder / "figures").iterdir()} == {"objectives.png", "objectives.pdf"}
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"objectives.{kind}" for kind in ("png", "pdf", "svg")
+    }
+    shown = (folder / "report.html").read_text()
+    assert "At T = 20, " in shown and "Figure 1." in shown and "Identities" in shown
 
 
 @pytest.fixture(scope="module")

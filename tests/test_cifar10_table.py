@@ -180,7 +180,9 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
     assert "not so for shuffled targets and uniform targets: one target an image" in text
     assert "small: 12,754 parameters" in text and "queried at each step" in text
     assert "| big, hard labels (the first is the teacher) | – |" in text and "90 %" in text
-    assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf"}
+    assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf", ".svg"}
+    shown = (folder_of(whole) / "report.html").read_text()
+    assert "Figure 2." in shown and "hard labels (the first is the teacher)" in shown and "double_softmax" in shown
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):

@@ -226,7 +226,10 @@ def written(swept):
 def test_everything_is_written(written):
     table = pd.read_csv(written / "curvature.csv")
     assert set(table["part"]) == {"logits", "target", "curvature", "rate"} and table["value"].notna().all()
-    assert {path.name for path in (written / "figures").iterdir()} == {"curvature.png", "curvature.pdf"}
+    assert {path.name for path in (written / "figures").iterdir()} == {
+        f"curvature.{kind}" for kind in ("png", "pdf", "svg")
+    }
+    assert "predictions hold; th" in (written / "report.html").read_text()
     page = (written / "curvature.md").read_text()
     assert (
         f"**{page.count('| yes |')} of {page.count('| yes |') + page.count('| **no** |')} predictions hold; th" in page

@@ -58,7 +58,9 @@ def test_everything_is_written(written):
     }
     assert table["value"].notna().all()
     names = {path.name for path in (written / "figures").iterdir()}
-    assert len(names) == 14 and {"page.png", "page.pdf", "6_training.png"} <= names
+    assert len(names) == 21 and {"page.png", "page.pdf", "6_training.svg"} <= names
+    shown = (written / "report.html").read_text()
+    assert shown.count("<figure") == 6 and "predictions hold" in shown and "Measured on" in shown
     summary = (written / "summary.md").read_text()
     lines = [line for line in summary.splitlines() if line.startswith("| ")][2:]
     assert len(lines) > 30 and all(line.rstrip(" |").endswith(("yes", "**no**")) for line in lines)

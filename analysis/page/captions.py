@@ -1,0 +1,122 @@
+"""How to read each figure, and what each says in words: captions and alternative texts."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import runs
+from analysis.tables import fixed, number
+
+READING = {
+    "errors": "Each point is the mean number of wrong answers on the test images, lower is better; its bar is the 95 % "
+    "interval, the dashed line and its band the students of hard labels, the dotted line the teacher. T = ∞ is logit "
+    "matching.",
+    "difference_from_hard_labels": "Errors on soft targets less errors on hard labels, paired by seed: a bar that lies "
+    "below zero is fewer errors, one that crosses zero is no difference that was seen.",
+    "difference_from_kd": "Errors under each other objective less those on soft targets at the same T, paired by seed: "
+    "a bar that lies below zero is fewer errors.",
+    "calibration_and_agreement": "Calibration error and negative log-likelihood say how far a student's probabilities "
+    "can be trusted (lower is better), agreement and divergence how near it is to its teacher. Dashed: hard labels.",
+    "softening": "One test image, and what the teacher says of it as T grows: the probabilities of its classes become "
+    "alike, and their entropy rises to that of a guess.",
+    "learning_curves": "Errors during training, a line a temperature: on the images that are learned from at the left, "
+    "on others at the right.",
+    "stability": "How much accuracy and predictions change from one epoch to the next, at a constant rate: lower is "
+    "steadier.",
+    "errors_against_temperature": "Each point is a mean number of wrong answers, lower is better; filled signs may be "
+    "the best temperature, open ones are excluded as the best.",
+    "fewer_images": "Errors where students see fewer images: the gap between the curves is what soft targets add.",
+    "shifted": "Errors on test images that are shifted by some pixels: what the student has learned of shifts.",
+    "students": "A line a kind of student: accuracy, negative log-likelihood and overconfidence, with 95 % intervals. "
+    "The dashed line is the teacher.",
+    "class_similarity": "Which classes the teacher confuses: the mean probability that it gives to each other class.",
+    "batch_statistics": "The same networks under three kinds of batch statistics.",
+    "soft_predictions": "What students say of images of the class that they never saw.",
+    "errors_against_bias": "Errors as the bias of the omitted class is raised: where the curves are lowest, the "
+    "student knows the class best. The signs mark the biases that each method chooses.",
+    "errors_by_class": "Errors on the images of each class, before and after the correction of the bias.",
+    "taken_for": "What images of the omitted class are mistaken for.",
+    "each": "Each class omitted in turn, a row a class.",
+    "1_limit": "The relative error of taking the gradient of soft targets for that of logit matching: it falls as T "
+    "grows past the spread of the logits.",
+    "2_teachers_and_norms": "The same for teachers of several temperatures of their own, and the size of the gradient.",
+    "3_who_gets_the_gradient": "Which classes get the gradient at each T: at low T the likely ones, at high T all.",
+    "4_weights_and_low_temperatures": "How images are weighted, and what soft targets become as T falls to 0.",
+    "5_rounding_and_parameters": "Where rounding takes over in float32, and the same question for all parameters.",
+    "6_training": "Where students end up at each T, and what training leaves as it was.",
+    "curvature": "Curvature of the loss over T, and the best learning rates beside it.",
+    "objectives": "A row an objective: how far its gradient is from its own limit at each T, and what it changes.",
+}
+"""By the first words of a figure's name."""
+
+
+def reading(name: str) -> str:
+    """How to read the figure of that name; empty for one that is not known."""
+    starts = [start for start in READING if f"{name}_".startswith(f"{start}_")]
+    return READING[max(starts, key=len)] if starts else ""
+
+
+def findings(folder: Path, experiment: str) -> dict[str, str]:
+    """What the figures of a run directory say in numbers, by name; empty but for sweeps: others say their verdict."""
+    if experiment != "temperature_sweep" or not (folder / "table.csv").exists():
+        return {}
+    with runs.reading(folder / "table.csv"):
+        rows = pd.read_csv(folder / "table.csv")
+    said = {
+        "errors": _along(rows, "test_errors", "test errors", 1),
+        "difference_from_hard_labels": _differences(rows),
+        "calibration_and_agreement": "; ".join(
+            _along(rows, column, name, decimals)
+            for column, name, decimals in (("test_ece", "calibration error", 4), ("test_agreement", "agreement", 4))
+            if column in rows
+        ),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def _along(rows: pd.DataFrame, column: str, name: str, decimals: int) -> str:
+    """`test errors, 300 units: hard labels 71.0, T = 1 69.2, …`"""
+    return "; ".join(
+        f"{name}, {width} units: " + ", ".join(f"{_setting(row)} {fixed(row[column], decimals)}" for row in of_width)
+        for width, of_width in _of_widths(rows, lambda row: not math.isnan(row[column]))
+    )
+
+
+def _differences(rows: pd.DataFrame) -> str:
+    column = "test_errors_difference"
+    if column not in rows:
+        return ""
+    return "; ".join(
+        f"less hard labels, {width} units: "
+        + ", ".join(
+            f"{_setting(row)} {fixed(row[column], sign=True)}"
+            + (
+                ""
+                if math.isnan(row[f"{column}_low"])
+                else f" [{fixed(row[f'{column}_low'], sign=True)}, {fixed(row[f'{column}_high'], sign=True)}]"
+            )
+            for row in of_width
+        )
+        for width, of_width in _of_widths(rows, lambda row: not math.isnan(row[column]))
+    )
+
+
+def _of_widths(rows: pd.DataFrame, known: Callable[[pd.Series], bool]) -> list[tuple[int, list[pd.Series]]]:
+    """By width, the rows of hard labels and soft targets at the first soft weight and rate: few enough to be heard."""
+    plain = rows[rows["objective"].isin(["hard", "kd"])]
+    found = []
+    for width, of_width in plain.groupby("width"):
+        first = of_width[of_width["learning_rate"] == of_width["learning_rate"].iloc[0]]
+        weights = first.loc[first["objective"] == "kd", "soft_weight"]
+        kept = first[
+            (first["objective"] == "hard") | (first["soft_weight"] == (weights.iloc[0] if len(weights) else 0))
+        ]
+        if listed := [row for _, row in kept.iterrows() if known(row)]:
+            found.append((int(str(width)), listed))
+    return found
+
+
+def _setting(row: pd.Series) -> str:
+    return "hard labels" if row["objective"] == "hard" else f"T = {number(row['temperature'])}"

@@ -1,0 +1,145 @@
+"""What was run: what a page tells of data, teachers, students, versions, device, time, and what is missing."""
+
+import datetime
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis import runs
+from analysis.tables import count_of
+from kdjax import run_directory
+from kdjax.files import read_json
+from kdjax.progress import clock
+from kdjax.run_folders import sweeps_of
+
+
+class Facts(NamedTuple):
+    """What was run."""
+
+    command: str
+    """To give again; empty where it is not known."""
+    lines: dict[str, str]
+    """What, and what of it."""
+    missing: tuple[str, ...]
+    """What is not there yet, or failed: sentences."""
+    about: tuple[str, ...]
+    """What is unusual about this run, or small: sentences for the caveats."""
+
+
+def of_run(folder: Path, experiment: str) -> Facts:
+    """Of the run directory of an experiment, or of an analysis, which says less.
+
+    Raises:
+        BadInput: `config.json` is damaged.
+    """
+    if not (folder / "config.json").exists():
+        return _of_analysis(folder, experiment)
+    config = read_json(folder / "config.json")
+    with runs.reading(folder / "config.json"):
+        identity, details, data = config["identity"], config["details"], config["identity"]["data"]
+        lines = {"Data": _data(data)}
+        if teachers := _teachers(details):
+            lines["Teacher" if len(teachers) == 1 else "Teachers"] = "; ".join(teachers)
+        results = [read for one in (folder, *sweeps_of(folder)) if (read := _results(one)) is not None]
+        lines |= _students(results)
+        lines["Device"] = f"{details.get('device', 'not known')}, {count_of(details.get('cpus') or 0, 'core')}"
+        lines["Versions"] = ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items())
+        lines["Commit"] = details.get("git_commit") or ""
+        lines["Time"] = _time(folder, config)
+        lines["Run directory"] = folder.name
+        about = [f"The run is of {one}." for one in runs.unusual_options(identity)]
+        about += [f"There are fuller data: {details.get('hint')}."] * bool(details.get("hint"))
+        command = _command(config.get("command"))
+        missing = _missing(run_directory.progress(folder), results)
+    return Facts(command, {name: text for name, text in lines.items() if text}, missing, tuple(about))
+
+
+def _of_analysis(folder: Path, experiment: str) -> Facts:
+    """Of an analysis: what it was measured on, a run beside it, random logits, or what its summary says."""
+    run = folder.parents[1] / "temperature_sweep" / folder.name
+    command, lines = ["python", "-m", f"analysis.{experiment}"], {"Run directory": f"{experiment}/{folder.name}"}
+    if (run / "config.json").exists():
+        of_sweep = of_run(run, "temperature_sweep")
+        lines = {"Measured on": f"{run.name}: {of_sweep.command}", **of_sweep.lines, **lines}
+        command.append(folder.name)
+    elif folder.name != "random":
+        command = []
+    return Facts(shlex.join(command), lines, (), ())
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    held = f", {data['holdout']:,} held out" if data.get("holdout") else ""
+    counts = f"{data['train_images']:,} to train on{held}, {data['test_images']:,} to test on"
+    return f"{data['description']}; {counts}; {data['num_classes']} classes; fingerprint {data['fingerprint'][:12]}"
+
+
+def _teachers(details: Mapping[str, Any]) -> list[str]:
+    """Each teacher with its test errors, or by name alone."""
+    listed = details.get("teachers", [])
+    if not listed and details.get("teacher"):
+        return [str(details["teacher"])]
+    return [f"{one['name']} ({count_of(one['test']['errors'], 'test error')})" for one in listed]
+
+
+def _results(folder: Path) -> pd.DataFrame | None:
+    """The rows of a run directory that has students of its own."""
+    if not (folder / "results.csv").exists():
+        return None
+    rows: pd.DataFrame = run_directory.read_results(folder)
+    return rows
+
+
+def _students(results: Sequence[pd.DataFrame]) -> dict[str, str]:
+    if not results:
+        return {}
+    rows = pd.concat(results)
+    names = [name for name in run_directory.ORDER if name in rows]
+    count = len(rows[[*names, *[name for name in ("block", "place") if name in rows]]].drop_duplicates())
+    widths = ", ".join(f"{width:,}" for width in sorted(rows["width"].unique()))
+    seeds = sorted(int(seed) for seed in rows["seed"].unique())
+    said = {"Students": f"{count:,}, of {widths} units a layer", "Seeds": _listed(seeds)}
+    if "epochs" in rows:
+        said["Epochs"] = ", ".join(f"{epochs:,}" for epochs in sorted(int(one) for one in rows["epochs"].unique()))
+    return said
+
+
+def _listed(numbers: list[int]) -> str:
+    """`0 to 9` where they follow on each other."""
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2
+    text = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
+    return f"{text} ({len(numbers)})" if len(numbers) > 1 else text
+
+
+def _time(folder: Path, config: Mapping[str, Any]) -> str:
+    seconds = 0.0
+    for one in (folder, *sweeps_of(folder)):
+        if (one / "timing.json").exists():
+            seconds += sum(map(float, read_json(one / "timing.json").values()))
+    parts = [f"{clock(seconds)} to train the students"] * (seconds > 0)
+    started, finished = (config.get(name) for name in ("started", "finished"))
+    if started:
+        parts.append(f"started {_date(started)}" + (f", finished {_date(finished)}" if finished else ""))
+    return "; ".join(parts)
+
+
+def _date(text: str) -> str:
+    return f"{datetime.datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
+
+
+def _command(command: Any) -> str:
+    if not command or not command.get("module"):
+        return ""
+    kept = [argument for argument in command["arguments"] if argument != "--fresh"]
+    return shlex.join(["python", "-m", command["module"], *kept])
+
+
+def _missing(progress: str, results: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    said = [f"The run is not finished: this is of {progress}."] if progress else []
+    failed = sum(int((rows["failed_at"] >= 0).sum()) for rows in results if "failed_at" in rows)
+    if failed:
+        total = sum(map(len, results))
+        said.append(f"{failed} of {total:,} runs failed: their loss stopped being finite. They are left out of means.")
+    return tuple(said)

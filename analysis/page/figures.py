@@ -1,0 +1,73 @@
+"""The figures of a run directory, as a page embeds them: SVG, each with a caption and an alternative text."""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from analysis.page import captions
+from kdjax.files import read_bytes
+
+LEFT_OUT = ("page",)
+"""Figures that show again what others show."""
+WIDE = 6.0
+"""Inches: wider figures have panels side by side, which cannot be read on a phone unless they scroll."""
+MOST_BYTES = 1_800_000
+"""Of all figures of a page, so that it stays below 3 MB; the later ones are left out."""
+
+
+class PageFigure(NamedTuple):
+    """A figure of the page."""
+
+    name: str
+    svg: Markup
+    caption: str
+    """What it shows, from which data, and how to read it: it can be read alone."""
+    photographs: bool
+    """It holds pixels, whose colours must stay as they are."""
+
+
+def read(
+    folder: Path, order: Sequence[str], findings: Mapping[str, str], said: str
+) -> tuple[list[PageFigure], list[str]]:
+    """The figures of a run directory, those of `order` first, and the names of those that there was no room for. Where
+    `findings` has none, a figure says the verdict."""
+    found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
+    names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    figures, left_out, room = list[PageFigure](), list[str](), MOST_BYTES
+    for name in names:
+        room -= found[name].stat().st_size
+        if room < 0:
+            left_out.append(name)
+            continue
+        text = read_bytes(found[name]).decode()
+        title = _title(text)
+        caption = f"{title} {captions.reading(name)}".strip()
+        svg = _embedded(text, name, f"{title} {findings.get(name) or said}")
+        figures.append(PageFigure(name, svg, caption, "<image" in svg))
+    return figures, left_out
+
+
+def _title(text: str) -> str:
+    """The title that matplotlib wrote into an SVG's metadata, its first one: the other is matplotlib's own name."""
+    found = re.search(r"<cc:Work>.*?<dc:title>(.*?)</dc:title>", text, re.DOTALL)
+    return html.unescape(found.group(1)) if found else ""
+
+
+def _embedded(text: str, name: str, alternative: str) -> Markup:
+    """An SVG as a part of a page: an image with an alternative text, as wide as there is room, its ids its own."""
+    inner = text[text.index("<svg") :]
+    inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
+    # The same shapes have the same names in all figures, but a name may stand once in a page.
+    inner = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", inner)
+    tag, rest = re.match(r"<svg([^>]*)>(.*)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
+    width, box = re.search(r'width="([\d.]+)pt"', tag), re.search(r'viewBox="[^"]+"', tag)
+    inches = float(width.group(1)) / 72 if width else WIDE
+    look = f'class="{"wide" if inches > WIDE else "narrow"}" style="max-width: {inches:.2f}in"'
+    return Markup(  # the text is matplotlib's, which escapes what it writes
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'{box.group() if box else ""} role="img" aria-label="{html.escape(alternative)}" {look}>{rest}'
+    )
