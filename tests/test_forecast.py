@@ -1,6 +1,7 @@
 """What work will take is said before it starts: all that costs time is counted, once, and nothing that is done."""
 
 import dataclasses
+from unittest import mock
 
 import pytest
 
@@ -27,7 +28,8 @@ def prepared(root, *more):
 
 def said_at_the_start(sweep, cost, capsys):
     """What `execute` writes before it runs anything."""
-    study.execute(sweep, lambda _: sweep.folder, lambda _: cost, lambda _: "summary", lambda _: [], SHORTER)
+    with mock.patch.object(study.page, "at_the_end"):
+        study.execute(sweep, lambda _: sweep.folder, lambda _: cost, lambda _: "summary", lambda _: [], SHORTER)
     shown = capsys.readouterr()
     assert shown.out == "summary\n"
     return [line for line in shown.err.splitlines() if not line.startswith("data: ")]
