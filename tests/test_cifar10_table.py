@@ -182,7 +182,7 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
     assert "| big, hard labels (the first is the teacher) | – |" in text and "90 %" in text
     assert {path.suffix for path in (folder_of(whole) / "figures").iterdir()} == {".png", ".pdf", ".svg"}
     shown = (folder_of(whole) / "report.html").read_text()
-    assert "Figure 2." in shown and "hard labels (the first is the teacher)" in shown and "double_softmax" in shown
+    assert "Figure 2." in shown and "hard labels (the first is the teacher)" in shown and "double softmax" in shown
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
