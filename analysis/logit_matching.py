@@ -21,12 +21,12 @@ PROG = "python -m analysis.logit_matching"
 def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis import terminal  # late, so that --help is quick
-    from analysis.matching import given_report, report
+    from analysis.matching import own_pair_report, report
     from analysis.page import page
     from kdjax.progress import clock, say
 
     if config.logits is not None:
-        terminal.show((given_report.write(config) / "summary.md").read_text())
+        terminal.show((own_pair_report.write(config) / "summary.md").read_text())
         return
     cost = report.forecast(config)
     if config.dry_run:
