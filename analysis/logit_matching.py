@@ -9,7 +9,8 @@ claim, its prediction, what was measured, whether it holds), `logit_matching.csv
 and `curvature.csv` there.
 
 `--logits FILE` measures instead the logits of your own student and teacher, and trains nothing. It reads the file in
-blocks of rows and writes `summary.md`, `logits.csv` and `figures/logits`, NAME being the file's.
+blocks of rows and writes `summary.md`, `logits.csv`, `figures/logits` and `report.html` into
+OUT/logit_matching/NAME-logits/, NAME being the file's.
 """
 
 from analysis.matching.config import MatchingConfig
@@ -26,7 +27,9 @@ def main(config: MatchingConfig) -> None:
     from kdjax.progress import clock, say
 
     if config.logits is not None:
-        terminal.show((own_pair_report.write(config) / "summary.md").read_text())
+        folder = own_pair_report.write(config)
+        terminal.show((folder / "summary.md").read_text())
+        page.at_the_end(folder)
         return
     cost = report.forecast(config)
     if config.dry_run:

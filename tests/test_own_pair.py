@@ -1,5 +1,6 @@
 """`python -m analysis.logit_matching --logits FILE`: curves against other formulas, what is written, and memory."""
 
+import json
 import math
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from analysis import logit_matching
 from analysis.matching import own_pair, own_pair_report, theory
-from analysis.pair_file import read_pair, sources
-from kdjax import losses, metrics
+from analysis.page import facts
+from analysis.pair_file import read_pair
+from kdjax import logit_columns, losses, metrics
 from tests import commands
 
 RANDOM = np.random.default_rng(1)
@@ -74,7 +76,7 @@ def test_against_forty_digits(distance, tmp_path):
 
 
 def test_against_the_theory_and_the_metrics_in_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "ENTRIES", 700)  # 5 rows, and at the end 2
+    monkeypatch.setattr(logit_columns, "ENTRIES", 700)  # 5 rows, and at the end 2
     z, v = theory.random_logits(130, 3.0, 127)
     labels = np.where(RANDOM.random(127) < 0.7, v.argmax(axis=1), RANDOM.integers(0, 130, 127))
     table = measured(tmp_path, student_logits=z.astype(np.float32), teacher_logits=v.astype(np.float32), labels=labels)
@@ -184,9 +186,14 @@ def test_the_command_from_a_file_to_its_summary(tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", z=z, teacher_logprobs=logprobs, labels=v.argmax(axis=1))
     code, said = call("--logits", tmp_path / "mine.npz", "--columns", "student_logits=z", "--out", tmp_path)
     assert code == 0 and "logits: mine.npz; 50 examples, 12 classes; teacher_logprobs" in said, said
-    folder = tmp_path / "logit_matching" / "mine"
+    folder = tmp_path / "logit_matching" / "mine-logits"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    assert names == {"summary.md", "logits.csv", "figures/logits.png", "figures/logits.pdf"}
+    drawn = {f"figures/logits.{kind}" for kind in ("png", "pdf", "svg")}
+    assert names == {"summary.md", "logits.csv", "command.json", "report.html", *drawn}
+    told = facts.of_run(folder, "logit_matching")
+    assert told.lines["Measured on"].startswith("mine.npz; 50 examples, 12 classes") and "Data" not in told.lines
+    assert json.loads((folder / "command.json").read_text())["summary.md"]["command"]["arguments"] == sys.argv[1:]
+    assert told.lines["Measured on"] in (folder / "report.html").read_text()
     page = (folder / "summary.md").read_text()
     assert page.splitlines()[2].startswith("**Logit matching within 10 % from T = ") and "nan" not in page
     table = pd.read_csv(folder / "logits.csv")
@@ -218,6 +225,7 @@ import re, sys
 from pathlib import Path
 import numpy as np
 from analysis.matching import own_pair
+from analysis.page import facts
 from analysis.pair_file import read_pair
 own_pair.TEMPERATURES = np.array([1.0, np.inf])
 

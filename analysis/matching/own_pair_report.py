@@ -12,9 +12,11 @@ from scipy.interpolate import CubicHermiteSpline
 from analysis.matching import own_pair, own_pair_figure
 from analysis.matching.config import MatchingConfig
 from analysis.matching.own_pair import Measured
-from analysis.pair_file import PairFile, TopK, read_pair
+from analysis.pair_file import PairFile, read_pair
 from analysis.tables import Table, fixed, number
+from kdjax import run_directory
 from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.logit_columns import TopK
 from kdjax.progress import clock, count_of, say
 
 COMMON = 4.0
@@ -37,16 +39,18 @@ of the gradient with all logits. Entropy and NLL are in nats; ECE has 15 bins of
 
 
 def write(config: MatchingConfig) -> Path:
-    """Reads, measures and writes everything; returns the folder, OUT/logit_matching/NAME, NAME being the file's."""
+    """Reads, measures and writes everything; returns the folder, OUT/logit_matching/NAME-logits, NAME being the
+    file's: a run may have that name."""
     assert config.logits is not None
     begin = time.perf_counter()
     pair = read_pair(config.logits, config.columns, config.topk_rest)
-    folder = config.out / "logit_matching" / pair.path.resolve().stem
+    folder = config.out / "logit_matching" / f"{pair.path.resolve().stem}-logits"
     make_folder(folder)
     say(f"logits: {described(pair)}")
     measured = own_pair.measure(pair)
     write_csv(folder / "logits.csv", measured.table)
     write_whole(folder / "summary.md", summary(pair, measured))
+    run_directory.note_command(folder, "summary.md", described(pair))
     own_pair_figure.draw(folder, pair, measured)
     say(f"written in {clock(time.perf_counter() - begin)}: {folder}")
     return folder
