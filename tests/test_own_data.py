@@ -214,7 +214,7 @@ def test_a_sweep_trains_no_teacher_and_says_what_it_knows_of_the_given_one(finis
         assert at["entropy"] == pytest.approx(entropy, rel=1e-5) and at["not_given"] == 0
     page = table.write_summary(finished)
     head, verdict = page.index("The teacher (its log-probabilities came with the data)"), page.index("**")
-    assert head < verdict and f"({teacher['test']['errors']} errors)" in page and "classes not given" not in page
+    assert verdict < head and f"({teacher['test']['errors']} errors)" in page and "classes not given" not in page
     assert f"| 4 | {teacher['soft_targets'][1]['entropy']:.3f} |" in page
 
 
