@@ -19,6 +19,8 @@ GAP, SHARPER = 0.1, 0.67
 is below the other."""
 FIT = 0.15
 """Largest total variation between the predicted classes and the labels at which the former fit the latter."""
+MOST_REPEATED = 0.01
+"""Share of the test rows that may also be training rows: some are in most data, and are warned of."""
 MOST_CLASSES = 1_000
 """Another order of the classes is looked for up to so many."""
 
@@ -96,6 +98,19 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> lis
         f"give them undivided, about {1 / fitted:.2g} times as large, or read every T as {1 / fitted:.2g} times itself"
     )
     return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
+
+
+def of_parts(train: np.ndarray, test: np.ndarray, rows: np.ndarray) -> list[Mistake]:
+    """Test rows that are, byte for byte, training rows too; `rows` are the numbers of the test rows."""
+    repeated, count = repeated_rows(train, test), len(test)
+    if not len(repeated):
+        return []
+    found = f"{len(repeated):,} of {count:,} test rows are training rows too: {name_rows(np.sort(rows[repeated]))}"
+    many = len(repeated) > MOST_REPEATED * count
+    learnt = "; students would be tested on what they learnt" if many else ""
+    return [
+        Mistake(f"{found}{learnt}: take each once, or keep like rows in one part (of a file, by a column groups)", many)
+    ]
 
 
 def repeated_rows(train: np.ndarray, test: np.ndarray) -> Int[np.ndarray, "repeated"]:

@@ -40,6 +40,8 @@ the temperature of a hard row is empty."""
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
 FEATURES = "features.npz"
+COMMAND = "command.json"
+"""In the folder of an analysis, which is no run directory."""
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
@@ -268,6 +270,15 @@ def _command() -> dict[str, Any]:
     """What `python -m kdjax resume` gives again: module, arguments, the folder to which their paths are relative."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
+
+
+def note_command(folder: Path, page: str, measured_on: str, run: Path | None = None) -> None:
+    """Writes into the folder of an analysis, as `command.json`, which command wrote a page of it, and on what it was
+    measured; `run`: the run directory, if it was one."""
+    path = folder / COMMAND
+    before = read_json(path) if path.exists() else {}
+    where = None if run is None else os.path.relpath(run, folder)
+    write_json(path, {**before, page: {"command": _command(), "measured_on": measured_on, "run": where}})
 
 
 def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import datasets, inputs, mistakes
+from kdjax import array_files, datasets, mistakes
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput, name_rows
 from tests import commands, own_files
@@ -43,11 +43,11 @@ REFUSED = {
     ),
     "probabilities for logprobs": (
         {"teacher_logprobs": PROBABILITIES},
-        "these are probabilities; give numpy.log of them",
+        "these are probabilities; give the logits, or numpy.log of them",
     ),
     "logits for logprobs": (
         {"teacher_logprobs": changed(LOGPROBS, 7, LOGPROBS[7] + 1)},
-        r"teacher_logprobs sum to 2\.72 in row 7, and to no 1 in 1 rows \(row 7\): logits are to be called",
+        "the probabilities of teacher_logprobs do not sum to 1 in row 7: logits are to be called",
     ),
     "rows shuffled": (
         {"teacher_logprobs": LOGPROBS[np.random.default_rng(3).permutation(ROWS)]},
@@ -82,15 +82,15 @@ REFUSED = {
     ),
     "inf in logits": (
         logits(changed(LOGPROBS, (4, 0), np.inf)),
-        r"teacher_logits are not finite in 1 of 300 .* \(row 4\)",
+        "teacher_logits are not finite in row 4: leave",
     ),
     "log of 0": (
         {"teacher_logprobs": changed(LOGPROBS, (6, 0), -np.inf)},
-        r"\(row 6\): leave these examples out, or where -inf is the logarithm of probability 0, clip",
+        r"in row 6: leave these examples out, or where -inf is the logarithm of probability 0, clip",
     ),
     "rows in both": (
         {"features": changed(FEATURES, slice(2, 32, 3), FEATURES[0:30:3]), "split": SPLIT},
-        r"10 of 100 test rows are training rows too: rows 2, 5, 8, 11, 14 and 5 more; .*take each once, or give",
+        r"10 of 100 test rows are training rows too: rows 2, 5, 8, 11, 14 and 5 more; .*take each once, or keep",
     ),
     "images below 0": (
         images(changed(FLOATS, 3, -0.5)),
@@ -136,21 +136,29 @@ REFUSED = {
         {"teacher_topk_indices": INDICES},
         "there is teacher_topk_indices and no teacher_topk_logits",
     ),
-    "a class twice": ({**TOP, "teacher_topk_indices": changed(INDICES, 7, 1)}, "name a class twice in row 7"),
+    "a class twice": (
+        {**TOP, "teacher_topk_indices": changed(INDICES, 7, 1)},
+        "repeat a class in row 7: give each class once",
+    ),
     "a class below 0": (
         {**TOP, "teacher_topk_indices": changed(INDICES, (7, 0), -1)},
-        "are no classes 0 to 3 in row 7",
+        "lie outside 0 to 3 in row 7: count classes from 0",
     ),
-    "largest of another shape": ({**TOP, "teacher_topk_indices": INDICES[:, :1]}, "do not fit: give"),
+    "largest of another shape": ({**TOP, "teacher_topk_indices": INDICES[:, :1]}, "do not fit: give both"),
     "largest probabilities": (
         {**TOP, "teacher_topk_logprobs": np.exp(VALUES)},
-        "is never negative and sums to 1 at most",
+        "sums to 1 at most and is never negative",
     ),
     "largest above 1": ({**TOP, "teacher_topk_logprobs": changed(VALUES, 6, 0.5)}, "sum to more than 1 in row 6"),
     "largest logits alone": (
         {**TOP, "teacher_topk_logprobs": None, "teacher_topk_logits": VALUES},
         r"does not say how much mass its 2 of 4 classes leave: add a column teacher_logsumexp .*--topk-rest",
     ),
+    "a sum beside log-probabilities": (
+        {**TOP, "teacher_logsumexp": np.zeros(ROWS)},
+        "teacher_logsumexp is not for teacher_topk_logprobs, whose sum is 1: leave it out",
+    ),
+    "fractions of classes": ({**TOP, "teacher_topk_indices": INDICES + np.nan}, "float64, do not fit: give both"),
     "too small a sum": (
         {**TOP, "teacher_topk_logprobs": None, "teacher_topk_logits": VALUES, "teacher_logsumexp": np.full(ROWS, -1.0)},
         r"sum to more than 1 in rows 0, .*teacher_logsumexp is log\(sum\(exp\(all logits\)\)\)",
@@ -177,13 +185,13 @@ def test_a_mistake_is_refused_with_its_rows(tmp_path, name):
         ),
         (
             {"features": changed(FEATURES, 2, FEATURES[0]), "split": SPLIT},
-            "1 of 100 test rows are training rows too: row 2; take",
+            "1 of 100 test rows are training rows too: row 2: take",
         ),
         (
             logits(3 * np.eye(4)[np.arange(ROWS) % 2]),
             "no better than chance; are its rows in the order",
         ),
-        (largest(1, np.log(PROBABILITIES / 3 + 0.25 / 3 * 2)), "gives each more than the least of the 1 given in rows"),
+        (largest(1, np.log(PROBABILITIES / 3 + 0.25 / 3 * 2)), "gives each more than the least of the 1 kept in rows"),
     ],
 )
 def test_what_may_be_meant_is_warned_of(tmp_path, caplog, changes, words):
@@ -249,11 +257,11 @@ def test_a_header_that_promises_ten_gigabytes_is_not_believed(tmp_path):
             archive.writestr("labels.npy", promised)
     for path in tmp_path.iterdir():
         with pytest.raises(BadInput, match=r"labels promises 10,000,000,\d+ bytes and \d+ are there"):
-            _ = inputs.read_arrays(path)["labels"]
+            _ = array_files.read_arrays(path)["labels"]
     huge = tmp_path / "huge.safetensors"
     huge.write_bytes((10 * 2**30).to_bytes(8, "little") + b"{}")
     with pytest.raises(BadInput, match="header too large"):
-        inputs.read_arrays(huge)
+        array_files.read_arrays(huge)
 
 
 class Alarm:
@@ -283,7 +291,7 @@ def test_cells_of_a_table_are_full_and_lists_of_one_length(tmp_path):
     ):
         parquet.write_table(arrow.table({"labels": column}), tmp_path / "mine.parquet")
         with pytest.raises(BadInput, match=words):
-            _ = inputs.read_arrays(tmp_path / "mine.parquet")["labels"]
+            _ = array_files.read_arrays(tmp_path / "mine.parquet")["labels"]
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -295,7 +303,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
             with pytest.raises(
                 BadInput, match=rf"needs the package {package}: pip install {package}, or kdjax\[files\]"
             ):
-                inputs.read_arrays(path)
+                array_files.read_arrays(path)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +314,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         ({"dataset": "./notes.txt"}, "notes.txt is of no kind that is read here"),
         ({"columns": ("labels=y",)}, "--columns labels=y: mine.npz holds no y, but features, labels, teacher_logprobs"),
         ({"columns": ("lables=labels",)}, r"--columns lables is unknown: .*did you mean labels"),
-        ({"columns": ("labels=labels", "labels=features")}, "--columns names one of ours twice"),
+        ({"columns": ("labels=labels", "labels=features")}, "--columns names labels twice: give it once"),
         ({"columns": ("labels",)}, "--columns 'labels' is not understood: write OURS=THEIRS"),
         ({"holdout": 5}, "--holdout 5 is not for mine.npz: the hold-out of a file is its own"),
         ({"train_images": 1000}, "--train-images 1000 is not allowed: there are 21\\d training rows"),
@@ -339,8 +347,16 @@ def test_distil_has_the_same_eyes(capsys):
     options = {"seeds": 1, "hidden": (4,), "epochs": 1, "batch_size": 50, "temperatures": 4}
     kdjax.distil(FEATURES, LABELS, LOGPROBS / 8, **options)
     assert "were its logits divided by a temperature already?" in capsys.readouterr().err
-    kdjax.distil(FEATURES, LABELS, LOGPROBS[np.random.default_rng(3).permutation(ROWS)], **options)
-    assert "its rows are in another order than the labels" in capsys.readouterr().err
+    kdjax.distil(FEATURES, LABELS, LOGPROBS, test=(FEATURES[:100], LABELS[:100]), **options)
+    assert "100 of 100 test rows are training rows too: rows 0, 1, 2, 3, 4 and 95 more" in capsys.readouterr().err
+    for labels, given, words in (
+        (LABELS, LOGPROBS[np.random.default_rng(3).permutation(ROWS)], "its rows are in another order than the labels"),
+        (LABELS, LOGPROBS[:, [2, 0, 3, 1]], "its classes are in another order"),
+        (LABELS, PROBABILITIES, "these are probabilities"),
+        (LABELS + 1, LOGPROBS, "labels are counted from 1"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            kdjax.distil(FEATURES, labels, given, **options)
 
 
 def test_rows_are_named():
