@@ -50,7 +50,7 @@ TABLES = (
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
-SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
+SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")
 """Files under a seal: where one has changed, its readers refuse it."""
 
 
@@ -204,7 +204,7 @@ class RunDirectory:
         `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
         names = [folder.name for folder in (self.folder / "blocks").glob("[!.]*") if _is_whole(folder)]
         table = self.gather(names)
-        self.seal(name for name in SEALED if (self.folder / name).exists())
+        self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
         return table
 
     def gather(self, blocks: Iterable[str]) -> Any:

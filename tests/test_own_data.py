@@ -214,12 +214,13 @@ def test_a_sweep_trains_no_teacher_and_says_what_it_knows_of_the_given_one(finis
         assert at["entropy"] == pytest.approx(entropy, rel=1e-5) and at["not_given"] == 0
     page = table.write_summary(finished)
     head, verdict = page.index("The teacher (its log-probabilities came with the data)"), page.index("**")
-    assert head < verdict and f"({teacher['test']['errors']} errors)" in page and "classes not given" not in page
+    assert verdict < head and f"({teacher['test']['errors']} errors)" in page and "classes not given" not in page
     assert f"| 4 | {teacher['soft_targets'][1]['entropy']:.3f} |" in page
 
 
 def test_students_take_features_as_they_stand_in_the_file(finished):
     raw = columns()["features"][SPLIT == "test"]
+    assert "features.npz" in json.loads((finished / "MANIFEST.json").read_text())
     for student in trained.find(finished, seed=1, objective="kd"):
         np.testing.assert_allclose(student.logits(raw), student.stored_logits("test"), atol=1e-5)
     with pytest.raises(BadInput, match=r"features of shape \(5, 4\) do not fit a network for 6: give \[n, 6\]"):

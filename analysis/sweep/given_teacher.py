@@ -26,9 +26,9 @@ def sentences(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
     kept, nll = teacher["kept"], test["nll"]
     right, shown = 100 - 100 * test["errors"] / test_images, "∞" if nll > MOST_NLL else f"{nll:.3g}"
     lines = [
-        f"The teacher (its {KINDS[teacher['kind']]} came with the data): right on {right:.1f} % of {test_images:,} "
+        f"The teacher (its {KINDS[teacher['kind']]} came with the data): accuracy {right:.1f} % on {test_images:,} "
         f"test examples ({test['errors']} errors), NLL {shown} nats, calibration error (ECE) "
-        f"{100 * test['ece']:.1f} %, sure of {100 * test['confidence']:.1f} % at T = 1."
+        f"{100 * test['ece']:.1f} %, mean confidence {100 * test['confidence']:.1f} % at T = 1."
     ]
     if kept is not None:
         rest = "have no mass at any T" if teacher["renormalised"] else "share what is left at T = 1 evenly"

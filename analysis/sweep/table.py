@@ -46,7 +46,7 @@ class Summary(NamedTuple):
         failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
         images = any(row.over_images for row in self.rows)
         header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "n", *["failed"] * failed]
-        header += ["from hard labels", "", "p (Holm)", "n", *["95 %, over images"] * images] * paired
+        header += ["from hard labels", "", "p (Holm)", "n", *["difference, 95 % over images"] * images] * paired
         header += [measure.heading for measure in others]
         header += [f"{measure.heading}, from hard labels" for measure in others] * paired
         cells = []
@@ -104,8 +104,8 @@ def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config, results = read_json(folder / "config.json"), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
-    above = given_teacher.sentences(details["teachers"], identity["data"].get("test_images", 0))
-    listed = [] if above else details["teachers"]
+    of_teacher = given_teacher.sentences(details["teachers"], identity["data"].get("test_images", 0))
+    listed = [] if of_teacher else details["teachers"]
     teachers = [f"Teacher {one['name']}: {one['test']['errors']} test errors." for one in listed]
     hint, notes = details.get("hint"), [*teachers, *summary.notes, *norm_notes(results)]
     said = verdict.of_run(folder, results, config)
@@ -118,7 +118,7 @@ def write_summary(folder: Path) -> str:
         section = f"\n## Objectives beside soft targets\n\n{beside.table().markdown()}\n"
         write_csv(folder / "from_kd.csv", beside.frame(), digits=6)
     section += given_teacher.section(details["teachers"])
-    head = "\n\n".join(filter(None, [f"# {title}", above, said.markdown()]))
+    head = "\n\n".join(filter(None, [f"# {title}", said.markdown(), of_teacher]))
     text = f"{head}\n\n{summary.table().markdown()}\n{section}"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", summary.frame(), digits=6)
@@ -192,6 +192,7 @@ def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
 
 
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
+    first, *_ = measures.columns("sweep")
     teachers, seeds = results["teacher"].nunique(), results["seed"].nunique()
     over = f"{count_of(seeds, 'seed')}, {count_of(teachers, 'teacher')}"
     if seeds * teachers == 1:
@@ -205,8 +206,13 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     if any(row.differences for row in rows) and seeds * teachers > 1:
         notes.append(
             "From hard labels: paired by seed and teacher; p is adjusted over the rows of a width and objective (Holm)."
-            " Fewer or more: it is 0.05 at most. Alone: only the row's own interval excludes zero, as one in twenty "
-            "does by chance; where those of all rows lie on one side of zero, that may be said of all at once."
+            " Fewer, more: p is 0.05 at most."
+        )
+    tests = [(row.differences[first], row.p_holm[first]) for row in rows if first in row.differences]
+    if any(difference.differs and p > 0.05 for difference, p in tests):
+        notes.append(
+            "Alone: only the row's own interval excludes zero, as one in twenty does by chance; where those of all "
+            "rows lie on one side of zero, that may be said of all at once."
         )
     if any(row.over_images for row in rows):
         notes.append(

@@ -18,6 +18,9 @@ from analysis.tables import count_of, estimate, fixed, number
 from kdjax import metrics
 from kdjax.targets import WORDS
 
+FAR, UNTRAINED = 5, 0.1
+"""Students that make so many times their teacher's errors, and err on such a share of the test images, have learnt too
+little for a verdict."""
 MOST_LINES = 4
 """Groups that have a line above the table; more are told below it."""
 
@@ -295,26 +298,31 @@ def _baseline_notes(every: Sequence[Group]) -> list[str]:
     )
     if all(group.holdout.empty for group in every):
         chosen = "Without a hold-out the best baseline is not chosen, and a temperature has to beat every one of them"
-        return [f"{chosen} (--holdout N chooses). {tested.format('them')}"]
+        return [f"{chosen} (a hold-out would choose). {tested.format('them')}"]
     best = dict.fromkeys(rival.name for group in every for rival in group.rivals)
-    least = f"The best baseline, {' or '.join(best) or 'hard labels'}, has the fewest mean hold-out errors"
-    return [f"{least}: a choice, not a claim. {tested.format('it')}"]
+    least = f"The best baseline is chosen by mean hold-out errors: {' or '.join(best) or 'hard labels'}"
+    return [f"{least}. That is no test of it. {tested.format('it')}"]
 
 
 def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, classes: int) -> list[str]:
-    """A warning where the teacher knows nothing, or less than its students."""
+    """A warning where the teacher knows nothing, or less than its students, or these have not learnt what it knows."""
     mean, chance = float(np.mean(errors)), 1 / classes
     guessing = images * (1 - chance) - 2 * math.sqrt(images * chance * (1 - chance))
-    if mean >= guessing:
+    if mean >= guessing > 0:
         right = f"right on {100 - 100 * mean / images:.1f} % of the test images"
         return [f"the teacher is {right}, as one that guesses among {classes} classes: there is little to learn of it."]
-    students = [(group.means(), group.name) for group in every]
+    students = [(group.means(), group.name) for group in every if group.means()]
+    best = min((min(means.values()) for means, _ in students), default=mean)
+    if best > max(FAR * mean, UNTRAINED * images):
+        return [
+            f"the best students make {fixed(best)} test errors, and the teacher {fixed(mean)}: train for more epochs."
+        ]
     hard = [
         (means[HARD], f"students of hard labels, {name.partition(', ')[0]}")
         for means, name in students
         if HARD in means
     ]
-    soft = [(min(means.values()), f"its students, {name}") for means, name in students if means]
+    soft = [(min(means.values()), f"its students, {name}") for means, name in students]
     least, who = min(hard or soft, default=(math.inf, ""))
     better = f"{fixed(mean)} test errors, and {who} {fixed(least)}"
     return [f"the teacher is worse than what it teaches: {better}."] * (mean > least)
