@@ -17,6 +17,7 @@ GIVEN = columns()
 FEATURES, LABELS, LOGPROBS = GIVEN["features"], GIVEN["labels"], GIVEN["teacher_logprobs"]
 PROBABILITIES = np.exp(LOGPROBS)
 SPLIT = np.array(["train", "holdout", "test"])[np.arange(ROWS) % 3]
+OF_TRAINING = np.flatnonzero(SPLIT == "train")
 FLOATS = np.random.default_rng(0).random((ROWS, 3, 3))
 
 
@@ -57,6 +58,20 @@ REFUSED = {
         {"teacher_logprobs": LOGPROBS[:, [2, 0, 3, 1]]},
         r"its classes are in another order \(its class 0 is label 2, 1 is label 0.*in rows 0, 1",
     ),
+    "training rows shuffled": (
+        {"teacher_logprobs": changed(LOGPROBS, OF_TRAINING, LOGPROBS[OF_TRAINING[::-1]]), "split": SPLIT},
+        r"right on \d\d\.\d % of 100 training rows, no better than chance, .* in rows \d*[0369]",
+    ),
+    "probabilities, rounded, one row off": (
+        logits(changed(np.round(PROBABILITIES, 2), 5, 0.1)),
+        r"299 of 300 rows of teacher_logits sums to 1 and is never negative",
+    ),
+    "probabilities in per cent": (logits(100 * PROBABILITIES), "sums to 100 .* numpy.log of them over 100"),
+    "one class to train on": (
+        {"split": np.where(LABELS == 2, "train", "test")},
+        "all training rows are of class 2: there are no two classes to tell apart",
+    ),
+    "images that are not finite": (images(changed(FLOATS, 4, np.nan)), "images are not finite in row 4: leave"),
     "labels from 1": ({"labels": LABELS + 1}, r"labels are counted from 1 \(1 to 4, and 4 in rows \d"),
     "labels from 1, without a teacher": (
         {"labels": LABELS + 1, "teacher_logprobs": None},
@@ -191,6 +206,10 @@ def test_a_mistake_is_refused_with_its_rows(tmp_path, name):
             logits(3 * np.eye(4)[np.arange(ROWS) % 2]),
             "no better than chance; are its rows in the order",
         ),
+        (
+            {"split": np.where(LABELS == 2, "test", SPLIT)},
+            r"no training row is of class 2, as held-out or test rows are: rows \d",
+        ),
         (largest(1, np.log(PROBABILITIES / 3 + 0.25 / 3 * 2)), "gives each more than the least of the 1 kept in rows"),
     ],
 )
@@ -199,6 +218,24 @@ def test_what_may_be_meant_is_warned_of(tmp_path, caplog, changes, words):
         changes = {**changes, "teacher_topk_logprobs": changes["teacher_topk_logprobs"] - 2}
     datasets.load(DataConfig(dataset=str(write(tmp_path, columns(**changes)))))
     assert re.search(words, caplog.text), caplog.text
+
+
+def test_chance_is_that_of_all_orders_of_the_rows():
+    random = np.random.default_rng(0)
+    rare = np.r_[np.zeros(980, int), np.ones(20, int)]
+    said = np.where(random.random(1000) < 0.5, rare, 0)  # finds half of the rare ones: better than any other order
+    assert mistakes.of_teacher(np.float32(9 * np.eye(2)[said]), rare) == []
+    (mistake,) = mistakes.of_teacher(np.float32(9 * np.eye(2)[random.permutation(rare)]), rare)
+    assert "no better than chance" in mistake.text
+    assert mistakes.of_teacher(np.float32(9 * np.eye(3)), np.arange(3)) == []  # all right: too few to doubt
+    for labels in (random.integers(0, 3, 12), np.r_[np.zeros(10, int), 1, 2]):  # its variance, by counting orders
+        orders = [np.sum(random.permutation(labels) == labels) for _ in range(20_000)]
+        threshold = np.mean(orders) + 3 * np.std(orders)
+        for agreed in range(len(labels)):
+            predicted = np.r_[labels[:agreed], random.permutation(labels[agreed:])]
+            own = np.sum(predicted == labels)
+            if abs(own - threshold) > 0.3 and own < len(labels):
+                assert mistakes._is_at_chance(predicted, labels, 3) == (own <= threshold), (predicted, labels)
 
 
 def test_a_teacher_that_is_as_sure_as_it_is_right_is_not_doubted():

@@ -64,10 +64,12 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     kind = columns.one_of(tuple(own_teacher.KINDS), "the teacher")
     columns.require_equal_lengths()
     table, classes, labels = _targets(columns, kind, config)
+    rows, ours = _parts(columns, labels)
     if table is not None:
         doubts = [Mistake(table.doubt, False)] if table.doubt else []
-        _refuse_or_warn([*mistakes.of_teacher(table.logits, labels), *doubts])
-    rows, ours = _parts(columns, labels)
+        named = dict(zip(("training", "held-out", "test"), rows, strict=True))
+        _refuse_or_warn([*mistakes.of_teacher_in_parts(table.logits, labels, named), *doubts])
+    _refuse_or_warn(_unseen_classes(labels, rows))
     rows = _first(rows, config.train_images)
     images, standardisation = (_images if inputs == "images" else _features)(inputs, columns[inputs], rows)
     train, holdout, test = (Split(part, labels[of]) for part, of in zip(images, rows, strict=True))
@@ -122,6 +124,19 @@ def _parts(columns: Columns, labels: Int32[np.ndarray, "rows"]) -> tuple[Parts, 
     return parts, True
 
 
+def _unseen_classes(labels: Int32[np.ndarray, "rows"], rows: Parts) -> list[Mistake]:
+    """What is wrong where classes of the other parts are not in the training part."""
+    seen = np.unique(labels[rows.train])
+    if len(seen) == 1:
+        return [Mistake(f"all training rows are of class {seen[0]}: there are no two classes to tell apart", True)]
+    others = np.sort(np.concatenate([rows.holdout, rows.test]))
+    unseen = others[~np.isin(labels[others], seen)]
+    if not len(unseen):
+        return []
+    classes = ", ".join(map(str, np.unique(labels[unseen])[:10]))
+    return [Mistake(f"no training row is of class {classes}, as held-out or test rows are: {name_rows(unseen)}", False)]
+
+
 def _first(rows: Parts, train_images: int | None) -> Parts:
     count = len(rows.train)
     few = f"--train-images {train_images} is not allowed: there are {count:,} training rows"
@@ -169,13 +184,15 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
     convert: Callable[[np.ndarray], np.ndarray] = np.asarray
     if given.dtype != np.uint8:
         whole, outside = True, list[np.ndarray]()
-        low, high = np.inf, -np.inf
+        low, high, faults = np.inf, -np.inf, Faults()
         for block in _blocks(len(given)):
             part = np.asarray(given[block], np.float32).reshape(len(given[block]), -1)
+            faults.finite(name, part, block.start)
             whole = whole and bool((part == np.round(part)).all())
             low, high = min(low, part.min()), max(high, part.max())
             outside.append(block.start + np.flatnonzero(~((part >= 0) & (part <= 1)).all(axis=1)))
         rows_outside = np.concatenate(outside)
+        faults.report()
         to_bytes = whole and low >= 0 and high <= 255 and (high > 1 or given.dtype.kind != "f")
         wrong = f"{name} from {low:g} to {high:g} lie outside 0 to 1 in {name_rows(rows_outside)}"
         remedy = (
