@@ -185,7 +185,7 @@ def test_a_file_of_logits_from_start_to_end(tmp_path):
     )
     assert code == 0, said
     assert "logits: mine.npz; 30 examples, 4 classes" in said
-    folder = tmp_path / "objectives" / "mine"
+    folder = tmp_path / "objectives" / "mine-logits"
     page = (folder / "objectives.md").read_text()
     assert page.splitlines()[2].startswith("At T = 20, ") and "of 2 objectives are within 10 % of their limit" in page
     assert page.count("\n## ") == 4 and "nan" not in page and "**no**" not in page
@@ -197,6 +197,7 @@ def test_a_file_of_logits_from_start_to_end(tmp_path):
     }
     shown = (folder / "report.html").read_text()
     assert "At T = 20, " in shown and "Figure 1." in shown and "Identities" in shown
+    assert f"<code>python -m analysis.objectives --logits {file} " in shown and "mine.npz; 30 examples" in shown
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +250,13 @@ class Trap:
 
 
 BAD = {
-    "labels counted from 1": ({"labels": np.arange(30) % 4 + 1}, "labels are counted from 1 (1 to 4): subtract 1"),
-    "one label too few": ({"labels": np.zeros(29, int)}, "labels of shape (29,), int64, are not allowed"),
+    "labels counted from 1": ({"labels": np.arange(30) % 4 + 1}, "labels are counted from 1 (1 to 4, and 4 in rows"),
+    "one label too few": (
+        {"labels": np.zeros(29, int)},
+        "unequal numbers of rows: 30 student_logits, 30 teacher_logits, 29 labels",
+    ),
     "other classes": ({"student_logits": np.zeros((30, 5))}, "student_logits of shape (30, 5) and teacher_logits of"),
-    "not finite": ({"teacher_logits": np.full((30, 4), np.nan)}, "teacher_logits is not finite in rows 0, 1, 2, 3, 4"),
+    "not finite": ({"teacher_logits": np.full((30, 4), np.nan)}, "teacher_logits are not finite in rows 0, 1, 2, 3, 4"),
     "one network twice": (
         {"student_logits": np.eye(30, 4), "teacher_logits": 1 + np.eye(30, 4)},
         "have the same logits",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import logit_matching
-from analysis.matching import claims, given, measurements, training
+from analysis.matching import claims, measurements, own_pair, training
 from analysis.matching import pair as pair_
 from analysis.matching.rows import Numbers, Row
 from analysis.pair_file import read_pair
@@ -82,7 +82,7 @@ def test_a_file_of_the_same_pair_says_the_same(swept, written, tmp_path):
         "teacher_logits": pair.data.train_logits[chosen],
     }
     np.savez(tmp_path / "pair.npz", **logits)
-    found = given.measure(read_pair(tmp_path / "pair.npz"))
+    found = own_pair.measure(read_pair(tmp_path / "pair.npz"))
     table = pd.read_csv(written / "logit_matching.csv")
     wanted = table[table["data"] == "pair, end"].set_index(["part", "curve"])["value"]
     assert found.facts.spread == pytest.approx(wanted["threshold", "s"])

@@ -68,7 +68,8 @@ def _of_analysis(folder: Path, experiment: str) -> Facts:
             if noted["run"] and ((run := folder / noted["run"]) / "config.json").exists():
                 of_sweep = of_run(run, "temperature_sweep")
                 lines |= {**of_sweep.lines, "Trained by": of_sweep.command}
-    return Facts("\n".join(dict.fromkeys(commands)), {**lines, "Run directory": f"{experiment}/{folder.name}"}, (), ())
+    lines = {name: text for name, text in lines.items() if text} | {"Run directory": f"{experiment}/{folder.name}"}
+    return Facts("\n".join(dict.fromkeys(commands)), lines, (), ())
 
 
 def _data(data: Mapping[str, Any]) -> str:

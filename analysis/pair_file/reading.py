@@ -54,7 +54,8 @@ def _read(path: Path, columns: Columns, rest: TopkRest | None) -> PairFile:
     few = f"{student.name} of shape {student.array.shape}: the last axis is the classes, up to {MOST_CLASSES:,} of them"
     require(classes <= MOST_CLASSES, few)
     if teacher is not None:
-        require_classes(teacher.name, teacher.array, classes)
+        shapes = " and ".join(f"{full.name} of shape {full.array.shape}" for full in (student, teacher))
+        require(teacher.array.shape == student.array.shape, f"{shapes} differ: give both for the same classes")
     stored = logit_columns.top_k(columns, classes, rest)
     lacking = "teacher_logits, teacher_logprobs or the teacher's k largest of them"
     known = teacher or stored
