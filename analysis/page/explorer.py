@@ -17,6 +17,7 @@ from kdjax import run_directory
 from kdjax.arrays import HostLogits
 from kdjax.files import read_json
 from kdjax.objectives import words_of
+from kdjax.targets import WORDS
 
 LOWEST, HIGHEST, STEPS = 0.25, 100.0, 72
 """Temperatures of the slider, and how many steps there are between them; then infinity."""
@@ -44,11 +45,16 @@ class Explorer(NamedTuple):
 
     images: list[Shown]
     students: list[str]
-    """In words, as they are chosen."""
+    """How they were trained, as they are chosen: `at T = 4, seed 0`, `on hard labels, seed 0`."""
     data: dict[str, Any]
     """For the script: JSON without infinities or nan."""
     left_out: int
     """Settings whose students there was no room for."""
+
+    @property
+    def pictures(self) -> bool:
+        """Whether its images can be shown: features cannot."""
+        return all(image.picture for image in self.images)
 
 
 def of_run(folder: Path) -> Explorer | None:
@@ -68,7 +74,9 @@ def of_run(folder: Path) -> Explorer | None:
         rows, pixels, mistaken = rows[kept], pixels[kept], mistaken[kept]
         teacher, labels = test["teacher_logits"], test["labels"]
     with runs.reading(folder / "config.json"):
-        names = [str(name) for name in read_json(folder / "config.json")["identity"]["data"]["class_names"]]
+        identity = read_json(folder / "config.json")["identity"]
+        names = [str(name) for name in identity["data"]["class_names"]]
+        targets = str(identity.get("config", {}).get("targets", "teacher"))
     soft = results["objective"].ne("hard").any()
     if not len(rows) or not soft:
         return None
@@ -86,13 +94,19 @@ def of_run(folder: Path) -> Explorer | None:
         "classes": names,
         "temperatures": [_json(t) for t in temperatures(results["temperature"].dropna().tolist())],
         "images": [
-            {"row": one.row, "label": one.label, "mistake": one.mistake, "teacher": _logits(teacher[one.row])}
+            {
+                "name": f"Test image {one.row}" if one.picture else f"Test example, row {one.row} of the test part",
+                "label": one.label,
+                "mistake": one.mistake,
+                "teacher": _logits(teacher[one.row]),
+            }
             for one in images
         ],
         "students": [
             {
                 "name": name,
                 "trained": _json(float(setting["temperature"])),
+                "minimised": _minimised(setting, targets),
                 "curve": curves.index(_curve_of(setting, curves)),
                 "logits": [_logits(one) for one in logits],
             }
@@ -143,12 +157,9 @@ def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
 
 
 def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
-    objective, parts = setting["objective"], list[str]()
-    if objective == "hard":
-        parts.append("hard labels")
-    else:
-        parts.append(f"T = {number(float(setting['temperature']))}")
-        parts += [words_of(objective)] * (objective != "kd")
+    objective, temperature = setting["objective"], float(setting["temperature"])
+    at = "" if math.isnan(temperature) else f"at T = {number(temperature)}"
+    parts = [" ".join(filter(None, [f"on {_objective(objective)}" * (objective != "kd"), at]))]
     soft = results[results["objective"] != "hard"]
     parts += [f"soft weight {number(float(setting['soft_weight']))}"] * (
         soft["soft_weight"].nunique() > 1 and objective != "hard"
@@ -156,6 +167,20 @@ def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     parts += [f"rate {setting['learning_rate']:g}"] * (results["learning_rate"].nunique() > 1)
     parts += [f"{setting['width']} units"] * (results["width"].nunique() > 1)
     return ", ".join([*parts, f"seed {seed}"])
+
+
+def _objective(objective: str) -> str:
+    return "hard labels" if objective == "hard" else words_of(objective)
+
+
+def _minimised(setting: pd.Series, targets: str) -> str:
+    """What the loss of soft targets was to a student, as the end of a sentence that begins with that loss."""
+    objective, weight = str(setting["objective"]), float(setting["soft_weight"])
+    if objective != "kd" or targets != "teacher":
+        learned = _objective(objective) if targets == "teacher" or objective == "hard" else WORDS[targets]
+        return f"which this student did not minimise: it was trained on {learned}"
+    at = f"this student minimised at T = {number(float(setting['temperature']))}"
+    return f"which {at}" if weight == 1 else f"which with weight {number(weight)}, beside hard labels, {at}"
 
 
 def _curves(results: pd.DataFrame) -> list[tuple[Any, ...]]:

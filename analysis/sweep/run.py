@@ -1,6 +1,7 @@
 """The results of a temperature sweep, read from its run directory: tables, curves, test images."""
 
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,11 @@ class SweepResults(NamedTuple):
     """Of the verdict."""
     where: str
     """Dataset, images, seeds: the last line of every title."""
+
+    @property
+    def examples(self) -> str:
+        """What the test set is of, in words."""
+        return "rows" if self.example_images.ndim == 2 else "images"
 
     @property
     def several(self) -> bool:
@@ -125,6 +131,6 @@ def curves(sweep: SweepResults) -> list[Curve]:
 
 def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:
     failed = int((results["failed_at"] >= 0).sum())
-    parts = [description, *[f"{test_images:,} test images"] * ("test images" not in description)]
+    parts = [description, *[f"{test_images:,} test images"] * (not re.search(r"\d test (images|rows)", description))]
     parts += [count_of(results[name].nunique(), name) for name in ("seed", "teacher")]
     return ", ".join(parts + options + [f"{failed} failed runs left out"] * (failed > 0))
