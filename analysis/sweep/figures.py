@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,15 +128,19 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
         "test_agreement": ("agreement with teacher (%)", "", 100.0),
         "test_teacher_kl": ("KL from teacher (nats)", "", 1.0),
     }
-    compared = {(curve.width, *sorted(set(curve.hard["learning_rate"]))): i for i, curve in enumerate(everything)}
+    compared: dict[tuple[Any, ...], int] = {}  # hard labels, once where several curves are compared with the same
+    for index, curve in enumerate(everything):
+        compared.setdefault((curve.width, *sorted(set(curve.hard["learning_rate"]))), index)
+    rates = len({key[1:] for key in compared}) > 1
     for axes, (column, (label, teacher, scale)) in zip(panels, measures.items(), strict=True):
         for index, curve in enumerate(everything):
             _plot(axes, axis, curve, column, curve.name, index, axis.nudge(index, len(everything)), scale)
             hard = runs.finished(curve.hard)
-            if len(hard) and index in compared.values():  # once, where several curves are compared with the same
+            if len(hard) and index in compared.values():
                 mean, alone = runs.mean(hard.set_index(RUN)[column] * scale), len(compared) == 1
                 bounds = mean[1:3] if alone else (math.nan, math.nan)  # bands on bands are mud
-                name = "hard labels" if alone else f"hard labels, {curve.name}"
+                one_rate = f", rate {hard['learning_rate'].iloc[0]:g}" * rates
+                name = "hard labels" if alone else f"{curve.width} units, hard labels{one_rate}"
                 style.band(axes, mean.mean, *bounds, colour=style.GREY if alone else style.colour(index), label=name)
         if teacher:
             _draw_teacher(axes, [value * scale for value in sweep.teachers[teacher]])
@@ -326,7 +331,7 @@ def _key(axis: TemperatureAxis, figure: Figure) -> str:
     drawn = {kind: [name for name, own in named.items() if own == ls] for ls, kind in kinds.items()}
     levels = [f"{kind}, {' and '.join(names)}" for kind, names in drawn.items() if names]
     thin = any(ls == "--" for name, ls in styles.items() if name not in named)
-    said = [f"Across: {'; '.join(levels)}{'; thin dashes, the ends of its interval' * thin}."] * bool(levels)
+    said = [f"Across: {'; '.join(levels)}{'; thin dashes, ends of intervals' * thin}."] * bool(levels)
     beyond = dict.fromkeys(part for axes in figure.axes for part in axes.get_title(loc="right").split(", ") if part)
     said += [f"Beyond the scale: {', '.join(beyond)}."] * bool(beyond)
     return "".join(f" {one}" for one in said) + _stretch(axis)
