@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import report
@@ -249,6 +250,20 @@ def test_the_slider_stops_at_the_temperatures_of_the_run():
     assert ratios.min() / ratios.max() > 0.3 and 60 < len(steps) < 90
 
 
+def test_what_has_no_temperature_has_no_curve_of_its_own():
+    rows = [("hard", math.nan, 0.0), ("label_smoothing", math.nan, 1.0), ("kd", 4.0, 0.5), ("mse", math.nan, 0.5)]
+    results = pd.DataFrame(rows, columns=["objective", "temperature", "soft_weight"]).assign(
+        width=12, learning_rate=0.1
+    )
+    (curve,) = explorer._curves(results)
+    assert curve == (12, "kd", 0.5, 0.1)
+    assert all(explorer._curve_of(row, [curve]) == curve for _, row in results.iterrows())
+    said = [explorer._minimised(row, "teacher") for _, row in results.iterrows()]
+    mixed = "which with weight 0.5, beside hard labels, this student minimised at T = 4"
+    assert [one == mixed for one in said] == [False, False, True, False]
+    assert explorer._minimised(results.iloc[2], "random") == "which this student did not minimise (untrained teacher)"
+
+
 # In a browser.
 
 
@@ -299,7 +314,9 @@ def test_its_numbers_are_those_of_the_losses(run, opened):
             row = int(re.search(r"Test image (\d+)", ready.locator("#said").inner_text()).group(1))
             told = ready.locator("#said").inner_text()
             assert f"student trained {name}, seed 0" in told
-            assert ("did not minimise: it was trained on hard labels" in told) == (name == "on hard labels")
+            assert ("the loss of soft targets, which this student did not minimise, is" in told) == (
+                name == "on hard labels"
+            )
             assert ("which this student minimised at T = 4" in told) == (name == "at T = 4")
             z, v = (logits[row].astype(float) for logits in (student.stored_logits("test"), test["teacher_logits"]))
             for t in (0.25, 1.0, 4.0, 100.0, math.inf):

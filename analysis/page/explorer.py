@@ -58,7 +58,8 @@ class Explorer(NamedTuple):
 
 
 def of_run(folder: Path) -> Explorer | None:
-    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no soft targets.
+    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no
+    objective that uses the temperature.
 
     Raises:
         BadInput: what it reads is missing or damaged.
@@ -77,8 +78,7 @@ def of_run(folder: Path) -> Explorer | None:
         identity = read_json(folder / "config.json")["identity"]
         names = [str(name) for name in identity["data"]["class_names"]]
         targets = str(identity.get("config", {}).get("targets", "teacher"))
-    soft = results["objective"].ne("hard").any()
-    if not len(rows) or not soft:
+    if not len(rows) or not _curves(results):
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
     if not students:
@@ -159,7 +159,8 @@ def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
 def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     objective, temperature = setting["objective"], float(setting["temperature"])
     at = "" if math.isnan(temperature) else f"at T = {number(temperature)}"
-    parts = [" ".join(filter(None, [f"on {_objective(objective)}" * (objective != "kd"), at]))]
+    words = "hard labels" if objective == "hard" else words_of(objective)
+    parts = [" ".join(filter(None, [f"on {words}" * (objective != "kd"), at]))]
     soft = results[results["objective"] != "hard"]
     parts += [f"soft weight {number(float(setting['soft_weight']))}"] * (
         soft["soft_weight"].nunique() > 1 and objective != "hard"
@@ -169,27 +170,23 @@ def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     return ", ".join([*parts, f"seed {seed}"])
 
 
-def _objective(objective: str) -> str:
-    return "hard labels" if objective == "hard" else words_of(objective)
-
-
 def _minimised(setting: pd.Series, targets: str) -> str:
-    """What the loss of soft targets was to a student, as the end of a sentence that begins with that loss."""
+    """What the loss of soft targets was to a student: a clause for that loss."""
     objective, weight = str(setting["objective"]), float(setting["soft_weight"])
     if objective != "kd" or targets != "teacher":
-        learned = _objective(objective) if targets == "teacher" or objective == "hard" else WORDS[targets]
-        return f"which this student did not minimise: it was trained on {learned}"
+        other = f" ({WORDS[targets]})" if targets != "teacher" and objective != "hard" else ""
+        return f"which this student did not minimise{other}"
     at = f"this student minimised at T = {number(float(setting['temperature']))}"
     return f"which {at}" if weight == 1 else f"which with weight {number(weight)}, beside hard labels, {at}"
 
 
 def _curves(results: pd.DataFrame) -> list[tuple[Any, ...]]:
-    soft = results[results["objective"] != "hard"]
+    soft = results[results["objective"].ne("hard") & results["temperature"].notna()]
     return list(dict.fromkeys(soft[CURVE].itertuples(index=False, name=None)))
 
 
 def _curve_of(setting: pd.Series, curves: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """The curve of a student's setting; of hard labels the first of its width and rate, else the first."""
+    """The curve of a student's setting; without a temperature the first of its width and rate, else the first."""
     own = tuple(setting[CURVE])
     alike = [one for one in curves if one[0] == setting["width"] and one[3] == setting["learning_rate"]]
     return own if own in curves else [*alike, *curves][0]
