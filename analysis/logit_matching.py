@@ -9,7 +9,8 @@ claim, its prediction, what was measured, whether it holds), `logit_matching.csv
 and `curvature.csv` there.
 
 `--logits FILE` measures instead the logits of your own student and teacher, and trains nothing. It reads the file in
-blocks of rows and writes `summary.md`, `logits.csv` and `figures/logits`, NAME being the file's.
+blocks of rows and writes `summary.md`, `logits.csv`, `figures/logits` and `report.html` into
+OUT/logit_matching/NAME-logits/, NAME being the file's.
 """
 
 from analysis.matching.config import MatchingConfig
@@ -21,12 +22,14 @@ PROG = "python -m analysis.logit_matching"
 def main(config: MatchingConfig) -> None:
     """Measures, writes, and prints the summary."""
     from analysis import terminal  # late, so that --help is quick
-    from analysis.matching import given_report, report
+    from analysis.matching import own_pair_report, report
     from analysis.page import page
     from kdjax.progress import clock, say
 
     if config.logits is not None:
-        terminal.show((given_report.write(config) / "summary.md").read_text())
+        folder = own_pair_report.write(config)
+        terminal.show((folder / "summary.md").read_text())
+        page.at_the_end(folder)
         return
     cost = report.forecast(config)
     if config.dry_run:

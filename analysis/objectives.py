@@ -3,8 +3,9 @@ analysis.objectives [RUN]`
 
 On random logits, on the students of a run directory, or on a file of logits: how far the gradient of each objective is
 from that of its limit as T → ∞, which part of it changes the scale of the student's logits and which their direction,
-which classes get it, and whether the identities between objectives hold. Writes OUT/objectives/NAME/: `objectives.md`,
-`objectives.csv` (every curve), `table.csv` (a line an objective), `figures/` and `report.html`.
+which classes get it, and whether the identities between objectives hold. Writes OUT/objectives/NAME/, NAME being the
+run's, FILE-logits for a file, or random: `objectives.md`, `objectives.csv` (every curve), `table.csv` (a line an
+objective), `figures/` and `report.html`.
 """
 
 from analysis.atlas.config import AtlasConfig

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import struct
 import zipfile
 import zlib
@@ -54,7 +55,7 @@ def read_arrays(path: Path) -> Arrays:
             with pickled objects, with a header that promises more than the file holds, with empty cells or lists of
             unequal lengths; a package is missing that reads it.
     """
-    require(path.exists(), f"{path} does not exist: give a file, {KINDS}")
+    require(os.path.exists(path), f"{path} does not exist: give a file, {KINDS}")
     readers = {".npz": _of_npz, ".safetensors": _of_safetensors, ".parquet": _of_parquet}
     read = _of_folder if path.is_dir() else readers.get(path.suffix.lower())
     if read is None:

@@ -71,8 +71,11 @@ def distil(
         recipe: further fields of `kdjax.config.TrainConfig`: network, optimizer, schedule, input_dropout,
             hidden_dropout, max_norm, average, precision.
 
+    Rows that are in the training and in the test set are warned of, and so is what may be a mistake.
+
     Raises:
-        BadInput: something given cannot be used: what, and what to do.
+        BadInput: something given cannot be used: what, and what to do; the teacher's rows or classes are in another
+            order than the labels.
     """
     data = _data(inputs, labels, teacher_logits, test)
     names = (objectives,) if isinstance(objectives, str) else objectives
@@ -118,6 +121,7 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
     right = float(np.mean(logits.argmax(axis=1) == train.labels))
     say(f"the teacher is right on {100 * right:.1f} % of {len(logits):,} examples")
     for mistake in mistakes.of_teacher(logits, train.labels):
+        require(not mistake.certain, mistake.text)
         say(f"warning: {mistake.text}")
     if test is None:
         train, tested = _held_out(train)
@@ -127,6 +131,9 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
         tested = read_examples("test ", test[0], test[1], test[2] if len(test) > 2 else None, classes)
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
+    if test is not None:
+        for mistake in mistakes.of_parts(train.inputs, tested.inputs, np.arange(len(tested.inputs))):
+            say(f"warning: {mistake.text}")
     splits = [Split(*part[:2]) for part in (train, tested)]
     none = Split(*(array[:0] for array in splits[0]))
     names = tuple(map(str, range(classes)))

@@ -69,9 +69,9 @@ class Distillation:
 
         From hard labels, or between two objectives at the same temperature and soft weight, such as
         `compare("kd", "dkd")`; one that has no temperature, such as `mse`, is compared at each of the other's.
-        `objective` None: each of the others. Columns: both means, their `difference` with the
-        bounds `low` and `high` of its t interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the
-        number of rows (Holm 1979): where it is below 1 − confidence, a difference was found.
+        `objective` None: each of the others. Columns: the `difference` with the bounds `low` and `high` of its t
+        interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the number of rows (Holm 1979): where
+        it is below 1 − confidence, a difference was found; and both means.
 
         Raises BadInput: an objective that was not trained, or compared with itself; an unknown measure; a confidence
         outside (0, 1).
@@ -94,11 +94,12 @@ class Distillation:
                 own, other = (pairs[measure + suffix].to_numpy(np.float64) for suffix in ("", "_against"))
                 found = difference(interval(own - other, confidence))
                 where = at if math.isnan(temperature) else temperature
-                row = {"objective": name, "temperature": where, "soft_weight": weight, "mean": own.mean()}
-                row |= {"against": against, "against_mean": other.mean(), "difference": found.mean}
-                rows.append(row | {"low": found.low, "high": found.high, "n": found.n, "p": found.p})
+                row = {"objective": name, "against": against, "temperature": where, "soft_weight": weight}
+                row |= {"difference": found.mean, "low": found.low, "high": found.high, "n": found.n, "p": found.p}
+                rows.append(row | {"mean": own.mean(), "against_mean": other.mean()})
         compared = pd.DataFrame(rows)
-        return compared.assign(p_holm=holm(compared["p"].to_numpy(np.float64)))
+        compared.insert(compared.columns.get_loc("p") + 1, "p_holm", holm(compared["p"].to_numpy(np.float64)))
+        return compared
 
     def plot(self, measure: str = "test_errors", axes: Any = None) -> Any:
         """Means with 95 % t intervals over seeds against the temperature, a curve an objective; hard labels, and what

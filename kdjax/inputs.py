@@ -1,7 +1,8 @@
 """Arrays that a user gives: read, checked, and brought into the form in which they are trained on.
 
 Each is a NumPy or JAX array, what `numpy.asarray` makes one of (a PyTorch tensor, a list), or a file: a path to
-`NAME.npy`, or to one of several arrays (`read_arrays`) with the array's name after a colon, `mine.npz:labels`.
+`NAME.npy`, or to one of several arrays (`array_files.read_arrays`) with the array's name after a colon,
+`mine.npz:labels`.
 """
 
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from kdjax import array_files
-from kdjax.array_files import read_arrays as read_arrays
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.errors import BadInput, name_rows, require
+from kdjax.faults import Faults
 
 CHANNELS = (1, 3)
 """Of grey and colour images."""
+MOST_CLASSES = 2**24
+"""Labels above are none."""
 
 
 class Examples(NamedTuple):
@@ -39,7 +42,8 @@ def read(name: str, given: Any) -> np.ndarray:
         reason = str(error).partition("\n")[0]
         raise BadInput(f"{name}: {type(given).__name__} is no array ({reason}): give a NumPy array") from None
     numbers = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
-    require(numbers and array.ndim, f"{name}: {type(given).__name__} is no array of numbers: give a NumPy array")
+    kind = f"an array of {array.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
+    require(numbers and array.ndim, f"{name}: {kind} is no array of numbers: give a NumPy array")
     return array
 
 
@@ -50,7 +54,7 @@ def _of_file(name: str, given: str) -> np.ndarray:
     require(path.exists(), f"{name}: {path} does not exist: {kinds}")
     if path.suffix == ".npy":
         return array_files.read_npy(path)
-    arrays = read_arrays(path)
+    arrays = array_files.read_arrays(path)
     wanted = f"{name}: {path} holds {', '.join(arrays)}: name one of them after a colon, {path}:NAME"
     require(member in arrays, wanted)
     return arrays[member]
@@ -107,18 +111,26 @@ def read_inputs(name: str, given: Any) -> HostImages:
     return array
 
 
-def read_labels(name: str, given: Any, num_classes: int) -> Int32[np.ndarray, "examples"]:
-    """Class numbers `[n]` from 0 to `num_classes` − 1. Raises BadInput: another shape, type, range or count."""
+def read_labels(name: str, given: Any, num_classes: int | None = None) -> Int32[np.ndarray, "examples"]:
+    """Class numbers `[n]` from 0 to `num_classes` − 1; where that is not known (None), to the largest. Raises BadInput:
+    another shape, type, range or count."""
     array = read(name, given)
-    one_hot = array.ndim == 2 and array.shape[1] == num_classes
+    one_hot = array.ndim == 2 and num_classes in (None, array.shape[1])
     remedy = f"give {name}.argmax(axis=1)" if one_hot else "give one class number for each example, [n]"
     require(array.ndim == 1, f"{name} of shape {array.shape} are not allowed: {remedy}")
-    whole = f"{name} of {array.dtype} are not allowed: give whole numbers, 0 to {num_classes - 1}"
+    last = "" if num_classes is None else f", 0 to {num_classes - 1}"
+    whole = f"{name} of {array.dtype} are not allowed: give whole numbers{last}"
     require(array.dtype.kind in "iu" or not array.size, whole)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    last = name_rows(np.flatnonzero(array == num_classes))
-    counted = f"{name} are counted from 1 (1 to {num_classes}, and {num_classes} in {last})"
-    require((low, high) != (1, num_classes), f"{counted}: subtract 1")
+    if num_classes is None:
+        counted = f"{name} begin at 1 ({name_rows(np.flatnonzero(array == 1))}) and no row has class 0"
+        require(low != 1, f"{counted}: they are counted from 1; subtract 1")
+        require(high < MOST_CLASSES, f"{name} of up to {high:,} are no class numbers: count classes from 0")
+        num_classes = high + 1
+    else:
+        ends = name_rows(np.flatnonzero(array == num_classes))
+        counted = f"{name} are counted from 1 (1 to {num_classes}, and {num_classes} in {ends})"
+        require((low, high) != (1, num_classes), f"{counted}: subtract 1")
     rows = np.flatnonzero((array < 0) | (array >= num_classes))
     wrong = f"{name} from {low} to {high} do not fit {num_classes} logits ({name_rows(rows)})"
     require(not len(rows), f"{wrong}: give class numbers 0 to {num_classes - 1}")
@@ -129,38 +141,37 @@ def read_logits(name: str, given: Any, num_classes: int | None = None) -> HostLo
     """A teacher's logits `[n, classes]`, of any shift and scale: log-probabilities are logits too. Raises BadInput:
     another shape or type; values that are not finite; probabilities."""
     array = read(name, given)
+    require_classes(name, array, num_classes)
+    array, faults = read_numbers(name, array), Faults()
+    faults.distributions(name, array)
+    faults.report()
+    return array
+
+
+def require_classes(name: str, array: np.ndarray, num_classes: int | None = None) -> None:
+    """Refuses logits that are not `[n, classes]`; None: two classes or more."""
     known = "classes" if num_classes is None else num_classes
     fits = array.ndim == 2 and array.shape[1] >= 2 and num_classes in (None, array.shape[1])
     require(fits, f"{name} of shape {array.shape} are not allowed: give [n, {known}], a logit for each class")
-    array = read_numbers(name, array)
-    require_no_probabilities(name, array)
-    return array
 
 
 def read_numbers(name: str, given: Any) -> Float[np.ndarray, "..."]:
     """Numbers as float32. Raises BadInput: another type; values that are not finite, or not as float32."""
-    array = read(name, given)
-    require(array.dtype.kind != "b", f"{name} are true or false: give numbers")
     with np.errstate(over="ignore"):  # what becomes inf is refused
-        array = np.asarray(array, np.float32)
+        array = np.asarray(read_raw(name, given), np.float32)
     require_finite(name, array)
     return array
 
 
-def require_finite(name: str, array: np.ndarray, first: int = 0) -> None:
-    """Raises BadInput, naming the rows, unless all values are finite. `first`: the number of the first row."""
-    rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
-    found = f"{name} are not finite in {len(rows):,} of {len(array):,} examples ({name_rows(rows + first)})"
-    logarithm = bool(len(rows)) and bool(np.isneginf(array[rows]).any())
-    remedy = "leave these examples out"
-    remedy += ", or where -inf is the logarithm of probability 0, clip: log(max(p, 1e-12))" * logarithm
-    require(not len(rows), f"{found}: {remedy}")
+def read_raw(name: str, given: Any) -> np.ndarray:
+    """Numbers of their own type. Raises BadInput: another type."""
+    array = read(name, given)
+    require(array.dtype.kind != "b", f"{name} are true or false: give numbers")
+    return array
 
 
-def require_no_probabilities(
-    name: str, array: np.ndarray, remedy: str = "give the logits, or numpy.log of them"
-) -> None:
-    """Raises BadInput where each row sums to 1 and nothing is negative."""
-    probabilities = array.size and array.min() >= 0 and bool(np.allclose(array.sum(axis=1), 1, rtol=0, atol=1e-3))
-    found = f"each row of {name} sums to 1 and is never negative ({name_rows(np.arange(len(array)), 3)})"
-    require(not probabilities, f"{found}: these are probabilities; {remedy}")
+def require_finite(name: str, array: np.ndarray) -> None:
+    """Raises BadInput, naming the rows, unless all values are finite."""
+    faults = Faults()
+    faults.finite(name, array, 0)
+    faults.report()

@@ -2,6 +2,7 @@
 twice."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ GAP, SHARPER = 0.1, 0.67
 is below the other."""
 FIT = 0.15
 """Largest total variation between the predicted classes and the labels at which the former fit the latter."""
+MOST_REPEATED = 0.01
+"""Share of the test rows that may also be training rows: some are in most data, and are warned of."""
 MOST_CLASSES = 1_000
 """Another order of the classes is looked for up to so many."""
 
@@ -31,18 +34,22 @@ class Mistake(NamedTuple):
     """Whether there is nothing to learn from such data, so that they are refused; else it is a warning."""
 
 
-def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"]) -> list[Mistake]:
+def of_teacher(
+    logits: HostLogits, labels: Int[np.ndarray, "images"], rows: Int[np.ndarray, "images"] | None = None, part: str = ""
+) -> list[Mistake]:
     """What looks wrong with a teacher's logits beside the labels: rows or classes in another order, labels counted from
-    1, no better than chance, or divided by a temperature already."""
+    1, no better than chance, or divided by a temperature already.
+
+    `rows` are their numbers in the file (default: from 0), `part` says which of its rows they are: "training".
+    """
+    rows = np.arange(len(labels)) if rows is None else rows
     predicted, classes = logits.argmax(axis=1), logits.shape[1]
     right = float(np.mean(predicted == labels))
-    shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
-    chance = float(shares[0] @ shares[1])
-    at_chance = right <= chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
-    about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} rows"
-    if not at_chance:
+    about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} {part}{' ' * bool(part)}rows"
+    if not _is_at_chance(predicted, labels, classes):
         return _of_calibration(logits, labels, right)
-    differs = f"it differs from the label in {name_rows(np.flatnonzero(predicted != labels))}"
+    shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
+    differs = f"it differs from the label in {name_rows(np.sort(rows[predicted != labels]))}"
     for shift, word in ((1, "one more than"), (-1, "one less than")):
         agreed = float(np.mean(predicted - labels == shift))
         if agreed > max(0.5, 2 * right):
@@ -59,6 +66,31 @@ def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"]) -> list[Mi
         )
         return [Mistake(f"{found} ({differs}): {remedy}", True)]
     return [Mistake(f"{about}: no better than chance; are its rows in the order of the labels?", False)]
+
+
+def of_teacher_in_parts(
+    logits: HostLogits, labels: Int[np.ndarray, "images"], parts: Mapping[str, Int[np.ndarray, "rows"]]
+) -> list[Mistake]:
+    """`of_teacher` of all rows; where these look well, of each part of them, as one part may be shuffled and the others
+    not."""
+    found = of_teacher(logits, labels)
+    if any(mistake.certain for mistake in found):
+        return found
+    of_parts = [of_teacher(logits[rows], labels[rows], rows, part) for part, rows in parts.items() if len(rows)]
+    return [*found, *(mistake for of_part in of_parts for mistake in of_part if mistake.certain)]
+
+
+def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:
+    """Whether the predictions agree with the labels no more than they might in another order: within three standard
+    deviations of the number of agreements over all orders (`Σ (δ_kl − b_k − a_l + Σ a b)² n a_k n b_l / (n − 1)`, a and
+    b being the shares of the classes among predictions and labels)."""
+    n = len(labels)
+    a, b = (np.bincount(one, minlength=classes) / n for one in (predicted, labels))
+    chance, agreed = float(a @ b), int(np.sum(predicted == labels))
+    apart = chance - a - b  # on the diagonal
+    squares = a @ b**2 + b @ a**2 - chance**2 + (a * b) @ ((1 + apart) ** 2 - apart**2)
+    deviation = math.sqrt(max(float(squares), 0.0) * n * n / max(n - 1, 1))
+    return agreed < n and agreed <= n * chance + 3 * deviation
 
 
 def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right: float) -> str:
@@ -96,6 +128,19 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> lis
         f"give them undivided, about {1 / fitted:.2g} times as large, or read every T as {1 / fitted:.2g} times itself"
     )
     return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
+
+
+def of_parts(train: np.ndarray, test: np.ndarray, rows: np.ndarray) -> list[Mistake]:
+    """Test rows that are, byte for byte, training rows too; `rows` are the numbers of the test rows."""
+    repeated, count = repeated_rows(train, test), len(test)
+    if not len(repeated):
+        return []
+    found = f"{len(repeated):,} of {count:,} test rows are training rows too: {name_rows(np.sort(rows[repeated]))}"
+    many = len(repeated) > MOST_REPEATED * count
+    learnt = "; students would be tested on what they learnt" if many else ""
+    return [
+        Mistake(f"{found}{learnt}: take each once, or keep like rows in one part (of a file, by a column groups)", many)
+    ]
 
 
 def repeated_rows(train: np.ndarray, test: np.ndarray) -> Int[np.ndarray, "repeated"]:

@@ -40,6 +40,8 @@ the temperature of a hard row is empty."""
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
 FEATURES = "features.npz"
+COMMAND = "command.json"
+"""In the folder of an analysis, which is no run directory."""
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
@@ -48,7 +50,7 @@ TABLES = (
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
-SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
+SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")
 """Files under a seal: where one has changed, its readers refuse it."""
 
 
@@ -202,7 +204,7 @@ class RunDirectory:
         `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
         names = [folder.name for folder in (self.folder / "blocks").glob("[!.]*") if _is_whole(folder)]
         table = self.gather(names)
-        self.seal(name for name in SEALED if (self.folder / name).exists())
+        self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
         return table
 
     def gather(self, blocks: Iterable[str]) -> Any:
@@ -268,6 +270,15 @@ def _command() -> dict[str, Any]:
     """What `python -m kdjax resume` gives again: module, arguments, the folder to which their paths are relative."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
+
+
+def note_command(folder: Path, page: str, measured_on: str, run: Path | None = None) -> None:
+    """Writes into the folder of an analysis, as `command.json`, which command wrote a page of it, and on what it was
+    measured; `run`: the run directory, if it was one."""
+    path = folder / COMMAND
+    before = read_json(path) if path.exists() else {}
+    where = None if run is None else os.path.relpath(run, folder)
+    write_json(path, {**before, page: {"command": _command(), "measured_on": measured_on, "run": where}})
 
 
 def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:

@@ -417,7 +417,7 @@ def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepCo
             {"temperature": t, "entropy": metrics.entropy(given.test, t), "not_given": given.not_given(t)}
             for t in sorted(config.temperatures)
         ]
-        about = {"kind": given.kind, "classes": dataset.num_classes, "given": given.given, "soft_targets": at}
+        about = {"kind": given.kind, "classes": dataset.num_classes, "kept": given.kept, "soft_targets": at}
         report[0] |= {**about, "renormalised": given.renormalised, "dropped": given.dropped}
     for teacher in data.teachers if len(data.teachers) > 1 else ():
         of_member = metrics.evaluate(teacher.logits(dataset.test.images), dataset.test.labels)

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from kdjax import checkpoints, evaluation, models, run_directory, run_folders
+from kdjax.array_files import read_arrays
 from kdjax.arrays import HostImages, HostLogits
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
-from kdjax.inputs import read_arrays
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,12 +136,13 @@ def test_bytes_are_divided_by_255_and_floats_are_not(result):
 
 def test_a_fifth_of_each_class_is_held_out_and_that_is_said(capsys):
     labels = np.repeat(np.arange(10), 7)
-    held = distil(labels=labels, test=None, seeds=1, temperatures=4, hard_labels=False)
+    logits = LOGITS + 5 * (np.arange(10) < 2).astype(np.float32)  # such a teacher may be meant
+    held = distil(labels=labels, logits=logits, test=None, seeds=1, temperatures=4, hard_labels=False)
     said = capsys.readouterr().err
     assert "no test set is given: 10 of 70 examples are held out to test on" in said
-    right = np.mean(LOGITS.argmax(axis=1) == labels)
+    right = np.mean(logits.argmax(axis=1) == labels)
     assert f"the teacher is right on {100 * right:.1f} % of 70 examples\n" in said
-    assert right < 0.15 and "no better than chance" in said
+    assert right < 0.25 and "no better than chance" in said
     fifth = IMAGES[4::7]  # of seven in a row, the fifth
     wrong = held.logits(fifth).argmax(axis=1) != np.arange(10)
     assert list(held.table["test_errors"]) == [wrong.sum()]
@@ -187,7 +188,7 @@ REFUSED = [
     ({"labels": [[1], [1, 2]]}, "labels: list is no array"),
     ({"labels": "none.npy"}, "labels: none.npy does not exist"),
     ({"labels": __file__}, "test_distil.py is of no kind that is read here: give .npz"),
-    ({"logits": changed(LOGITS, (5, 2), np.nan)}, "not finite in 1 of 70 examples (row 5)"),
+    ({"logits": changed(LOGITS, (5, 2), np.nan)}, "teacher_logits are not finite in row 5: leave these"),
     (
         {"logits": PROBABILITIES},
         "each row of teacher_logits sums to 1 and is never negative (rows 0, 1, 2 and 67 more): these are",
@@ -198,7 +199,7 @@ REFUSED = [
     ({"given": IMAGES.astype(np.float32)}, "inputs are floats from 0 to 255, all whole: give uint8, or divide by 255"),
     (
         {"given": changed(IMAGES / 255, (9, 1, 1, 0), np.inf)},
-        "inputs are not finite in 1 of 70 examples (row 9): leave these",
+        "inputs are not finite in row 9: leave these",
     ),
     ({"given": np.zeros((70, 3, 6, 6), np.uint8)}, "inputs of shape (70, 3, 6, 6) have their channels first"),
     ({"given": IMAGES[:, 0, 0, 0]}, "inputs of shape (70,) are not allowed: give images"),

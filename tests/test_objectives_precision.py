@@ -28,8 +28,10 @@ SUM = mpmath.fsum
 
 
 def softmax(x, t=1):
-    weights = [mpmath.exp((one - max(x)) / t) for one in x]
-    return [one / SUM(weights) for one in weights]
+    largest = max(x)
+    weights = [mpmath.exp((one - largest) / t) for one in x]
+    total = SUM(weights)
+    return [one / total for one in weights]
 
 
 def kl(p, q):
@@ -41,7 +43,8 @@ def mix(p, q, share):
 
 
 def centred(x):
-    return [one - SUM(x) / len(x) for one in x]
+    mean = SUM(x) / len(x)
+    return [one - mean for one in x]
 
 
 def deviation(x, freedom):
@@ -49,7 +52,8 @@ def deviation(x, freedom):
 
 
 def scaled(x, freedom, epsilon=0, factor=1):
-    return [factor * one / (deviation(x, freedom) + epsilon) for one in centred(x)]
+    width = deviation(x, freedom) + epsilon
+    return [factor * one / width for one in centred(x)]
 
 
 def correlation(a, b):

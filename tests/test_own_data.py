@@ -220,6 +220,7 @@ def test_a_sweep_trains_no_teacher_and_says_what_it_knows_of_the_given_one(finis
 
 def test_students_take_features_as_they_stand_in_the_file(finished):
     raw = columns()["features"][SPLIT == "test"]
+    assert "features.npz" in json.loads((finished / "MANIFEST.json").read_text())
     for student in trained.find(finished, seed=1, objective="kd"):
         np.testing.assert_allclose(student.logits(raw), student.stored_logits("test"), atol=1e-5)
     with pytest.raises(BadInput, match=r"features of shape \(5, 4\) do not fit a network for 6: give \[n, 6\]"):

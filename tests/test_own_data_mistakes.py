@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kdjax
-from kdjax import datasets, inputs, mistakes
+from kdjax import array_files, datasets, mistakes
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput, name_rows
 from tests import commands, own_files
@@ -17,6 +17,7 @@ GIVEN = columns()
 FEATURES, LABELS, LOGPROBS = GIVEN["features"], GIVEN["labels"], GIVEN["teacher_logprobs"]
 PROBABILITIES = np.exp(LOGPROBS)
 SPLIT = np.array(["train", "holdout", "test"])[np.arange(ROWS) % 3]
+OF_TRAINING = np.flatnonzero(SPLIT == "train")
 FLOATS = np.random.default_rng(0).random((ROWS, 3, 3))
 
 
@@ -43,11 +44,11 @@ REFUSED = {
     ),
     "probabilities for logprobs": (
         {"teacher_logprobs": PROBABILITIES},
-        "these are probabilities; give numpy.log of them",
+        "these are probabilities; give the logits, or numpy.log of them",
     ),
     "logits for logprobs": (
         {"teacher_logprobs": changed(LOGPROBS, 7, LOGPROBS[7] + 1)},
-        r"teacher_logprobs sum to 2\.72 in row 7, and to no 1 in 1 rows \(row 7\): logits are to be called",
+        "the probabilities of teacher_logprobs do not sum to 1 in row 7: logits are to be called",
     ),
     "rows shuffled": (
         {"teacher_logprobs": LOGPROBS[np.random.default_rng(3).permutation(ROWS)]},
@@ -57,6 +58,20 @@ REFUSED = {
         {"teacher_logprobs": LOGPROBS[:, [2, 0, 3, 1]]},
         r"its classes are in another order \(its class 0 is label 2, 1 is label 0.*in rows 0, 1",
     ),
+    "training rows shuffled": (
+        {"teacher_logprobs": changed(LOGPROBS, OF_TRAINING, LOGPROBS[OF_TRAINING[::-1]]), "split": SPLIT},
+        r"right on \d\d\.\d % of 100 training rows, no better than chance, .* in rows \d*[0369]",
+    ),
+    "probabilities, rounded, one row off": (
+        logits(changed(np.round(PROBABILITIES, 2), 5, 0.1)),
+        r"299 of 300 rows of teacher_logits sums to 1 and is never negative",
+    ),
+    "probabilities in per cent": (logits(100 * PROBABILITIES), "sums to 100 .* numpy.log of them over 100"),
+    "one class to train on": (
+        {"split": np.where(LABELS == 2, "train", "test")},
+        "all training rows are of class 2: there are no two classes to tell apart",
+    ),
+    "images that are not finite": (images(changed(FLOATS, 4, np.nan)), "images are not finite in row 4: leave"),
     "labels from 1": ({"labels": LABELS + 1}, r"labels are counted from 1 \(1 to 4, and 4 in rows \d"),
     "labels from 1, without a teacher": (
         {"labels": LABELS + 1, "teacher_logprobs": None},
@@ -82,15 +97,15 @@ REFUSED = {
     ),
     "inf in logits": (
         logits(changed(LOGPROBS, (4, 0), np.inf)),
-        r"teacher_logits are not finite in 1 of 300 .* \(row 4\)",
+        "teacher_logits are not finite in row 4: leave",
     ),
     "log of 0": (
         {"teacher_logprobs": changed(LOGPROBS, (6, 0), -np.inf)},
-        r"\(row 6\): leave these examples out, or where -inf is the logarithm of probability 0, clip",
+        r"in row 6: leave these examples out, or where -inf is the logarithm of probability 0, clip",
     ),
     "rows in both": (
         {"features": changed(FEATURES, slice(2, 32, 3), FEATURES[0:30:3]), "split": SPLIT},
-        r"10 of 100 test rows are training rows too: rows 2, 5, 8, 11, 14 and 5 more; .*take each once, or give",
+        r"10 of 100 test rows are training rows too: rows 2, 5, 8, 11, 14 and 5 more; .*take each once, or keep",
     ),
     "images below 0": (
         images(changed(FLOATS, 3, -0.5)),
@@ -136,21 +151,29 @@ REFUSED = {
         {"teacher_topk_indices": INDICES},
         "there is teacher_topk_indices and no teacher_topk_logits",
     ),
-    "a class twice": ({**TOP, "teacher_topk_indices": changed(INDICES, 7, 1)}, "name a class twice in row 7"),
+    "a class twice": (
+        {**TOP, "teacher_topk_indices": changed(INDICES, 7, 1)},
+        "repeat a class in row 7: give each class once",
+    ),
     "a class below 0": (
         {**TOP, "teacher_topk_indices": changed(INDICES, (7, 0), -1)},
-        "are no classes 0 to 3 in row 7",
+        "lie outside 0 to 3 in row 7: count classes from 0",
     ),
-    "largest of another shape": ({**TOP, "teacher_topk_indices": INDICES[:, :1]}, "do not fit: give"),
+    "largest of another shape": ({**TOP, "teacher_topk_indices": INDICES[:, :1]}, "do not fit: give both"),
     "largest probabilities": (
         {**TOP, "teacher_topk_logprobs": np.exp(VALUES)},
-        "is never negative and sums to 1 at most",
+        "sums to 1 at most and is never negative",
     ),
     "largest above 1": ({**TOP, "teacher_topk_logprobs": changed(VALUES, 6, 0.5)}, "sum to more than 1 in row 6"),
     "largest logits alone": (
         {**TOP, "teacher_topk_logprobs": None, "teacher_topk_logits": VALUES},
         r"does not say how much mass its 2 of 4 classes leave: add a column teacher_logsumexp .*--topk-rest",
     ),
+    "a sum beside log-probabilities": (
+        {**TOP, "teacher_logsumexp": np.zeros(ROWS)},
+        "teacher_logsumexp is not for teacher_topk_logprobs, whose sum is 1: leave it out",
+    ),
+    "fractions of classes": ({**TOP, "teacher_topk_indices": INDICES + np.nan}, "float64, do not fit: give both"),
     "too small a sum": (
         {**TOP, "teacher_topk_logprobs": None, "teacher_topk_logits": VALUES, "teacher_logsumexp": np.full(ROWS, -1.0)},
         r"sum to more than 1 in rows 0, .*teacher_logsumexp is log\(sum\(exp\(all logits\)\)\)",
@@ -177,13 +200,17 @@ def test_a_mistake_is_refused_with_its_rows(tmp_path, name):
         ),
         (
             {"features": changed(FEATURES, 2, FEATURES[0]), "split": SPLIT},
-            "1 of 100 test rows are training rows too: row 2; take",
+            "1 of 100 test rows are training rows too: row 2: take",
         ),
         (
             logits(3 * np.eye(4)[np.arange(ROWS) % 2]),
             "no better than chance; are its rows in the order",
         ),
-        (largest(1, np.log(PROBABILITIES / 3 + 0.25 / 3 * 2)), "gives each more than the least of the 1 given in rows"),
+        (
+            {"split": np.where(LABELS == 2, "test", SPLIT)},
+            r"no training row is of class 2, as held-out or test rows are: rows \d",
+        ),
+        (largest(1, np.log(PROBABILITIES / 3 + 0.25 / 3 * 2)), "gives each more than the least of the 1 kept in rows"),
     ],
 )
 def test_what_may_be_meant_is_warned_of(tmp_path, caplog, changes, words):
@@ -191,6 +218,24 @@ def test_what_may_be_meant_is_warned_of(tmp_path, caplog, changes, words):
         changes = {**changes, "teacher_topk_logprobs": changes["teacher_topk_logprobs"] - 2}
     datasets.load(DataConfig(dataset=str(write(tmp_path, columns(**changes)))))
     assert re.search(words, caplog.text), caplog.text
+
+
+def test_chance_is_that_of_all_orders_of_the_rows():
+    random = np.random.default_rng(0)
+    rare = np.r_[np.zeros(980, int), np.ones(20, int)]
+    said = np.where(random.random(1000) < 0.5, rare, 0)  # finds half of the rare ones: better than any other order
+    assert mistakes.of_teacher(np.float32(9 * np.eye(2)[said]), rare) == []
+    (mistake,) = mistakes.of_teacher(np.float32(9 * np.eye(2)[random.permutation(rare)]), rare)
+    assert "no better than chance" in mistake.text
+    assert mistakes.of_teacher(np.float32(9 * np.eye(3)), np.arange(3)) == []  # all right: too few to doubt
+    for labels in (random.integers(0, 3, 12), np.r_[np.zeros(10, int), 1, 2]):  # its variance, by counting orders
+        orders = [np.sum(random.permutation(labels) == labels) for _ in range(20_000)]
+        threshold = np.mean(orders) + 3 * np.std(orders)
+        for agreed in range(len(labels)):
+            predicted = np.r_[labels[:agreed], random.permutation(labels[agreed:])]
+            own = np.sum(predicted == labels)
+            if abs(own - threshold) > 0.3 and own < len(labels):
+                assert mistakes._is_at_chance(predicted, labels, 3) == (own <= threshold), (predicted, labels)
 
 
 def test_a_teacher_that_is_as_sure_as_it_is_right_is_not_doubted():
@@ -249,11 +294,11 @@ def test_a_header_that_promises_ten_gigabytes_is_not_believed(tmp_path):
             archive.writestr("labels.npy", promised)
     for path in tmp_path.iterdir():
         with pytest.raises(BadInput, match=r"labels promises 10,000,000,\d+ bytes and \d+ are there"):
-            _ = inputs.read_arrays(path)["labels"]
+            _ = array_files.read_arrays(path)["labels"]
     huge = tmp_path / "huge.safetensors"
     huge.write_bytes((10 * 2**30).to_bytes(8, "little") + b"{}")
     with pytest.raises(BadInput, match="header too large"):
-        inputs.read_arrays(huge)
+        array_files.read_arrays(huge)
 
 
 class Alarm:
@@ -283,7 +328,7 @@ def test_cells_of_a_table_are_full_and_lists_of_one_length(tmp_path):
     ):
         parquet.write_table(arrow.table({"labels": column}), tmp_path / "mine.parquet")
         with pytest.raises(BadInput, match=words):
-            _ = inputs.read_arrays(tmp_path / "mine.parquet")["labels"]
+            _ = array_files.read_arrays(tmp_path / "mine.parquet")["labels"]
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -295,7 +340,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
             with pytest.raises(
                 BadInput, match=rf"needs the package {package}: pip install {package}, or kdjax\[files\]"
             ):
-                inputs.read_arrays(path)
+                array_files.read_arrays(path)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +351,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         ({"dataset": "./notes.txt"}, "notes.txt is of no kind that is read here"),
         ({"columns": ("labels=y",)}, "--columns labels=y: mine.npz holds no y, but features, labels, teacher_logprobs"),
         ({"columns": ("lables=labels",)}, r"--columns lables is unknown: .*did you mean labels"),
-        ({"columns": ("labels=labels", "labels=features")}, "--columns names one of ours twice"),
+        ({"columns": ("labels=labels", "labels=features")}, "--columns names labels twice: give it once"),
         ({"columns": ("labels",)}, "--columns 'labels' is not understood: write OURS=THEIRS"),
         ({"holdout": 5}, "--holdout 5 is not for mine.npz: the hold-out of a file is its own"),
         ({"train_images": 1000}, "--train-images 1000 is not allowed: there are 21\\d training rows"),
@@ -339,8 +384,16 @@ def test_distil_has_the_same_eyes(capsys):
     options = {"seeds": 1, "hidden": (4,), "epochs": 1, "batch_size": 50, "temperatures": 4}
     kdjax.distil(FEATURES, LABELS, LOGPROBS / 8, **options)
     assert "were its logits divided by a temperature already?" in capsys.readouterr().err
-    kdjax.distil(FEATURES, LABELS, LOGPROBS[np.random.default_rng(3).permutation(ROWS)], **options)
-    assert "its rows are in another order than the labels" in capsys.readouterr().err
+    kdjax.distil(FEATURES, LABELS, LOGPROBS, test=(FEATURES[:100], LABELS[:100]), **options)
+    assert "100 of 100 test rows are training rows too: rows 0, 1, 2, 3, 4 and 95 more" in capsys.readouterr().err
+    for labels, given, words in (
+        (LABELS, LOGPROBS[np.random.default_rng(3).permutation(ROWS)], "its rows are in another order than the labels"),
+        (LABELS, LOGPROBS[:, [2, 0, 3, 1]], "its classes are in another order"),
+        (LABELS, PROBABILITIES, "these are probabilities"),
+        (LABELS + 1, LOGPROBS, "labels are counted from 1"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            kdjax.distil(FEATURES, labels, given, **options)
 
 
 def test_rows_are_named():

@@ -6,8 +6,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from analysis.pair_file import TopK, read_pair, sources
+from analysis.pair_file import read_pair
+from kdjax import logit_columns
 from kdjax.errors import BadInput
+from kdjax.logit_columns import TopK
 
 RANDOM = np.random.default_rng(0)
 Z, V = RANDOM.normal(0, 3, (2, 30, 6))
@@ -38,7 +40,7 @@ def changed(array, value, *rows):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(sources, "ENTRIES", 24)  # 4 rows
+    monkeypatch.setattr(logit_columns, "ENTRIES", 24)  # 4 rows
 
 
 def test_every_form_of_a_file_gives_the_same_logits(tmp_path):
@@ -97,59 +99,87 @@ def test_a_rest_that_is_larger_than_what_is_given_is_doubted(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().err
     arrays["teacher_topk_logprobs"] = arrays["teacher_topk_logprobs"] - 3
     read_pair(write(tmp_path / "less.npz", **arrays))
-    assert "rows each class that is not given gets more than the least that is" in capsys.readouterr().err
+    assert "gives each more than the least of the 2 kept in rows 0, 1, 2" in capsys.readouterr().err
 
 
 FULL = {"student_logits": Z, "teacher_logits": V}
 BAD = {
     "shapes": (
         {**FULL, "teacher_logits": V[:29]},
-        "student_logits of shape (30, 6) and teacher_logits of shape (29, 6)",
+        "unequal numbers of rows: 30 student_logits, 29 teacher_logits",
     ),
-    "a vector": ({**FULL, "student_logits": Z[0]}, "student_logits of shape (6,): give [n, N]"),
+    "a vector": ({**FULL, "student_logits": Z[0]}, "student_logits of shape (6,) are not allowed: give [n, classes]"),
     "one class": (
         {"student_logits": Z[:, :1], "teacher_logits": V[:, :1]},
-        "the last axis is the classes, 2 to 200,000",
+        "student_logits of shape (30, 1) are not allowed: give [n, classes]",
     ),
-    "no example": ({"student_logits": Z[:0], "teacher_logits": V[:0]}, "give one example or more"),
+    "no example": ({"student_logits": Z[:0], "teacher_logits": V[:0]}, "there is no row: give one example or more"),
     "probabilities": (
         {**FULL, "teacher_logits": np.exp(LOGPROBS)},
-        "each row of teacher_logits is never negative and sums to 1:",
+        "each row of teacher_logits sums to 1 and is never negative (rows 0, 1, 2 and 27 more)",
     ),
     "top-k probabilities": (
         {**top_k(2), "teacher_topk_logprobs": np.exp(largest(2)["values"])},
-        "each row of teacher_topk_logprobs is never negative and sums to 1 at most",
+        "each row of teacher_topk_logprobs sums to 1 at most and is never negative",
     ),
-    "nan": ({**FULL, "teacher_logits": changed(V, np.nan, 3, 29)}, "teacher_logits is not finite in rows 3 and 29"),
-    "infinite": ({**FULL, "student_logits": changed(Z, -np.inf, *range(2, 11))}, "in rows 2, 3, 4, 5, 6 and 4 more"),
-    "text": ({**FULL, "teacher_logits": np.full((30, 6), "warm")}, "teacher_logits is of <U4, no array of numbers"),
-    "labels outside": ({**FULL, "labels": np.where(np.arange(30) == 8, 6, 0)}, "labels lie outside 0 to 5 in row 8"),
-    "labels from 1": ({**FULL, "labels": np.arange(30) % 6 + 1}, "labels are counted from 1 (1 to 6): subtract 1"),
-    "labels of fractions": ({**FULL, "labels": np.full(30, 1.5)}, "labels of shape (30,), float64, are not allowed"),
+    "nan": ({**FULL, "teacher_logits": changed(V, np.nan, 3, 29)}, "teacher_logits are not finite in rows 3 and 29"),
+    "infinite": (
+        {**FULL, "student_logits": changed(Z, -np.inf, *range(2, 11))},
+        "in rows 2, 3, 4, 5, 6 and 4 more: leave these examples out, or where -inf is the logarithm",
+    ),
+    "text": (
+        {**FULL, "teacher_logits": np.full((30, 6), "warm")},
+        "teacher_logits: an array of <U4 is no array of numbers",
+    ),
+    "labels outside": (
+        {**FULL, "labels": np.where(np.arange(30) == 8, 6, 0)},
+        "labels from 0 to 6 do not fit 6 logits (row 8)",
+    ),
+    "labels from 1": (
+        {**FULL, "labels": np.arange(30) % 6 + 1},
+        "labels are counted from 1 (1 to 6, and 6 in rows 5, 11, 17, 23 and 29): subtract 1",
+    ),
+    "labels of fractions": ({**FULL, "labels": np.full(30, 1.5)}, "labels of float64 are not allowed"),
     "the same": ({**FULL, "teacher_logits": Z + 3}, "student and teacher have the same logits"),
-    "two teachers": ({**FULL, "teacher_logprobs": LOGPROBS}, "holds both teacher_logits and teacher_logprobs"),
-    "no student": ({"teacher_logits": V, "z": Z}, "holds no student_logits or student_logprobs, but teacher_logits, z"),
-    "no teacher": ({"student_logits": Z}, "holds no teacher_logits or teacher_logprobs"),
+    "two teachers": (
+        {**FULL, "teacher_logprobs": LOGPROBS},
+        "there are teacher_logits and teacher_logprobs: give one of them",
+    ),
+    "no student": (
+        {"teacher_logits": V, "z": Z},
+        "there is no column student_logits or student_logprobs: it has teacher_logits, z",
+    ),
+    "no teacher": ({"student_logits": Z}, "there is no column teacher_logits, teacher_logprobs or"),
     "no logprobs": (
         {"student_logits": Z, "teacher_logprobs": LOGPROBS + np.where(np.arange(30) > 21, 0.1, 0)[:, None]},
-        "teacher_logprobs do not sum to 1 in rows 22, 23, 24, 25, 26 and 3 more",
+        "the probabilities of teacher_logprobs do not sum to 1 in rows 22, 23, 24, 25, 26 and 3 more",
     ),
-    "no indices": ({"student_logits": Z, "teacher_topk_logprobs": V}, "without teacher_topk_indices"),
-    "indices alone": ({**FULL, "teacher_topk_indices": ORDER}, "teacher_topk_indices without teacher_topk_logits"),
+    "no indices": (
+        {"student_logits": Z, "teacher_topk_logprobs": V},
+        "teacher_topk_logprobs needs teacher_topk_indices",
+    ),
+    "indices alone": (
+        {**FULL, "teacher_topk_indices": ORDER},
+        "there is teacher_topk_indices and no teacher_topk_logits",
+    ),
     "index too large": ({**top_k(2), "teacher_topk_indices": changed(ORDER[:, :2], 6, 5)}, "outside 0 to 5 in row 5"),
     "index repeated": ({**top_k(2), "teacher_topk_indices": ORDER[:, [0, 0]]}, "repeat a class in rows 0, 1, 2"),
-    "too many": ({**top_k(6), "student_logits": Z[:, :5]}, "does not fit 30 examples of 5 classes"),
+    "too many": ({**top_k(6), "student_logits": Z[:, :5]}, "give [n, k], k up to the 5 classes"),
     "rest unknown": (
         top_k(2, V, "teacher_topk_logits"),
-        "add teacher_logsumexp, [n], or give them none by --topk-rest",
+        "add a column teacher_logsumexp (log of the sum of exp of all logits), or give --topk-rest renormalised",
     ),
     "too much mass": (
         {**top_k(2), "teacher_topk_logprobs": np.full((30, 2), -0.1)},
         "sum to more than 1 in rows 0, 1, 2",
     ),
+    "logsumexp beside log-probabilities": (
+        {**top_k(2), "teacher_logsumexp": 0 * LSE},
+        "teacher_logsumexp is not for teacher_topk_logprobs, whose sum is 1: leave it out",
+    ),
     "small logsumexp": (
         {**top_k(2, V, "teacher_topk_logits"), "teacher_logsumexp": np.where(np.arange(30) == 9, -9, LSE)},
-        "exceed teacher_logsumexp in row 9",
+        "sum to more than 1 in row 9: teacher_logsumexp is log(sum(exp(all logits)))",
     ),
 }
 
@@ -167,10 +197,10 @@ def test_a_mistake_is_refused_with_its_rows(case, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "rest", "message"),
     [
-        (["z"], None, "--columns z is not allowed: write OURS=THEIRS"),
+        (["z"], None, "--columns 'z' is not understood: write OURS=THEIRS"),
         (["student=z"], None, "--columns student is unknown"),
-        (["labels=a", "labels=b"], None, "names labels twice"),
-        (["labels=y"], None, "has no y; it holds student_logits, teacher_logits"),
+        (["labels=student_logits", "labels=b"], None, "names labels twice"),
+        (["labels=y"], None, "holds no y, but student_logits, teacher_logits"),
         ([], "renormalised", "--topk-rest renormalised is about a teacher's k largest logits"),
     ],
 )

@@ -235,7 +235,7 @@ def test_without_a_holdout_it_is_against_every_baseline():
     assert "] from label smoothing." in found
     equal = sweep({**PLANTED, SMOOTH: [100, 104, 101, 98, 105]})
     assert sentences(equal)[0].endswith("against hard labels; against every baseline, at none.")
-    assert "--holdout N chooses" in verdict.of(equal).details[0]
+    assert "a hold-out would choose" in verdict.of(equal).details[0]
 
 
 def test_baselines_have_a_setting_each_and_are_not_judged():

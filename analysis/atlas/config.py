@@ -26,7 +26,8 @@ class AtlasConfig:
     """Names of objectives, with hyper-parameters in quotes, such as "dkd(beta=2)" (default: all, at their authors'
     values)."""
     out: Path = Path("runs")
-    """Folder in which the results are kept: OUT/objectives/NAME, NAME being the run's, the file's, or random."""
+    """Folder in which the results are kept: OUT/objectives/NAME, NAME being the run's, FILE-logits for a
+    file, or random."""
 
     def __post_init__(self) -> None:
         both = "a run directory with --logits is not allowed: give one of them, or neither for random logits"

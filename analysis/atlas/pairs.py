@@ -50,6 +50,8 @@ class Pairs(NamedTuple):
     """The name of those of which the tables tell most."""
     logprobs: bool = False
     """Whether the logits of one network are known but for a shift."""
+    run: Path | None = None
+    """The run directory, if they are of one."""
 
 
 def batches(count: int) -> int:
@@ -95,7 +97,7 @@ def run_pairs(folder: Path) -> Pairs:
     data = read_json(folder / "config.json")["identity"]["data"].get("description", folder.name)
     where = f"{data}; students of {width} units, soft weight {weight:g}"
     where = f"{where}, {_name(followed)}; {len(pairs[0].labels):,} test images"
-    return Pairs(folder.resolve().name, where, pairs, _name(followed))
+    return Pairs(folder.resolve().name, where, pairs, _name(followed), run=folder)
 
 
 def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
@@ -104,7 +106,7 @@ def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
     Raises:
         BadInput: as `read_pair`; one example alone, or no labels.
     """
-    given = read_pair(path, columns, renormalisable=False)
+    given = read_pair(path, columns)
     alone = f"{path}: {given.student.name} of shape {given.student.array.shape}: give 2 examples or more"
     require(given.rows > 1, alone)
     require(given.labels is not None, f"{path} holds no labels: some objectives need them; add labels [n], from 0")
@@ -112,7 +114,9 @@ def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
     rows = _chosen(given.rows)
     pair = Pair("given", 0, given.student.block(rows), given.teacher.block(rows), given.labels[rows])
     where = f"{path.name}; {len(rows):,} examples, {given.classes} classes"
-    return Pairs(path.stem, where, [pair], "given", given.student.logprobs or given.teacher.logprobs)
+    return Pairs(
+        f"{path.resolve().stem}-logits", where, [pair], "given", given.student.logprobs or given.teacher.logprobs
+    )
 
 
 def _name(temperature: float) -> str:

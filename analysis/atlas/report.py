@@ -28,6 +28,7 @@ def write(config: AtlasConfig) -> Path:
     write_csv(folder / "objectives.csv", atlas.curves)
     write_csv(folder / "table.csv", lines)
     write_whole(folder / "objectives.md", page.markdown(atlas, lines, list(identities(_followed(measured_on)))))
+    run_directory.note_command(folder, "objectives.md", measured_on.where, measured_on.run)
     figures.draw(folder, atlas, lines)
     say(f"written: {folder}")
     return folder

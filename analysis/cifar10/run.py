@@ -78,7 +78,12 @@ def load(folder: Path) -> Cifar10Results:
     for role, sweep in sweeps.items():
         if role != SweepRole.STABILITY:
             rows = runs.read(sweep)
-            parts.append(rows.assign(role=[role_of(role, objective).value for objective in rows["objective"]]))
+            try:
+                parts.append(rows.assign(role=[role_of(role, objective).value for objective in rows["objective"]]))
+            except ValueError as error:
+                older = f"{sweep} was trained by another version of kdjax ({error})"
+                raise BadInput(f"{older}: give the experiment's command again") from None
+    require(parts, f"{folder} holds no finished sweep yet: give the experiment's command again")
     results = pd.concat(parts, ignore_index=True)
     for split in [split for split in SPLITS if images[split]]:
         results = measures.add("cifar10", results.assign(**{f"{split}_images": images[split]}), split)

@@ -2,10 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from kdjax.config import TopkRest
 from kdjax.errors import require, require_count, require_option
 
 
@@ -17,7 +18,8 @@ class MatchingConfig:
     """Run directory with a trained teacher and students, or its name in OUT/temperature_sweep (default: the one there
     with the newest results; with none, a small pair is trained on the bundled digits)."""
     out: Path = Path("runs")
-    """Folder that holds run directories and teachers, and in which the results are kept."""
+    """Folder that holds run directories and teachers, and in which the results are kept: OUT/logit_matching/NAME, NAME
+    being the run's, or FILE-logits for a file."""
     classes: tuple[int, ...] = (2, 3, 10, 100)
     """Numbers of classes N of the random logits, each 2 or more."""
     scale: float = 5.0
@@ -37,7 +39,7 @@ class MatchingConfig:
     teacher_topk_logprobs with teacher_topk_indices, [examples, k], and of logits teacher_logsumexp [examples]."""
     columns: tuple[str, ...] = ()
     """With --logits: the file's own names, such as student_logits=z labels=y."""
-    topk_rest: Literal["spread", "renormalised"] | None = None
+    topk_rest: TopkRest | None = None
     """With --logits and a top-k teacher: the mass left over is spread evenly over the other classes (the default), or
     they have none."""
     curvature: bool = False

@@ -103,6 +103,8 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
         f"the students of {folder} were not taught at one temperature by a teacher's logits for all training images as "
         "they are: name a run without --targets, --jitter, --augment, --transfer-images and --temperature-schedule",
     )
+    file = f"{folder} is a sweep of a file's data: write its logits into a file, and give that with --logits"
+    require(images["name"] in datasets.names(), file)
     block, index = _nearest(sweep)
     stored = folder / "blocks" / block.name
     require(

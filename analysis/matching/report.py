@@ -38,6 +38,7 @@ def write(config: MatchingConfig) -> Path:
         recipe = f"{epochs}, batch {pair.config.batch_size}, peak rates {rates}"
         note += f" Students: seeds 0 to {config.seeds - 1}, {recipe}, in {clock(time.perf_counter() - begin)}."
         numbers = _write(folder, rows, note, config.main_classes)
+    run_directory.note_command(folder, "summary.md", pair.where, run)
     figures.draw(folder, numbers, pair.where, config)
     say(f"written: {folder}")
     return folder
@@ -60,6 +61,7 @@ def write_curvature(config: MatchingConfig) -> Path:
     )
     write_csv(folder / "curvature.csv", numbers.table)
     write_whole(folder / "curvature.md", rates.summary(numbers, note))
+    run_directory.note_command(folder, "curvature.md", pair.where, run)
     curvature_figure.draw(folder, numbers, pair.where)
     say(f"written: {folder}")
     return folder

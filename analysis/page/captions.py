@@ -36,6 +36,8 @@ READING = {
     "3_who_gets_the_gradient": "Which classes get the gradient at each T: at low T the likely ones, at high T all.",
     "4_weights_and_low_temperatures": "How images are weighted, and what soft targets become as T falls to 0.",
     "5_rounding_and_parameters": "Where rounding takes over in float32, and the same question for all parameters.",
+    "logits": "When this pair's soft targets are logit matching, which classes get the gradient, and how soft and how "
+    "well calibrated both networks are, each against T.",
     "6_training": "Where students end up at each T, and what training leaves as it was.",
     "curvature": "Curvature of the loss over T, and the best learning rates beside it.",
     "objectives": "A row an objective: how far its gradient is from its own limit at each T, and what it changes.",

@@ -60,16 +60,17 @@ def of_run(folder: Path, experiment: str) -> Facts:
 
 
 def _of_analysis(folder: Path, experiment: str) -> Facts:
-    """Of an analysis: what it was measured on, a run beside it, random logits, or what its summary says."""
-    run = folder.parents[1] / "temperature_sweep" / folder.name
-    command, lines = ["python", "-m", f"analysis.{experiment}"], {"Run directory": f"{experiment}/{folder.name}"}
-    if (run / "config.json").exists():
-        of_sweep = of_run(run, "temperature_sweep")
-        lines = {"Measured on": f"{run.name}: {of_sweep.command}", **of_sweep.lines, **lines}
-        command.append(folder.name)
-    elif folder.name != "random":
-        command = []
-    return Facts(shlex.join(command), lines, (), ())
+    """Of an analysis: its commands, and on what they were measured, as it noted them."""
+    lines, commands = dict[str, str](), list[str]()
+    path = folder / run_directory.COMMAND
+    with runs.reading(path):
+        for noted in read_json(path).values() if path.exists() else ():
+            commands.append(_command(noted["command"]))
+            lines["Measured on"] = noted["measured_on"]
+            if noted["run"] and ((run := folder / noted["run"]) / "config.json").exists():
+                of_sweep = of_run(run, "temperature_sweep")
+                lines |= {**of_sweep.lines, "Trained by": of_sweep.command}
+    return Facts("\n".join(dict.fromkeys(commands)), {**lines, "Run directory": f"{experiment}/{folder.name}"}, (), ())
 
 
 def _data(data: Mapping[str, Any]) -> str:

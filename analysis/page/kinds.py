@@ -95,10 +95,7 @@ KINDS = {
         None,
         ("summary.md", "curvature.md"),
         ("1_limit", "2_teachers_and_norms", "3_who_gets_the_gradient"),
-        (
-            "Gradients are measured on one trained pair and on random logits: another pair has other thresholds, in "
-            "proportion to the spread of its logits.",
-        ),
+        ("Gradients are those of one pair: another has other thresholds, in proportion to the spread of its logits.",),
     ),
     "objectives": Kind(
         "What does each objective make of a teacher's logits, from low temperatures to infinity?",

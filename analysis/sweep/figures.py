@@ -209,7 +209,7 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
 def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
     """Errors against epochs, one row per width, one colour per T; a figure for each objective, weight and rate."""
     history = sweep.history
-    soft = history[history["objective"].map(is_compared)]
+    soft = history[history["objective"].map(is_compared).astype(bool)]  # of none it would be a mask of objects
     names = ["objective", "soft_weight", "learning_rate"]
     grid = soft[names].drop_duplicates()
     varying = [name for name in names if grid[name].nunique() > 1]

@@ -23,16 +23,16 @@ def sentences(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
     if not is_given(teachers):
         return ""
     (teacher,), test = teachers, teachers[0]["test"]
-    given, nll = teacher["given"], test["nll"]
+    kept, nll = teacher["kept"], test["nll"]
     right, shown = 100 - 100 * test["errors"] / test_images, "∞" if nll > MOST_NLL else f"{nll:.3g}"
     lines = [
         f"The teacher (its {KINDS[teacher['kind']]} came with the data): accuracy {right:.1f} % on {test_images:,} "
         f"test examples ({test['errors']} errors), NLL {shown} nats, calibration error (ECE) "
         f"{100 * test['ece']:.1f} %, mean confidence {100 * test['confidence']:.1f} % at T = 1."
     ]
-    if given is not None:
+    if kept is not None:
         rest = "have no mass at any T" if teacher["renormalised"] else "share what is left at T = 1 evenly"
-        lines.append(f"It gives {given} of {teacher['classes']:,} classes; the others {rest}.")
+        lines.append(f"It gives {kept} of {teacher['classes']:,} classes; the others {rest}.")
     if teacher["dropped"] is not None:
         lines.append(f"On average {_share(teacher['dropped'])} of the mass was dropped.")
     return " ".join(lines)
@@ -43,7 +43,7 @@ def section(teachers: Sequence[Mapping[str, Any]]) -> str:
     if not is_given(teachers):
         return ""
     (teacher,), classes = teachers, teachers[0]["classes"]
-    topk = teacher["given"] is not None and not teacher["renormalised"]
+    topk = teacher["kept"] is not None and not teacher["renormalised"]
     header = ["T", "entropy (nats)", *["mass on classes not given"] * topk]
     cells = [
         [number(float(at["temperature"])), fixed(at["entropy"], 3), *[_share(at["not_given"])] * topk]

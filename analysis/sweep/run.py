@@ -131,6 +131,6 @@ def curves(sweep: SweepResults) -> list[Curve]:
 
 def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:
     failed = int((results["failed_at"] >= 0).sum())
-    parts = [description, *[f"{test_images:,} test images"] * (not re.search(r"\d test (images|rows)", description))]
+    parts = [description, *[f"{test_images:,} test images"] * (not re.search("test (images|rows)", description))]
     parts += [count_of(results[name].nunique(), name) for name in ("seed", "teacher")]
     return ", ".join(parts + options + [f"{failed} failed runs left out"] * (failed > 0))

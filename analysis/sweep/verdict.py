@@ -298,7 +298,7 @@ def _baseline_notes(every: Sequence[Group]) -> list[str]:
     )
     if all(group.holdout.empty for group in every):
         chosen = "Without a hold-out the best baseline is not chosen, and a temperature has to beat every one of them"
-        return [f"{chosen} (--holdout N chooses). {tested.format('them')}"]
+        return [f"{chosen} (a hold-out would choose). {tested.format('them')}"]
     best = dict.fromkeys(rival.name for group in every for rival in group.rivals)
     least = f"The best baseline is chosen by mean hold-out errors: {' or '.join(best) or 'hard labels'}"
     return [f"{least}. That is no test of it. {tested.format('it')}"]
@@ -308,7 +308,7 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
     """A warning where the teacher knows nothing, or less than its students, or these have not learnt what it knows."""
     mean, chance = float(np.mean(errors)), 1 / classes
     guessing = images * (1 - chance) - 2 * math.sqrt(images * chance * (1 - chance))
-    if mean >= guessing:
+    if mean >= guessing > 0:
         right = f"right on {100 - 100 * mean / images:.1f} % of the test images"
         return [f"the teacher is {right}, as one that guesses among {classes} classes: there is little to learn of it."]
     students = [(group.means(), group.name) for group in every if group.means()]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from kdjax.errors import require, require_count
+from kdjax.errors import require_count
 from kdjax.identity import added
 
 TopkRest = Literal["spread", "renormalised"]
@@ -67,8 +67,5 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         as_paths(self, "raw_dir", "data_dir")
-        for column in self.columns:
-            ours, _, theirs = column.partition("=")
-            require(ours and theirs, f"--columns {column!r} is not understood: write OURS=THEIRS, such as labels=y")
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")

@@ -54,7 +54,7 @@ class GivenTeacher(NamedTuple):
     """SHA-256 (hex) of the logits of all three."""
     kind: str = "logits"
     """logits, logprobs, top-k logits or top-k logprobs."""
-    given: int | None = None
+    kept: int | None = None
     """Of a top-k teacher: k, where it is not all classes. The other classes share what is left of the mass evenly."""
     rest: Float[np.ndarray, "images"] | None = None
     """Of a top-k teacher, for each test image: the logit of each of the other classes; `NO_MASS` below the largest one
@@ -71,12 +71,12 @@ class GivenTeacher(NamedTuple):
     def not_given(self, temperature: float) -> float:
         """Mean share of the soft targets' mass, over the test images, on classes that were not given:
         `(N − k) e^(rest/T) / Σ e^(v/T)`. 0 where all were."""
-        if self.rest is None or self.given is None:
+        if self.rest is None or self.kept is None:
             return 0.0
         logits = np.asarray(self.test, np.float64)
         log_rest = (self.rest - logits.max(axis=1)) / temperature
         total = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
-        return float(np.mean((logits.shape[1] - self.given) * np.exp(log_rest) / total))
+        return float(np.mean((logits.shape[1] - self.kept) * np.exp(log_rest) / total))
 
 
 @dataclasses.dataclass(frozen=True)

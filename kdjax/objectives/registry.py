@@ -97,7 +97,7 @@ class Objective(NamedTuple):
         missing = [name for name, value in zip(names, values, strict=True) if value is None]
         asked = f"the objective {self.name} needs a value: write {self.name}({'=NUMBER,'.join(missing)}=NUMBER)"
         require(not missing, asked)
-        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        return {name: float(value) for name, value in zip(names, values, strict=True) if value is not None}
 
     def __str__(self) -> str:
         """The name with the hyper-parameters that are not the defaults: what `parse` reads, and `results.csv` holds."""

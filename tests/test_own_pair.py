@@ -1,5 +1,6 @@
 """`python -m analysis.logit_matching --logits FILE`: curves against other formulas, what is written, and memory."""
 
+import json
 import math
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pandas as pd
 import pytest
 
 from analysis import logit_matching
-from analysis.matching import given, given_report, theory
-from analysis.pair_file import read_pair, sources
-from kdjax import losses, metrics
+from analysis.matching import own_pair, own_pair_report, theory
+from analysis.page import facts
+from analysis.pair_file import read_pair
+from kdjax import logit_columns, losses, metrics
 from tests import commands
 
 RANDOM = np.random.default_rng(1)
@@ -27,7 +29,7 @@ def pair_of(folder, rest=None, name="pair", **arrays):
 
 def measured(folder, rest=None, **arrays):
     """The table, by temperature."""
-    return given.measure(pair_of(folder, rest, **arrays)).table.set_index("temperature")
+    return own_pair.measure(pair_of(folder, rest, **arrays)).table.set_index("temperature")
 
 
 def top_k(v, k):
@@ -74,7 +76,7 @@ def test_against_forty_digits(distance, tmp_path):
 
 
 def test_against_the_theory_and_the_metrics_in_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "ENTRIES", 700)  # 5 rows, and at the end 2
+    monkeypatch.setattr(logit_columns, "ENTRIES", 700)  # 5 rows, and at the end 2
     z, v = theory.random_logits(130, 3.0, 127)
     labels = np.where(RANDOM.random(127) < 0.7, v.argmax(axis=1), RANDOM.integers(0, 130, 127))
     table = measured(tmp_path, student_logits=z.astype(np.float32), teacher_logits=v.astype(np.float32), labels=labels)
@@ -85,7 +87,7 @@ def test_against_the_theory_and_the_metrics_in_many_blocks(tmp_path, monkeypatch
     np.testing.assert_allclose(finite["error_not_centred"], errors["not centred, first order"], rtol=1e-9)
     np.testing.assert_allclose(finite["cosine"], cosines["centred, first order"], rtol=1e-12)
     shares = pd.DataFrame(theory.attention(z, v, finite.index.to_numpy()))
-    for name in given.groups(130):
+    for name in own_pair.groups(130):
         first, _, last = name.removesuffix(" on").partition("–")
         ranks = range(int(first), (int(last) if last else 130 if "on" in name else int(first)) + 1)
         wanted = shares[[f"share rank {rank}" for rank in ranks]].sum(axis=1)
@@ -96,12 +98,12 @@ def test_against_the_theory_and_the_metrics_in_many_blocks(tmp_path, monkeypatch
             assert row[f"{name}_nll"] == pytest.approx(metrics.nll(logits / temperature, labels))
             assert row[f"{name}_ece"] == pytest.approx(metrics.calibration_error(logits / temperature, labels))
             assert row[f"{name}_entropy"] == pytest.approx(metrics.entropy(logits, temperature))
-    assert given.groups(130) == ["1", "2–5", "6–10", "11–100", "101 on"] and given.groups(3) == ["1", "2–3"]
+    assert own_pair.groups(130) == ["1", "2–5", "6–10", "11–100", "101 on"] and own_pair.groups(3) == ["1", "2–3"]
 
 
 def test_ties_go_to_the_first_class():
     v = np.round(RANDOM.normal(size=(20, 300)), 1)
-    np.testing.assert_array_equal(given._largest(v, 100), np.argsort(-v, axis=1, kind="stable")[:, :100])
+    np.testing.assert_array_equal(own_pair._largest(v, 100), np.argsort(-v, axis=1, kind="stable")[:, :100])
 
 
 def test_all_of_the_k_largest_are_the_full_logits(tmp_path):
@@ -133,7 +135,7 @@ def test_three_of_ten_logits_are_biased_and_more_so_as_t_grows(tmp_path):
         rest = np.sort(p, axis=1)[:, :7].sum(axis=1) / p.sum(axis=1)
         assert row["not_given"] == pytest.approx(rest.mean())
     assert (np.diff(beside["topk_error"]) > 0).all() and beside["topk_error"].iloc[-1] > 0.3
-    own = given.measure(alone)
+    own = own_pair.measure(alone)
     at_infinity = own.table.iloc[-1]
     assert at_infinity["not_given"] == pytest.approx(0.7)  # 7 of 10 classes
     assert own.facts.not_given == pytest.approx(beside.loc[1.0, "not_given"])
@@ -143,16 +145,16 @@ def test_classes_without_mass_have_no_logit_matching(tmp_path):
     z, v = theory.random_logits(10, 5.0, 40)
     labels = np.argsort(-v, axis=1)[:, 1]
     pair = pair_of(tmp_path, "renormalised", student_logits=z, **top_k(v, 3), labels=labels)
-    found = given.measure(pair)
+    found = own_pair.measure(pair)
     assert math.inf not in found.table["temperature"].tolist() and found.table["error"].isna().all()
     p = np.exp(top_k(v, 3)["teacher_topk_logprobs"] / 4)
     wanted = -np.log(p[:, 1] / p.sum(axis=1)).mean()
     row = found.table.set_index("temperature").loc[4.0]
     assert row["teacher_nll"] == pytest.approx(wanted) and row["not_given"] == 0
-    said = given_report.summary(pair, found)
+    said = own_pair_report.summary(pair, found)
     assert "**Logit matching at no T" in said and "no class has it here" in said and "nan" not in said
     never = pair_of(tmp_path, "renormalised", student_logits=z, **top_k(v, 3), labels=v.argmin(axis=1))
-    assert "its NLL is infinite" in given_report.verdict(never, given.measure(never))
+    assert "its NLL is infinite" in own_pair_report.verdict(never, own_pair.measure(never))
 
 
 def test_the_verdict_and_the_least_nll(tmp_path):
@@ -161,15 +163,15 @@ def test_the_verdict_and_the_least_nll(tmp_path):
     labels = np.array([RANDOM.choice(10, p=row / row.sum()) for row in np.repeat(q, 10, axis=0)])
     z, v = (np.repeat(x, 10, axis=0) for x in (z, v))
     pair = pair_of(tmp_path, student_logits=z, teacher_logits=v, labels=labels)
-    found = given.measure(pair)
+    found = own_pair.measure(pair)
     fine = np.geomspace(5, 10, 400)
     best = fine[np.argmin([metrics.nll(v / temperature, labels) for temperature in fine])]
-    assert given_report.least_nll(found.table)[0] == pytest.approx(best, rel=0.02)
+    assert own_pair_report.least_nll(found.table)[0] == pytest.approx(best, rel=0.02)
     grid = np.geomspace(10, 1000, 500)
     errors = theory.errors_and_cosines(z[::10], v[::10], grid)[0]["centred, first order"]
     for level, at in found.facts.below.items():
         assert at == pytest.approx(grid[errors < level][0], rel=0.02)
-    said = given_report.verdict(pair, found)
+    said = own_pair_report.verdict(pair, found)
     assert said.startswith(f"Logit matching within 10 % from T = {found.facts.below[0.1]:.3g}, within 1 % from T = ")
     assert "; at T = 4 the gradient's error is " in said and "The teacher's NLL is least at T = " in said
 
@@ -184,13 +186,18 @@ def test_the_command_from_a_file_to_its_summary(tmp_path, capsys):
     np.savez(tmp_path / "mine.npz", z=z, teacher_logprobs=logprobs, labels=v.argmax(axis=1))
     code, said = call("--logits", tmp_path / "mine.npz", "--columns", "student_logits=z", "--out", tmp_path)
     assert code == 0 and "logits: mine.npz; 50 examples, 12 classes; teacher_logprobs" in said, said
-    folder = tmp_path / "logit_matching" / "mine"
+    folder = tmp_path / "logit_matching" / "mine-logits"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    assert names == {"summary.md", "logits.csv", "figures/logits.png", "figures/logits.pdf"}
+    drawn = {f"figures/logits.{kind}" for kind in ("png", "pdf", "svg")}
+    assert names == {"summary.md", "logits.csv", "command.json", "report.html", *drawn}
+    told = facts.of_run(folder, "logit_matching")
+    assert told.lines["Measured on"].startswith("mine.npz; 50 examples, 12 classes") and "Data" not in told.lines
+    assert json.loads((folder / "command.json").read_text())["summary.md"]["command"]["arguments"] == sys.argv[1:]
+    assert told.lines["Measured on"] in (folder / "report.html").read_text()
     page = (folder / "summary.md").read_text()
     assert page.splitlines()[2].startswith("**Logit matching within 10 % from T = ") and "nan" not in page
     table = pd.read_csv(folder / "logits.csv")
-    assert len(table) == len(given.TEMPERATURES) and "error_not_centred" not in table
+    assert len(table) == len(own_pair.TEMPERATURES) and "error_not_centred" not in table
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {t}" for t in (1, 2, 4, 10, 20, 100, 1000, "∞")]
 
@@ -217,16 +224,17 @@ GROWTH = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from analysis.matching import given
+from analysis.matching import own_pair
+from analysis.page import facts
 from analysis.pair_file import read_pair
-given.TEMPERATURES = np.array([1.0, np.inf])
+own_pair.TEMPERATURES = np.array([1.0, np.inf])
 
 def peak():  # in MB; `ru_maxrss` begins with that of the process that started this one
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
-given.measure(read_pair(Path(sys.argv[1])))
+own_pair.measure(read_pair(Path(sys.argv[1])))
 before = peak()
-given.measure(read_pair(Path(sys.argv[2])))
+own_pair.measure(read_pair(Path(sys.argv[2])))
 print(peak() - before)
 """
 

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicHermiteSpline
 
-from analysis.matching import given, given_figure
+from analysis.matching import own_pair, own_pair_figure
 from analysis.matching.config import MatchingConfig
-from analysis.matching.given import Measured
-from analysis.pair_file import PairFile, TopK, read_pair
+from analysis.matching.own_pair import Measured
+from analysis.pair_file import PairFile, read_pair
 from analysis.tables import Table, fixed, number
+from kdjax import run_directory
 from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.logit_columns import TopK
 from kdjax.progress import clock, count_of, say
 
 COMMON = 4.0
@@ -37,17 +39,19 @@ of the gradient with all logits. Entropy and NLL are in nats; ECE has 15 bins of
 
 
 def write(config: MatchingConfig) -> Path:
-    """Reads, measures and writes everything; returns the folder, OUT/logit_matching/NAME, NAME being the file's."""
+    """Reads, measures and writes everything; returns the folder, OUT/logit_matching/NAME-logits, NAME being the
+    file's: a run may have that name."""
     assert config.logits is not None
     begin = time.perf_counter()
     pair = read_pair(config.logits, config.columns, config.topk_rest)
-    folder = config.out / "logit_matching" / pair.path.resolve().stem
+    folder = config.out / "logit_matching" / f"{pair.path.resolve().stem}-logits"
     make_folder(folder)
     say(f"logits: {described(pair)}")
-    measured = given.measure(pair)
+    measured = own_pair.measure(pair)
     write_csv(folder / "logits.csv", measured.table)
     write_whole(folder / "summary.md", summary(pair, measured))
-    given_figure.draw(folder, pair, measured)
+    run_directory.note_command(folder, "summary.md", described(pair))
+    own_pair_figure.draw(folder, pair, measured)
     say(f"written in {clock(time.perf_counter() - begin)}: {folder}")
     return folder
 
@@ -68,7 +72,7 @@ def _teacher(pair: PairFile) -> str:
 
 def summary(pair: PairFile, measured: Measured) -> str:
     """The page: the verdict, the table, and what else there is to say."""
-    facts, shown = measured.facts, measured.table[measured.table["temperature"].isin(given.SHOWN)]
+    facts, shown = measured.facts, measured.table[measured.table["temperature"].isin(own_pair.SHOWN)]
     where = [f"File: {described(pair)}; {pair.student.name}. Over all rows."]
     if math.isfinite(facts.spread):
         where.append(f"The standard deviation of the logits is {facts.spread:.3g}.")
@@ -122,16 +126,16 @@ def least_nll(table: pd.DataFrame) -> tuple[float, float, bool]:
 
 def _from(level: float, temperature: float) -> str:
     within = f"within {100 * level:g} %"
-    first = "logit matching " if level == max(given.LEVELS) else ""
+    first = "logit matching " if level == max(own_pair.LEVELS) else ""
     if math.isnan(temperature):
-        return f"{'no ' if first else 'not '}{first}{within} up to T = {_temperature(given.TEMPERATURES[-2])}"
-    if temperature <= given.TEMPERATURES[0]:
+        return f"{'no ' if first else 'not '}{first}{within} up to T = {_temperature(own_pair.TEMPERATURES[-2])}"
+    if temperature <= own_pair.TEMPERATURES[0]:
         return f"{first}{within} at every T from {number(temperature)}"
     return f"{first}{within} from T = {_temperature(temperature)}"
 
 
 def _notes(pair: PairFile, measured: Measured) -> Iterator[str]:
-    table, names = measured.table, given.groups(pair.classes)
+    table, names = measured.table, own_pair.groups(pair.classes)
     for temperature in (COMMON, float(table["temperature"].iloc[-1])):
         shares = ", ".join(f"{name}: {_percent(_at(measured, temperature, f'share_{name}'))}" for name in names)
         yield f"The squared gradient at T = {number(temperature)}, by rank of the teacher's logit: {shares}"

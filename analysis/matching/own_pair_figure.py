@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import scales, style
-from analysis.matching.given import Measured, groups
+from analysis.matching.own_pair import Measured, groups
 from analysis.pair_file import PairFile
 from kdjax.progress import count_of
 

@@ -18,7 +18,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from analysis.matching.theory import centred, falls_below
-from analysis.pair_file import Logits, PairFile, TopK
+from analysis.pair_file import PairFile
+from kdjax.logit_columns import Logits, TopK
 from kdjax.progress import Progress
 
 SHOWN = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0, 1000.0, math.inf)
@@ -145,7 +146,7 @@ def _sums(pair: PairFile, temperatures: PerT, rows: slice) -> Sums:
     if pair.labels is not None:
         sums |= {f"{name} right": (classes == pair.labels[rows]).sum() for name, classes in best.items()}
     if top_k is not None:
-        sums["left"] = (1 - np.minimum(top_k.given(rows), 1)).sum()
+        sums["left"] = (1 - np.minimum(top_k.mass(rows), 1)).sum()
     return sums
 
 
