@@ -50,6 +50,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 6,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.wspace": 0.06,  # of a panel: labels keep off the panel at their left
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,  # letters stay text
@@ -71,10 +72,11 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def title(figure: Figure, what: str, *below: str) -> None:
-    """The title: what is drawn, and below it what it says, if given, and from which data; wrapped to the width. The
-    figure's label is the same as sentences, for captions."""
-    figure.set_label(" ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in (what, *below)))
+def title(figure: Figure, what: str, *below: str, reading: str = "") -> None:
+    """The title: what is drawn, and below it what it says, if given, and from which data; wrapped to the width. For
+    captions the figure's label is the same as sentences, a line each, and, behind an empty line, how to read it."""
+    sentences = [text if text.endswith((".", "!", "?")) else f"{text}." for text in (what, *below)]
+    figure.set_label("\n".join(sentences + ["", reading] * bool(reading)))
     columns = int(figure.get_figwidth() * 13)
     unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, *below)]  # "T = 20" stays together
     lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
@@ -83,13 +85,15 @@ def title(figure: Figure, what: str, *below: str) -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes `name.png`, `name.pdf` and `name.svg` whole; the same figure gives the same bytes (no dates inside). The
-    last is for `report.html`: its title is no part of the picture, but of its metadata, as the caption's first words.
+    last is for `report.html`: its title is no part of the picture, but of its metadata, with how to read it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    first, _, reading = str(figure.get_label()).partition("\n\n")
+    words = {"Title": first, "Description": reading or None, "Date": None}
     kinds: dict[str, dict[str, Any]] = {
         "png": {},
         "pdf": {"metadata": {"CreationDate": None}},
-        "svg": {"metadata": {"Date": None, "Title": figure.get_label()}, "bbox_inches": "tight", "transparent": True},
+        "svg": {"metadata": words, "bbox_inches": "tight", "transparent": True},
     }
     paths = []
     for kind, options in kinds.items():
@@ -178,10 +182,10 @@ class TemperatureAxis:
                 axes.plot(x, [0] * len(x), ls="", transform=axes.get_xaxis_transform(), **look)
 
 
-def finish(figure: Figure, what: str, *below: str) -> Figure:
+def finish(figure: Figure, what: str, *below: str, reading: str = "") -> Figure:
     """Adds legend and title; returns the figure."""
     legend(figure)
-    title(figure, what, *below)
+    title(figure, what, *below, reading=reading)
     return figure
 
 
@@ -236,16 +240,31 @@ def estimates(axes: Axes, axis: TemperatureAxis, values: Mapping[float, Estimate
     """A `curve` of estimates by temperature; a `band` where there is none (nan)."""
     if len(values) == 1 and math.isnan(next(iter(values))):
         (value,), shown = values.values(), look.get("label", "")
-        band(axes, value.mean, value.low, value.high, colour=colour(look.get("index", 0)), ls="-.", label=shown)
+        own = colour(look.get("index", 0))
+        band(axes, value.mean, value.low, value.high, colour=own, ls="-.", label=shown, filled=False)
         return
     bounds = ([getattr(value, name) for value in values.values()] for name in ("mean", "low", "high"))
     curve(axes, axis, list(values), *bounds, **look)
 
 
 def band(
-    axes: Axes, mean: float, low: float, high: float, *, colour: str = GREY, ls: str = "--", label: str = ""
+    axes: Axes,
+    mean: float,
+    low: float,
+    high: float,
+    *,
+    colour: str = GREY,
+    ls: str = "--",
+    label: str = "",
+    filled: bool = True,
 ) -> None:
-    """A level across the axes, with its interval where one is known."""
+    """A level across the axes, with its interval where one is known: a band, or, as bands on bands are mud, thin dashes
+    at its ends."""
     axes.axhline(mean, color=colour, ls=ls, lw=1.4, label=label or None, zorder=1.5)
-    if not math.isnan(low):
+    if math.isnan(low):
+        return
+    if filled:
         axes.axhspan(low, high, color=colour, alpha=0.15, lw=0, zorder=0.5)
+    else:
+        for end in (low, high):
+            axes.axhline(end, color=colour, ls=(0, (2, 4)), lw=0.9, zorder=0.5)

@@ -418,6 +418,15 @@ def test_baselines_are_a_level_and_a_thin_curve_where_it_fits(tmp_path, more):
     means = sweep.results.groupby("objective")["test_errors"].mean()
     assert list(level) == pytest.approx([means["label_smoothing"]] * 2)
     assert ("shuffled teacher: 6,1" in axes.get_title(loc="right")) == (more == 6000)
+    assert len(axes.patches) == 1  # bands on bands are mud: that of hard labels alone is filled
+    reading = axes.figure.get_label().partition("\n\n")[2]
+    assert "dashed, hard labels; dash-dotted, label smoothing" in reading
+    assert ("Beyond the scale: " in reading and "shuffled teacher: 6,1" in reading) == (more == 6000)
+    assert ("dotted, teacher;" in reading) == (
+        "teacher:" not in axes.get_title(loc="right").replace("shuffled teacher", "")
+    )
+    names = figures.draw_calibration(sweep).axes[0].get_legend_handles_labels()[1]
+    assert names.count("hard labels") == 1
     (other,) = figures.draw_differences(sweep).axes
     names = other.get_legend_handles_labels()[1]
     assert "300 units, label smoothing" in names and not any("shuffled" in name for name in names)

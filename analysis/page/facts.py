@@ -1,6 +1,7 @@
 """What was run: what a page tells of data, teachers, students, versions, device, time, and what is missing."""
 
 import datetime
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import runs
+from analysis.sweep.given_teacher import is_given
 from analysis.tables import count_of
 from kdjax import run_directory
 from kdjax.files import read_json
@@ -41,11 +43,11 @@ def of_run(folder: Path, experiment: str) -> Facts:
     with runs.reading(folder / "config.json"):
         identity, details, data = config["identity"], config["details"], config["identity"]["data"]
         lines = {"Data": _data(data)}
-        if teachers := _teachers(details):
+        if teachers := _teachers(details, data):
             lines["Teacher" if len(teachers) == 1 else "Teachers"] = "; ".join(teachers)
         results = [read for one in (folder, *sweeps_of(folder)) if (read := _results(one)) is not None]
         lines |= _students(results)
-        lines["Device"] = f"{details.get('device', 'not known')}, {count_of(details.get('cpus') or 0, 'core')}"
+        lines["Device"] = f"{_device(details)}, {count_of(details.get('cpus') or 0, 'core')}"
         lines["Versions"] = ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items())
         lines["Commit"] = details.get("git_commit") or ""
         lines["Time"] = _time(folder, config)
@@ -73,16 +75,28 @@ def _of_analysis(folder: Path, experiment: str) -> Facts:
 
 
 def _data(data: Mapping[str, Any]) -> str:
-    held = f", {data['holdout']:,} held out" if data.get("holdout") else ""
-    counts = f"{data['train_images']:,} to train on{held}, {data['test_images']:,} to test on"
-    return f"{data['description']}; {counts}; {data['num_classes']} classes; fingerprint {data['fingerprint'][:12]}"
+    """The counts are left out where the description has them all."""
+    counts = {"to train on": data["train_images"], "held out": data.get("holdout"), "to test on": data["test_images"]}
+    known = {what: f"{count:,}" for what, count in counts.items() if count}
+    parts = [data["description"], ", ".join(f"{count} {what}" for what, count in known.items())]
+    said = set(re.findall(r"\d[\d,]*(?<!,)", data["description"])).issuperset(known.values())
+    parts = [*parts[: 1 if said else 2], f"{data['num_classes']} classes", f"fingerprint {data['fingerprint'][:12]}"]
+    return "; ".join(parts)
 
 
-def _teachers(details: Mapping[str, Any]) -> list[str]:
+def _device(details: Mapping[str, Any]) -> str:
+    """`cpu`, `NVIDIA H100 (gpu)`: platform and name once, where they are the same."""
+    name, _, platform = details.get("device", "not known").partition(" (")
+    return str(name if f"{name})" == platform else details.get("device", "not known"))
+
+
+def _teachers(details: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
     """Each teacher with its test errors, or by name alone."""
     listed = details.get("teachers", [])
     if not listed and details.get("teacher"):
         return [str(details["teacher"])]
+    if is_given(listed):
+        return [f"came with the data ({data['name']}); {count_of(listed[0]['test']['errors'], 'test error')}"]
     return [f"{one['name']} ({count_of(one['test']['errors'], 'test error')})" for one in listed]
 
 
@@ -111,8 +125,7 @@ def _students(results: Sequence[pd.DataFrame]) -> dict[str, str]:
 def _listed(numbers: list[int]) -> str:
     """`0 to 9` where they follow on each other."""
     whole = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2
-    text = f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
-    return f"{text} ({len(numbers)})" if len(numbers) > 1 else text
+    return f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
 
 
 def _time(folder: Path, config: Mapping[str, Any]) -> str:

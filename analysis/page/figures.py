@@ -25,7 +25,7 @@ class PageFigure(NamedTuple):
     name: str
     svg: Markup
     caption: str
-    """What it shows, from which data, and how to read it: it can be read alone."""
+    """What it shows, from which data, and how to read it; data that an earlier caption describes have a short name."""
     photographs: bool
     """It holds pixels, whose colours must stay as they are."""
 
@@ -36,6 +36,7 @@ def read(
     """The figures of a run directory, those of `order` first, and the names of those that there was no room for. Where
     `findings` has none, a figure says the verdict."""
     found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
+    told = set[str]()
     names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
     figures, left_out, room = list[PageFigure](), list[str](), MOST_BYTES
     for name in names:
@@ -44,16 +45,18 @@ def read(
             left_out.append(name)
             continue
         text = read_bytes(found[name]).decode()
-        title = _title(text)
-        caption = f"{title} {captions.reading(name)}".strip()
-        svg = _embedded(text, name, f"{title} {findings.get(name) or said}")
+        sentences = _metadata(text, "title").splitlines()
+        short = [re.sub(r" \([^()]*\)", "", one) if one in told else one for one in sentences]
+        told.update(sentences)
+        caption = " ".join([*short, _metadata(text, "description") or captions.reading(name)]).strip()
+        svg = _embedded(text, name, " ".join([*short, findings.get(name) or said]))
         figures.append(PageFigure(name, svg, caption, "<image" in svg))
     return figures, left_out
 
 
-def _title(text: str) -> str:
-    """The title that matplotlib wrote into an SVG's metadata, its first one: the other is matplotlib's own name."""
-    found = re.search(r"<cc:Work>.*?<dc:title>(.*?)</dc:title>", text, re.DOTALL)
+def _metadata(text: str, name: str) -> str:
+    """What matplotlib wrote into an SVG's metadata under a name, the first: another title is matplotlib's own name."""
+    found = re.search(rf"<cc:Work>.*?<dc:{name}>(.*?)</dc:{name}>", text, re.DOTALL)
     return html.unescape(found.group(1)) if found else ""
 
 

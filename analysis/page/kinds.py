@@ -52,7 +52,7 @@ def _cifar10(folder: Path) -> None:
 LAST_EPOCH = "The last epoch is what is reported; no checkpoint was chosen."
 KINDS = {
     "temperature_sweep": Kind(
-        "Which temperature is best for this student on these images, and does distillation help it at all?",
+        "Which temperature is best for this student on these data, and does distillation help it at all?",
         _sweep,
         ("summary.md", "stability.md"),
         ("errors", "difference_from_hard_labels", "difference_from_kd", "calibration_and_agreement", "softening"),

@@ -96,10 +96,12 @@ function explore(data) {
   const slider = byId("temperature");
   const temperatures = data.temperatures.map(parse);
   const logits = (row) => row.map((x) => (x === null ? -Infinity : Math.fround(x)));
-  const images = () => [...document.querySelectorAll("input[name=image]")];
+  const pictures = [...document.querySelectorAll("input[name=image]")]; // of features there are none, but a list
+  const list = byId("image");
+  const picture = () => pictures.find((input) => input.checked);
 
   function state() {
-    const image = Number(images().find((input) => input.checked).value);
+    const image = Number((picture() ?? list).value);
     const student = data.students[byId("student").value];
     const T = temperatures[slider.value];
     const [z, v] = [logits(student.logits[image]), logits(data.images[image].teacher)];
@@ -224,16 +226,16 @@ function explore(data) {
       made.value = value;
       return made;
     };
-    const picture = images().find((input) => input.checked).nextElementSibling;
-    byId("chosen").hidden = !picture.src;
-    byId("chosen").src = picture.src ?? "";
+    const shown = picture()?.nextElementSibling.src;
+    byId("chosen").hidden = !shown;
+    if (shown) byId("chosen").src = shown;
     byId("said").replaceChildren(
-      `Test image ${image.row}, labelled ${image.label}; student of ${student.name}. At T = ${nameOf(T)} the entropy of `,
+      `${image.name}, labelled ${image.label}; student trained ${student.name}. At T = ${nameOf(T)} the entropy of `,
       "the teacher's soft target is ",
       number("teacher-entropy", found.entropies[0]),
       ", of the student's ",
       number("student-entropy", found.entropies[1]),
-      ` (a guess: ${short(Math.log(found.p.length))}). T²·KL = `,
+      ` (equal shares: ${short(Math.log(found.p.length))}). T²·KL, the loss of soft targets, ${student.minimised}, is `,
       number("loss", found.loss),
       ". Its gradient is ",
       number("off", off, `${Number((100 * off).toPrecision(2))} %`),
@@ -274,9 +276,11 @@ function explore(data) {
   const soft = data.students.findIndex((student) => student.trained === temperatures[slider.value]);
   byId("student").value = Math.max(soft, 0);
   const mistakes = data.images.findIndex((image) => image.mistake);
-  images().forEach((input) => { input.checked = Number(input.value) === Math.max(mistakes, 0); });
+  const first = Math.max(mistakes, 0);
+  pictures.forEach((input) => { input.checked = Number(input.value) === first; });
+  if (list) list.value = first;
   document.querySelector("#explorer .live").hidden = false;
-  [slider, byId("student"), ...images()].forEach((input) => input.addEventListener("input", show));
+  [slider, byId("student"), list, ...pictures].filter(Boolean).forEach((input) => input.addEventListener("input", show));
   let width = 0;
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 1) return;

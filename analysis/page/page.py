@@ -14,7 +14,7 @@ from kdjax.progress import say
 NAME = "report.html"
 HERE = Path(__file__).parent
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
-"""Observable Plot and what it needs, in the order in which they are loaded: `docs/report.md` says which and why."""
+"""Observable Plot and what it needs, in the order in which they are loaded: `CONTRIBUTING.md` says which and why."""
 CITATION = (
     f"The kdjax developers: kdjax: temperature and logit-matching studies in knowledge distillation, version "
     f"{__version__}.",

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,10 +84,13 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
                 style.band(axes, *mean[:3], colour=colour, label="hard labels")
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
         _draw_teacher(axes, sweep.teachers["errors"], *beyond)
-        axes.set_ylabel("test errors (images)")
+        axes.set_ylabel(f"test errors ({sweep.examples})")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
-    return style.finish(figure, f"Test errors with soft targets{_bars(sweep)}", sweep.headline, sweep.where)
+    reading = f"Each point is a mean number of wrong answers on the test set: lower is better.{_key(axis, figure)}"
+    return style.finish(
+        figure, f"Test errors with soft targets{_bars(sweep)}", sweep.headline, sweep.where, reading=reading
+    )
 
 
 def draw_differences(sweep: SweepResults) -> Figure | None:
@@ -104,8 +108,11 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
         nudge = axis.nudge(index, len(everything))
         style.estimates(axes, axis, known, label=curve.name, index=index, nudge=nudge)
     axis.dress(axes)
-    axes.set_ylabel("difference in test errors (images)")
-    return style.finish(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where)
+    axes.set_ylabel(f"difference in test errors ({sweep.examples})")
+    reading = "Below zero are fewer errors than on hard labels, paired by seed"
+    reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
+    reading += _key(axis, figure)
+    return style.finish(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where, reading=reading)
 
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:
@@ -121,22 +128,31 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
         "test_agreement": ("agreement with teacher (%)", "", 100.0),
         "test_teacher_kl": ("KL from teacher (nats)", "", 1.0),
     }
+    compared: dict[tuple[Any, ...], int] = {}  # hard labels, once where several curves are compared with the same
+    for index, curve in enumerate(everything):
+        compared.setdefault((curve.width, *sorted(set(curve.hard["learning_rate"]))), index)
+    rates = len({key[1:] for key in compared}) > 1
     for axes, (column, (label, teacher, scale)) in zip(panels, measures.items(), strict=True):
         for index, curve in enumerate(everything):
             _plot(axes, axis, curve, column, curve.name, index, axis.nudge(index, len(everything)), scale)
             hard = runs.finished(curve.hard)
-            if len(hard):
-                mean = runs.mean(hard.set_index(RUN)[column] * scale)
-                bounds = mean[1:3] if len(everything) == 1 else (math.nan, math.nan)  # bands on bands are mud
-                style.band(axes, mean.mean, *bounds, colour=style.colour(index))
+            if len(hard) and index in compared.values():
+                mean, alone = runs.mean(hard.set_index(RUN)[column] * scale), len(compared) == 1
+                bounds = mean[1:3] if alone else (math.nan, math.nan)  # bands on bands are mud
+                one_rate = f", rate {hard['learning_rate'].iloc[0]:g}" * rates
+                name = "hard labels" if alone else f"{curve.width} units, hard labels{one_rate}"
+                style.band(axes, mean.mean, *bounds, colour=style.GREY if alone else style.colour(index), label=name)
         if teacher:
             _draw_teacher(axes, [value * scale for value in sweep.teachers[teacher]])
         axes.set_ylabel(label)
         axis.dress(axes, label=axes in panels[2:], crowded=0.09)
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
             scales.log_axis(axes.yaxis, label)
-    dashed = "; dashed: hard labels" if any(len(curve.hard) for curve in everything) else ""
-    return style.finish(figure, f"Calibration and agreement{_bars(sweep)}{dashed}", sweep.where)
+    reading = (
+        "Calibration error and negative log-likelihood (NLL) say how far a student's probabilities can be trusted: "
+    )
+    reading += f"lower is better. Agreement and divergence (KL) say how near it is to its teacher.{_key(axis, figure)}"
+    return style.finish(figure, f"Calibration and agreement{_bars(sweep)}", sweep.where, reading=reading)
 
 
 def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | None:
@@ -151,19 +167,19 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     figure = style.figure(6.8, 5.2)
     grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.15])
     top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
-    panels = top.subplots(1, 1 + len(shown), width_ratios=[2.3] + [1] * len(shown))
-    pixels = sweep.example_images[which]
-    if pixels.ndim == 1:
-        panels[0].plot(pixels, color=style.GREY, lw=1)
-        panels[0].set_xlabel("feature (standardised)")
-    else:
+    pixels, label = sweep.example_images[which], sweep.class_names[sweep.labels[sweep.example_rows[which]]]
+    pictured = pixels.ndim > 1  # features cannot be looked at
+    panels = top.subplots(1, pictured + len(shown), width_ratios=[2.3] * pictured + [1] * len(shown), squeeze=False)[0]
+    if pictured:
         panels[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r")
         panels[0].set_axis_off()
-    panels[0].set_title(f"labelled {sweep.class_names[sweep.labels[sweep.example_rows[which]]]}")
-    for axes, temperature in zip(panels[1:], shown, strict=True):
+        panels[0].set_title(f"labelled {label}")
+    bars = panels[int(pictured) :]
+    for axes, temperature in zip(bars, shown, strict=True):
         shares = softmax(logits / temperature)[classes]
         axes.barh(np.arange(len(classes)), shares, color=style.PALETTE[0])
-        axes.set_yticks(np.arange(len(classes)), [sweep.class_names[c] if axes is panels[1] else "" for c in classes])
+        named = [sweep.class_names[c] if axes is bars[0] else "" for c in classes]
+        axes.set_yticks(np.arange(len(classes)), named, fontsize=8.5)
         axes.tick_params(axis="y", length=0)
         axes.set(xlim=(0, 1.08 * shares.max()), ylim=(len(classes) - 0.4, -0.6))
         axes.set_xticks([0, shares.max()], ["0", f"{shares.max():.2f}"])
@@ -175,14 +191,18 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
     style.band(axes, uniform, math.nan, math.nan)
-    label = f"ln {len(logits)}: uniform targets"
-    axes.annotate(label, (0.01, uniform), (0, 5), axes.get_yaxis_transform(), "offset points")
+    text = f"ln {len(logits)}: uniform targets"
+    axes.annotate(text, (0.01, uniform), (0, 5), axes.get_yaxis_transform(), "offset points")
     axis.dress(axes)
     axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
     axes.set_ylim(0, 1.25 * uniform)
     row = sweep.example_rows[which]
-    what = f"Softening: the teacher's soft targets of test image {row}; below, their mean entropy over the transfer set"
-    style.title(figure, what, sweep.where)
+    of = f"test image {row}" if pictured else f"row {row} of the test part, labelled {label}"
+    what = f"Softening: the teacher's soft targets of {of}; below, their mean entropy over the transfer set"
+    reading = (
+        "As T grows, the probabilities of the classes become alike, and their entropy rises to that of equal shares."
+    )
+    style.title(figure, what, sweep.where, reading=reading + _stretch(axis))
     return figure
 
 
@@ -203,13 +223,13 @@ def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
         details = f" ({', '.join(said[name] for name in varying)})" if varying else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
-        figure = _learning_curves(shown, _axis(sweep).temperatures)
+        figure = _learning_curves(shown, _axis(sweep).temperatures, sweep.examples)
         style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
         figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
     return figures
 
 
-def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure:
+def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples: str) -> Figure:
     widths = sorted(history["width"].unique())
     monitor = "hold-out" if "holdout" in set(history["monitor"]) else "test"
     figure = style.figure(6.8, 0.9 + 2.7 * len(widths))
@@ -228,7 +248,7 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float]) -> Figure
             monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
             right.plot(monitored.index, monitored, lw=1.4, marker=".", ms=5, **look)
         scales.log_axis(left.yaxis, "training errors (%)")
-        scales.log_axis(right.yaxis, f"{monitor} errors (images)")
+        scales.log_axis(right.yaxis, f"{monitor} errors ({examples})")
         left.set_title(f"{width} units per layer", loc="left")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
@@ -301,6 +321,25 @@ def _example(sweep: SweepResults) -> int:
 
 def _axis(sweep: SweepResults) -> TemperatureAxis:
     return TemperatureAxis(sweep.results.loc[sweep.results["objective"] != "hard", "temperature"].tolist())
+
+
+def _key(axis: TemperatureAxis, figure: Figure) -> str:
+    """What the lines across the panels are, and what lies beyond their scale, as far as it is drawn."""
+    kinds = {"--": "dashed", "-.": "dash-dotted", ":": "dotted"}
+    styles = {str(line.get_label()): str(line.get_linestyle()) for axes in figure.axes for line in axes.lines}
+    named = {name: ls for name, ls in styles.items() if not name.startswith("_")}
+    drawn = {kind: [name for name, own in named.items() if own == ls] for ls, kind in kinds.items()}
+    levels = [f"{kind}, {' and '.join(names)}" for kind, names in drawn.items() if names]
+    thin = any(ls == "--" for name, ls in styles.items() if name not in named)
+    said = [f"Across: {'; '.join(levels)}{'; thin dashes, ends of intervals' * thin}."] * bool(levels)
+    beyond = dict.fromkeys(part for axes in figure.axes for part in axes.get_title(loc="right").split(", ") if part)
+    said += [f"Beyond the scale: {', '.join(beyond)}."] * bool(beyond)
+    return "".join(f" {one}" for one in said) + _stretch(axis)
+
+
+def _stretch(axis: TemperatureAxis) -> str:
+    """What the end of the axis is, where T = ∞ is on it."""
+    return " T = ∞ is logit matching; the stretch to it is dotted, as no distance is meant." * axis.has_infinity
 
 
 def _bars(sweep: SweepResults) -> str:

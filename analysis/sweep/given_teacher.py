@@ -20,7 +20,7 @@ MOST_NLL = 1e6
 def sentences(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
     """The teacher's measures on the test set; empty where a teacher was trained or loaded. `teachers` are those of
     `config.json`."""
-    if not _is_given(teachers):
+    if not is_given(teachers):
         return ""
     (teacher,), test = teachers, teachers[0]["test"]
     kept, nll = teacher["kept"], test["nll"]
@@ -40,7 +40,7 @@ def sentences(teachers: Sequence[Mapping[str, Any]], test_images: int) -> str:
 
 def section(teachers: Sequence[Mapping[str, Any]]) -> str:
     """Its soft targets at each T of the sweep, as a section; empty as above."""
-    if not _is_given(teachers):
+    if not is_given(teachers):
         return ""
     (teacher,), classes = teachers, teachers[0]["classes"]
     topk = teacher["kept"] is not None and not teacher["renormalised"]
@@ -53,7 +53,8 @@ def section(teachers: Sequence[Mapping[str, Any]]) -> str:
     return f"\n## The teacher's soft targets\n\n{Table(header, cells, notes).markdown()}\n"
 
 
-def _is_given(teachers: Sequence[Mapping[str, Any]]) -> bool:
+def is_given(teachers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the teacher came with the data."""
     return len(teachers) == 1 and "soft_targets" in teachers[0]
 
 

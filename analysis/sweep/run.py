@@ -37,6 +37,11 @@ class SweepResults(NamedTuple):
     """Dataset, images, seeds: the last line of every title."""
 
     @property
+    def examples(self) -> str:
+        """What the test set is of, in words."""
+        return "rows" if self.example_images.ndim == 2 else "images"
+
+    @property
     def several(self) -> bool:
         """More than one run of a setting: there are intervals."""
         return len(self.results[runs.RUN].drop_duplicates()) > 1
