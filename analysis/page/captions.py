@@ -73,7 +73,9 @@ def _along(rows: pd.DataFrame, column: str, name: str, decimals: int) -> str:
     """`test errors, 300 units: hard labels 71.0, T = 1 69.2, …`"""
     return "; ".join(
         f"{name}, {width} units: " + ", ".join(f"{_setting(row)} {fixed(row[column], decimals)}" for row in of_width)
-        for width, of_width in _of_widths(rows, lambda row: not math.isnan(row[column]))
+        for width, of_width in _of_widths(
+            rows, lambda row: not math.isnan(row.get(column, math.nan))
+        )  # all may have failed
     )
 
 

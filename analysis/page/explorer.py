@@ -15,6 +15,7 @@ from analysis import runs
 from analysis.tables import number
 from kdjax import run_directory
 from kdjax.arrays import HostLogits
+from kdjax.datasets.splits import NO_MASS
 from kdjax.files import read_json
 from kdjax.objectives import words_of
 from kdjax.targets import WORDS
@@ -22,7 +23,7 @@ from kdjax.targets import WORDS
 LOWEST, HIGHEST, STEPS = 0.25, 100.0, 72
 """Temperatures of the slider, and how many steps there are between them; then infinity."""
 MOST_LOGITS = 60_000
-"""Logits of students that a page holds: about half a megabyte."""
+"""Logits of students that a page holds: about half a megabyte; of the teacher a quarter of it."""
 CURVE = ["width", "objective", "soft_weight", "learning_rate"]
 """What an error curve is of."""
 
@@ -50,6 +51,8 @@ class Explorer(NamedTuple):
     """For the script: JSON without infinities or nan."""
     left_out: int
     """Settings whose students there was no room for."""
+    images_left_out: int
+    """Images there was no room for: of many classes not each has one."""
 
     @property
     def pictures(self) -> bool:
@@ -58,8 +61,8 @@ class Explorer(NamedTuple):
 
 
 def of_run(folder: Path) -> Explorer | None:
-    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no
-    objective that uses the temperature.
+    """The explorer of a sweep's run directory; None where it keeps no images or logits, or has no objective that uses
+    the temperature, and where the teacher gives some classes no mass at any T.
 
     Raises:
         BadInput: what it reads is missing or damaged.
@@ -72,13 +75,17 @@ def of_run(folder: Path) -> Explorer | None:
         mistaken = np.concatenate([np.full(len(test[f"{kind}_rows"]), kind == "mistake") for kind in kinds])
         _, first = np.unique(rows, return_index=True)  # an image may be both
         kept = np.sort(first)
+        most = max(MOST_LOGITS // (4 * test["teacher_logits"].shape[1]), 1)
+        few = max(len(kept) - most, 0)
+        kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), most)).astype(int)]
         rows, pixels, mistaken = rows[kept], pixels[kept], mistaken[kept]
         teacher, labels = test["teacher_logits"], test["labels"]
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
         names = [str(name) for name in identity["data"]["class_names"]]
         targets = str(identity.get("config", {}).get("targets", "teacher"))
-    if not len(rows) or not _curves(results):
+    no_mass = float(np.ptp(teacher, axis=1).max(initial=0)) > NO_MASS / 2  # then logit matching has no meaning
+    if not len(rows) or not _curves(results) or no_mass:
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
     if not students:
@@ -114,7 +121,7 @@ def of_run(folder: Path) -> Explorer | None:
         ],
         "curves": [_points(results, curve) for curve in curves],
     }
-    return Explorer(images, [name for name, *_ in students], data, left_out)
+    return Explorer(images, [name for name, *_ in students], data, left_out, few)
 
 
 def temperatures(trained: Sequence[float]) -> list[float]:

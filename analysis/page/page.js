@@ -213,6 +213,7 @@ function explore(data) {
       (low === null ? "" : ` [${low.toFixed(1)}, ${high.toFixed(1)}]`);
     const own = points.find((point) => point.T === T);
     const hard = curve.hard === null ? "" : `; of hard labels: ${curve.hard.toFixed(1)}`;
+    if (!points.length) return `No such student finished${hard}.`;
     if (own) return `Students trained at ${words(own)}${hard}.`;
     const near = [points.findLast((point) => point.T < T), points.find((point) => point.T > T)];
     return `None was trained at T = ${nameOf(T)}; nearest: ${near.filter(Boolean).map(words).join("; ")}${hard}.`;
