@@ -141,7 +141,7 @@ def test_features_have_rows_and_a_given_teacher_its_data(copy):
         test[f"{kind}_images"] = np.zeros((len(test[f"{kind}_rows"]), 5), np.float32)
     np.savez(copy / "test.npz", **test)
     config = json.loads((copy / "config.json").read_text())
-    config["details"]["teachers"][0] |= {"soft_targets": [], "given": None, "dropped": None, "kind": "logits"}
+    config["details"]["teachers"][0] |= {"soft_targets": [], "kept": None, "dropped": None, "kind": "logits"}
     config["details"]["teachers"][0] |= {"classes": 10}
     config["identity"]["data"]["name"] = "mine"
     (copy / "config.json").write_text(json.dumps(config))
