@@ -118,7 +118,8 @@ function explore(data) {
     const place = byId(id);
     const svg = Plot.plot({
       width: Math.max(place.clientWidth, 240),
-      height: 250,
+      height: 255,
+      marginTop: 28,
       style: { background: "none", color: "inherit", fontSize: "12px", overflow: "visible" },
       ariaLabel: label,
       ...options,
