@@ -329,13 +329,13 @@ def test_the_digits_of_scikit_learn_from_start_to_verdict(tmp_path):
     given = {"features": features, "labels": labels, "split": split}
     path = write(tmp_path, {**given, "teacher_logprobs": teacher.predict_log_proba(features / 16)}, name="digits")
     command = ["-m", "experiments.temperature_sweep", "--dataset", str(path), "--out", str(tmp_path / "runs")]
-    options = ["--widths", "32", "--temperatures", "1", "4", "inf", "--name", "digits"]
+    options = ["--widths", "32", "--temperatures", "1", "4", "inf", "--seeds", "2", "--name", "digits"]
     done = subprocess.run([sys.executable, *command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "temperature_sweep" / "digits"
     assert "The teacher (its log-probabilities came with the data)" in done.stdout and "hard labels" in done.stdout
     assert {path.stem for path in (run / "figures").iterdir()} > {"errors", "softening", "learning_curves"}
     errors = {name: [one.row["test_errors"] for one in trained.find(run, objective=name)] for name in TRAINED}
-    assert list(map(len, errors.values())) == [3, 9, 3, 9], errors
+    assert list(map(len, errors.values())) == [2, 6, 2, 6], errors
     shuffled = errors.pop("shuffled")  # which teaches nothing
     assert max(map(max, errors.values())) < 0.1 * 360 < 0.5 * 360 < min(shuffled), (errors, shuffled)

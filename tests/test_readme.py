@@ -48,11 +48,12 @@ def test_how_words_and_cells_are_counted():
 def test_snippet_runs(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 600).astype(np.int32)
     np.savez(
         tmp_path / "mine.npz",
         images=random.integers(0, 256, (600, 28, 28, 1)).astype(np.uint8),
-        labels=random.integers(0, 10, 600).astype(np.int32),
-        teacher_logits=random.normal(0, 5, (600, 10)).astype(np.float32),
+        labels=labels,
+        teacher_logits=(random.normal(0, 5, (600, 10)) + 10 * np.eye(10)[labels]).astype(np.float32),
         test_images=random.integers(0, 256, (50, 28, 28, 1)).astype(np.uint8),
     )
     if "runs/temperature_sweep/NAME" in source:

@@ -221,7 +221,7 @@ def test_a_summary_that_fails_does_not_end_the_run(tmp_path, capfd):
 
     record.after_block = Interim(record, lambda: record.gather(record.whole), fail)
     finish(record, "one", ROW)
-    assert "summary.md waits for more blocks" in capfd.readouterr().err
+    assert "summary.md waits for more of the run" in capfd.readouterr().err
     assert len(run_directory.read_results(tmp_path)) == 1
 
 
