@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from kdjax import models
 from kdjax.arrays import HostImages, Images, Logits, StoredImages
@@ -16,7 +16,8 @@ from kdjax.errors import require_option
 from kdjax.evaluation import StackLogits, divisor, evaluator, for_each
 from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
-from kdjax.train import Batch, Metrics, Purpose, Query, State, Step, make_optimizer, make_update, make_view, run_key
+from kdjax.optimizers import make_optimizer
+from kdjax.train import Batch, Metrics, Purpose, Query, State, Step, make_update, make_view, run_key
 
 CACHE = 30 * 2**20
 """Bytes of parameters and moments that are trained side by side on a CPU: of eight networks, two of 800 units or four
@@ -91,6 +92,9 @@ def make_program(
         state: State, sums: Metrics, transfer: TransferSet, setting: Setting, seed: Scalar, order: Order, steps: Scalar
     ) -> tuple[State, Metrics]:
         noise = run_key(seed, Purpose.NOISE)
+        mirrored = None
+        if config.augment == "alternate":  # one half of the images in even epochs, the other in odd ones
+            mirrored = jax.random.bernoulli(run_key(seed, Purpose.MIRROR), 0.5, (images,))
         first, last = state.step, state.step + steps
         flat = transfer.images.reshape(len(transfer.images), -1)
 
@@ -98,12 +102,12 @@ def make_program(
             return flat.at[batch_rows(config, order, step)].get(mode="promise_in_bounds")
 
         def body(setting: Setting, carry: tuple[State, Metrics, Array]) -> tuple[State, Metrics, Array]:
-            state, sums, images = carry
-            batch = draw_batch(config, transfer, images, order, noise, state.step)
+            state, sums, pixels = carry
+            batch = draw_batch(config, transfer, pixels, order, noise, state.step, mirrored)
             # A step ahead, XLA copies whole rows of bytes; else it merges the gather into the step, which is slower.
-            images = images_of(state.step + 1)
+            pixels = images_of(state.step + 1)
             state, metrics = step(state, batch, setting)
-            return state, jax.tree.map(jnp.add, sums, metrics), images
+            return state, jax.tree.map(jnp.add, sums, metrics), pixels
 
         def group(stack: tuple[State, Metrics, Setting]) -> tuple[State, Metrics]:
             own, sums, setting = stack
@@ -133,7 +137,7 @@ def make_program(
     @functools.partial(jit, more=HURRIED)
     def init(seed: Scalar) -> State:
         params, model_state = model.init(run_key(seed, Purpose.INIT))
-        opt_state = make_optimizer(config).init(params)
+        opt_state = make_optimizer(config, steps_per_epoch).init(params)
         averaged = params if config.average else None
         one = State(params, model_state, opt_state, jnp.zeros((), jnp.int32), averaged, jnp.full((), -1, jnp.int32))
         stacked = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], settings, axis=0), one)
@@ -177,14 +181,18 @@ def draw_batch(
     order: Order,
     noise: PRNGKeyArray,
     step: Scalar,
+    mirrored: Bool[Array, "images"] | None = None,
 ) -> Batch:
     """The batch of a step, or this device's share of it, with the step's key. `images` are its images (`batch_rows`),
-    gathered before."""
+    gathered before; `mirrored` are those of the transfer set that are mirrored in even epochs, the others in odd ones.
+    """
     rows, steps_per_epoch = batch_rows(config, order, step), len(order) // config.batch_size
     labels, logits = (array.at[rows].get(mode="promise_in_bounds") for array in transfer_set[1:3])
-    key = jax.random.fold_in(jax.random.fold_in(noise, step // steps_per_epoch), step % steps_per_epoch)
+    epoch = step // steps_per_epoch
+    key = jax.random.fold_in(jax.random.fold_in(noise, epoch), step % steps_per_epoch)
+    now = None if mirrored is None else mirrored[rows] ^ (epoch % 2 == 1)
     images = images.reshape(-1, *transfer_set.images.shape[1:])
-    return Batch(images, labels, logits, key, transfer_set.teachers)
+    return Batch(images, labels, logits, key, transfer_set.teachers, now)
 
 
 def _by_groups(

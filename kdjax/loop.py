@@ -75,6 +75,16 @@ def start(program: Program, seed: int, epochs: int | None = None, monitored: int
     return Fit(program.init(seed), Metrics(jnp.zeros(program.settings), jnp.zeros(program.settings)), history)
 
 
+def prepared(program: Program, state: State, transfer_set: TransferSet) -> State:
+    """A block's initial state with what its networks take from the training images before the first step, if any."""
+    if program.model.prepare is None:
+        return state
+    own = program.model.prepare(np.asarray(transfer_set.images))
+    stacked = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], program.settings, axis=0), own)
+    averaged = None if state.averaged is None else {**state.averaged, **stacked}
+    return state._replace(params={**state.params, **stacked}, averaged=averaged)
+
+
 @fixed_numerics()
 def fit(
     program: Program,
@@ -105,6 +115,8 @@ def fit(
         history = history._replace(answers=np.full((program.settings, len(monitor.images)), -1, np.int32))
     epochs, per_epoch, images = len(history.loss), program.steps_per_epoch, len(transfer_set.images)
     step, chunk, order, ordered = int(state.step), 4, None, -1
+    if step == 0:
+        state = prepared(program, state, transfer_set)
     while step < epochs * per_epoch:
         epoch = step // per_epoch
         if epoch != ordered:

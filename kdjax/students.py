@@ -129,7 +129,8 @@ def train_block(
     monitor = Monitor(jnp.asarray(monitored.images), monitored.labels, every)
     epochs, values = block.config.epochs, traced_setting(block)
     fit = loop.fit_with_checkpoints(program, transfer_set, values, block.seed, epochs, checkpoints, report, monitor)
-    start = np.asarray(program.logits(program.init(block.seed), jnp.asarray(dataset.test.images)))[0]
+    begun = loop.prepared(program, program.init(block.seed), transfer_set)
+    start = np.asarray(program.logits(begun, jnp.asarray(dataset.test.images)))[0]
     state, splits = fit.state, {name: getattr(dataset, name).images for name in ("test", "train", "holdout")}
     splits["train"] = transfer_set.images  # they are on the device already
     logits = {name: np.asarray(program.logits(state, jnp.asarray(part))) for name, part in splits.items() if len(part)}

@@ -132,6 +132,7 @@ def untrained(teacher: Teacher, seed: int, images: HostImages) -> Teacher:
     same for every image."""
     model = teacher.network
     params, before = model.init(train.run_key(2**31 - 1 - seed, train.Purpose.INIT))
+    params = {**params, **(model.prepare(images) if model.prepare else {})}
     of_images = models.batch_statistics(model, params, before, transforms.to_float(jnp.asarray(images[:256])))
     params, model_state = jax.tree.map(lambda leaf: leaf[None], (params, of_images))
     return dataclasses.replace(teacher, params=params, model_state=model_state)

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from kdjax import transforms
 from kdjax.arrays import Images, Labels, Logits, StoredImages
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
 from kdjax.objectives import Loss, Setting, distillation
+from kdjax.optimizers import make_optimizer
 
 
 class State(NamedTuple):
@@ -42,6 +43,8 @@ class Batch(NamedTuple):
     """The step's own key, for masks, jitter and augmentation."""
     teachers: Any = ()
     """(parameters, model_state) of each teacher, where they are queried about the images of the step."""
+    mirrored: Bool[Array, "batch"] | None = None
+    """Whether an image is mirrored in this epoch, where it is in every second one."""
 
 
 class Metrics(NamedTuple):
@@ -57,25 +60,12 @@ class Purpose(enum.IntEnum):
     INIT = 0
     ORDER = 1
     NOISE = 2
+    MIRROR = 3
 
 
 Step = Callable[[State, Batch, Setting], tuple[State, Metrics]]
 Query = Callable[[Any, Images], Logits]
 """(the teachers' parameters and model states, images) → the teacher logits that a student learns from."""
-
-
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Directions only; the learning rate is a setting, applied in the step."""
-    return optax.scale_by_adam() if config.optimizer == "adam" else optax.trace(decay=0.9)
-
-
-def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate at each step, as a share of the setting's peak rate."""
-    if config.schedule == "constant":
-        return optax.constant_schedule(1.0)
-    total = config.epochs * steps_per_epoch
-    warmup = min(steps_per_epoch, total // 2)
-    return optax.warmup_cosine_decay_schedule(1 / (warmup + 1), 1.0, warmup, total)
 
 
 def make_temperature_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[Array, Array], Array]:
@@ -108,7 +98,8 @@ def make_view(config: TrainConfig, axis_name: str | None = None, query: Query | 
     def view(batch: Batch) -> Batch:
         jitter_key, mask_key = jax.random.split(batch.key)
         images = transforms.to_float(transforms.jitter(jitter_key, batch.images, config.jitter, axis_name))
-        images = transforms.augment(jax.random.fold_in(jitter_key, 1), images, config.augment, axis_name)
+        augment_key = jax.random.fold_in(jitter_key, 1)
+        images = transforms.augment(augment_key, images, config.augment, axis_name, batch.mirrored)
         batch = batch._replace(images=images, key=mask_key)
         if query is not None:
             batch = batch._replace(teacher_logits=jax.lax.stop_gradient(query(batch.teachers, images)))
@@ -126,7 +117,7 @@ def make_update(
     once. `axis_name` is the mapped axis over which the batch is divided, if it is: gradients and batch statistics are
     averaged over it, masks are drawn per global example.
     """
-    optimizer, schedule = make_optimizer(config), make_schedule(config, steps_per_epoch)
+    optimizer = make_optimizer(config, steps_per_epoch)
     temperature_at = make_temperature_schedule(config, steps_per_epoch)
 
     def mean(value: Any) -> Any:
@@ -141,11 +132,8 @@ def make_update(
 
         (value, (logits, model_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         value, gradients = mean(value), mean(gradients)
-        directions, opt_state = optimizer.update(gradients, state.opt_state)
-        # The barrier keeps the schedule out of the loop over parameters, where XLA would put it.
-        rate = jax.lax.optimization_barrier(setting.learning_rate * schedule(state.step))
-        params = jax.tree.map(lambda weight, direction: weight - rate * direction, state.params, directions)
-        if config.max_norm:
+        params, opt_state = optimizer.step(state.params, gradients, state.opt_state, setting.learning_rate, state.step)
+        if config.max_norm and model.bound_norms is not None:
             params = model.bound_norms(params, config.max_norm)
         averaged = state.averaged
         if averaged is not None:

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from kdjax.arrays import HostImages, Images, StoredImages
 from kdjax.config import Augment
@@ -13,6 +13,8 @@ from kdjax.errors import require
 
 SHIFT, ROTATION, ZOOM, SHEAR = 0.1, math.radians(20), 0.2, math.radians(10)
 """Largest shift, as a share of height and width; largest angle; largest change of scale; largest angle of shear."""
+REFLECT = 2
+"""Largest shift of `alternate`, in pixels."""
 NODES, ELASTIC = 5, 0.1
 """Nodes of an elastic field along each axis; their largest displacement, as a share of height and width."""
 AffineMaps = tuple[Float[Array, "batch 2 2"], Float[Array, "batch 2"]]
@@ -59,12 +61,20 @@ def shift(images: HostImages, down: int, right: int) -> HostImages:
     return padded[:, edge - down : edge - down + height, edge - right : edge - right + width]
 
 
-def augment(key: PRNGKeyArray, images: Images, kind: Augment, axis_name: str | None = None) -> Images:
+def augment(
+    key: PRNGKeyArray,
+    images: Images,
+    kind: Augment,
+    axis_name: str | None = None,
+    mirrored: Bool[Array, "batch"] | None = None,
+) -> Images:
     """A random transform of each image; beyond its edge the image continues as its nearest pixel.
 
         none         unchanged
         flip_shift   mirrored left to right with probability 1/2, then shifted by whole pixels, uniform up to 10 % of
                      height and width
+        alternate    those of `mirrored` mirrored left to right (None: each with probability 1/2), then shifted by whole
+                     pixels, uniform up to `REFLECT`; beyond its edge the image continues as its reflection
         full         mirrored, sheared by up to 10°, zoomed by 0.8 to 1.2 along each axis, rotated by up to 20°, shifted
                      by up to 10 %, all uniform; one affine map, bilinear between pixels (`affine_maps`)
         elastic      as full, but never mirrored, and with half the shear, zoom and rotation; then displaced by a smooth
@@ -84,6 +94,8 @@ def augment(key: PRNGKeyArray, images: Images, kind: Augment, axis_name: str | N
         nodes = per_example(jax.random.uniform, nodes_key, shape, axis_name, minval=-1.0, maxval=1.0)
         numbers = numbers.at[:, 2].set(1.0).at[:, 3:].multiply(0.5)
         return resample(images, affine_maps(numbers, height, width), elastic_fields(nodes, height, width))
+    if kind == "alternate":
+        return _alternate(key, images, numbers[:, 2] < 0 if mirrored is None else mirrored, axis_name)
     most = jnp.array([int(SHIFT * height), int(SHIFT * width)])[None]
     shifts = jnp.floor((numbers[:, :2] + 1) / 2 * (2 * most + 1)).astype(jnp.int32)
     rows, columns = (
@@ -91,6 +103,18 @@ def augment(key: PRNGKeyArray, images: Images, kind: Augment, axis_name: str | N
         for axis, size in enumerate((height, width))
     )
     columns = jnp.where(numbers[:, 2:3] < 0, columns, width - 1 - columns)
+    return jax.vmap(lambda image, rows, columns: image[rows][:, columns])(images, rows, columns)
+
+
+def _alternate(key: PRNGKeyArray, images: Images, mirrored: Bool[Array, "batch"], axis_name: str | None) -> Images:
+    batch, height, width, _ = images.shape
+    shift_key = jax.random.fold_in(key, 1)
+    shifts = per_example(jax.random.randint, shift_key, (batch, 2), axis_name, minval=-REFLECT, maxval=REFLECT + 1)
+    rows, columns = (
+        size - 1 - jnp.abs(size - 1 - jnp.abs(jnp.arange(size)[None] + shifts[:, axis, None]))
+        for axis, size in enumerate((height, width))
+    )
+    columns = jnp.where(mirrored[:, None], width - 1 - columns, columns)
     return jax.vmap(lambda image, rows, columns: image[rows][:, columns])(images, rows, columns)
 
 

@@ -17,16 +17,21 @@ from kdjax.errors import (
 )
 from kdjax.identity import added
 
-NUMERICS = {"mlp": 5, "cnn": 5}
+NUMERICS = {"mlp": 5, "cnn": 5, "fast": 1}
 """By family of networks: raised when a golden test of the family changes, or the order of a block's sums. The same
 config then no longer means the same numbers, and what was trained before is trained again. CHANGELOG.md says why."""
 
 Precision = Literal["float32", "bfloat16"]
 
-Augment = Literal["none", "flip_shift", "full", "elastic"]
+Augment = Literal["none", "flip_shift", "alternate", "full", "elastic"]
 """Random maps of the images at each step: `kdjax.transforms` says what each is."""
 
-Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adam", "sgd", "nesterov"]
+
+DEFAULT_RATES = {"adam": 1e-3, "sgd": 0.02, "nesterov": 1.5}
+"""Students' peak learning rate by optimizer."""
+
+Schedule = Literal["cosine", "triangle", "constant"]
 
 TemperatureSchedule = Literal["constant", "linear", "cosine"]
 
@@ -60,6 +65,7 @@ def register_network(spec: NetworkSpec) -> None:
 register_network(NetworkSpec("mlp", 2, "kdjax.models.mlp:mlp", "mlp"))
 register_network(NetworkSpec("small", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
 register_network(NetworkSpec("big", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
+register_network(NetworkSpec("fast", 1, "kdjax.models.fast:fast", "fast", full_units=64))
 
 
 def network_spec(name: str) -> NetworkSpec:
@@ -84,10 +90,11 @@ class TrainConfig:
     """Passes over the training images."""
     batch_size: int
     """Images per step; the incomplete last batch of an epoch is dropped (in training, never in evaluation)."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    optimizer: Optimizer = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8), sgd (momentum 0.9), or nesterov (`kdjax.optimizers`)."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of linear warm-up, then a half cosine to 0; or constant."""
+    """cosine: one epoch of linear warm-up, then a half cosine to 0; triangle: from 0.2 up to 1 at 23 % of the training,
+    then down to 0.07; or constant."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel."""
     hidden_dropout: float = 0.0
@@ -111,11 +118,17 @@ class TrainConfig:
     """T at the end of the training, where it changes."""
     devices: int = dataclasses.field(default=1, metadata=added(1))
     """Each batch is divided over N devices (pmap), for one big network; sums are then taken in another order."""
+    mirrored_views: bool = dataclasses.field(default=False, metadata=added(False))
+    """In evaluation, the logits of an image are the mean of its own and its mirror image's."""
 
     def __post_init__(self) -> None:
         network_spec(self.network)
-        require_known("optimizer", self.optimizer, ("adam", "sgd"))
-        for name, known in (("schedule", Schedule), ("augment", Augment), ("precision", Precision)):
+        for name, known in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("augment", Augment),
+            ("precision", Precision),
+        ):
             require_known(name, getattr(self, name), get_args(known))
         for width in self.hidden:
             require_option(0 < width <= 100_000, "widths", width, "a layer has 1 unit or more, up to 100,000")
@@ -156,7 +169,7 @@ class TeacherConfig:
     batch_size: int = 256
     """Images per step."""
     learning_rate: float = 1.5e-3
-    """Peak learning rate of Adam, after one epoch of warm-up."""
+    """Peak learning rate."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel."""
     hidden_dropout: float = 0.5
@@ -173,12 +186,18 @@ class TeacherConfig:
     """Fixes initial weights, batch order, masks, jitter and augmentation."""
     network: str = "mlp"
     """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
-    norm and their own dropout. The dropout and max-norm options above are for the mlp."""
+    norm and their own dropout; or fast: convolutional, with the widths of its three groups. The dropout and max-norm
+    options above are for the mlp."""
     augment: Augment = "none"
-    """Random augmentation of each image at each step: flip_shift (mirrored, shifted by up to 10 %), full (also sheared,
-    zoomed and rotated), or elastic (distorted as handwriting is; for digits)."""
+    """Random augmentation of each image at each step: flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored
+    every second epoch, shifted by up to 2 pixels), full (as flip_shift, also sheared, zoomed and rotated), or elastic
+    (distorted as handwriting is; for digits)."""
+    optimizer: Optimizer = "adam"
+    """adam, sgd, or nesterov, as for students; the learning rate is its peak rate."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    """cosine, triangle or constant, as for students."""
+    mirrored_views: bool = False
+    """The teacher's logits are the mean of those of an image and of its mirror image."""
     precision: Precision = "float32"
     """Operands of the teacher's matrix products: float32, or bfloat16, as for students."""
 

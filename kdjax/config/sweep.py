@@ -10,7 +10,9 @@ import tyro
 
 from kdjax.config.data import DataConfig
 from kdjax.config.network import (
+    DEFAULT_RATES,
     Augment,
+    Optimizer,
     Precision,
     Schedule,
     TeacherConfig,
@@ -50,9 +52,9 @@ class SweepConfig:
     """Weights w of the soft term, in (0, 1]: the loss is w·soft + (1 − w)·CE, soft being T²·KL for kd. Below 1, T also
     changes how much the soft term counts beside the labels."""
     learning_rates: tuple[float, ...] = ()
-    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd). With a hold-out, the best of
-    several is chosen on it at each T; while that choice lies at an edge, the grid is widened for all, up to three
-    times."""
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd, 1.5 for nesterov). With a
+    hold-out, the best of several is chosen on it at each T; while that choice lies at an edge, the grid is widened for
+    all, up to three times."""
     own_rates: Annotated[bool, tyro.conf.Suppress] = dataclasses.field(default=False, metadata=added(False))
     """Instead of a grid, each setting has its own of the learning rates, in order: hard labels, where they are trained,
     then each temperature of the one objective. For studies, which choose them elsewhere."""
@@ -75,17 +77,19 @@ class SweepConfig:
     about the shifted image (except for shift_averaged, shuffled and uniform targets, which belong to the image)."""
     augment: Augment = "none"
     """Random augmentation of students' images at each step, about which the teacher is queried as with --jitter:
-    flip_shift (mirrored, shifted by up to 10 %), full (also sheared, zoomed and rotated), or elastic (distorted as
-    handwriting is; for digits)."""
+    flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored every second epoch, shifted by up to 2 pixels),
+    full (as flip_shift, also sheared, zoomed and rotated), or elastic (distorted as handwriting is; for digits)."""
     transfer_images: int | None = None
     """Students learn from the first N training images only; the teacher learns from all (default: all)."""
     widths: tuple[int, ...] = (300,)
-    """Units in each of the student's two hidden layers, one or more widths. (Convolutional networks have one such
-    layer, of 256 units in small and 512 in big at full width, and channels in proportion.)"""
+    """Units in each of the student's two hidden layers, one or more widths. (small and big have one such layer, of 256
+    and 512 units at full width, and channels in proportion; fast has groups of w, 2w and 2w channels.)"""
     network: str = "mlp"
-    """The student: mlp; or small or big: convolutional, with batch norm and dropout."""
+    """The student: mlp; small or big: convolutional, with batch norm and dropout; or fast: convolutional, for CIFAR-10
+    in minutes with --optimizer nesterov --schedule triangle --augment alternate --batch-size 1000."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    """cosine: one epoch of warm-up, then a half cosine to 0; triangle: from 0.2 of the rate up to it at 23 % of the
+    training, then down to 0.07; or constant."""
     temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
     """constant; or linear or cosine: T goes from each of the temperatures to --last-temperature over the training, as
     annealed distillation has it."""
@@ -100,11 +104,13 @@ class SweepConfig:
     to 200)."""
     batch_size: int = 256
     """Images per step."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam (b1 0.9, b2 0.999, eps 1e-8) or sgd (momentum 0.9)."""
+    optimizer: Optimizer = "adam"
+    """adam (b1 0.9, b2 0.999, eps 1e-8), sgd (momentum 0.9), or nesterov (momentum 0.85, weight decay, lookahead)."""
     precision: Precision = "float32"
     """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
     the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its own."""
+    mirrored_views: bool = dataclasses.field(default=False, metadata=added(False))
+    """Students are evaluated by the mean of their logits for an image and for its mirror image."""
     monitor_every: int | None = None
     """Epochs between two counts of the errors on the hold-out (without one: the test set) for the learning curves
     (default: at most 12 counts in all). With 1, history.jsonl also tells how many answers change between epochs."""
@@ -124,7 +130,8 @@ class SweepConfig:
         "teacher": ("teacher_from",),
         "student": (
             *("widths", "seeds", "epochs", "learning_rates", "network", "batch_size", "optimizer", "schedule"),
-            *("jitter", "augment", "transfer_images", "precision", "first_seed", "monitor_every", "block_size"),
+            *("jitter", "augment", "transfer_images", "precision", "first_seed", "mirrored_views", "monitor_every"),
+            "block_size",
         ),
         "objective": (
             *("temperatures", "objectives", "soft_weights", "hard_labels", "baselines", "targets"),
@@ -178,7 +185,7 @@ class SweepConfig:
 
     def rates(self) -> tuple[float, ...]:
         """The learning rates, or the optimizer's default."""
-        return self.learning_rates or ((1e-3,) if self.optimizer == "adam" else (0.02,))
+        return self.learning_rates or (DEFAULT_RATES[self.optimizer],)
 
     def student(self, width: int, default_epochs: int) -> TrainConfig:
         """The student of this width as a network to train."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kdjax.config import TrainConfig, network_spec
+from kdjax.errors import require
 from kdjax.models.flops import forward_flops, step_flops
 from kdjax.models.model import (
     Model,
@@ -20,6 +21,7 @@ from kdjax.models.model import (
     parameter_count,
     unpack_variables,
     variable_shapes,
+    with_mirrored_views,
 )
 
 __all__ = [
@@ -46,4 +48,9 @@ def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int)
 
 @functools.cache  # by `build` too: a network may be registered again
 def _built(build: str | Callable[..., Any], *arguments: Any) -> Model:
-    return (pkgutil.resolve_name(build) if isinstance(build, str) else build)(*arguments)
+    model: Model = (pkgutil.resolve_name(build) if isinstance(build, str) else build)(*arguments)
+    config, input_shape, _ = arguments
+    if not config.mirrored_views:
+        return model
+    require(len(input_shape) == 3, "--mirrored-views is for images, and these are features: leave it out")
+    return with_mirrored_views(model)

@@ -114,7 +114,4 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
         outputs: Any = module.apply(variables, images, True, key, axis_name, mutable=["batch_stats"])
         return outputs[0], dict(outputs[1])
 
-    def bound_norms(params: Params, bound: float) -> Params:
-        raise NotImplementedError("a recipe with max_norm is refused above")
-
-    return Model(init, apply, bound_norms, input_shape, num_classes, side_by_side=False, momentum=MOMENTUM)
+    return Model(init, apply, None, input_shape, num_classes, side_by_side=False, momentum=MOMENTUM)

@@ -21,8 +21,9 @@ class Model(NamedTuple):
     apply: Callable[..., tuple[Logits, ModelState]]
     """(params, model_state, images, train, key=None, axis_name=None) → (logits, model_state). Without a key, training
     has no dropout."""
-    bound_norms: Callable[[Params, float], Params]
-    """(params, bound) → params whose hidden units' incoming weights have L2 norms of at most `bound`."""
+    bound_norms: Callable[[Params, float], Params] | None
+    """(params, bound) → params whose hidden units' incoming weights have L2 norms of at most `bound`; None where the
+    network refuses a recipe with a bound."""
     input_shape: tuple[int, ...]
     """(height, width, channels) of an image."""
     num_classes: int
@@ -32,6 +33,23 @@ class Model(NamedTuple):
     K kernels is a grouped convolution, for which XLA has no fast program."""
     momentum: float = 0.0
     """Of running batch statistics: the share of the old ones that remains after a batch; 0 where there are none."""
+    prepare: Callable[[Any], Params] | None = None
+    """Training images → the parameters, by name, that it takes from them before the first step, such as a whitening
+    layer, in place of the initial ones; None: there are none."""
+
+
+def with_mirrored_views(model: Model) -> Model:
+    """The network whose logits in evaluation are the mean of those of an image and of its mirror image."""
+
+    def apply(
+        params: Params, model_state: ModelState, images: Images, train: bool, *rest: Any, **named: Any
+    ) -> tuple[Logits, ModelState]:
+        logits, after = model.apply(params, model_state, images, train, *rest, **named)
+        if train:
+            return logits, after
+        return (logits + model.apply(params, model_state, images[:, :, ::-1], False)[0]) / 2, after
+
+    return model._replace(apply=apply)
 
 
 def batch_statistics(
