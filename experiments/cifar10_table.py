@@ -1,15 +1,19 @@
-"""Small, big and distilled on CIFAR-10, and the double-softmax bug: `python -m experiments.cifar10_table`
+"""Small, big and distilled networks on CIFAR-10: `python -m experiments.cifar10_table`
 
-Two convolutional networks of 770,378 and 3,844,938 parameters (at full width) on hard labels; the small one distilled
-from the big one at T = 10 with soft weight 0.9; beside it the control `double_softmax`, a student of the teacher's
-probabilities taken for logits, and others on request. `--temperatures 1 2 4 10 20 inf` adds what temperature does.
+The blog post's table: two convolutional networks of 770,378 and 3,844,938 parameters (at full width) on hard labels;
+the small one distilled from the big one at T = 10 with soft weight 0.9; beside it the control `double_softmax`, a
+student of the teacher's probabilities taken for logits, and others on request. `--temperatures 1 2 4 10 20 inf` adds
+what temperature does. And the same of networks that are better in fewer minutes, `--preset fast`: errors against T,
+each setting's learning rate and soft weight chosen on the hold-out by seeds of their own.
 
 The last 5,000 training images are held out: no network learns from them. Where images are augmented, the teacher is
 queried, at each step, about the image as the student sees it; with `--augment none` its logits are looked up.
-`--preset cpu` is meant for two cores, in pieces by resume; `post` (the blog post's recipe) and `fast` for a GPU.
+`--preset cpu`, `full` and `fast` are meant for two cores, in pieces by resume; `post` (the post's recipe) for a GPU.
 """
 
 import dataclasses
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,6 +25,7 @@ from kdjax.config import (
     STABILITY_EPOCHS,
     Augment,
     DataConfig,
+    Optimizer,
     Precision,
     RunConfig,
     Schedule,
@@ -38,15 +43,20 @@ from kdjax.errors import (
     require_temperature,
 )
 from kdjax.files import write_arrays
-from kdjax.identity import NO_RESULT
+from kdjax.identity import NO_RESULT, added
 
 if TYPE_CHECKING:
+    from analysis.tuning import Choice
     from experiments.study import Member, Study
     from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.cifar10_table"
 
-Control = Literal["double_softmax", "shuffled", "random", "uniform"]
+Control = Literal["double_softmax", "label_smoothing", "shuffled", "random", "uniform"]
+OBJECTIVES = {"double_softmax": "double_softmax", "label_smoothing": "label_smoothing(eps=0.2)"}
+"""Controls that are objectives, trained in the blocks of hard labels; the others stand for the teacher's logits."""
+TUNING_SEED = 10_000
+"""The first seed of the students whose rates are compared: more than there are seeds of any others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +73,12 @@ class ColourConfig(DataConfig):
 class TableConfig:
     """Makes the table of small, big and distilled networks on CIFAR-10, with seeds, intervals and controls."""
 
-    preset: Literal["cpu", "fast", "post"] = dataclasses.field(default="cpu", metadata=NO_RESULT)
-    """Whole settings to start from. cpu: halved widths, flips and shifts, few epochs. fast: full widths, flips and
-    shifts, a cosine schedule of 30 epochs. post: full widths, all augmentation, a constant rate for 300 epochs."""
+    preset: Literal["cpu", "full", "post", "fast"] = dataclasses.field(default="cpu", metadata=NO_RESULT)
+    """Whole settings to start from. cpu: halved widths, flips and shifts, few epochs. full: full widths, all
+    augmentation, a cosine schedule of 30 epochs, T = 4, 10 and inf, three seeds. post: the same with a constant rate
+    for 300 epochs. fast: fast networks, students of three teachers at six temperatures, rates and soft weight tuned."""
+    networks: Literal["post", "fast"] = dataclasses.field(default="post", metadata=added("post"))
+    """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
@@ -74,19 +87,36 @@ class TableConfig:
     soft_weight: float = 0.9
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
-    """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), shuffled (those
-    of another image), random (an untrained teacher's), uniform (equal for all classes)."""
+    """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), label_smoothing
+    (labels, a fifth of them equal for all classes), shuffled (those of another image), random (an untrained teacher's),
+    uniform (equal for all classes)."""
+    tuning_rates: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
+    """Peak learning rates among which the hold-out chooses one for each kind of small network and each T (default:
+    none; all have --learning-rate). While a choice lies at an edge, the grid is widened, up to three times."""
+    tuning_weights: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
+    """Soft weights among which it chooses one for all T (default: none; all have --soft-weight)."""
+    tuning_seeds: int = dataclasses.field(default=2, metadata=added(2))
+    """Number of small networks at each of these. Their seeds are other ones than the table's."""
+    lengths: tuple[int, ...] = dataclasses.field(default=(), metadata=added(()))
+    """Other numbers of epochs for which small networks learn from labels and from the teacher at --temperature: what
+    does distillation gain by longer training?"""
     stability: bool = False
     """Also train small networks at a constant rate, and compare how their predictions fluctuate between epochs."""
     batch_statistics: bool = dataclasses.field(default=False, metadata=NO_RESULT)
     """Also evaluate every network with batch statistics that are collected again, under dropout and without: some
     seconds per network."""
     teachers: int = 1
-    """Number of big networks, each from a seed of its own; the first teaches."""
+    """Number of big networks, each from a seed of its own; the first teaches, or each."""
+    each_teaches: bool = dataclasses.field(default=False, metadata=added(False))
+    """Every big network teaches students of its own, at each T, not the first alone."""
     seeds: int = 5
     """Number of small networks of each kind."""
     width_multiplier: float = 0.5
-    """Share of the channels and hidden units of both networks; 1 is full width."""
+    """Share of the channels and hidden units of both networks of the post; 1 is full width."""
+    small_width: int = dataclasses.field(default=16, metadata=added(16))
+    """Width w of the small network where networks are fast: groups of w, 2w and 2w channels."""
+    big_width: int = dataclasses.field(default=64, metadata=added(64))
+    """The same of the big network."""
     epochs: int = 12
     """Passes of every network over the training images."""
     teacher_epochs: int | None = None
@@ -94,12 +124,18 @@ class TableConfig:
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 3e-3
-    """Peak learning rate of Adam."""
+    """Peak learning rate; of the big network alone where those of the small ones are tuned."""
+    optimizer: Optimizer = dataclasses.field(default="adam", metadata=added("adam"))
+    """adam, sgd, or nesterov (momentum, weight decay, lookahead)."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of warm-up, then a half cosine to 0; or constant."""
+    """cosine: one epoch of warm-up, then a half cosine to 0; triangle: up to 23 % of the training, then down; or
+    constant."""
     augment: Augment = "flip_shift"
-    """Random maps of each image at each step: none, flip_shift (mirrored, shifted by up to 10 %), or full (also
-    sheared, zoomed and rotated); elastic is meant for digits."""
+    """Random maps of each image at each step: none, flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored
+    every second epoch, shifted by up to 2 pixels), or full (as flip_shift, also sheared, zoomed and rotated); elastic
+    is meant for digits."""
+    mirrored_views: bool = dataclasses.field(default=False, metadata=added(False))
+    """All networks are evaluated, and teachers queried, by the mean logits of an image and its mirror image."""
     precision: Precision = "float32"
     """Operands of the products of both networks."""
     teacher_from: tuple[Path, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
@@ -111,12 +147,15 @@ class TableConfig:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
-        "teacher": ("teacher_from", "teachers", "teacher_epochs"),
+        "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "big_width"),
         "student": (
-            *("seeds", "epochs", "width_multiplier", "batch_size", "learning_rate", "schedule", "augment"),
-            "precision",
+            *("seeds", "networks", "epochs", "width_multiplier", "small_width", "batch_size", "learning_rate"),
+            *("optimizer", "schedule", "augment", "precision", "mirrored_views", "lengths"),
         ),
-        "objective": ("temperature", "soft_weight", "temperatures", "controls"),
+        "objective": (
+            *("temperature", "soft_weight", "temperatures", "controls"),
+            *("tuning_rates", "tuning_weights", "tuning_seeds"),
+        ),
         "run": (),
     }
     """Options by group, the most used first (`kdjax.options`); recipes that both networks have stand under student."""
@@ -134,63 +173,106 @@ class TableConfig:
             refused = "with --teacher-from is not allowed: teachers are either given or trained"
             require(self.teachers == 1, f"--teachers {self.teachers} {refused}")
             require(self.teacher_epochs is None, f"--teacher-epochs {self.teacher_epochs} {refused}")
-        if self.temperatures:
-            require_distinct("temperatures", self.temperatures)
+        for name in ("temperatures", "tuning_rates", "tuning_weights", "lengths"):
+            if getattr(self, name):
+                require_distinct(name.replace("_", "-"), getattr(self, name))
+        for length in self.lengths:
+            require_count("lengths", length, "epochs")
+        tuned = bool(self.tuning_rates)
+        require(tuned or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
+        require(not tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
+        plain = set(self.controls) <= set(OBJECTIVES) and not self.stability
+        require(
+            plain or not tuned, "--tuning-rates is for hard labels, soft targets, double_softmax and label_smoothing"
+        )
+        refused = "--each-teaches with --teacher-from is not allowed: several folders are one ensemble"
+        require(not (self.each_teaches and self.teacher_from), refused)
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
         members(self)  # what the sweep refuses is refused here
 
-    def units(self, network: Literal["small", "big"]) -> int:
-        """Units of a network's hidden dense layer: they name its width."""
-        return max(1, round((NETWORKS[network].full_units or 1) * self.width_multiplier))
+    def network(self, size: Literal["small", "big"]) -> str:
+        """The registered network of that size."""
+        return size if self.networks == "post" else "fast"
 
-    def teacher(self) -> TeacherConfig:
-        """The big network's recipe."""
+    def units(self, size: Literal["small", "big"]) -> int:
+        """The width of a network: units of its hidden dense layer, or channels of its first group."""
+        if self.networks == "fast":
+            return self.small_width if size == "small" else self.big_width
+        return max(1, round((NETWORKS[size].full_units or 1) * self.width_multiplier))
+
+    def teacher(self, number: int = 0) -> TeacherConfig:
+        """The recipe of the big network of that number."""
         return TeacherConfig(
             widths=(self.units("big"),),
             epochs=self.epochs if self.teacher_epochs is None else self.teacher_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             jitter=0,
-            network="big",
+            network=self.network("big"),
             augment=self.augment,
+            optimizer=self.optimizer,
             schedule=self.schedule,
+            mirrored_views=self.mirrored_views,
             precision=self.precision,
+            seed=number,
         )
+
+    def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:
+        """What every sweep of the table has in common, under the teacher of that number; and what is its own."""
+        common: dict[str, Any] = {
+            "temperatures": (self.temperature,),
+            "soft_weights": (self.soft_weight,),
+            "learning_rates": (self.learning_rate,),
+            "widths": (self.units("small"),),
+            "network": self.network("small"),
+            "augment": self.augment,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "mirrored_views": self.mirrored_views,
+            "seeds": self.seeds,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "teacher_from": self.teacher_from,
+            "data": self.data,
+            "run": self.run.of_member(),
+            "teacher": self.teacher(by),
+        }
+        return SweepConfig(**{**common, **changes})
+
+    def objectives(self) -> tuple[str, ...]:
+        """Soft targets, and the controls that are objectives."""
+        return ("kd", *(OBJECTIVES[name] for name in self.controls if name in OBJECTIVES))
+
+    def further_teachers(self) -> range:
+        """The numbers of the big networks, after the first, that teach."""
+        return range(1, self.teachers if self.each_teaches else 1)
 
 
 def members(config: TableConfig) -> list["Member"]:
-    """The sweeps behind the table: the teacher's students, double softmax in their blocks; other T; other controls."""
+    """The sweeps behind the table: the teacher's students, with them controls that are objectives; other T; other
+    controls; other lengths. Where rates are tuned, the sweep on which they are chosen, alone (`tuned_members`)."""
     from analysis.cifar10.roles import SweepRole
     from experiments.study import Member
 
-    common = SweepConfig(
-        temperatures=(config.temperature,),
-        soft_weights=(config.soft_weight,),
-        learning_rates=(config.learning_rate,),
-        widths=(config.units("small"),),
-        network="small",
-        augment=config.augment,
-        schedule=config.schedule,
-        seeds=config.seeds,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        precision=config.precision,
-        teacher_from=config.teacher_from,
-        data=config.data,
-        run=config.run.of_member(),
-        teacher=config.teacher(),
-    )
-    bug = ("double_softmax",) if "double_softmax" in config.controls else ()
-    first = dataclasses.replace(common, objectives=("kd", *bug))
+    everywhere = tuple(dict.fromkeys((config.temperature, *config.temperatures)))
+    if config.tuning_rates:
+        tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED, "temperatures": everywhere}
+        tried |= {"learning_rates": config.tuning_rates, "objectives": config.objectives()}
+        tried |= {"soft_weights": config.tuning_weights or (config.soft_weight,)}
+        return [Member(SweepRole.TUNING, config.sweep(**tried))]
+    first = config.sweep(objectives=config.objectives())
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
-        varied = dataclasses.replace(common, hard_labels=False, temperatures=others)
-        sweeps.append(Member(SweepRole.TEMPERATURES, varied))
+        sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(hard_labels=False, temperatures=others)))
+    for number in config.further_teachers():
+        sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(number, hard_labels=False, temperatures=everywhere)))
     for kind in config.controls:
-        if kind != "double_softmax":
-            sweeps.append(Member(SweepRole(kind), dataclasses.replace(common, hard_labels=False, targets=kind)))
+        if kind not in OBJECTIVES:
+            sweeps.append(Member(SweepRole(kind), config.sweep(hard_labels=False, targets=kind)))
+    sweeps += [Member(SweepRole.LENGTHS, config.sweep(epochs=length)) for length in config.lengths]
     if config.stability and config.schedule == "constant":  # then the table's own students serve
         sweeps[0] = Member(SweepRole.TEACHER, dataclasses.replace(first, monitor_every=1))
         sweeps.append(Member(SweepRole.STABILITY, sweeps[0].config))
@@ -200,10 +282,74 @@ def members(config: TableConfig) -> list["Member"]:
     return sweeps
 
 
+def tuned_members(config: TableConfig, choices: Sequence["Choice"]) -> list["Member"]:
+    """The sweeps behind a table whose rates were tuned, each setting with what was chosen for it."""
+    from analysis.cifar10.roles import SweepRole
+    from experiments.study import Member
+
+    def own(role: SweepRole, chosen: Sequence["Choice"], by: int = 0, **changes: Any) -> Member:
+        """Students of hard labels, if they are among the choices, and of the one other objective."""
+        soft = [one for one in chosen if one.objective != "hard"]
+        wanted: dict[str, Any] = {"own_rates": True, "hard_labels": len(soft) < len(chosen)}
+        if soft:
+            temperatures = [config.temperature if math.isnan(one.temperature) else one.temperature for one in soft]
+            wanted |= {"temperatures": tuple(temperatures), "soft_weights": (soft[0].soft_weight,)}
+        wanted |= {"objectives": tuple(dict.fromkeys(one.objective for one in soft))}
+        return Member(
+            role, config.sweep(by, learning_rates=tuple(one.learning_rate for one in chosen), **{**wanted, **changes})
+        )
+
+    hard, kd = ([one for one in choices if one.objective == name] for name in ("hard", "kd"))
+    sweeps = [own(SweepRole.TEACHER, [*hard, *kd])]
+    for objective in config.objectives()[1:]:
+        at = (config.temperature, math.nan)
+        mine = [one for one in choices if one.objective == objective and _among(one.temperature, at)]
+        sweeps += [own(SweepRole.TEACHER, mine)] * bool(mine)
+    sweeps += [own(SweepRole.TEMPERATURES, kd, number) for number in config.further_teachers() if kd]
+    both = [*hard, *(one for one in kd if _among(one.temperature, (config.temperature,)))]
+    return sweeps + [own(SweepRole.LENGTHS, both, epochs=length) for length in config.lengths]
+
+
+def _among(temperature: float, others: Iterable[float]) -> bool:
+    """Whether it is one of them, as `results.csv` writes them; nan is nan."""
+    return any(
+        math.isclose(temperature, other, rel_tol=1e-8) or (math.isnan(temperature) and math.isnan(other))
+        for other in others
+    )
+
+
 PRESETS = {
     "cpu": TableConfig(),
-    "fast": TableConfig(preset="fast", width_multiplier=1.0, epochs=30),
+    "full": TableConfig(
+        preset="full",
+        width_multiplier=1.0,
+        epochs=30,
+        augment="full",
+        temperatures=(4.0, 10.0, math.inf),
+        seeds=3,
+        batch_statistics=True,
+    ),
     "post": TableConfig(preset="post", width_multiplier=1.0, epochs=300, schedule="constant", augment="full"),
+    "fast": TableConfig(
+        preset="fast",
+        networks="fast",
+        temperature=4.0,
+        temperatures=(1.0, 2.0, 4.0, 8.0, 16.0, math.inf),
+        controls=("label_smoothing",),
+        teachers=3,
+        each_teaches=True,
+        seeds=10,
+        epochs=16,
+        teacher_epochs=16,
+        batch_size=1000,
+        learning_rate=1.5,
+        optimizer="nesterov",
+        schedule="triangle",
+        augment="alternate",
+        tuning_rates=(0.75, 1.5, 3.0),
+        tuning_weights=(0.5, 1.0),
+        lengths=(4, 8, 32, 64),
+    ),
 }
 
 
@@ -226,18 +372,22 @@ def prepare(config: TableConfig) -> "Study":
         try:
             network = models.network(recipe, (32, 32, 3), 10)
         except BadInput as error:
-            raise BadInput(f"--width-multiplier {config.width_multiplier:g} is not allowed: {error}") from None
+            given = f"--width-multiplier {config.width_multiplier:g} is not allowed: " * (config.networks == "post")
+            raise BadInput(f"{given}{error}") from None
     sweep = sweeps.prepare(first)
     fingerprints, parameters = sweep.identity["teachers"], models.parameter_count(network)
-    words = [f"small{config.units('small')}", span([config.temperature, *config.temperatures], "T")]
-    return study.prepare("cifar10_table", words, config, sweep.dataset, "small", fingerprints, parameters=parameters)
+    words = [f"{config.network('small')}{config.units('small')}", span([config.temperature, *config.temperatures], "T")]
+    kind = config.network("small")
+    return study.prepare("cifar10_table", words, config, sweep.dataset, kind, fingerprints, parameters=parameters)
 
 
 def run(table: "Study") -> Path:
     """Finds or trains the big networks and runs every sweep; writes where each is. Returns the folder."""
     import numpy as np
 
+    from analysis import tuning
     from analysis.cifar10 import table as summary
+    from analysis.runs import sweep_folder
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps, teachers
 
@@ -263,7 +413,10 @@ def run(table: "Study") -> Path:
         teacher = {name: metrics.evaluate(arrays[f"{name}_logits"], split.labels) for name, split in splits.items()}
         details = {"networks": described, "teacher": teacher, "taught_by": teaching, "answers": []}
         sweeps.describe(record, config, dataset, **details)
-        study.run_members(table, record, members(config), summary.write_summary)
+        entries = study.run_members(table, record, members(config), summary.write_summary)
+        if config.tuning_rates:
+            choices = tuning.choices_in(sweep_folder(table.folder, entries[0]["run"]))
+            study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
         sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
@@ -279,13 +432,31 @@ def forecast(table: "Study") -> "Forecast":
     from kdjax.progress import clock
 
     config = table.config
-    of_sweeps = list(study.forecast_members(table, members(config), []))
+    asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.tuning_rates else [])]
+    of_sweeps = list(study.forecast_members(table, asked, []))
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
     further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
     total += sum(missing)
     return Forecast("\n".join([*lines, f"in all about {clock(total)} on this device"]), total)
+
+
+def known_choices(table: "Study") -> list["Choice"]:
+    """What the tuning sweep chose, if it is finished; else what it might."""
+    from analysis import tuning
+    from experiments import study
+    from kdjax.files import MANIFEST
+    from kdjax.sweeps import grid
+
+    (member,) = members(table.config)
+    sweep = study.prepare_sweep(table, member.config)
+    if (sweep.folder / MANIFEST).exists():
+        return tuning.choices_in(sweep.folder)
+    runs = [run for group in grid(sweep.config, table.config.learning_rate) for run in group]
+    weight = member.config.soft_weights[0]
+    runs = [run for run in runs if run.objective == "hard" or run.soft_weight == weight]
+    return [tuning.Choice(run.objective, run.temperature, run.learning_rate, False, run.soft_weight) for run in runs]
 
 
 def main(config: TableConfig) -> None:

@@ -18,7 +18,6 @@ from jaxtyping import Float, UInt8
 from analysis.cifar10 import batch_statistics as statistics_table
 from analysis.cifar10 import run as cifar10
 from analysis.cifar10.roles import Role as Cifar10Role
-from analysis.cifar10.roles import SweepRole
 from analysis.mnist import run as mnist
 from analysis.mnist import shifted
 from analysis.mnist.roles import Role
@@ -135,8 +134,8 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
     config = results.identity["config"]
     students = [
         (cifar10.role_of(role, student.row["objective"]), student)
-        for role, sweep in results.sweeps.items()
-        if role != SweepRole.STABILITY
+        for role in results.sweeps.keys() - cifar10.APART
+        for sweep in results.sweeps[role]
         for student in trained.find(sweep)
         if student.row["failed_at"] < 0
     ]

@@ -21,7 +21,7 @@ from kdjax.errors import require, require_count, require_distinct, require_optio
 from kdjax.identity import NO_RESULT, result_fields
 
 if TYPE_CHECKING:
-    from analysis.mnist.tuning import Choice
+    from analysis.tuning import Choice
     from experiments.study import Member, Study
     from kdjax.forecast import Forecast
 
@@ -372,8 +372,8 @@ def prepare(config: TableConfig) -> "Study":
 
 def run(table: "Study") -> Path:
     """Finds or trains the teachers and runs every sweep; writes where each is. Returns the folder."""
+    from analysis import tuning
     from analysis.mnist import table as summary
-    from analysis.mnist import tuning
     from analysis.mnist.roles import Role
     from analysis.runs import sweep_folder
     from experiments import evaluations, study
@@ -436,7 +436,7 @@ def forecast(table: "Study") -> "Forecast":
 
 def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
     """By width and epochs, the rates chosen by the tuning sweeps that are finished."""
-    from analysis.mnist import tuning
+    from analysis import tuning
     from analysis.mnist.roles import Role
     from experiments import study
     from kdjax.files import MANIFEST
@@ -451,7 +451,7 @@ def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
 def forecast_tuned(table: "Study", schedules: Sequence[tuple[int, int]]) -> Iterator[tuple[str, float]]:
     """What the sweeps at tuned rates would run and cost at schedules whose rates are not chosen yet: a line each, and
     seconds. At most, no setting has the one rate of all."""
-    from analysis.mnist.tuning import Choice
+    from analysis.tuning import Choice
     from experiments import study
     from kdjax import forecast as costs
     from kdjax.progress import clock, count_of

@@ -62,7 +62,7 @@ def folder_of(root):
 
 
 def test_presets_are_whole_settings_that_options_change():
-    assert list(PRESETS) == ["cpu", "fast", "post"]
+    assert list(PRESETS) == ["cpu", "full", "post", "fast"]
     assert all(config.preset == name for name, config in PRESETS.items())
     assert cli.parse(TableConfig, PROG, [], PRESETS) == TableConfig()
     post = cli.parse(TableConfig, PROG, ["--preset", "post", "--epochs", "3"], PRESETS)
@@ -76,7 +76,7 @@ def test_presets_are_whole_settings_that_options_change():
     assert (
         asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.objectives == ("kd", "double_softmax")
     )
-    assert PRESETS["fast"].epochs * 10 <= PRESETS["post"].epochs
+    assert PRESETS["full"].epochs * 10 <= PRESETS["post"].epochs
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
 
 
@@ -127,7 +127,7 @@ def test_bad_input_is_one_line(pictures, line):
 
 def test_an_unknown_preset_is_one_line():
     said = commands.finish(commands.start(["--preset", "slow"], "experiments.cifar10_table"))
-    assert said == (2, "error: --preset slow is unknown: there are cpu, fast, post\n")
+    assert said == (2, "error: --preset slow is unknown: there are cpu, full, post, fast\n")
 
 
 def test_a_teacher_of_another_shape_is_refused(whole, tmp_path):
@@ -148,7 +148,7 @@ def test_every_row_is_there_with_its_runs(whole):
     assert [role for role, t in rows if math.isnan(t)] == ["small", "big"]
     assert all(found.n == 2 for row in rows.values() for found in row.measures.values())
     assert all(row.differences["test_accuracy"].n == 2 for key, row in rows.items() if not math.isnan(key[1]))
-    raw = run_directory.read_results(results.sweeps["teacher"])
+    raw = run_directory.read_results(results.sweeps["teacher"][0])
     hard = raw[raw["objective"] == "hard"]
     small = next(row for row in rows.values() if row.role == "small")
     assert small.measures["holdout_accuracy"].mean == pytest.approx(100 - 100 * hard["holdout_errors"].mean() / 20)
@@ -165,7 +165,7 @@ def test_stability_is_measured_beside_the_table_and_adds_no_row(whole):
     assert "\n## Fluctuation from epoch to epoch" in text and "constant learning rate" in text
     results = load(whole)
     assert (results.results["role"] == "distilled").sum() == 2 * 2  # two temperatures, two seeds
-    (steady,) = (path for role, path in results.sweeps.items() if role == "stability")
+    (steady,) = (path for path in results.sweeps["stability"])
     assert read_json(steady / "config.json")["identity"]["config"]["schedule"] == "constant"
 
 
@@ -186,7 +186,7 @@ def test_the_summary_says_on_which_images_and_what_each_network_is(whole):
 
 
 def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
-    raw = run_directory.read_results(load(whole).sweeps["teacher"])
+    raw = run_directory.read_results(load(whole).sweeps["teacher"][0])
     at = raw.groupby("objective")["soft_target_entropy"].mean()
     assert at["kd"] < at["double_softmax"] <= math.log(10)
 
@@ -220,7 +220,7 @@ def test_big_less_small_is_over_images(whole):
     # Of each image of the hold-out by hand: is the teacher right, less the share of the two small networks that are?
     with np.load(results.folder / "teacher.npz") as teacher:
         labels, right = teacher["holdout_labels"], [teacher["holdout_logits"].argmax(1) == teacher["holdout_labels"]]
-    for block in sorted((results.sweeps["teacher"] / "blocks").iterdir()):
+    for block in sorted((results.sweeps["teacher"][0] / "blocks").iterdir()):
         trained = [row["objective"] for row in read_json(block / "rows.json")["rows"]]
         if "hard" not in trained:  # double softmax has blocks of its own
             continue
@@ -250,7 +250,7 @@ def test_every_network_is_evaluated_with_statistics_under_dropout_and_without(wh
 def test_statistics_collected_again_are_means_over_batches_of_training_images(whole):
     results = load(whole)
     dataset = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
-    student = trained.find(results.sweeps["teacher"], objective="hard", seed=1)[0]
+    student = trained.find(results.sweeps["teacher"][0], objective="hard", seed=1)[0]
     frame = pd.read_csv(results.folder / "batch_statistics.csv").set_index(["role", "seed", "statistics"])
     changed = dataclasses.replace(student.config, augment="flip_shift")
     images = jnp.asarray(dataset.train.images.reshape(5, 16, 32, 32, 3))

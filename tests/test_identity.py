@@ -69,6 +69,7 @@ RECIPES = {
     "mlp": TrainConfig((16, 12), 2, 50),
     "small": TrainConfig((16,), 2, 50, network="small"),
     "big": TrainConfig((16,), 2, 50, network="big"),
+    "fast": TrainConfig((8,), 2, 50, network="fast"),
 }
 
 
@@ -83,7 +84,7 @@ def test_new_numerics_of_a_family_change_its_own_teachers_fingerprints_and_no_ot
     monkeypatch.setitem(NUMERICS, family, NUMERICS[family] + 1)
     after = fingerprints()
     changed = {name for name in RECIPES if before[name] != after[name]}
-    assert changed == {"mlp": {"mlp"}, "cnn": {"small", "big"}}[family]
+    assert changed == {"mlp": {"mlp"}, "cnn": {"small", "big"}, "fast": {"fast"}}[family]
 
 
 @pytest.mark.parametrize("family, network", [("mlp", "mlp"), ("cnn", "small")])

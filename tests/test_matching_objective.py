@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import blocks, losses, models, objectives, train
+from kdjax import blocks, losses, models, objectives, optimizers, train
 from tests import small
 
 REFERENCE = 4.0
@@ -74,7 +74,7 @@ def moved(objective, optimizer, steps=1, scale=1.0, temperature=COLD):
     model = models.network(config, small.SHAPE, small.CLASSES)
     params, model_state = model.init(jax.random.key(0))
     state = train.State(
-        params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)
+        params, model_state, optimizers.make_optimizer(config, 4).init(params), jnp.int32(0), None, jnp.int32(-1)
     )
     scaled = lambda *given: scale * objective(*given)  # noqa: E731
     step = jax.jit(small.step_of(model, config, scaled))

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import measures, stats, style
+from analysis import measures, stats, style, tuning
 from analysis import runs as runs_
-from analysis.mnist import claims, controls, figures, shifted, transfer, tuning, widths, widths_table
+from analysis.mnist import claims, controls, figures, shifted, transfer, widths, widths_table
 from analysis.mnist import run as mnist_run
 from analysis.mnist import table as mnist_table_
 from analysis.mnist.roles import Role

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import losses, models, objectives, train
+from kdjax import losses, models, objectives, optimizers, train
 from tests import small
 
 pytestmark = pytest.mark.optimized
@@ -32,7 +32,7 @@ def one_step(setting, noise=0, objective=objectives.distillation, steps=0, **opt
     """The first step of one network (as if after so many), its start, and its batch."""
     config, model, step = compiled_step(objective, **options)
     params, model_state = initial()
-    optimizer = train.make_optimizer(config)
+    optimizer = optimizers.make_optimizer(config, 4)
     averaged = params if config.average else None
     state = train.State(params, model_state, optimizer.init(params), jnp.int32(steps), averaged, jnp.int32(-1))
     batch = train.Batch(*(array[:16] for array in small.transfer_set()[:3]), jax.random.key(noise))
@@ -133,11 +133,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_where_it_is():
 
 
 def test_schedule_warms_up_and_ends_near_zero():
-    schedule = train.make_schedule(small.config(epochs=10), 100)
+    schedule = optimizers.make_schedule(small.config(epochs=10), 100)
     rates = np.array([schedule(step) for step in range(1000)])
     assert rates[0] < 0.02 and rates[:101].argmax() == 100 and rates[100] == pytest.approx(1)
     assert (np.diff(rates[100:]) <= 0).all() and rates[-1] < 1e-5
-    assert [float(train.make_schedule(small.config(schedule="constant"), 4)(step)) for step in (0, 7)] == [1, 1]
+    assert [float(optimizers.make_schedule(small.config(schedule="constant"), 4)(step)) for step in (0, 7)] == [1, 1]
 
 
 @pytest.mark.parametrize(("schedule", "halfway"), [("linear", 2.5), ("cosine", 2.5), ("constant", 4.0)])
@@ -176,7 +176,7 @@ def test_step_over_a_divided_batch_equals_one_device():
     model = models.network(config, small.SHAPE, small.CLASSES)
     params, model_state = initial()
     state = train.State(
-        params, model_state, train.make_optimizer(config).init(params), jnp.int32(0), None, jnp.int32(-1)
+        params, model_state, optimizers.make_optimizer(config, 4).init(params), jnp.int32(0), None, jnp.int32(-1)
     )
     setting = objectives.Setting(*map(jnp.float32, (4.0, 0.9, 0.05)))
     data = small.transfer_set()

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from analysis import runs, stats
 from analysis.cifar10.roles import Role, SweepRole
@@ -26,31 +27,71 @@ class TableRow(NamedTuple):
     """By column; accuracies and overconfidence in percentage points, NLL in nats, ECE in [0, 1]."""
     differences: dict[str, stats.Difference]
     """The same less those of the small network of the same seed; empty where there are no pairs."""
+    from_smoothing: stats.Difference | None = None
+    """Accuracy on the split of the first column, less that of the small network of label smoothing and the same seed;
+    None where there is none."""
 
 
 def rows_of_table(results: Cifar10Results) -> list[TableRow]:
     """Small, big, distilled at each temperature, controls. Failed runs are counted, and left out of means."""
     rows, columns = list[TableRow](), results.columns
-    small = runs.finished(results.of(Role.SMALL)).set_index("seed")
+    small, smoothing = (_by_seed(results.of(role)) for role in (Role.SMALL, Role.LABEL_SMOOTHING))
     for role in sorted({Role(name) for name in results.results["role"]}, key=list(Role).index):
         of_role = results.of(role)
         for temperature in sorted(of_role["temperature"].unique()):
             of_row = of_role[of_role["temperature"].eq(temperature) | of_role["temperature"].isna()]
-            finished = runs.finished(of_row).set_index("seed")
-            means = {column: stats.interval(finished[column].to_numpy(float)) for column in columns if len(finished)}
-            baseline = small.iloc[:0] if role == Role.SMALL else small
-            paired = {column: runs.paired(finished[column], baseline[column]) for column in columns}
+            finished = _by_seed(of_row)
+            means = {column: runs.mean(finished[column]) for column in columns if len(finished)}
+            paired = {column: _less(finished, small, column) for column in columns if role != Role.SMALL}
             differences = {column: difference for column, difference in paired.items() if difference}
-            row = TableRow(row_name(role), role, float(temperature), len(of_row) - len(finished), means, differences)
+            same = role in (Role.SMALL, Role.LABEL_SMOOTHING) or smoothing.empty
+            from_smoothing = None if same else _less(finished, smoothing, columns[0])
+            failed = len(of_row) - len(finished)
+            row = TableRow(row_name(role), role, float(temperature), failed, means, differences, from_smoothing)
             rows.append(row)
     at = 1 if rows[0].role == Role.SMALL else 0
     rows[at:at] = _big_rows(results)
     return rows
 
 
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs by seed; of several teachers, by teacher and seed."""
+    finished = runs.finished(rows)
+    return finished.set_index("seed" if finished["teacher"].nunique() < 2 else runs.RUN)
+
+
+def _less(ours: pd.DataFrame, baseline: pd.DataFrame, column: str) -> stats.Difference | None:
+    """A column less that of the baseline, by seed, under each teacher."""
+    others = baseline[column]
+    if ours.index.nlevels > 1:
+        names = ours.index.get_level_values("teacher").unique()
+        others = pd.concat(dict.fromkeys(names, others), names=["teacher"])
+    return runs.paired(ours[column], others)
+
+
+def possible_best(results: Cifar10Results) -> list[float]:
+    """The temperatures that are not excluded as best, all at once: of accuracy on the split of the first column. Empty
+    where some run of soft targets is missing."""
+    rows = _by_seed(results.of(Role.DISTILLED))
+    table = rows.set_index("temperature", append=True)[results.columns[0]].unstack()
+    if table.isna().any(axis=None) or table.shape[1] < 2:
+        return []
+    if table.index.nlevels > 1:
+        teachers, seeds = (table.index.get_level_values(name).nunique() for name in runs.RUN)
+        if teachers * seeds != len(table):
+            return []
+        values = table.to_numpy(float).reshape(teachers, seeds, -1)
+    else:
+        values = table.to_numpy(float)
+    if len(table) < 2:
+        return []
+    return [float(t) for t in table.columns[stats.candidates_for_best(-values, simultaneous=True)]]
+
+
 def row_name(role: Role) -> str:
     """What a small network of a role is called in the table."""
     names = {Role.SMALL: "small, hard labels", Role.DISTILLED: "small, distilled"}
+    names[Role.LABEL_SMOOTHING] = "small, label smoothing"
     return names.get(role) or f"small, control: {WORDS.get(role.value, words_of(role.value))}"
 
 
@@ -66,7 +107,9 @@ def _big_rows(results: Cifar10Results) -> list[TableRow]:
 
     kind, several = results.networks[0]["network"], len(results.taught_by) > 1
     part = "members of the ensemble that teaches" if several else "the teacher"
-    part = "the first is the teacher" if len(results.networks) > len(results.taught_by) else part
+    if len(results.networks) > len(results.taught_by):
+        each = results.identity["config"].get("each_teaches", False)
+        part = "the teachers" if each else "the first is the teacher"
     rows = [row(f"{kind}, hard labels ({part})", Role.BIG, results.networks)]
     return rows + [row("their ensemble (the teacher)", Role.ENSEMBLE, [results.teacher])] * several
 
@@ -83,7 +126,7 @@ def teacher_less_small(results: Cifar10Results) -> dict[str, stats.Interval]:
     if runs.finished(results.of(Role.SMALL)).empty:
         return {}
     teacher, gaps = runs.load_arrays(results.folder / "teacher.npz"), dict[str, stats.Interval]()
-    sweep = results.sweeps[SweepRole.TEACHER]
+    sweep = results.sweeps[SweepRole.TEACHER][0]  # that of hard labels
     students = trained.find(sweep, objective="hard", failed_at=-1)
     with runs.reading(sweep):
         for split in (split for split in SPLITS if f"{split}_labels" in teacher):

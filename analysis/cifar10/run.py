@@ -1,17 +1,21 @@
 """The results of a CIFAR-10 table, read from its run directory and those of the sweeps that it names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import measures, runs
+from analysis import measures, runs, tuning
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.measures import SPLITS
+from analysis.tuning import Choice
 from kdjax import run_directory
 from kdjax.errors import BadInput, require
 from kdjax.files import check_seal, read_json
+
+APART = {SweepRole.STABILITY, SweepRole.TUNING, SweepRole.LENGTHS}
+"""Sweeps that are no rows of the table."""
 
 
 class Cifar10Results(NamedTuple):
@@ -25,10 +29,14 @@ class Cifar10Results(NamedTuple):
     """Those of them that teach: one, or the members of an ensemble."""
     teacher: dict[str, Any]
     """The measures of what teaches: of the one network, or of the ensemble."""
-    sweeps: dict[str, Path]
-    """`SweepRole` → run directory; that of `stability` is not in `results`."""
+    sweeps: dict[str, list[Path]]
+    """`SweepRole` → run directories; those of `APART` are not in `results`."""
     results: pd.DataFrame
     """The small networks: `results.csv` of all sweeps, with a column role, and the table's measures of both splits."""
+    lengths: pd.DataFrame
+    """The same of the small networks of other numbers of epochs; without rows where there are none."""
+    choices: list[Choice]
+    """The rates and soft weight chosen on the hold-out; empty where all have the same."""
     columns: list[str]
     """Those that the table shows: both accuracies, and the rest on the hold-out if there is one."""
 
@@ -64,7 +72,9 @@ def load(folder: Path) -> Cifar10Results:
     try:
         identity, details = config["identity"], config["details"]
         require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
-        sweeps = {entry["role"]: runs.sweep_folder(folder, entry["run"]) for entry in details["answers"]}
+        sweeps = dict[str, list[Path]]()
+        for entry in details["answers"]:
+            sweeps.setdefault(entry["role"], []).append(runs.sweep_folder(folder, entry["run"]))
         networks, teacher = details["networks"], details["teacher"]
         taught_by = networks[: int(details["taught_by"])]
         images = {"test": int(identity["data"]["test_images"]), "holdout": int(identity["data"]["holdout"])}
@@ -74,23 +84,32 @@ def load(folder: Path) -> Cifar10Results:
                 network[split] |= {name.removeprefix(f"{split}_"): value for name, value in evaluated.items()}
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{folder} is no finished run of cifar10_table: give the experiment's command again") from None
-    parts = []
-    for role, sweep in sweeps.items():
-        if role != SweepRole.STABILITY:
-            rows = runs.read(sweep)
-            try:
-                parts.append(rows.assign(role=[role_of(role, objective).value for objective in rows["objective"]]))
-            except ValueError as error:
-                older = f"{sweep} was trained by another version of kdjax ({error})"
-                raise BadInput(f"{older}: give the experiment's command again") from None
-    require(parts, f"{folder} holds no finished sweep yet: give the experiment's command again")
-    results = pd.concat(parts, ignore_index=True)
-    for split in [split for split in SPLITS if images[split]]:
-        results = measures.add("cifar10", results.assign(**{f"{split}_images": images[split]}), split)
+    results = _rows([(role, one) for role in sweeps if role not in APART for one in sweeps[role]], images)
+    require(len(results), f"{folder} holds no finished sweep yet: give the experiment's command again")
+    lengths = _rows([(SweepRole.TEACHER, one) for one in sweeps.get(SweepRole.LENGTHS, [])], images)
+    choices = [choice for one in sweeps.get(SweepRole.TUNING, []) for choice in tuning.choices_in(one)]
     watched = "holdout" if images["holdout"] else "test"
     columns = [f"{split}_accuracy" for split in SPLITS if images[split]]
     columns += [column for column in measures.columns("cifar10", watched) if column not in columns]
-    return Cifar10Results(folder, identity, networks, taught_by, teacher, sweeps, results, columns)
+    return Cifar10Results(folder, identity, networks, taught_by, teacher, sweeps, results, lengths, choices, columns)
+
+
+def _rows(sweeps: Sequence[tuple[str, Path]], images: Mapping[str, int]) -> pd.DataFrame:
+    """The students of sweeps, given with their roles, with a column role and the table's measures."""
+    parts = []
+    for role, sweep in sweeps:
+        rows = runs.read(sweep)
+        try:
+            parts.append(rows.assign(role=[role_of(role, objective).value for objective in rows["objective"]]))
+        except ValueError as error:
+            older = f"{sweep} was trained by another version of kdjax ({error})"
+            raise BadInput(f"{older}: give the experiment's command again") from None
+    if not parts:
+        return pd.DataFrame()
+    results = pd.concat(parts, ignore_index=True)
+    for split in [split for split in SPLITS if images[split]]:
+        results = measures.add("cifar10", results.assign(**{f"{split}_images": images[split]}), split)
+    return results
 
 
 def role_of(sweep_role: SweepRole | str, objective: str) -> Role:
@@ -98,7 +117,7 @@ def role_of(sweep_role: SweepRole | str, objective: str) -> Role:
     role = SweepRole(sweep_role)
     if objective == "kd":
         return Role.DISTILLED if role in (SweepRole.TEACHER, SweepRole.TEMPERATURES) else Role(role.value)
-    return Role.SMALL if objective == "hard" else Role(objective)
+    return Role.SMALL if objective == "hard" else Role(objective.partition("(")[0])
 
 
 def of_evaluation(evaluation: Mapping[str, Any], split: str, images: int) -> dict[str, float]:

@@ -1,21 +1,23 @@
 """The summary of a CIFAR-10 table: its rows, paired differences, and whether double softmax over-smooths."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.cifar10 import batch_statistics
+from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role, SweepRole
-from analysis.cifar10.rows import TableRow, rows_of_table, teacher_less_small
+from analysis.cifar10.rows import TableRow, possible_best, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
 from analysis.tables import Table, columns_of, count_of, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
+from kdjax.objectives import words_of
 from kdjax.targets import WORDS
 
 BLOG_POST = {Role.SMALL: "85 %", Role.BIG: "90 %", Role.DISTILLED: "85 %"}
@@ -35,9 +37,10 @@ def write_summary(folder: Path) -> str:
         _differences(rows, results),
         _double_softmax(results),
     ]
-    if SweepRole.STABILITY in results.sweeps:
+    sections.append(lengths.section(results))
+    for sweep in results.sweeps.get(SweepRole.STABILITY, []):
         try:
-            sections.append("#" + stability.write(results.sweeps[SweepRole.STABILITY]).rstrip())
+            sections.append("#" + stability.write(sweep).rstrip())
         except BadInput as error:  # such as that all of its runs failed: no reason to withhold the rest
             sections.append(f"## Fluctuation from epoch to epoch\n\n{error}")
     sections.append(batch_statistics.section(results))
@@ -57,14 +60,28 @@ def write_summary(folder: Path) -> str:
 
 def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
-    column = f"{results.split}_accuracy"
-    found = {row.temperature: row.differences.get(column) for row in rows if row.role == Role.DISTILLED}
+    column, distilled = f"{results.split}_accuracy", [row for row in rows if row.role == Role.DISTILLED]
+    found = {row.temperature: row.differences.get(column) for row in distilled}
     less = {temperature: difference for temperature, difference in found.items() if difference}
     if not less:
         return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
-    seeds = max(difference.n for difference in less.values())
-    if seeds == 1:
+    if max(difference.n for difference in less.values()) == 1:
         return "1 seed cannot tell whether distillation helps: give --seeds 3 or more."
+    sentences = [_compared(less, "those of hard labels")]
+    smoothed = {row.temperature: row.from_smoothing for row in distilled if row.from_smoothing}
+    if smoothed:
+        sentences.append(_compared(smoothed, "those of label smoothing"))
+    best = possible_best(results)
+    if len(best) > 1:
+        sentences.append(f"The best T may be {', '.join(map(number, best))}.")
+    elif best:
+        sentences.append(f"The best T is {number(best[0])}.")
+    return " ".join(sentences)
+
+
+def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
+    """At how many temperatures distilled networks are better or worse than others, for all at once."""
+    seeds = max(difference.n for difference in less.values())
     calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
     words = []
     for word, sign in (("better", 1), ("worse", -1)):
@@ -74,30 +91,44 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
             size = f"T = {number(most)}: {estimate(less[most], 2, sign=True)} points of accuracy"
             words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
     if words:
-        return f"Distilled small networks are {', and '.join(words)} than those of hard labels."
-    return f"{count_of(seeds, 'seed')} cannot tell whether distillation helps: no difference from hard labels is seen."
+        return f"Distilled small networks are {', and '.join(words)} than {others}."
+    return f"{count_of(seeds, 'pair')} cannot tell distilled small networks from {others}."
 
 
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     config, data = results.identity["config"], results.identity["data"]
     shown = {column: measures.of_column("cifar10", column) for column in results.columns}
     failed = any(row.failed for row in rows)
-    header = ["", "T", *(one.heading for one in shown.values()), "n", "blog post", *["failed"] * failed]
+    of_post = config.get("networks", "post") == "post"
+    header = ["", "T", *(one.heading for one in shown.values()), "n", *["blog post"] * of_post, *["failed"] * failed]
     cells = []
     for row in rows:
         means = [estimate(mean, shown[column].decimals) for column, mean in row.measures.items()]
         n = str(row.measures[results.columns[0]].n) if row.measures else "0"
         main = row.role != Role.DISTILLED or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
-        cells.append([*cell, BLOG_POST.get(row.role, "") if main else "", *[str(row.failed)] * failed])
+        posted = [BLOG_POST.get(row.role, "") if main else ""] * of_post
+        cells.append([*cell, *posted, *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
+    width = f"; width multiplier {config['width_multiplier']:g}" * of_post
+    rates = f"peak rate {config['learning_rate']:g}" + " of the big network" * bool(results.choices)
+    weight = f", soft weight {config['soft_weight']:g}" * (not results.choices)
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
-        f"counted; width multiplier {config['width_multiplier']:g}). Adam, peak rate {config['learning_rate']:g}, "
-        f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}, soft weight "
-        f"{config['soft_weight']:g}."
+        f"counted{width}). {config.get('optimizer', 'adam').title()}, {rates}, "
+        f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}{weight}."
     ]
+    if results.choices:
+        chosen = "; ".join(
+            f"{one.name}: {one.learning_rate:g}{' (at the edge)' * one.at_edge}" for one in results.choices
+        )
+        weights = "; ".join(
+            f"{words_of(name) if name != 'kd' else 'soft targets'}: {weight:g}"
+            for name, weight in {one.objective: one.soft_weight for one in results.choices}.items()
+            if name != "hard"
+        )
+        notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
     if config["augment"] != "none":
         present = {row.role for row in rows}
         fixed = [WORDS[role.value] for role in (Role.SHUFFLED, Role.UNIFORM) if role in present]
@@ -105,17 +136,20 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             "The teacher is queried at each step about the image as the student sees it"
             + (f"; not so for {' and '.join(fixed)}: one target an image." if fixed else ".")
         )
+    teachers = results.of(Role.DISTILLED)["teacher"].nunique()
+    about = "about the one teacher" if teachers < 2 else f"over {teachers} teachers crossed with seeds"
     notes += [
-        "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. The last epoch is what is "
+        f"Mean and 95 % t interval over seeds; those that are taught, {about}. The last epoch is what is "
         "reported. NLL, ECE (15 bins) and confidence at temperature 1.",
         *["Failed runs, whose loss was no number, are left out of the means."] * failed,
     ]
     if data["holdout"]:
         notes.append(f"No network is trained on the {data['holdout']:,} training images that are held out.")
-    notes.append(
-        "Blog post: single networks at full width after 300 epochs of a constant rate, the checkpoint chosen on all "
-        "10,000 test images, and its distilled one taught by double softmax."
-    )
+    if of_post:
+        notes.append(
+            "Blog post: single networks at full width after 300 epochs of a constant rate, the checkpoint chosen on "
+            "all 10,000 test images, and its distilled one taught by double softmax."
+        )
     return Table(header, cells, notes, left=1).markdown()
 
 
@@ -128,10 +162,14 @@ def _differences(rows: list[TableRow], results: Cifar10Results) -> str:
     if not paired:
         return ""
     shown = {column: measures.of_column("cifar10", column) for column in results.columns}
-    header = ["less small on hard labels, paired by seed", "T", *(one.heading for one in shown.values()), "n"]
+    smoothed = any(row.from_smoothing for row in paired)
+    against = [f"{next(iter(shown.values())).heading.split(',')[0]} less label smoothing's, points"] * smoothed
+    header = ["less small on hard labels, paired by seed", "T", *(one.heading for one in shown.values()), *against, "n"]
     cells = []
     for row in paired:
         numbers = [estimate(row.differences[column], one.decimals, sign=True) for column, one in shown.items()]
+        if smoothed:
+            numbers.append(estimate(row.from_smoothing, 2, sign=True) if row.from_smoothing else "")
         n = str(row.differences[results.columns[0]].n)
         cells.append([row.name, number(row.temperature), *numbers, n])
     notes = [

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import runs, stats
-from analysis.mnist import tuning
+from analysis import runs, stats, tuning
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
-from analysis.mnist.tuning import SCHEDULE, Choice
 from analysis.tables import count_of, number
+from analysis.tuning import SCHEDULE, Choice
 
 MARGIN = 7
 """Test errors of 10,000: smaller differences count as alike; a tenth of what distillation gains in the paper."""

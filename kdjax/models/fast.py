@@ -121,8 +121,8 @@ def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) ->
     """The network `fast` of `config.hidden` channels. Raises BadInput: another number of widths than one or three;
     dropout, a bound on norms; features; images too small for three poolings."""
     widths, remedy = config.hidden, "give --network mlp"
-    told = f"{len(widths)} widths are not allowed for the network fast: give one (w, for groups of w, 2·w and 2·w) or three"
-    require(len(widths) in (1, 3), told)
+    told = f"{len(widths)} widths are not allowed for the network fast: give one"
+    require(len(widths) in (1, 3), f"{told} (w, for groups of w, 2·w and 2·w) or three")
     simple = not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, "the network fast has no dropout and no max-norm: give neither")
     require(

@@ -1,4 +1,4 @@
-"""The learning rate of hard labels and of each T, chosen on the hold-out for the widths of an MNIST table."""
+"""The learning rate, and the soft weight, of each setting of a study, chosen on the hold-out by seeds of their own."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import runs
 from analysis.tables import number
+from kdjax.objectives import words_of
 
 SCHEDULE = ["width", "epochs"]
 """The columns that name a study of T."""
@@ -18,35 +19,50 @@ CHOICE = ["objective", "temperature"]
 
 
 class Choice(NamedTuple):
-    """The rate of one setting."""
+    """What was chosen for one setting."""
 
     objective: str
-    """`hard` or `kd`."""
+    """`hard`, or an objective as `kdjax.objectives.parse` reads it."""
     temperature: float
-    """nan for hard labels."""
+    """nan for hard labels, and for an objective that does not use one."""
     learning_rate: float
     at_edge: bool = False
     """It is the smallest or the largest rate tried: a better one may lie beyond."""
+    soft_weight: float = 1.0
 
     @property
     def name(self) -> str:
         """The setting, in words."""
-        return "hard labels" if self.objective == "hard" else f"T = {number(self.temperature)}"
+        if self.objective == "hard":
+            return "hard labels"
+        at = "" if math.isnan(self.temperature) else f"T = {number(self.temperature)}"
+        return at if self.objective == "kd" else ", ".join(filter(None, [words_of(self.objective), at]))
 
 
 def choices(tried: pd.DataFrame) -> list[Choice]:
-    """The rate with the fewest mean hold-out errors, over seeds and teachers, of hard labels and of each T; of equal
-    ones the smaller. A rate at which a run failed is not chosen; a setting with no other has no choice.
+    """The rate and soft weight with the fewest mean hold-out errors, over seeds and teachers, of each setting; of equal
+    ones the smaller. A rate at which a run failed is not chosen; a setting with no other has no choice. The students of
+    soft targets have one soft weight at all T: that whose errors, at each T's best rate, are the fewest in the mean.
 
     Args:
         tried: rows of the tuning sweeps of one width and schedule. Their test errors are not looked at.
     """
-    rates = tried["learning_rate"]
+    rates, soft = tried["learning_rate"], tried["objective"] == "kd"
+    if tried.loc[soft, "soft_weight"].nunique() > 1:
+        each = runs.best_on_holdout(tried[soft], by=["soft_weight", "temperature"])
+        of_weight = each.groupby(["soft_weight", "temperature"])["holdout_errors"].mean().groupby("soft_weight")
+        whole = of_weight.mean()[of_weight.size() == of_weight.size().max()]
+        tried = tried[~soft | (tried["soft_weight"] == whole.idxmin())]
     best = runs.best_on_holdout(tried, by=CHOICE).drop_duplicates(CHOICE)
     return [
-        Choice(str(row["objective"]), float(row["temperature"]), float(rate), rate in (rates.min(), rates.max()))
+        Choice(
+            str(row["objective"]),
+            float(row["temperature"]),
+            float(row["learning_rate"]),
+            row["learning_rate"] in (rates.min(), rates.max()),
+            float(row["soft_weight"]),
+        )
         for _, row in best.sort_values(CHOICE).iterrows()
-        for rate in [row["learning_rate"]]
     ]
 
 
