@@ -28,7 +28,7 @@ Augment = Literal["none", "flip_shift", "alternate", "full", "elastic"]
 
 Optimizer = Literal["adam", "sgd", "nesterov"]
 
-DEFAULT_RATES = {"adam": 1e-3, "sgd": 0.02, "nesterov": 1.5}
+DEFAULT_RATES = {"adam": 1e-3, "sgd": 0.02, "nesterov": 0.3}
 """Students' peak learning rate by optimizer."""
 
 Schedule = Literal["cosine", "triangle", "constant"]

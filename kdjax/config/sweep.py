@@ -52,7 +52,7 @@ class SweepConfig:
     """Weights w of the soft term, in (0, 1]: the loss is w·soft + (1 − w)·CE, soft being T²·KL for kd. Below 1, T also
     changes how much the soft term counts beside the labels."""
     learning_rates: tuple[float, ...] = ()
-    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd, 1.5 for nesterov). With a
+    """Peak learning rates, each a setting like T (default: 0.001 for adam, 0.02 for sgd, 0.3 for nesterov). With a
     hold-out, the best of several is chosen on it at each T; while that choice lies at an edge, the grid is widened for
     all, up to three times."""
     own_rates: Annotated[bool, tyro.conf.Suppress] = dataclasses.field(default=False, metadata=added(False))
@@ -86,7 +86,7 @@ class SweepConfig:
     and 512 units at full width, and channels in proportion; fast has groups of w, 2w and 2w channels.)"""
     network: str = "mlp"
     """The student: mlp; small or big: convolutional, with batch norm and dropout; or fast: convolutional, for CIFAR-10
-    in minutes with --optimizer nesterov --schedule triangle --augment alternate --batch-size 1000."""
+    in minutes with --optimizer nesterov --schedule triangle --augment alternate --batch-size 250."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; triangle: from 0.2 of the rate up to it at 23 % of the
     training, then down to 0.07; or constant."""

@@ -10,8 +10,8 @@
     images        alternate: mirrored every second epoch, shifted by up to two pixels, reflected at the edges
     evaluation    with --mirrored-views, the mean of the logits of an image and its mirror image
 
-The widths of the groups are its `hidden`: three, or one number w for w, 2·w and 2·w. With 64, 128 and 128, batches of
-1,000 and a peak rate of 1.5 its errors on CIFAR-10 are below 8 % after about ten epochs.
+The widths of the groups are its `hidden`: three, or one number w for w, 2·w and 2·w. With batches of 250
+the peak rate is about 0.3 (airbench's 11.5 per 1,024 examples is 0.37 for such a step).
 """
 
 from typing import Any
