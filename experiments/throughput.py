@@ -23,7 +23,7 @@ TEACHERS = {
     "teacher": TeacherConfig(),
     "elastic": TeacherConfig(hidden_dropout=0.0, max_norm=0.0, jitter=0, augment="elastic"),
 }
-CNN_BATCH = 128
+CNN_BATCHES = {"small": 128, "big": 128, "fast": 250}
 """Images per step of a convolutional network."""
 
 
@@ -33,8 +33,8 @@ class ThroughputConfig:
 
     cases: tuple[str, ...] = ("teacher", "elastic", "1x800", "8x800", "8x300", "32x30")
     """What to measure: teacher (dropout, max-norm, jitter); elastic (the same network, on distorted images instead);
-    KxW, a block of K students with two hidden layers of W units; or small or big, a convolutional network at full width
-    (128 images per step)."""
+    KxW, a block of K students with two hidden layers of W units; or small, big (128 images per step) or fast (250), a
+    convolutional network at full width."""
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     """Precision of the operands of all products, the bare one's included."""
     against: Literal["torch"] | None = None
@@ -45,7 +45,7 @@ class ThroughputConfig:
     images: int = 60_000
     """Size of the (random) training set, in images."""
     batch_size: int = 256
-    """Images per step of KxW; teachers take 256, convolutional networks 128."""
+    """Images per step of KxW; teachers take 256, small and big 128, fast 250."""
     rounds: int = 5
     """Measurements of each case, in turn with the bare product."""
     seconds: float = 1.5
@@ -78,7 +78,7 @@ class ThroughputConfig:
             return dataclasses.replace(TEACHERS[case], precision=precision).train_config(default_epochs=1), 1
         if case in NETWORKS:
             units = NETWORKS[case].full_units or 0
-            return TrainConfig((units,), 1, CNN_BATCH, network=case, precision=precision), 1
+            return TrainConfig((units,), 1, CNN_BATCHES[case], network=case, precision=precision), 1
         settings, width = map(int, case.split("x"))
         return TrainConfig((width, width), 1, self.batch_size, precision=precision), settings
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from kdjax.blocks import TransferSet
 from kdjax.config import TeacherConfig, TrainConfig
+from kdjax.models import fast
 from kdjax.models.cnn import DROPOUT, LEAK, MOMENTUM, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
@@ -69,7 +70,7 @@ def _started(style: Callable[..., Iterator[None]], student: TrainConfig, tensors
 
 def _idiomatic(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterator[None]:
     student = _network(recipe, images)
-    teacher = _network(TEACHERS[recipe.network in STAGES], images).eval()
+    teacher = _network(TEACHERS[images.ndim == 4], images).eval()
     images = images.contiguous()
     optimizer = torch.optim.Adam(student.parameters(), 1e-3)
     dataset = torch.utils.data.TensorDataset(images, labels)
@@ -87,7 +88,7 @@ def _idiomatic(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> It
 
 def _tuned(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterator[None]:
     student = _network(recipe, images)
-    if recipe.network in STAGES:
+    if images.ndim == 4:
         student, images = student.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(student.parameters(), 1e-3, fused=True)
 
@@ -111,6 +112,8 @@ def _autocast(recipe: TrainConfig) -> Any:
 
 
 def _network(recipe: TrainConfig, images: Any) -> Any:
+    if recipe.network == "fast":
+        return _fast(recipe, images.shape[1])
     if recipe.network not in STAGES:
         sizes = itertools.pairwise((images.shape[1], *recipe.hidden, 10))
         return nn.Sequential(*[part for size in sizes for part in (nn.Linear(*size), nn.ReLU())][:-1])
@@ -126,6 +129,23 @@ def _network(recipe: TrainConfig, images: Any) -> Any:
     parts += [nn.Flatten(), nn.Linear(height * width * channels, units)]
     parts += [nn.BatchNorm1d(units, eps=1e-3, momentum=1 - MOMENTUM), nn.LeakyReLU(LEAK), nn.Linear(units, 10)]
     return nn.Sequential(*parts)
+
+
+def _fast(recipe: TrainConfig, colours: int) -> Any:
+    channels, first = 8 * colours, nn.Conv2d(colours, 8 * colours, 2).requires_grad_(False)
+    parts: list[Any] = [first, nn.GELU("tanh")]
+    for width in (recipe.hidden[0], 2 * recipe.hidden[0], 2 * recipe.hidden[0]):
+        for pool in ([nn.MaxPool2d(2)], []):
+            norm = nn.BatchNorm2d(width, eps=1e-5, momentum=1 - fast.MOMENTUM)
+            norm.weight.requires_grad_(False)
+            parts += [nn.Conv2d(channels, width, 3, padding=1, bias=False), *pool, norm, nn.GELU("tanh")]
+            channels = width
+    return nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(channels, 10, bias=False), _Ninth())
+
+
+class _Ninth(nn.Module):
+    def forward(self, logits: Any) -> Any:
+        return logits / 9
 
 
 def _loss(logits: Any, teacher_logits: Any, labels: Any) -> Any:

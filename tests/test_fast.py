@@ -16,6 +16,7 @@ from kdjax.models.fast import whitening
 from kdjax.objectives import Setting
 
 SHAPE, CLASSES, IMAGES = (14, 14, 3), 5, 60
+KERNELS = [f"kernel_{group}_{layer}" for group in range(3) for layer in range(2)]
 
 
 def recipe(**options) -> TrainConfig:
@@ -91,33 +92,30 @@ def test_logits_are_those_of_a_network_by_hand_and_mirrored_views_their_mean():
 @pytest.mark.parametrize("train", [False, True])
 def test_logits_are_those_of_a_twin_in_pytorch(train):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    nn = torch.nn
+    from experiments import torch_baseline
+
     params, state = of_first(trained())
     image = smooth_images(16, 2).astype(np.float32) / 255
 
     def tensor(array):
         return torch.from_numpy(np.array(array))
 
-    def norm(name):
-        layer, kept = nn.BatchNorm2d(len(params[name]["bias"]), eps=1e-5), state["batch_stats"][name]
-        layer.bias.data, layer.running_mean, layer.running_var = map(
-            tensor, (params[name]["bias"], kept["mean"], kept["var"])
-        )
-        return layer
-
-    first = nn.Conv2d(3, 24, 2)
-    first.weight.data = tensor(params["whitening"]["kernel"].reshape(2, 2, 3, 24).transpose(3, 2, 0, 1))
-    first.bias.data = tensor(params["whitening"]["bias"])
-    parts = [first, nn.GELU("tanh")]
-    for group in range(3):
-        for layer in range(2):
-            kernel = params[f"kernel_{group}_{layer}"]
-            convolution = nn.Conv2d(*kernel.shape[2:], 3, padding=1, bias=False)
-            convolution.weight.data = tensor(kernel.transpose(3, 2, 0, 1))
-            parts += [convolution, *[nn.MaxPool2d(2)] * (layer == 0), norm(f"norm_{group}_{layer}"), nn.GELU("tanh")]
-    twin = nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten()).train(train)
+    channels_first = tensor(image.transpose(0, 3, 1, 2))
+    twin = torch_baseline._network(recipe(), channels_first).train(train)
+    kernels = iter([params["whitening"]["kernel"].reshape(2, 2, 3, 24), *(params[name] for name in KERNELS)])
+    norms = iter(name for name in params if name.startswith("norm"))
+    for layer in twin:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data = tensor(next(kernels).transpose(3, 2, 0, 1))
+        elif isinstance(layer, torch.nn.BatchNorm2d):
+            name = next(norms)
+            kept = state["batch_stats"][name]
+            layer.bias.data, layer.running_mean, layer.running_var = map(
+                tensor, (params[name]["bias"], kept["mean"], kept["var"])
+            )
+    twin[0].bias.data, twin[-2].weight.data = tensor(params["whitening"]["bias"]), tensor(params["head"].T)
     with torch.no_grad():
-        expected = twin(tensor(image.transpose(0, 3, 1, 2))) @ tensor(params["head"]) / 9
+        expected = twin(channels_first)
     model = models.network(recipe(), SHAPE, CLASSES)
     logits, _ = model.apply(*jax.tree.map(jnp.asarray, (params, state)), jnp.asarray(image), train)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=2e-5)
