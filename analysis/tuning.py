@@ -62,8 +62,13 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
             row["learning_rate"] in (rates.min(), rates.max()),
             float(row["soft_weight"]),
         )
-        for _, row in best.sort_values(CHOICE).iterrows()
+        for _, row in best.sort_values(CHOICE, key=_hard_labels_first).iterrows()
     ]
+
+
+def _hard_labels_first(column: pd.Series) -> pd.Series:
+    first = {"hard": "", "kd": " "}
+    return column.map(lambda name: first.get(name, name)) if column.name == "objective" else column
 
 
 def settings(tried: pd.DataFrame) -> set[str]:

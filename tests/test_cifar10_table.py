@@ -14,13 +14,13 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import t as student_t
 
-from analysis import plot_cifar10_table, stats, tables
-from analysis.cifar10 import figures, table
+from analysis import plot_cifar10_table, stats, tables, tuning
+from analysis.cifar10 import figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, progress, run_directory, teachers, train, trained, transforms
+from kdjax import cli, datasets, metrics, models, progress, run_directory, sweeps, teachers, train, trained, transforms
 from kdjax.config import DataConfig
 from kdjax.files import read_json
 from tests import commands
@@ -440,3 +440,94 @@ def test_at_a_constant_rate_the_tables_own_students_show_their_stability():
     assert constant[0].config == constant[-1].config and constant[-1].role == "stability"
     assert cosine[0].config != cosine[-1].config and cosine[-1].config.schedule == "constant"
     assert cosine[0].config.monitor_every is None and constant[0].config.monitor_every == 1
+
+
+FAST = [
+    *("--networks", "fast", "--small-width", "2", "--big-width", "3", "--optimizer", "nesterov", "--epochs", "4"),
+    *("--schedule", "triangle", "--augment", "alternate", "--batch-size", "16", "--holdout", "20", "--devices", "1"),
+    *("--teachers", "2", "--each-teaches", "--seeds", "2", "--temperature", "4", "--temperatures", "1", "4"),
+    *("--controls", "label_smoothing", "double_softmax", "--tuning-rates", "0.05", "0.1", "0.2", "--lengths", "2"),
+    *("--tuning-weights", "0.5", "1", "--learning-rate", "0.1", "--name", "fast"),
+]
+
+
+@pytest.fixture(scope="module")
+def tuned(pictures):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "MOST_EXTENSIONS", 0)  # on random images the best rate is any
+        code, said = call(pictures, *FAST)
+    assert code == 0, said
+    return load_results(pictures / "runs" / "cifar10_table" / "fast")
+
+
+def test_of_fast_networks_each_setting_has_what_the_hold_out_chose(tuned):
+    chosen = {(one.objective, one.temperature): one for one in tuned.choices}
+    names = {name for name, _ in chosen}
+    assert names == {"hard", "kd", "label_smoothing(eps=0.2)", "double_softmax"}
+    assert len({one.soft_weight for one in tuned.choices if one.objective == "kd"}) == 1
+    for _, row in tuned.results.iterrows():
+        one = next(
+            one
+            for (name, t), one in chosen.items()
+            if name == row["objective"] and (math.isnan(t) or math.isclose(t, row["temperature"]))
+        )
+        assert row["learning_rate"] == pytest.approx(one.learning_rate)
+        assert row["soft_weight"] == pytest.approx(0 if name_of(row) == "hard" else one.soft_weight)
+    tried = run_directory.read_results(tuned.sweeps["tuning"][0])
+    assert tried["seed"].min() >= 10_000 > tuned.results["seed"].max()
+
+
+def name_of(row):
+    return row["objective"]
+
+
+def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
+    kd = tuned.results[tuned.results["objective"] == "kd"]
+    assert kd.groupby("teacher").size().tolist() == [4, 4]  # two seeds, two temperatures
+    rows = {(row.role, row.temperature): row for row in rows_of_table(tuned)}
+    assert rows["distilled", 4.0].measures["holdout_accuracy"].n == 4
+    at = kd[kd["temperature"] == 4.0].set_index(["teacher", "seed"])["holdout_accuracy"]
+    for role, name in (("small", "hard"), ("label_smoothing", "label_smoothing(eps=0.2)")):
+        others = tuned.results[tuned.results["objective"] == name].set_index("seed")["holdout_accuracy"]
+        less = np.mean([value - others[seed] for (_, seed), value in at.items()])
+        row = rows["distilled", 4.0]
+        found = row.differences["holdout_accuracy"] if role == "small" else row.from_smoothing
+        assert found.mean == pytest.approx(less) and found.n == 4
+
+
+def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_training_gives(tuned):
+    text = (tuned.folder / "summary.md").read_text()
+    assert "Chosen on the hold-out by other seeds: peak rates, hard labels: " in text
+    assert "over 2 teachers crossed with seeds" in text and "blog post" not in text
+    assert "less label smoothing's, points" in text and "(the teachers)" in text
+    assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
+    assert all(one.less.n == 2 for one in lengths.read(tuned))
+    assert "## Accuracy against epochs" in text
+
+
+def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):
+    def lines(out, *more):
+        places = ["--out", str(out), "--data-dir", str(pictures / "data"), "--raw-dir", str(pictures / "raw")]
+        prepared = cifar10_table.prepare(cli.parse(TableConfig, PROG, [*FAST, *more, *places]))
+        return cifar10_table.forecast(prepared).text.splitlines()
+
+    asked = ["tuning", "teacher", "teacher", "teacher", "temperatures", "lengths"]
+    there = lines(pictures / "runs")
+    assert [line.split(":")[0] for line in there[:-1]] == asked and "in all about 0 s" in there[-1]
+    new = lines(pictures / "none", "--seeds", "3")
+    assert [line.split(":")[0] for line in new[:-1]] == [*asked, "further big networks"]
+    assert "would train a teacher and 66 students" in new[0]
+
+
+def test_the_soft_weight_is_that_whose_errors_are_fewest_at_each_temperatures_best_rate():
+    rows = [
+        {"objective": "kd", "temperature": t, "soft_weight": w, "learning_rate": rate, "seed": seed, "width": 2}
+        | {"teacher": "a", "failed_at": -1, "holdout_errors": errors + seed, "test_errors": 0}
+        for (t, w, rate), errors in {
+            (1.0, 0.5, 0.1): 10, (1.0, 0.5, 0.2): 14, (1.0, 1.0, 0.1): 9, (1.0, 1.0, 0.2): 20,
+            (4.0, 0.5, 0.1): 18, (4.0, 0.5, 0.2): 8, (4.0, 1.0, 0.1): 17, (4.0, 1.0, 0.2): 12,
+        }.items()
+        for seed in (0, 1)
+    ]  # fmt: skip
+    found = tuning.choices(pd.DataFrame(rows))
+    assert [(one.temperature, one.soft_weight, one.learning_rate) for one in found] == [(1, 0.5, 0.1), (4, 0.5, 0.2)]

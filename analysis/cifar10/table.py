@@ -189,9 +189,10 @@ def _double_softmax(results: Cifar10Results) -> str:
     larger, and confidence falls short of accuracy."""
     temperature = float(results.identity["config"]["temperature"])
     bug, true = (
-        rows[np.isclose(rows["temperature"], temperature, rtol=1e-8)].set_index("seed")
+        rows[np.isclose(rows["temperature"], temperature, rtol=1e-8)]
         for rows in (runs.finished(results.of(role)) for role in (Role.DOUBLE_SOFTMAX, Role.DISTILLED))
     )
+    bug, true = (rows.set_index("seed") for rows in (bug, true[true["teacher"].isin(bug["teacher"])]))
     lines = []
     for column in results.columns:
         less = runs.paired(bug[column], true[column])
