@@ -1,4 +1,4 @@
-"""What production trains, to the digit: blocks of an MLP and of a convolutional network, through the whole key chain.
+"""What production trains, to the digit: blocks of an MLP and of convolutional networks, through the whole key chain.
 
 If a value changes, the same config means other numbers: raise that family's number in `config.NUMERICS`, add a line to
 CHANGELOG.md, and say why in the commit. Pinned: initial weights, the order of each epoch, masks, jitter, augmentation,
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.optimized
 
 NOISY = {"hidden_dropout": 0.5, "input_dropout": 0.2, "jitter": 1, "max_norm": 2.0, "average": 0.9}
 CNN = {"network": "small", "hidden": (16,), "augment": "full"}
+FAST = {"network": "fast", "hidden": (4,), "augment": "alternate", "optimizer": "nesterov", "schedule": "triangle"}
 
 
 MLP = {
@@ -72,19 +73,59 @@ SMALL = {
     ],
 }
 
+FAST_NETWORK = {
+    "norms": [
+        0.009718609,
+        0.04844626,
+        0.016633844,
+        0.03928601,
+        0.0095170336,
+        0.0076555768,
+        0.0038072509,
+        0.098454021,
+        0.087346859,
+        0.007489623,
+        0.0065943566,
+        0.027562136,
+        0.075353317,
+        0.0,
+        0.0,
+    ],
+    "losses": [[10.090054, 13.038276], [13.691737, 17.794449], [23.825657, 31.140335], [27.114449, 35.575588]],
+    "logits": [
+        [[0.005703466, 0.010239655, 0.015409361], [0.0016808609, 0.007468909, 0.0044054938]],
+        [[0.0056286976, 0.011657861, 0.014860655], [0.0014818725, 0.0073840008, 0.0043191914]],
+    ],
+    "statistics": [
+        2.4494312,
+        1.3206499,
+        0.78596836,
+        1.2559474,
+        3.3084154,
+        4.0109611,
+        1.1187139,
+        1.9139526,
+        4.1862054,
+        5.5141249,
+        1.1271464,
+        2.0093524,
+    ],
+}
 
-def pictures():
+
+def pictures(size=8):
     random = np.random.default_rng(1)
-    images = random.integers(0, 256, (small.IMAGES, 8, 8, 3)).astype(np.uint8)
+    images = random.integers(0, 256, (small.IMAGES, size, size, 3)).astype(np.uint8)
     return small.transfer_set()._replace(images=jnp.asarray(images))
 
 
 def trained(data, rates, **options):
     """Two settings of one block over two epochs of four steps, by `advance`, in chunks of three steps and one."""
-    config = small.config(optimizer="sgd", **options)
+    config = small.config(**{"optimizer": "sgd", **options})
     program = blocks.program_for(config, data.images.shape[1:], small.CLASSES, small.IMAGES, 2)
     setting = small.settings((4.0, np.inf), (0.7, 1.0), rates)
     state, sums, _ = loop.start(program, 3, 2)
+    state = loop.prepared(program, state, data)
     first = jax.tree.map(jnp.copy, state.params)
     losses = []
     for epoch in range(2):
@@ -114,5 +155,13 @@ def test_a_block_of_convolutional_networks():
     np.testing.assert_allclose(statistics, SMALL["statistics"], rtol=1e-4)
 
 
+def test_a_block_of_fast_networks():
+    norms, losses, logits, statistics = trained(pictures(12), (0.05, 0.01), **FAST)
+    np.testing.assert_allclose(norms, FAST_NETWORK["norms"], rtol=5e-4, atol=1e-6)
+    np.testing.assert_allclose(losses, FAST_NETWORK["losses"], rtol=5e-5)
+    np.testing.assert_allclose(logits, FAST_NETWORK["logits"], rtol=5e-3, atol=5e-4)
+    np.testing.assert_allclose(statistics, FAST_NETWORK["statistics"], rtol=5e-4)
+
+
 def test_the_numerics_that_these_values_belong_to():
-    assert NUMERICS == {"mlp": 5, "cnn": 5}
+    assert NUMERICS == {"mlp": 5, "cnn": 5, "fast": 1}
