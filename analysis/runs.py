@@ -177,9 +177,10 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
     """The options of a sweep that are not the defaults, in words, for every title: targets, network, images."""
     config = identity.get("config", {})
     usual = {"targets": "teacher", "network": "mlp", "augment": "none", "jitter": 0, "transfer_images": None}
-    usual["temperature_schedule"] = "constant"
+    usual |= {"temperature_schedule": "constant", "mirrored_views": False}
     options = {name: config.get(name, value) for name, value in usual.items()}
     words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
+    words["mirrored_views"] = "mirrored views"
     words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
     words["targets"] = f"targets: {config.get('targets', '').replace('_', ' ')}"
     return [words[name] for name, value in options.items() if value != usual[name]]

@@ -48,11 +48,12 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
         tried: rows of the tuning sweeps of one width and schedule. Their test errors are not looked at.
     """
     rates, soft = tried["learning_rate"], tried["objective"] == "kd"
-    if tried.loc[soft, "soft_weight"].nunique() > 1:
+    if runs.finished(tried[soft])["soft_weight"].nunique() > 1:
         each = runs.best_on_holdout(tried[soft], by=["soft_weight", "temperature"])
         of_weight = each.groupby(["soft_weight", "temperature"])["holdout_errors"].mean().groupby("soft_weight")
         whole = of_weight.mean()[of_weight.size() == of_weight.size().max()]
-        tried = tried[~soft | (tried["soft_weight"] == whole.idxmin())]
+        if len(whole):
+            tried = tried[~soft | (tried["soft_weight"] == whole.idxmin())]
     best = runs.best_on_holdout(tried, by=CHOICE).drop_duplicates(CHOICE)
     return [
         Choice(

@@ -13,7 +13,7 @@ queried, at each step, about the image as the student sees it; with `--augment n
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -59,6 +59,10 @@ TUNING_SEED = 10_000
 """The first seed of the students whose rates are compared: more than there are seeds of any others."""
 
 
+FAST_TEACHERS = {"teachers": 3, "each_teaches": True, "teacher_epochs": 16}
+"""Of the preset fast, unless teachers are given."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ColourConfig(DataConfig):
     """Which images, and how many of them."""
@@ -75,8 +79,9 @@ class TableConfig:
 
     preset: Literal["cpu", "full", "post", "fast"] = dataclasses.field(default="cpu", metadata=NO_RESULT)
     """Whole settings to start from. cpu: halved widths, flips and shifts, few epochs. full: full widths, all
-    augmentation, a cosine schedule of 30 epochs, T = 4, 10 and inf, three seeds. post: the same with a constant rate
-    for 300 epochs. fast: fast networks, students of three teachers at six temperatures, rates and soft weight tuned."""
+    augmentation, a cosine schedule of 30 epochs, T = 4, 10 and inf, three seeds. post: full widths, all augmentation, a
+    constant rate for 300 epochs, T = 10, five seeds. fast: fast networks, students of three teachers at six
+    temperatures, rates and soft weight tuned."""
     networks: Literal["post", "fast"] = dataclasses.field(default="post", metadata=added("post"))
     """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
     temperature: float = 10.0
@@ -126,7 +131,7 @@ class TableConfig:
     learning_rate: float = 3e-3
     """Peak learning rate; of the big network alone where those of the small ones are tuned."""
     optimizer: Optimizer = dataclasses.field(default="adam", metadata=added("adam"))
-    """adam, sgd, or nesterov (momentum, weight decay, lookahead)."""
+    """adam, sgd, or nesterov (momentum, weight decay, lookahead; for batches of 250 a rate of about 0.3)."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; triangle: up to 23 % of the training, then down; or
     constant."""
@@ -161,6 +166,11 @@ class TableConfig:
     """Options by group, the most used first (`kdjax.options`); recipes that both networks have stand under student."""
 
     def __post_init__(self) -> None:
+        if self.teacher_from and self.preset == "fast":  # what the preset says of training them is not asked
+            unset = {"teachers": 1, "each_teaches": False, "teacher_epochs": None}
+            for name, value in FAST_TEACHERS.items():
+                if getattr(self, name) == value:
+                    object.__setattr__(self, name, unset[name])
         require_temperature("temperature", self.temperature)
         require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are a row anyway")
         require(len(set(self.controls)) == len(self.controls), "--controls names one twice: give each once")
@@ -178,8 +188,22 @@ class TableConfig:
                 require_distinct(name.replace("_", "-"), getattr(self, name))
         for length in self.lengths:
             require_count("lengths", length, "epochs")
+            require_option(length != self.epochs, "lengths", length, "the table itself has these --epochs")
+        for rate in self.tuning_rates:
+            require_positive("tuning-rates", rate)
+        for weight in self.tuning_weights:
+            require_soft_weight("tuning-weights", weight, "hard labels alone are a row anyway")
+        require_count("tuning-seeds", self.tuning_seeds, "seeds")
+        for name in ("small_width", "big_width"):
+            require_count(name.replace("_", "-"), getattr(self, name), "channels")
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        idle = ("width_multiplier",) if self.networks == "fast" else ("small_width", "big_width")
+        for name in idle:
+            told = f"--{name.replace('_', '-')} says nothing of --networks {self.networks}: leave it out"
+            require(getattr(self, name) == default[name], told)
         tuned = bool(self.tuning_rates)
-        require(tuned or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
+        idle_tuning = not self.tuning_weights and self.tuning_seeds == default["tuning_seeds"]
+        require(tuned or idle_tuning, "--tuning-weights and --tuning-seeds need --tuning-rates")
         require(not tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
         plain = set(self.controls) <= set(OBJECTIVES) and not self.stability
         require(
@@ -187,6 +211,9 @@ class TableConfig:
         )
         refused = "--each-teaches with --teacher-from is not allowed: several folders are one ensemble"
         require(not (self.each_teaches and self.teacher_from), refused)
+        require(not self.each_teaches or self.teachers > 1, "--each-teaches needs --teachers 2 or more")
+        refused = "--batch-statistics with --each-teaches is not allowed: they are of one teacher's students"
+        require(not (self.batch_statistics and self.each_teaches), refused)
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
@@ -259,10 +286,15 @@ def members(config: TableConfig) -> list["Member"]:
 
     everywhere = tuple(dict.fromkeys((config.temperature, *config.temperatures)))
     if config.tuning_rates:
-        tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED, "temperatures": everywhere}
-        tried |= {"learning_rates": config.tuning_rates, "objectives": config.objectives()}
-        tried |= {"soft_weights": config.tuning_weights or (config.soft_weight,)}
-        return [Member(SweepRole.TUNING, config.sweep(**tried))]
+        tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
+        tried |= {"learning_rates": config.tuning_rates, "soft_weights": config.tuning_weights or (config.soft_weight,)}
+        once = {"label_smoothing"} & set(config.controls)  # it has no T
+        named = ("kd", *(OBJECTIVES[name] for name in once))
+        sweeps = [Member(SweepRole.TUNING, config.sweep(temperatures=everywhere, objectives=named, **tried))]
+        if "double_softmax" in config.controls:
+            bug: dict[str, Any] = {"hard_labels": False, "objectives": ("double_softmax",)}
+            sweeps.append(Member(SweepRole.TUNING, config.sweep(**bug, **tried)))
+        return sweeps
     first = config.sweep(objectives=config.objectives())
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
@@ -287,35 +319,30 @@ def tuned_members(config: TableConfig, choices: Sequence["Choice"]) -> list["Mem
     from analysis.cifar10.roles import SweepRole
     from experiments.study import Member
 
-    def own(role: SweepRole, chosen: Sequence["Choice"], by: int = 0, **changes: Any) -> Member:
-        """Students of hard labels, if they are among the choices, and of the one other objective."""
+    def own(role: SweepRole, chosen: Sequence["Choice"], by: int = 0, **changes: Any) -> list[Member]:
+        """Students of hard labels, if they are among the choices, and of the one other objective; none without."""
+        if not chosen:
+            return []
         soft = [one for one in chosen if one.objective != "hard"]
         wanted: dict[str, Any] = {"own_rates": True, "hard_labels": len(soft) < len(chosen)}
         if soft:
             temperatures = [config.temperature if math.isnan(one.temperature) else one.temperature for one in soft]
             wanted |= {"temperatures": tuple(temperatures), "soft_weights": (soft[0].soft_weight,)}
         wanted |= {"objectives": tuple(dict.fromkeys(one.objective for one in soft))}
-        return Member(
-            role, config.sweep(by, learning_rates=tuple(one.learning_rate for one in chosen), **{**wanted, **changes})
-        )
+        rates = tuple(one.learning_rate for one in chosen)
+        return [Member(role, config.sweep(by, learning_rates=rates, **{**wanted, **changes}))]
 
+    require(choices, "every run failed at every one of --tuning-rates: give smaller ones")
     hard, kd = ([one for one in choices if one.objective == name] for name in ("hard", "kd"))
-    sweeps = [own(SweepRole.TEACHER, [*hard, *kd])]
+    sweeps = own(SweepRole.TEACHER, [*hard, *kd])
     for objective in config.objectives()[1:]:
-        at = (config.temperature, math.nan)
-        mine = [one for one in choices if one.objective == objective and _among(one.temperature, at)]
-        sweeps += [own(SweepRole.TEACHER, mine)] * bool(mine)
-    sweeps += [own(SweepRole.TEMPERATURES, kd, number) for number in config.further_teachers() if kd]
-    both = [*hard, *(one for one in kd if _among(one.temperature, (config.temperature,)))]
-    return sweeps + [own(SweepRole.LENGTHS, both, epochs=length) for length in config.lengths]
-
-
-def _among(temperature: float, others: Iterable[float]) -> bool:
-    """Whether it is one of them, as `results.csv` writes them; nan is nan."""
-    return any(
-        math.isclose(temperature, other, rel_tol=1e-8) or (math.isnan(temperature) and math.isnan(other))
-        for other in others
-    )
+        sweeps += own(SweepRole.TEACHER, [one for one in choices if one.objective == objective])
+    for number in config.further_teachers():
+        sweeps += own(SweepRole.TEMPERATURES, kd, number)
+    both = [*hard, *(one for one in kd if math.isclose(one.temperature, config.temperature, rel_tol=1e-8))]
+    for length in config.lengths:
+        sweeps += own(SweepRole.LENGTHS, both, epochs=length)
+    return sweeps
 
 
 PRESETS = {
@@ -336,11 +363,8 @@ PRESETS = {
         temperature=4.0,
         temperatures=(1.0, 2.0, 4.0, 8.0, 16.0, math.inf),
         controls=("label_smoothing",),
-        teachers=3,
-        each_teaches=True,
         seeds=10,
         epochs=8,
-        teacher_epochs=16,
         batch_size=250,
         learning_rate=0.3,
         optimizer="nesterov",
@@ -349,6 +373,7 @@ PRESETS = {
         tuning_rates=(0.1, 0.2, 0.4),
         tuning_weights=(0.5, 1.0),
         lengths=(4, 16, 32),
+        **FAST_TEACHERS,  # type: ignore[arg-type]
     ),
 }
 
@@ -415,7 +440,8 @@ def run(table: "Study") -> Path:
         sweeps.describe(record, config, dataset, **details)
         entries = study.run_members(table, record, members(config), summary.write_summary)
         if config.tuning_rates:
-            choices = tuning.choices_in(sweep_folder(table.folder, entries[0]["run"]))
+            tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries]
+            choices = [choice for folder in tuned for choice in tuning.choices_in(folder)]
             study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
         sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
@@ -434,11 +460,13 @@ def forecast(table: "Study") -> "Forecast":
     config = table.config
     asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.tuning_rates else [])]
     of_sweeps = list(study.forecast_members(table, asked, []))
+    more = "more where the best rate lies at an edge of those given: then further ones are tried"
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
     further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
     total += sum(missing)
+    lines += [more] * bool(config.tuning_rates)
     return Forecast("\n".join([*lines, f"in all about {clock(total)} on this device"]), total)
 
 
@@ -449,14 +477,17 @@ def known_choices(table: "Study") -> list["Choice"]:
     from kdjax.files import MANIFEST
     from kdjax.sweeps import grid
 
-    (member,) = members(table.config)
-    sweep = study.prepare_sweep(table, member.config)
-    if (sweep.folder / MANIFEST).exists():
-        return tuning.choices_in(sweep.folder)
-    runs = [run for group in grid(sweep.config, table.config.learning_rate) for run in group]
-    weight = member.config.soft_weights[0]
-    runs = [run for run in runs if run.objective == "hard" or run.soft_weight == weight]
-    return [tuning.Choice(run.objective, run.temperature, run.learning_rate, False, run.soft_weight) for run in runs]
+    choices = list[tuning.Choice]()
+    for member in members(table.config):
+        sweep = study.prepare_sweep(table, member.config)
+        if (sweep.folder / MANIFEST).exists():
+            choices += tuning.choices_in(sweep.folder)
+            continue
+        for run in (run for group in grid(sweep.config, table.config.learning_rate) for run in group):
+            if run.objective == "hard" or run.soft_weight == member.config.soft_weights[0]:
+                weight = run.soft_weight
+                choices.append(tuning.Choice(run.objective, run.temperature, run.learning_rate, soft_weight=weight))
+    return choices
 
 
 def main(config: TableConfig) -> None:
@@ -464,7 +495,8 @@ def main(config: TableConfig) -> None:
     from analysis.cifar10 import figures, table  # late, so that --help is quick
     from experiments import study
 
-    shorter = "fewer --epochs or --seeds, or --width-multiplier 0.25"
+    narrower = "--small-width 8" if config.networks == "fast" else "--width-multiplier 0.25"
+    shorter = f"fewer --epochs or --seeds, or {narrower}"
     study.execute(prepare(config), run, forecast, table.write_summary, figures.draw, shorter)
 
 

@@ -134,7 +134,8 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
     config = results.identity["config"]
     students = [
         (cifar10.role_of(role, student.row["objective"]), student)
-        for role in results.sweeps.keys() - cifar10.APART
+        for role in results.sweeps
+        if role not in cifar10.APART
         for sweep in results.sweeps[role]
         for student in trained.find(sweep)
         if student.row["failed_at"] < 0

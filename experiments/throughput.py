@@ -23,8 +23,8 @@ TEACHERS = {
     "teacher": TeacherConfig(),
     "elastic": TeacherConfig(hidden_dropout=0.0, max_norm=0.0, jitter=0, augment="elastic"),
 }
-CNN_BATCHES = {"small": 128, "big": 128, "fast": 250}
-"""Images per step of a convolutional network."""
+CNN_BATCHES = {"fast": 250}
+"""Images per step of a convolutional network, where they are not 128."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ThroughputConfig:
             return dataclasses.replace(TEACHERS[case], precision=precision).train_config(default_epochs=1), 1
         if case in NETWORKS:
             units = NETWORKS[case].full_units or 0
-            return TrainConfig((units,), 1, CNN_BATCHES[case], network=case, precision=precision), 1
+            return TrainConfig((units,), 1, CNN_BATCHES.get(case, 128), network=case, precision=precision), 1
         settings, width = map(int, case.split("x"))
         return TrainConfig((width, width), 1, self.batch_size, precision=precision), settings
 

@@ -76,7 +76,8 @@ def metadata(student: Student) -> str:
             "run": folder.name,
             "data": data["description"],
             "student": student.row,
-            "network": {"network": config.network, "hidden": config.hidden, "precision": config.precision},
+            "network": {"network": config.network, "hidden": config.hidden, "precision": config.precision}
+            | ({"mirrored_views": True} if config.mirrored_views else {}),
             "input_shape": student.input_shape,
             "classes": data["class_names"],
         }

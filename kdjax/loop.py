@@ -81,7 +81,8 @@ def prepared(program: Program, state: State, transfer_set: TransferSet) -> State
         return state
     own = program.model.prepare(np.asarray(transfer_set.images))
     stacked = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], program.settings, axis=0), own)
-    averaged = None if state.averaged is None else {**state.averaged, **stacked}
+    # A copy: both are donated.
+    averaged = None if state.averaged is None else {**state.averaged, **jax.tree.map(jnp.copy, stacked)}
     return state._replace(params={**state.params, **stacked}, averaged=averaged)
 
 

@@ -14,8 +14,8 @@ from kdjax.models import Params
 MOMENTUM = 0.85
 """Of nesterov."""
 DECAY = 0.0153 / 1024 / (1 + 1 / (1 - MOMENTUM))
-"""Weight decay of nesterov per image: a step of B images subtracts B·DECAY of each weight, more by momentum, whatever
-the peak learning rate is."""
+"""Weight decay of nesterov per image: at the top of the schedule a step of B images subtracts B·DECAY of each weight,
+more by momentum, whatever the peak learning rate is."""
 BIAS_RATE = 64.0
 """Learning rate of the biases of batch norms under nesterov, as a multiple of that of the other parameters."""
 LOOKAHEAD = 5
@@ -65,7 +65,8 @@ def make_schedule(config: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimizer:
-    """With g the gradient, λ = batch·DECAY the decay, η the peak rate and s the schedule's share at this step,
+    """With g the gradient, λ = batch·DECAY the decay, η the peak rate (`BIAS_RATE` times it for the biases of batch
+    norms) and s the schedule's share at this step,
 
         g ← g + (λ/η)·θ,   m ← 0.85·m + g,   θ ← θ − s·η·(g + 0.85·m).
 
@@ -83,7 +84,8 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
             names = [key.key for key in path]
             if names[0] == "whitening":  # frozen
                 return weight, momentum, slow
-            rate = peak * (BIAS_RATE if names[0].startswith("norm") else 1.0)
+            of_norm = names[0].startswith("norm") and names[-1] == "bias"
+            rate = peak * (BIAS_RATE if of_norm else 1.0)
             gradient = gradient + batch_size * DECAY / rate * weight
             momentum = MOMENTUM * momentum + gradient
             weight = weight - rate * share * (gradient + MOMENTUM * momentum)

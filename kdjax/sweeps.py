@@ -304,7 +304,7 @@ def with_checked_objectives(config: SweepConfig) -> SweepConfig:
         if max(config.temperatures) == math.inf:
             objective.require_limit()
         reason = "Adam divides the size of its steps out again"
-        sgd = config.optimizer == "sgd" or not objective.for_sgd
+        sgd = config.optimizer != "adam" or not objective.for_sgd
         require(sgd, f"--objectives {objective} is for --optimizer sgd: {reason}")
         objectives.loss_of(objective.name, min(config.batch_size, 2))  # one is too few for some
     return dataclasses.replace(config, objectives=names)

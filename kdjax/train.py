@@ -133,7 +133,8 @@ def make_update(
         (value, (logits, model_state)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         value, gradients = mean(value), mean(gradients)
         params, opt_state = optimizer.step(state.params, gradients, state.opt_state, setting.learning_rate, state.step)
-        if config.max_norm and model.bound_norms is not None:
+        if config.max_norm:
+            assert model.bound_norms is not None  # such a network refuses the recipe
             params = model.bound_norms(params, config.max_norm)
         averaged = state.averaged
         if averaged is not None:

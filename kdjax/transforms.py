@@ -108,6 +108,7 @@ def augment(
 
 def _alternate(key: PRNGKeyArray, images: Images, mirrored: Bool[Array, "batch"], axis_name: str | None) -> Images:
     batch, height, width, _ = images.shape
+    require(min(height, width) > REFLECT, f"images of {height}×{width} pixels are too small for --augment alternate")
     shift_key = jax.random.fold_in(key, 1)
     shifts = per_example(jax.random.randint, shift_key, (batch, 2), axis_name, minval=-REFLECT, maxval=REFLECT + 1)
     rows, columns = (

@@ -22,6 +22,7 @@ from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
 from kdjax import cli, datasets, metrics, models, progress, run_directory, sweeps, teachers, train, trained, transforms
 from kdjax.config import DataConfig
+from kdjax.errors import BadInput
 from kdjax.files import read_json
 from tests import commands
 from tests.raw_files import write_random_cifar
@@ -112,6 +113,17 @@ REFUSED = {
     "--holdout 100": "--holdout 100 is not allowed",
     "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
     "--holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
+    "--preset fast --holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
+    "--lengths 3 12": "--lengths 12 is not allowed: the table itself has these --epochs",
+    "--tuning-weights 0.5": "--tuning-weights and --tuning-seeds need --tuning-rates",
+    "--tuning-rates -1": "--tuning-rates -1 is not allowed",
+    "--tuning-rates 0.1 --holdout 0": "--tuning-rates needs a --holdout",
+    "--tuning-rates 0.1 --controls random": "--tuning-rates is for hard labels, soft targets",
+    "--small-width 8": "--small-width says nothing of --networks post",
+    "--networks fast --width-multiplier 1": "--width-multiplier says nothing of --networks fast",
+    "--networks fast --small-width 0": "--small-width 0 is not allowed",
+    "--each-teaches": "--each-teaches needs --teachers 2 or more",
+    "--each-teaches --teachers 2 --batch-statistics": "--batch-statistics with --each-teaches is not allowed",
 }
 
 
@@ -472,13 +484,9 @@ def test_of_fast_networks_each_setting_has_what_the_hold_out_chose(tuned):
             if name == row["objective"] and (math.isnan(t) or math.isclose(t, row["temperature"]))
         )
         assert row["learning_rate"] == pytest.approx(one.learning_rate)
-        assert row["soft_weight"] == pytest.approx(0 if name_of(row) == "hard" else one.soft_weight)
+        assert row["soft_weight"] == pytest.approx(0 if row["objective"] == "hard" else one.soft_weight)
     tried = run_directory.read_results(tuned.sweeps["tuning"][0])
     assert tried["seed"].min() >= 10_000 > tuned.results["seed"].max()
-
-
-def name_of(row):
-    return row["objective"]
 
 
 def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
@@ -511,12 +519,12 @@ def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):
         prepared = cifar10_table.prepare(cli.parse(TableConfig, PROG, [*FAST, *more, *places]))
         return cifar10_table.forecast(prepared).text.splitlines()
 
-    asked = ["tuning", "teacher", "teacher", "teacher", "temperatures", "lengths"]
+    asked = ["tuning", "tuning", "teacher", "teacher", "teacher", "temperatures", "lengths"]
     there = lines(pictures / "runs")
-    assert [line.split(":")[0] for line in there[:-1]] == asked and "in all about 0 s" in there[-1]
+    assert [line.split(":")[0] for line in there[:-2]] == asked and "in all about 0 s" in there[-1]
     new = lines(pictures / "none", "--seeds", "3")
-    assert [line.split(":")[0] for line in new[:-1]] == [*asked, "further big networks"]
-    assert "would train a teacher and 66 students" in new[0]
+    assert [line.split(":")[0] for line in new[:-2]] == [*asked, "further big networks"]
+    assert "would train a teacher and 42 students" in new[0] and "12 students" in new[1]
 
 
 def test_the_soft_weight_is_that_whose_errors_are_fewest_at_each_temperatures_best_rate():
@@ -531,3 +539,22 @@ def test_the_soft_weight_is_that_whose_errors_are_fewest_at_each_temperatures_be
     ]  # fmt: skip
     found = tuning.choices(pd.DataFrame(rows))
     assert [(one.temperature, one.soft_weight, one.learning_rate) for one in found] == [(1, 0.5, 0.1), (4, 0.5, 0.2)]
+
+
+def test_a_setting_that_failed_at_every_rate_is_left_out_and_where_all_did_it_is_said():
+    config = PRESETS["fast"]
+    choices = [tuning.Choice("hard", math.nan, 0.2, soft_weight=0.0), tuning.Choice("kd", 1.0, 0.1)]
+    first, *others = cifar10_table.tuned_members(config, choices)
+    assert first.config.temperatures == (1.0,) and first.config.learning_rates == (0.2, 0.1)
+    assert [one.role for one in others] == ["temperatures"] * 2 + ["lengths"] * len(config.lengths)
+    assert all(one.config.objectives == () for one in others[2:])  # T = 4 failed
+    with pytest.raises(BadInput, match="every run failed at every one of --tuning-rates"):
+        cifar10_table.tuned_members(config, [])
+
+
+def test_where_all_soft_targets_failed_no_soft_weight_is_chosen():
+    row = {"seed": 0, "width": 2, "teacher": "a", "test_errors": 0, "holdout_errors": 5.0, "learning_rate": 0.1}
+    soft = [{"objective": "kd", "temperature": 1.0, "soft_weight": w, "failed_at": 3} for w in (0.5, 1.0)]
+    hard = {"objective": "hard", "temperature": math.nan, "soft_weight": 0.0, "failed_at": -1}
+    (one,) = tuning.choices(pd.DataFrame([{**row, **given} for given in (*soft, hard)]))
+    assert one.objective == "hard"

@@ -160,7 +160,7 @@ def test_convolutions_pass_their_inputs_on_at_the_start():
             assert np.abs(kernel[..., own:]).max(initial=0) <= (9 * kernel.shape[2]) ** -0.5
 
 
-def test_every_image_is_mirrored_in_every_second_epoch(monkeypatch):
+def test_every_image_is_mirrored_in_every_second_epoch():
     seen = []
     config, data = recipe(), transfer_set()
     for epoch in range(4):
@@ -245,7 +245,7 @@ def test_settings_of_a_block_do_not_change_each_other():
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"hidden": (8, 8)}, "2 widths are not allowed for the network fast: give one"),
+        ({"hidden": (8, 8)}, r"2 widths \(8, 8\) are not allowed for the network fast: give one"),
         ({"hidden_dropout": 0.5}, "the network fast has no dropout and no max-norm"),
         ({"max_norm": 1.0}, "the network fast has no dropout and no max-norm"),
     ],
@@ -262,3 +262,14 @@ def test_images_that_do_not_fit_are_refused():
     mlp = dataclasses.replace(recipe(), network="mlp", mirrored_views=True)
     with pytest.raises(BadInput, match="--mirrored-views is for images"):
         models.network(mlp, (40,), CLASSES)
+
+
+def test_weights_that_are_averaged_begin_with_the_whitening_too():
+    fit = trained(average=0.9)
+    averaged = jax.tree.map(lambda leaf: np.asarray(leaf[0]), fit.state.averaged["whitening"])
+    jax.tree.map(np.testing.assert_allclose, averaged, whitening(np.asarray(transfer_set().images)))
+
+
+def test_a_channel_that_is_the_same_everywhere_is_not_blown_up():
+    images = np.concatenate([smooth_images(), np.full((IMAGES, *SHAPE[:2], 1), 254, np.uint8)], axis=-1)
+    assert np.abs(whitening(images)["kernel"]).max() < 1e3

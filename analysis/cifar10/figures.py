@@ -151,5 +151,7 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
 
 
 def _teachers(results: Cifar10Results) -> str:
-    many = len(results.taught_by)
+    many, own = len(results.taught_by), results.results["teacher"].nunique()
+    if own > 1:
+        return f"{own} teachers, the first in what is said of the teacher"
     return "one teacher" if many == 1 else f"an ensemble of {many} teachers"

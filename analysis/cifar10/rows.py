@@ -106,6 +106,7 @@ def _big_rows(results: Cifar10Results) -> list[TableRow]:
         return TableRow(name, role, math.nan, 0, means, {})
 
     kind, several = results.networks[0]["network"], len(results.taught_by) > 1
+    kind = "big" if kind == "fast" else kind
     part = "members of the ensemble that teaches" if several else "the teacher"
     if len(results.networks) > len(results.taught_by):
         each = results.identity["config"].get("each_teaches", False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs, stats
+from analysis import measures, runs, stats, tuning
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.rows import TableRow, possible_best, rows_of_table, teacher_less_small
@@ -23,6 +23,9 @@ from kdjax.targets import WORDS
 BLOG_POST = {Role.SMALL: "85 %", Role.BIG: "90 %", Role.DISTILLED: "85 %"}
 """What the blog post reported that this table does again (single networks at full width, 300 epochs, the checkpoint
 chosen on the test set); its distilled network was taught by double softmax."""
+
+
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "nesterov": "SGD with Nesterov's momentum"}
 
 
 def write_summary(folder: Path) -> str:
@@ -72,11 +75,22 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     if smoothed:
         sentences.append(_compared(smoothed, "those of label smoothing"))
     best = possible_best(results)
+    if lost := _lost(results):
+        sentences.append(f"Left out, where some run failed at every rate tried: {', '.join(lost)}.")
     if len(best) > 1:
         sentences.append(f"The best T may be {', '.join(map(number, best))}.")
     elif best:
         sentences.append(f"The best T is {number(best[0])}.")
     return " ".join(sentences)
+
+
+def _lost(results: Cifar10Results) -> list[str]:
+    """The settings of the table that were tuned and have no choice, in words."""
+    kept = {one.name for one in results.choices}
+    return sorted(
+        {name for sweep in results.sweeps.get(SweepRole.TUNING, []) for name in tuning.settings(runs.read(sweep))}
+        - kept
+    )
 
 
 def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
@@ -92,7 +106,7 @@ def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
             words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
     if words:
         return f"Distilled small networks are {', and '.join(words)} than {others}."
-    return f"{count_of(seeds, 'pair')} cannot tell distilled small networks from {others}."
+    return f"{count_of(seeds, 'pair')} of networks cannot tell distilled small ones from {others}."
 
 
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:
@@ -116,7 +130,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     weight = f", soft weight {config['soft_weight']:g}" * (not results.choices)
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
-        f"counted{width}). {config.get('optimizer', 'adam').title()}, {rates}, "
+        f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}{weight}."
     ]
     if results.choices:
@@ -128,6 +142,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             for name, weight in {one.objective: one.soft_weight for one in results.choices}.items()
             if name != "hard"
         )
+    if config.get("mirrored_views"):
+        notes.append("Every network is evaluated by the mean logits of an image and its mirror image.")
+    if results.choices:
         notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
     if config["augment"] != "none":
         present = {row.role for row in rows}
@@ -137,7 +154,11 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             + (f"; not so for {' and '.join(fixed)}: one target an image." if fixed else ".")
         )
     teachers = results.of(Role.DISTILLED)["teacher"].nunique()
-    about = "about the one teacher" if teachers < 2 else f"over {teachers} teachers crossed with seeds"
+    about = "about the one teacher"
+    if teachers > 1:
+        about = f"over {teachers} teachers crossed with seeds, and controls about the first"
+    if 1 < teachers < 6:
+        notes.append("Which T may be best: so few teachers exclude too much where teachers change the differences.")
     notes += [
         f"Mean and 95 % t interval over seeds; those that are taught, {about}. The last epoch is what is "
         "reported. NLL, ECE (15 bins) and confidence at temperature 1.",

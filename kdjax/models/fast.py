@@ -105,7 +105,8 @@ def whitening(images: HostImages) -> dict[str, Float[np.ndarray, "..."]]:
     images, each divided by its standard deviation, and their negatives. Patches are centred and divided by the standard
     deviation of their channel before. Bytes count as floats in [0, 1]; float64 on the host."""
     pixels = np.asarray(images[:WHITENED], np.float64) / (255 if images.dtype == np.uint8 else 1)
-    mean, deviation = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2)) + 1e-8
+    mean, deviation = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+    deviation = np.where(deviation < 1e-6, 1.0, deviation + 1e-8)  # a channel that is the same in all images
     total, count = 0.0, 0
     for part in np.array_split((pixels - mean) / deviation, -(-len(pixels) // 500)):
         rows = _patches(part).reshape(-1, 4 * len(mean))
@@ -121,8 +122,8 @@ def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) ->
     """The network `fast` of `config.hidden` channels. Raises BadInput: another number of widths than one or three;
     dropout, a bound on norms; features; images too small for three poolings."""
     widths, remedy = config.hidden, "give --network mlp"
-    told = f"{len(widths)} widths are not allowed for the network fast: give one"
-    require(len(widths) in (1, 3), f"{told} (w, for groups of w, 2·w and 2·w) or three")
+    told = f"{len(widths)} widths ({', '.join(map(str, widths))}) are not allowed for the network fast"
+    require(len(widths) in (1, 3), f"{told}: give one width w, for groups of w, 2·w and 2·w channels, or three")
     simple = not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, "the network fast has no dropout and no max-norm: give neither")
     require(
