@@ -234,7 +234,7 @@ REFUSED = [
     ({"temperatures": (1.0, "4")}, "temperatures (1.0, '4') is not allowed: give numbers"),
     ({"temperatures": [[1.0], [1.0, 2.0]]}, "temperatures [[1.0], [1.0, 2.0]] is not allowed: give numbers"),
     ({"batch_size": 71}, "batch_size 71 is more than the 70 training examples"),
-    ({"network": "mpl"}, "network mpl is unknown: there are mlp, small, big; did you mean mlp?"),
+    ({"network": "mpl"}, "network mpl is unknown: there are mlp, small, big, fast; did you mean mlp?"),
     ({"network": "small", "hidden": (16,)}, "images of 6×6 pixels are too small"),
     ({"network": "small", "hidden": (16,), **FEATURES}, "the small network is for images, and these are [36] features"),
     ({"dropout": 0.5}, "distil takes no dropout: further arguments are network, optimizer"),
@@ -313,7 +313,7 @@ except BadInput as error:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     paths, *refusals = done.stdout.splitlines()
     assert paths == "PosixPath('raw') PosixPath('out') (PosixPath('a'),)"
-    assert refusals[0] == "--optimizer adamw is unknown: there are adam, sgd; did you mean adam?"
+    assert refusals[0] == "--optimizer adamw is unknown: there are adam, sgd, nesterov; did you mean adam?"
     assert refusals.pop() == (
         "images of int32 are not allowed: give bytes (uint8, divided by 255) or floats (used as they are)"
     )

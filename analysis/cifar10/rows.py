@@ -72,7 +72,10 @@ def _less(ours: pd.DataFrame, baseline: pd.DataFrame, column: str) -> stats.Diff
 def possible_best(results: Cifar10Results) -> list[float]:
     """The temperatures that are not excluded as best, all at once: of accuracy on the split of the first column. Empty
     where some run of soft targets is missing."""
-    rows = _by_seed(results.of(Role.DISTILLED))
+    of_soft = results.of(Role.DISTILLED)
+    if of_soft.empty:
+        return []
+    rows = _by_seed(of_soft)
     table = rows.set_index("temperature", append=True)[results.columns[0]].unstack()
     if table.isna().any(axis=None) or table.shape[1] < 2:
         return []

@@ -95,7 +95,7 @@ def _lost(results: Cifar10Results) -> list[str]:
 
 def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
     """At how many temperatures distilled networks are better or worse than others, for all at once."""
-    seeds = max(difference.n for difference in less.values())
+    pairs = max(difference.n for difference in less.values())
     calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
     words = []
     for word, sign in (("better", 1), ("worse", -1)):
@@ -106,7 +106,7 @@ def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
             words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
     if words:
         return f"Distilled small networks are {', and '.join(words)} than {others}."
-    return f"{count_of(seeds, 'pair')} of networks cannot tell distilled small ones from {others}."
+    return f"Distilled small networks are not told apart from {others} ({count_of(pairs, 'pair')})."
 
 
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:
