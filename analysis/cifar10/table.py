@@ -142,10 +142,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             for name, weight in {one.objective: one.soft_weight for one in results.choices}.items()
             if name != "hard"
         )
+        notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
     if config.get("mirrored_views"):
         notes.append("Every network is evaluated by the mean logits of an image and its mirror image.")
-    if results.choices:
-        notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
     if config["augment"] != "none":
         present = {row.role for row in rows}
         fixed = [WORDS[role.value] for role in (Role.SHUFFLED, Role.UNIFORM) if role in present]

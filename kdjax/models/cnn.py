@@ -3,19 +3,16 @@
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
-from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig, network_spec
 from kdjax.errors import require
 from kdjax.layers import FLOAT32, convolve, dropout, max_pool, product
-from kdjax.models.model import Model, ModelState, Params
+from kdjax.models.model import Model, functions_of
 
 STAGES: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType(
     {"small": ((32,), (64,), (128, 128)), "big": ((64, 64), (128, 128), (256, 256, 256))}
@@ -99,19 +96,5 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     require(channels[0][0] > 0, f"{units} hidden units are too few for the {name} network: {remedy}")
     module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
 
-    @fixed_numerics()
-    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
-        variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
-        return variables.pop("params"), variables
-
-    def apply(
-        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
-    ) -> tuple[Logits, ModelState]:
-        variables = {"params": params, **model_state}
-        if not train:
-            logits: Any = module.apply(variables, images, False)
-            return logits, model_state
-        outputs: Any = module.apply(variables, images, True, key, axis_name, mutable=["batch_stats"])
-        return outputs[0], dict(outputs[1])
-
+    init, apply = functions_of(module, input_shape)
     return Model(init, apply, None, input_shape, num_classes, side_by_side=False, momentum=MOMENTUM)

@@ -23,11 +23,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.arrays import HostImages, Images, Logits
-from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig
 from kdjax.errors import require
 from kdjax.layers import convolve, max_pool, product
-from kdjax.models.model import Model, ModelState, Params
+from kdjax.models.model import Model, Params, functions_of
 
 MOMENTUM = 0.6
 """Of the running statistics of batch norm: the share of the old ones that remains after a batch."""
@@ -46,9 +45,11 @@ class Fast(nn.Module):
     """Operands of all products in bfloat16."""
 
     @nn.compact
-    def __call__(self, images: Images, train: bool, axis_name: str | None = None) -> Logits:
+    def __call__(
+        self, images: Images, train: bool, key: PRNGKeyArray | None = None, axis_name: str | None = None
+    ) -> Logits:
         """Logits. In training with the batch's own statistics, over all of `axis_name`; in evaluation with the running
-        statistics."""
+        statistics. It has no masks, and so no use for a key."""
         axis = None if self.is_initializing() else axis_name
         whitening = self.param("whitening", _blank, images.shape[-1])
         patches = _patches(images)
@@ -134,20 +135,7 @@ def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) ->
     groups = widths if len(widths) == 3 else (widths[0], 2 * widths[0], 2 * widths[0])
     module = Fast(groups, num_classes, config.precision == "bfloat16")
 
-    @fixed_numerics()
-    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
-        variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
-        return variables.pop("params"), variables
-
-    def apply(
-        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
-    ) -> tuple[Logits, ModelState]:
-        variables = {"params": params, **model_state}
-        if not train:
-            logits: Any = module.apply(variables, images, False)
-            return logits, model_state
-        outputs: Any = module.apply(variables, images, True, axis_name, mutable=["batch_stats"])
-        return outputs[0], dict(outputs[1])
+    init, apply = functions_of(module, input_shape)
 
     def prepare(images: HostImages) -> Params:
         return {"whitening": whitening(images)}

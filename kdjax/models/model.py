@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
+from kdjax.compilation import fixed_numerics
 
 Params = Any
 ModelState = Any
@@ -36,6 +39,27 @@ class Model(NamedTuple):
     prepare: Callable[[Any], Params] | None = None
     """Training images → the parameters, by name, that it takes from them before the first step, such as a whitening
     layer, in place of the initial ones; None: there are none."""
+
+
+def functions_of(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`Model.init` and `Model.apply` of a flax module with batch norms, called as (images, train, key, axis_name)."""
+
+    @fixed_numerics()
+    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
+        variables = dict(module.init(key, jnp.zeros((1, *input_shape)), False))
+        return variables.pop("params"), variables
+
+    def apply(
+        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
+    ) -> tuple[Logits, ModelState]:
+        variables = {"params": params, **model_state}
+        if not train:
+            logits: Any = module.apply(variables, images, False)
+            return logits, model_state
+        outputs: Any = module.apply(variables, images, True, key, axis_name, mutable=["batch_stats"])
+        return outputs[0], dict(outputs[1])
+
+    return init, apply
 
 
 def with_mirrored_views(model: Model) -> Model:
