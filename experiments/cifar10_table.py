@@ -84,6 +84,9 @@ class TableConfig:
     temperatures, rates and soft weight tuned."""
     networks: Literal["post", "fast"] = dataclasses.field(default="post", metadata=added("post"))
     """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
+    dropout_after_norm: bool = dataclasses.field(default=False, metadata=added(False))
+    """In the networks of the post dropout comes once, after the last batch norm, not after each pooling, where it
+    changes what batch norm collects in training and not in evaluation."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
@@ -154,8 +157,8 @@ class TableConfig:
         "data": (),
         "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "big_width"),
         "student": (
-            *("seeds", "networks", "epochs", "width_multiplier", "small_width", "batch_size", "learning_rate"),
-            *("optimizer", "schedule", "augment", "precision", "mirrored_views", "lengths"),
+            *("seeds", "networks", "epochs", "width_multiplier", "dropout_after_norm", "small_width", "batch_size"),
+            *("learning_rate", "optimizer", "schedule", "augment", "precision", "mirrored_views", "lengths"),
         ),
         "objective": (
             *("temperature", "soft_weight", "temperatures", "controls"),
@@ -197,7 +200,7 @@ class TableConfig:
         for name in ("small_width", "big_width"):
             require_count(name.replace("_", "-"), getattr(self, name), "channels")
         default = {field.name: field.default for field in dataclasses.fields(self)}
-        idle = ("width_multiplier",) if self.networks == "fast" else ("small_width", "big_width")
+        idle = ("width_multiplier", "dropout_after_norm") if self.networks == "fast" else ("small_width", "big_width")
         for name in idle:
             told = f"--{name.replace('_', '-')} says nothing of --networks {self.networks}: leave it out"
             require(getattr(self, name) == default[name], told)
@@ -221,7 +224,7 @@ class TableConfig:
 
     def network(self, size: Literal["small", "big"]) -> str:
         """The registered network of that size."""
-        return size if self.networks == "post" else "fast"
+        return "fast" if self.networks == "fast" else size + "_after_norm" * self.dropout_after_norm
 
     def units(self, size: Literal["small", "big"]) -> int:
         """The width of a network: units of its hidden dense layer, or channels of its first group."""

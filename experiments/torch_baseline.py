@@ -22,7 +22,7 @@ from torch.nn import functional
 from kdjax.blocks import TransferSet
 from kdjax.config import TeacherConfig, TrainConfig
 from kdjax.models import fast
-from kdjax.models.cnn import DROPOUT, LEAK, MOMENTUM, STAGES
+from kdjax.models.cnn import AFTER_NORM, DROPOUT, LEAK, MOMENTUM, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
 TEACHERS = {False: TeacherConfig().train_config(1), True: TrainConfig((512,), 1, 128, network="big")}
@@ -114,20 +114,22 @@ def _autocast(recipe: TrainConfig) -> Any:
 def _network(recipe: TrainConfig, images: Any) -> Any:
     if recipe.network == "fast":
         return _fast(recipe, images.shape[1])
-    if recipe.network not in STAGES:
+    name, after_norm = recipe.network.removesuffix(AFTER_NORM), recipe.network.endswith(AFTER_NORM)
+    if name not in STAGES:
         sizes = itertools.pairwise((images.shape[1], *recipe.hidden, 10))
         return nn.Sequential(*[part for size in sizes for part in (nn.Linear(*size), nn.ReLU())][:-1])
     (units,), (_, channels, height, width) = recipe.hidden, images.shape
     parts: list[Any] = []
-    for stage in STAGES[recipe.network]:
+    for stage in STAGES[name]:
         for outputs in stage:
             norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=1 - MOMENTUM)
             parts += [nn.Conv2d(channels, outputs, 3, padding=1), norm, nn.LeakyReLU(LEAK)]
             channels = outputs
-        parts += [nn.MaxPool2d(2), nn.Dropout(DROPOUT)]
+        parts += [nn.MaxPool2d(2), *[nn.Dropout(DROPOUT)] * (not after_norm)]
         height, width = height // 2, width // 2
     parts += [nn.Flatten(), nn.Linear(height * width * channels, units)]
-    parts += [nn.BatchNorm1d(units, eps=1e-3, momentum=1 - MOMENTUM), nn.LeakyReLU(LEAK), nn.Linear(units, 10)]
+    parts += [nn.BatchNorm1d(units, eps=1e-3, momentum=1 - MOMENTUM), nn.LeakyReLU(LEAK)]
+    parts += [*[nn.Dropout(DROPOUT)] * after_norm, nn.Linear(units, 10)]
     return nn.Sequential(*parts)
 
 

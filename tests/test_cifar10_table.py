@@ -20,7 +20,20 @@ from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
-from kdjax import cli, datasets, metrics, models, progress, run_directory, sweeps, teachers, train, trained, transforms
+from kdjax import (
+    cli,
+    datasets,
+    identity,
+    metrics,
+    models,
+    progress,
+    run_directory,
+    sweeps,
+    teachers,
+    train,
+    trained,
+    transforms,
+)
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput
 from kdjax.files import read_json
@@ -81,6 +94,15 @@ def test_presets_are_whole_settings_that_options_change():
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
 
 
+def test_dropout_after_the_last_batch_norm_is_another_table_of_other_networks():
+    plain, after = (TableConfig(dropout_after_norm=given) for given in (False, True))
+    asked = cifar10_table.members(after)[0].config
+    assert asked.student(256, 1).network == "small_after_norm"
+    assert asked.teacher.train_config(1).network == "big_after_norm"
+    assert asked.student(256, 1).hidden == cifar10_table.members(plain)[0].config.student(256, 1).hidden
+    assert identity.result_fields(plain) != identity.result_fields(after)
+
+
 def test_double_softmax_is_an_objective_of_the_first_sweep_and_other_controls_have_their_own():
     config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
     first, others, control = cifar10_table.members(config)
@@ -121,6 +143,7 @@ REFUSED = {
     "--tuning-rates 0.1 --controls random": "--tuning-rates is for hard labels, soft targets",
     "--small-width 8": "--small-width says nothing of --networks post",
     "--networks fast --width-multiplier 1": "--width-multiplier says nothing of --networks fast",
+    "--networks fast --dropout-after-norm": "--dropout-after-norm says nothing of --networks fast",
     "--networks fast --small-width 0": "--small-width 0 is not allowed",
     "--each-teaches": "--each-teaches needs --teachers 2 or more",
     "--each-teaches --teachers 2 --batch-statistics": "--batch-statistics with --each-teaches is not allowed",

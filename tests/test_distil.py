@@ -234,7 +234,10 @@ REFUSED = [
     ({"temperatures": (1.0, "4")}, "temperatures (1.0, '4') is not allowed: give numbers"),
     ({"temperatures": [[1.0], [1.0, 2.0]]}, "temperatures [[1.0], [1.0, 2.0]] is not allowed: give numbers"),
     ({"batch_size": 71}, "batch_size 71 is more than the 70 training examples"),
-    ({"network": "mpl"}, "network mpl is unknown: there are mlp, small, big, fast; did you mean mlp?"),
+    (
+        {"network": "mpl"},
+        "network mpl is unknown: there are mlp, small, big, fast, small_after_norm, big_after_norm; did you mean mlp?",
+    ),
     ({"network": "small", "hidden": (16,)}, "images of 6×6 pixels are too small"),
     ({"network": "small", "hidden": (16,), **FEATURES}, "the small network is for images, and these are [36] features"),
     ({"dropout": 0.5}, "distil takes no dropout: further arguments are network, optimizer"),
@@ -243,7 +246,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("options", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED])
 def test_what_cannot_be_used_is_refused_before_anything_is_trained(options, words, monkeypatch):
-    monkeypatch.setattr(kdjax.distillation, "_trained", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr("kdjax.distillation._trained", lambda *_: pytest.fail("something was trained"))
     with pytest.raises(BadInput, match=re.escape(words)) as error:
         distil(**options)
     assert "\n" not in str(error.value) and "--" not in str(error.value)

@@ -368,8 +368,29 @@ def test_under_dropout_the_variances_behind_it_are_larger():
         assert dropped[name]["var"].mean() > 1.2 * clean[name]["var"].mean()
 
 
-def test_dropout_of_the_convolutional_network_is_for_training_only():
-    model, images = compiled(), fifty_images()
+def test_dropout_after_the_last_batch_norm_changes_no_batch_statistics():
+    model, images = compiled("small_after_norm"), fifty_images()
+    params, state = model.init(jax.random.key(0))
+    (_, dropped), (_, clean) = (model.apply(params, state, images, True, key) for key in (jax.random.key(2), None))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), dropped, clean)
+    # In evaluation, and in training without dropout, it is the network `small`.
+    small = compiled()
+    jax.tree.map(np.testing.assert_array_equal, (params, state), small.init(jax.random.key(0)))
+    params, state = moved(params, 0), moved(state, 1)
+    for train in (False, True):
+        asked = [one.apply(params, state, images, train)[0] for one in (model, small)]
+        np.testing.assert_allclose(*asked, rtol=1e-5, atol=1e-6)
+    # The mask is of hidden units: with the logits' kernel the identity, each is 0 or 256/179 of what it was.
+    identity = {**params, "logits": {"kernel": jnp.eye(16, 10), "bias": jnp.zeros(10)}}
+    noisy, quiet = (np.array(model.apply(identity, state, images, True, key)[0]) for key in (jax.random.key(2), None))
+    kept = noisy != 0
+    assert abs(kept.mean() - 179 / 256) < 0.06
+    np.testing.assert_allclose(noisy[kept], 256 / 179 * quiet[kept], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["small", "small_after_norm"])
+def test_dropout_of_the_convolutional_network_is_for_training_only(name):
+    model, images = compiled(name), fifty_images()
     params, state = model.init(jax.random.key(0))
     noisy = [model.apply(params, state, images, True, jax.random.key(seed))[0] for seed in (1, 2)]
     quiet = [model.apply(params, state, images, False, jax.random.key(seed))[0] for seed in (1, 2)]

@@ -101,9 +101,14 @@ def test_the_networks_of_pytorch_are_these():
     from experiments import torch_baseline
 
     for kind, units, parameters in (("small", 256, 770_378), ("big", 512, 3_844_938)):
-        network = torch_baseline._network(TrainConfig((units,), 1, 1, network=kind), torch.zeros(1, 3, 32, 32))
+        images = torch.zeros(1, 3, 32, 32)
+        network = torch_baseline._network(TrainConfig((units,), 1, 1, network=kind), images)
         counted = sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
         assert counted == parameters
+        after = torch_baseline._network(TrainConfig((units,), 1, 1, network=f"{kind}_after_norm"), images)
+        assert sum(isinstance(part, torch.nn.Dropout) for part in network) == 3
+        assert [isinstance(part, torch.nn.Dropout) for part in after][-2:] == [True, False]
+        assert sum(isinstance(part, torch.nn.Dropout) for part in after) == 1
 
 
 def test_without_pytorch_it_is_one_line(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import measures, runs, stats
 from analysis.cifar10.roles import Role
-from analysis.cifar10.rows import row_name
+from analysis.cifar10.rows import big_name, row_name
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
 from analysis.tables import Table, estimate, number
@@ -48,7 +48,7 @@ def section(results: Cifar10Results) -> str:
     ]
     values = evaluated.pivot(index=KEYS, columns="statistics", values=[accuracy, nll])
     small = values[values.index.get_level_values("role") == Role.SMALL.value].droplevel(["role", "temperature"])
-    names = {Role.BIG: f"{results.networks[0]['network']}, hard labels", Role.ENSEMBLE: "their ensemble"}
+    names = {Role.BIG: f"{big_name(results)}, hard labels", Role.ENSEMBLE: "their ensemble"}
     cells, differences = [], []
     groups = {(Role(role), t): rows for (role, t), rows in values.groupby(["role", "temperature"], dropna=False)}
     for role, temperature in sorted(groups, key=lambda group: (list(Role).index(group[0]), group[1])):

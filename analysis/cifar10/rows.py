@@ -98,6 +98,12 @@ def row_name(role: Role) -> str:
     return names.get(role) or f"small, control: {WORDS.get(role.value, words_of(role.value))}"
 
 
+def big_name(results: Cifar10Results) -> str:
+    """What the big networks are called in the table: big where the table trained them, else by their own name."""
+    name = str(results.networks[0]["network"])
+    return "big" if name in ("fast", "big_after_norm") else name
+
+
 def _big_rows(results: Cifar10Results) -> list[TableRow]:
     """The big networks; below them, where several teach, the ensemble."""
 
@@ -108,13 +114,12 @@ def _big_rows(results: Cifar10Results) -> list[TableRow]:
             means[column] = stats.interval(np.array([one[split][measure] for one in networks], float))
         return TableRow(name, role, math.nan, 0, means, {})
 
-    kind, several = results.networks[0]["network"], len(results.taught_by) > 1
-    kind = "big" if kind == "fast" else kind
+    several = len(results.taught_by) > 1
     part = "members of the ensemble that teaches" if several else "the teacher"
     if len(results.networks) > len(results.taught_by):
         each = results.identity["config"].get("each_teaches", False)
         part = "the teachers" if each else "the first is the teacher"
-    rows = [row(f"{kind}, hard labels ({part})", Role.BIG, results.networks)]
+    rows = [row(f"{big_name(results)}, hard labels ({part})", Role.BIG, results.networks)]
     return rows + [row("their ensemble (the teacher)", Role.ENSEMBLE, [results.teacher])] * several
 
 

@@ -66,6 +66,8 @@ register_network(NetworkSpec("mlp", 2, "kdjax.models.mlp:mlp", "mlp"))
 register_network(NetworkSpec("small", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
 register_network(NetworkSpec("big", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
 register_network(NetworkSpec("fast", 1, "kdjax.models.fast:fast", "fast", full_units=64))
+register_network(NetworkSpec("small_after_norm", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
+register_network(NetworkSpec("big_after_norm", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
 
 
 def network_spec(name: str) -> NetworkSpec:
@@ -186,8 +188,8 @@ class TeacherConfig:
     """Fixes initial weights, batch order, masks, jitter and augmentation."""
     network: str = "mlp"
     """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
-    norm and their own dropout; or fast: convolutional, with the widths of its three groups. The dropout and max-norm
-    options above are for the mlp."""
+    norm and their own dropout (small_after_norm, big_after_norm: once, after the last batch norm); or fast:
+    convolutional, with the widths of its three groups. The dropout and max-norm options above are for the mlp."""
     augment: Augment = "none"
     """Random augmentation of each image at each step: flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored
     every second epoch, shifted by up to 2 pixels), full (as flip_shift, also sheared, zoomed and rotated), or elastic

@@ -85,8 +85,9 @@ class SweepConfig:
     """Units in each of the student's two hidden layers, one or more widths. (small and big have one such layer, of 256
     and 512 units at full width, and channels in proportion; fast has groups of w, 2w and 2w channels.)"""
     network: str = "mlp"
-    """The student: mlp; small or big: convolutional, with batch norm and dropout; or fast: convolutional, for CIFAR-10
-    in minutes with --optimizer nesterov --schedule triangle --augment alternate --batch-size 250."""
+    """The student: mlp; small or big: convolutional, with batch norm and dropout (small_after_norm, big_after_norm:
+    dropout once, after the last batch norm); or fast: convolutional, for CIFAR-10 in minutes with --optimizer nesterov
+    --schedule triangle --augment alternate --batch-size 250."""
     schedule: Schedule = "cosine"
     """cosine: one epoch of warm-up, then a half cosine to 0; triangle: from 0.2 of the rate up to it at 23 % of the
     training, then down to 0.07; or constant."""

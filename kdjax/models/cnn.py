@@ -1,4 +1,4 @@
-"""The convolutional networks `small` and `big`."""
+"""The convolutional networks `small` and `big`, and the same with dropout after the last batch norm."""
 
 import functools
 from collections.abc import Mapping
@@ -22,13 +22,17 @@ STAGES: Mapping[str, tuple[tuple[int, ...], ...]] = MappingProxyType(
 MOMENTUM = 0.99
 """Of the running statistics of batch norm: the share of the old ones that remains after a batch."""
 DROPOUT = 0.3
-"""After each pooling."""
+"""After each pooling, before further batch norms; or once, before the logits."""
+AFTER_NORM = "_after_norm"
+"""Ends the names of the networks of the second kind, in which no batch norm collects statistics of units under dropout
+(Li et al. 2019, arXiv 1801.05134)."""
 LEAK = 0.1
 """Slope of LeakyReLU below 0."""
 
 
 class Cnn(nn.Module):
     """Stages of 3×3 convolutions, each ended by 2×2 max pooling and dropout; then a hidden dense layer, then logits.
+    With `after_norm`, dropout comes once, between the last two.
     Every convolution and the hidden layer is followed by batch norm (momentum 0.99, eps 1e-3: Keras's defaults) and
     LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras."""
 
@@ -37,6 +41,8 @@ class Cnn(nn.Module):
     num_classes: int
     rounded: bool = False
     """Operands of all products in bfloat16."""
+    after_norm: bool = False
+    """Dropout comes after the last batch norm, not after each pooling."""
 
     @nn.compact
     def __call__(
@@ -57,6 +63,12 @@ class Cnn(nn.Module):
             layer = nn.Dense(width, biased, precision=FLOAT32, kernel_init=init, dot_general=of_layer, name=name)
             return layer(units)
 
+        def dropped(units: Array, place: int) -> Array:
+            wanted = self.after_norm == (place == len(self.channels))
+            if key is None or not train or not wanted:
+                return units
+            return dropout(jax.random.fold_in(key, place), units, DROPOUT, axis_name)
+
         # Biases before batch norm, which subtracts them again, are left out in training, which is faster. They start
         # at 0 and their gradient is 0, or would be without rounding errors, which Adam turns into full-size steps.
         biased, units, layer = not train, images, 0
@@ -67,15 +79,13 @@ class Cnn(nn.Module):
                 units = convolve(units, kernel, self.rounded)
                 units = normalised(units + bias[None, None, None] if biased else units, f"{layer}")
                 layer += 1
-            units = max_pool(units)
-            if key is not None and train:
-                units = dropout(jax.random.fold_in(key, stage), units, DROPOUT, axis_name)
+            units = dropped(max_pool(units), stage)
         units = normalised(dense(units.reshape(len(units), -1), self.units, "hidden", biased), "hidden")
-        return dense(units, self.num_classes, "logits")
+        return dense(dropped(units, len(self.channels)), self.num_classes, "logits")
 
 
 def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
-    """The convolutional network of `STAGES` that `config.network` names.
+    """The convolutional network of `STAGES` that `config.network` names, without or with `AFTER_NORM` at its end.
 
     Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
     at full width. `model_state` holds the running mean and variance of every batch norm. Raises BadInput: several
@@ -83,18 +93,19 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     without channels.
     """
     name, remedy = config.network, "give one width, no dropout, no max-norm"
+    stages = STAGES[name.removesuffix(AFTER_NORM)]
     simple = len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, f"the {name} network has one hidden dense layer and its own dropout: {remedy}")
     require(len(input_shape) == 3, f"the {name} network is for images, and these are {list(input_shape)} features")
     pixels = f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network"
     require(min(input_shape[:2]) >= 8, f"{pixels}: its three poolings need 8×8 or more")
     full, (units,) = network_spec(name).full_units or 0, config.hidden
-    channels = tuple(tuple(round(width * units / full) for width in stage) for stage in STAGES[name])
-    first = STAGES[name][0][0]
+    channels = tuple(tuple(round(width * units / full) for width in stage) for stage in stages)
+    first = stages[0][0]
     reason = f"no channel would be left in its first layer, which has {first} at {full} units"
     remedy = f"{reason}; give {full // first // 2 + 1} units or more"
     require(channels[0][0] > 0, f"{units} hidden units are too few for the {name} network: {remedy}")
-    module = Cnn(channels, units, num_classes, config.precision == "bfloat16")
+    module = Cnn(channels, units, num_classes, config.precision == "bfloat16", name.endswith(AFTER_NORM))
 
     init, apply = functions_of(module, input_shape)
     return Model(init, apply, None, input_shape, num_classes, side_by_side=False, momentum=MOMENTUM)
