@@ -15,8 +15,11 @@ from kdjax.progress import clock, count_of
 from kdjax.students import CURVE_POINTS, Block
 from kdjax.sweeps import Sweep
 
-COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0}
-"""Seconds, roughly, in which a CPU compiles what trains and evaluates a block of such networks, or a teacher."""
+COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
+"""By family of networks: seconds, roughly, in which a CPU compiles what trains and evaluates a block, or a teacher."""
+CONVOLUTIONS = {"cnn": 0.35, "fast": 0.6}
+"""By family of convolutional networks: the share of a bare product's operations a second that training reaches. On CPUs
+they gain nothing from bfloat16."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -94,7 +97,7 @@ def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: se
     if program in compiled:
         return 0.0
     compiled.add(program)
-    return COMPILE_SECONDS["cnn" if network_spec(program[0].network).family == "cnn" else "mlp"]
+    return COMPILE_SECONDS.get(network_spec(program[0].network).family, COMPILE_SECONDS["mlp"])
 
 
 def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
@@ -107,8 +110,8 @@ def _rate(config: TrainConfig) -> float:
 
 def training_rate(network: str, precision: Precision) -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
-    if network_spec(network).family == "cnn":  # whose convolutions gain nothing from bfloat16 on CPUs
-        return product_rate("float32") * 0.35
+    if share := CONVOLUTIONS.get(network_spec(network).family):
+        return product_rate("float32") * share
     return product_rate(precision) * (0.7 if precision == "float32" else 0.45)
 
 
