@@ -352,6 +352,17 @@ def test_the_figure_marks_what_students_and_teacher_are_without_dropout(whole):
     assert teacher.get_xdata()[0] == pytest.approx(of_first.item())
 
 
+def test_a_teacher_far_from_its_students_is_a_number_above_the_axis(whole):
+    results = load(whole)
+    first, *_ = figures.draw_students(results).axes
+    low, high = first.get_xlim()
+    far = {split: {**measures, "accuracy": 1000.0} for split, measures in results.teacher.items()}
+    axes, *_ = figures.draw_students(results._replace(teacher=far)).axes
+    assert "the teacher: 1000 →" in axes.get_title("right").splitlines()
+    assert axes.get_xlim()[1] <= high + (high - low)
+    assert not [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+
+
 def test_verdicts_on_double_softmax_follow_the_signs(whole):
     results = load(whole)
     changed = results.results.copy()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
@@ -83,11 +84,12 @@ def draw_students(results: Cifar10Results) -> Figure:
             if (value := clean.get((column, row.role.value, str(row.temperature)))) is not None:
                 look = {"marker": "|", "color": "black", "ms": 11, "mew": 1.6, "zorder": 3}
                 axes.plot(value, place, ls="", label=f"mean, {CLEAN}", **look)
-        teacher = results.teacher[results.split][column.split("_", 1)[1]]
-        axes.axvline(teacher, color=style.GREY, ls="--", lw=1.4, label="the teacher", zorder=1.5)
+        measure = measures.of_column("cifar10", column)
+        of_teacher = {"the teacher": results.teacher[results.split][column.split("_", 1)[1]]}
         if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
-            axes.axvline(value, color="black", ls=":", lw=1.4, label=f"the teacher, {CLEAN}", zorder=1.5)
-        axes.set_xlabel(measures.of_column("cifar10", column).heading.replace(" ", "\n", 1))
+            of_teacher[f"the teacher, {CLEAN}"] = value
+        _draw_teacher(axes, of_teacher, measure.decimals)
+        axes.set_xlabel(measure.heading.replace(" ", "\n", 1))
         axes.set_ylim(0.4, len(rows) + 0.6)
     names = [
         row.name.removeprefix("small, ").removeprefix("control: ")
@@ -99,6 +101,21 @@ def draw_students(results: Cifar10Results) -> Figure:
     where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, {_teachers(results)}"
     where += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     return style.finish(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
+
+
+def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
+    """A line for each, as trained and without dropout. Those that would squeeze the networks into less than half of the
+    axis are numbers above it, with an arrow to their side."""
+    low, high = axes.get_xlim()
+    width, far = high - low if axes.has_data() else math.inf, list[str]()
+    looks = ((style.GREY, "--"), ("black", ":"))
+    for (color, ls), (name, value) in zip(looks, values.items(), strict=False):
+        if low - width < value < high + width:
+            axes.axvline(value, color=color, ls=ls, lw=1.4, label=name, zorder=1.5)
+        else:
+            said = f"{name}: {number(round(value, decimals))}".replace(f", {CLEAN}", ", without dropout")
+            far.append(f"{said} →" if value > high else f"← {said}")
+    axes.set_title("\n".join(far), fontsize=9, loc="right" if "→" in "".join(far) else "left")
 
 
 def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], float]:
