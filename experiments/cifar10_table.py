@@ -21,6 +21,7 @@ import tyro
 
 from kdjax import cli
 from kdjax.config import (
+    AFTER_NORM,
     NETWORKS,
     STABILITY_EPOCHS,
     Augment,
@@ -85,8 +86,8 @@ class TableConfig:
     networks: Literal["post", "fast"] = dataclasses.field(default="post", metadata=added("post"))
     """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
     dropout_after_norm: bool = dataclasses.field(default=False, metadata=added(False))
-    """In the networks of the post dropout comes once, after the last batch norm, not after each pooling, where it
-    changes what batch norm collects in training and not in evaluation."""
+    """The networks of the post with dropout once, after the last batch norm. After each pooling, as in the post, it
+    makes the statistics that batch norm collects in training others than those of evaluation."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
@@ -224,7 +225,7 @@ class TableConfig:
 
     def network(self, size: Literal["small", "big"]) -> str:
         """The registered network of that size."""
-        return "fast" if self.networks == "fast" else size + "_after_norm" * self.dropout_after_norm
+        return "fast" if self.networks == "fast" else size + AFTER_NORM * self.dropout_after_norm
 
     def units(self, size: Literal["small", "big"]) -> int:
         """The width of a network: units of its hidden dense layer, or channels of its first group."""

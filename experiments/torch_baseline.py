@@ -20,9 +20,9 @@ from torch import nn
 from torch.nn import functional
 
 from kdjax.blocks import TransferSet
-from kdjax.config import TeacherConfig, TrainConfig
+from kdjax.config import AFTER_NORM, TeacherConfig, TrainConfig
 from kdjax.models import fast
-from kdjax.models.cnn import AFTER_NORM, DROPOUT, LEAK, MOMENTUM, STAGES
+from kdjax.models.cnn import DROPOUT, LEAK, MOMENTUM, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
 TEACHERS = {False: TeacherConfig().train_config(1), True: TrainConfig((512,), 1, 128, network="big")}

@@ -18,8 +18,8 @@ from kdjax.sweeps import Sweep
 COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
 """By family of networks: seconds, roughly, in which a CPU compiles what trains and evaluates a block, or a teacher."""
 CONVOLUTIONS = {"cnn": 0.35, "fast": 0.6}
-"""By family of convolutional networks: the share of a bare product's operations a second that training reaches. On CPUs
-they gain nothing from bfloat16."""
+"""By family of convolutional networks: the share of a bare product's operations a second that training reached, by the
+clock, on two cores. On CPUs they gain nothing from bfloat16."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -111,7 +111,7 @@ def _rate(config: TrainConfig) -> float:
 def training_rate(network: str, precision: Precision) -> float:
     """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
     if share := CONVOLUTIONS.get(network_spec(network).family):
-        return product_rate("float32") * share
+        return product_rate("float32" if jax.default_backend() == "cpu" else precision) * share
     return product_rate(precision) * (0.7 if precision == "float32" else 0.45)
 
 

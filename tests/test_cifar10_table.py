@@ -358,7 +358,7 @@ def test_a_teacher_far_from_its_students_is_a_number_above_the_axis(whole):
     low, high = first.get_xlim()
     far = {split: {**measures, "accuracy": 1000.0} for split, measures in results.teacher.items()}
     axes, *_ = figures.draw_students(results._replace(teacher=far)).axes
-    assert "the teacher: 1000 →" in axes.get_title("right").splitlines()
+    assert "the teacher: 1000.00 →" in axes.get_title("right").splitlines()
     assert axes.get_xlim()[1] <= high + (high - low)
     assert not [line for line in axes.get_lines() if line.get_linestyle() == "--"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import study
 from kdjax import cli, forecast, sweeps
-from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
+from kdjax.config import NETWORKS, DataConfig, RunConfig, SweepConfig, TeacherConfig
 from tests import commands
 
 SHORTER = "--dataset mnist5k"
@@ -84,3 +84,11 @@ def test_evaluations_are_counted_as_they_are_made(tmp_path):
     # At the end training, test and hold-out images; the test images before the first step; the hold-out 12 times.
     images = 1_000 + 1_000 + 100 + 1_000 + 12 * 100
     assert forecast.evaluation_flops(block, sweep.dataset) == block.size * forward * images
+
+
+def test_every_family_of_convolutional_networks_is_timed_as_one():
+    families = {spec.family for spec in NETWORKS.values() if spec.full_units}
+    assert families == set(forecast.CONVOLUTIONS) and families <= set(forecast.COMPILE_SECONDS)
+    with mock.patch.object(forecast, "product_rate", {"float32": 8e10, "bfloat16": 2e11}.get):
+        rates = [forecast.training_rate("fast", precision) for precision in ("float32", "bfloat16")]
+        assert rates[0] == rates[1] < forecast.training_rate("mlp", "float32")  # on a CPU

@@ -63,9 +63,9 @@ def section(results: Cifar10Results) -> str:
             texts = [estimate(stats.interval(one.to_numpy(float)), 2, sign=True) for one in each]
             differences.append([name, t, *texts, str(len(shared))])
     notes = [
-        "The same weights throughout. As trained: with the running averages of training, under dropout. Collected "
-        f"again: means over batches of {evaluated['images'].iloc[0]:,} training images, changed at random as in "
-        "training.",
+        "The same weights throughout. As trained: with the running averages of training, under the network's "
+        f"dropout. Collected again: means over batches of {evaluated['images'].iloc[0]:,} training images, changed at "
+        "random as in training.",
         "Mean and 95 % t interval over seeds; those that are taught, about the one teacher. One set of images, their "
         "changes and masks serves all networks: the noise of collecting is not in the intervals.",
     ]

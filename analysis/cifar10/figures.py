@@ -17,7 +17,7 @@ from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import rows_of_table
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
-from analysis.tables import count_of, number
+from analysis.tables import count_of, fixed, number
 from kdjax.files import write_csv
 
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -85,9 +85,9 @@ def draw_students(results: Cifar10Results) -> Figure:
                 look = {"marker": "|", "color": "black", "ms": 11, "mew": 1.6, "zorder": 3}
                 axes.plot(value, place, ls="", label=f"mean, {CLEAN}", **look)
         measure = measures.of_column("cifar10", column)
-        of_teacher = {"the teacher": results.teacher[results.split][column.split("_", 1)[1]]}
+        of_teacher = {"": results.teacher[results.split][column.split("_", 1)[1]]}
         if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
-            of_teacher[f"the teacher, {CLEAN}"] = value
+            of_teacher[CLEAN] = value
         _draw_teacher(axes, of_teacher, measure.decimals)
         axes.set_xlabel(measure.heading.replace(" ", "\n", 1))
         axes.set_ylim(0.4, len(rows) + 0.6)
@@ -104,18 +104,20 @@ def draw_students(results: Cifar10Results) -> Figure:
 
 
 def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
-    """A line for each, as trained and without dropout. Those that would squeeze the networks into less than half of the
-    axis are numbers above it, with an arrow to their side."""
+    """A line for each, as trained and without dropout. One that would squeeze the networks into less than half of the
+    axis is a number above it, with an arrow to its side."""
     low, high = axes.get_xlim()
-    width, far = high - low if axes.has_data() else math.inf, list[str]()
+    width, left, right = high - low if axes.has_data() else math.inf, list[str](), list[str]()
     looks = ((style.GREY, "--"), ("black", ":"))
-    for (color, ls), (name, value) in zip(looks, values.items(), strict=False):
+    for (color, ls), (how, value) in zip(looks, values.items(), strict=False):
         if low - width < value < high + width:
-            axes.axvline(value, color=color, ls=ls, lw=1.4, label=name, zorder=1.5)
-        else:
-            said = f"{name}: {number(round(value, decimals))}".replace(f", {CLEAN}", ", without dropout")
-            far.append(f"{said} →" if value > high else f"← {said}")
-    axes.set_title("\n".join(far), fontsize=9, loc="right" if "→" in "".join(far) else "left")
+            label = ", ".join(filter(None, ["the teacher", how]))
+            axes.axvline(value, color=color, ls=ls, lw=1.4, label=label, zorder=1.5)
+        elif math.isfinite(value):
+            said = f"the teacher{', without dropout' * bool(how)}: {fixed(value, decimals)}"
+            right.append(f"{said} →") if value > high else left.append(f"← {said}")
+    axes.set_title("\n".join(left), fontsize=9, loc="left")
+    axes.set_title("\n".join(right), fontsize=9, loc="right")
 
 
 def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], float]:

@@ -11,6 +11,7 @@ from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
 from kdjax import trained
+from kdjax.config import AFTER_NORM
 from kdjax.objectives import words_of
 from kdjax.targets import WORDS
 
@@ -99,9 +100,9 @@ def row_name(role: Role) -> str:
 
 
 def big_name(results: Cifar10Results) -> str:
-    """What the big networks are called in the table: big where the table trained them, else by their own name."""
+    """What the big networks are called in the table: big, whichever of the table's kinds; others by their own name."""
     name = str(results.networks[0]["network"])
-    return "big" if name in ("fast", "big_after_norm") else name
+    return "big" if name in ("fast", f"big{AFTER_NORM}") else name
 
 
 def _big_rows(results: Cifar10Results) -> list[TableRow]:

@@ -144,7 +144,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         )
         notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
     if config.get("dropout_after_norm"):
-        notes.append("Dropout once, after the last batch norm; in the post after each pooling.")
+        notes.append("Dropout of the small networks: once, after the last batch norm; in the post after each pooling.")
     if config.get("mirrored_views"):
         notes.append("Every network is evaluated by the mean logits of an image and its mirror image.")
     if config["augment"] != "none":

@@ -6,6 +6,7 @@ A field's docstring is its help text. Defaults stand here, but for the epochs th
 
 from kdjax.config.data import DataConfig, TopkRest, cache_folder, default_data_dir
 from kdjax.config.network import (
+    AFTER_NORM,
     NETWORKS,
     NUMERICS,
     Augment,
@@ -24,6 +25,7 @@ from kdjax.config.run import CHECKPOINT_SECONDS, RunConfig
 from kdjax.config.sweep import STABILITY_EPOCHS, SweepConfig, Targets
 
 __all__ = [
+    "AFTER_NORM",
     "CHECKPOINT_SECONDS",
     "NETWORKS",
     "NUMERICS",

@@ -52,6 +52,9 @@ class NetworkSpec:
     """Units of the hidden dense layer at full width; None where there is no such width."""
 
 
+AFTER_NORM = "_after_norm"
+"""Ends the names of `small` and `big` with dropout once, after the last batch norm."""
+
 NETWORKS: dict[str, NetworkSpec] = {}
 """By name; `register_network` adds to it."""
 
@@ -66,8 +69,8 @@ register_network(NetworkSpec("mlp", 2, "kdjax.models.mlp:mlp", "mlp"))
 register_network(NetworkSpec("small", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
 register_network(NetworkSpec("big", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
 register_network(NetworkSpec("fast", 1, "kdjax.models.fast:fast", "fast", full_units=64))
-register_network(NetworkSpec("small_after_norm", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
-register_network(NetworkSpec("big_after_norm", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
+register_network(NetworkSpec(f"small{AFTER_NORM}", 1, "kdjax.models.cnn:cnn", "cnn", full_units=256))
+register_network(NetworkSpec(f"big{AFTER_NORM}", 1, "kdjax.models.cnn:cnn", "cnn", full_units=512))
 
 
 def network_spec(name: str) -> NetworkSpec:

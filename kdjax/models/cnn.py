@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
-from kdjax.config import TrainConfig, network_spec
+from kdjax.config import AFTER_NORM, TrainConfig, network_spec
 from kdjax.errors import require
 from kdjax.layers import FLOAT32, convolve, dropout, max_pool, product
 from kdjax.models.model import Model, functions_of
@@ -23,18 +23,16 @@ MOMENTUM = 0.99
 """Of the running statistics of batch norm: the share of the old ones that remains after a batch."""
 DROPOUT = 0.3
 """After each pooling, before further batch norms; or once, before the logits."""
-AFTER_NORM = "_after_norm"
-"""Ends the names of the networks of the second kind, in which no batch norm collects statistics of units under dropout
-(Li et al. 2019, arXiv 1801.05134)."""
 LEAK = 0.1
 """Slope of LeakyReLU below 0."""
 
 
 class Cnn(nn.Module):
     """Stages of 3×3 convolutions, each ended by 2×2 max pooling and dropout; then a hidden dense layer, then logits.
-    With `after_norm`, dropout comes once, between the last two.
-    Every convolution and the hidden layer is followed by batch norm (momentum 0.99, eps 1e-3: Keras's defaults) and
-    LeakyReLU(0.1). Kernels start from Glorot's uniform distribution, biases at 0, as in Keras."""
+    With `after_norm`, dropout comes once, between the last two, so that no batch norm collects statistics of units
+    under dropout (Li et al. 2019, arXiv 1801.05134). Every convolution and the hidden layer is followed by batch norm
+    (momentum 0.99, eps 1e-3: Keras's defaults) and LeakyReLU(0.1). Kernels start from Glorot's uniform distribution,
+    biases at 0, as in Keras."""
 
     channels: tuple[tuple[int, ...], ...]
     units: int
