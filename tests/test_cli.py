@@ -98,7 +98,8 @@ BAD = {
     "--objectives mze": "--objectives mze is unknown: there are",
     "--objectives dkd(gamma=1)": "--objectives dkd(gamma=1): dkd has no parameter gamma: it has alpha, beta",
     "--objectives nkd": "T = inf with the objective nkd is not allowed: there is no limit, because",
-    "--dataset mnist5k --teacher.network mlpp": "--teacher.network mlpp is unknown: there are mlp, small, big, fast,",
+    "--dataset mnist5k --teacher.network mlpp": "--teacher.network mlpp is unknown: there are mlp, small, big, fast, "
+    "small_after_norm, big_after_norm;",
     "--temperature 3": "--temperatures",  # the nearest option
     "--warmth 3": "Unrecognized options: --warmth",
     "--dataset minst": "--dataset minst is unknown: there are mnist, fashion_mnist, cifar10, mnist5k, auto; did",
