@@ -15,14 +15,18 @@ def provenance() -> dict[str, Any]:
     """Versions, device, commit and argv: what may explain a difference between two runs."""
     import jax
 
+    facts = {"argv": sys.argv, "git_commit": _commit(), **toolchain()}
+    return {**facts, "devices": jax.device_count(), "cpus": os.cpu_count()}
+
+
+def toolchain() -> dict[str, Any]:
+    """Versions and device: where they differ, the same config may give other last digits."""
+    import jax
+
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "argv": sys.argv,
-        "git_commit": _commit(),
         "versions": {"python": platform.python_version(), **versions},
         "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
-        "devices": jax.device_count(),
-        "cpus": os.cpu_count(),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from kdjax import (
     cluster,
     datasets,
+    earlier_blocks,
     examples,
     memory,
     metrics,
@@ -68,8 +69,13 @@ class Sweep(NamedTuple):
 
     @property
     def missing(self) -> list[Block]:
-        """The blocks that are not there yet."""
-        return [one for one in self.blocks if self.run.fresh or not (self.folder / "blocks" / one.name).exists()]
+        """The blocks that are to be trained: neither there yet nor finished by an earlier run beside this one."""
+        if self.run.fresh:
+            return self.blocks
+        absent = [block for block in self.blocks if not (self.folder / "blocks" / block.name).exists()]
+        names = [block.name for block in absent]
+        taken = earlier_blocks.find(self.folder, self.identity, names, students.row_schema())
+        return [block for block in absent if block.name not in taken]
 
 
 def student_epochs(dataset: Dataset, batch_size: int) -> int:
@@ -382,8 +388,11 @@ def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any
 
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
-    """Trains every block that the run directory does not hold yet, or resumes it, where `run` says."""
+    """Trains every block that the run directory does not hold yet, or resumes it, where `run` says. What an earlier run
+    beside it has finished is taken over, unless `run` wants everything fresh."""
     record.note_progress(None, len(blocks))
+    if not run.fresh:
+        earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 
 

@@ -47,13 +47,14 @@ ALLOWED = {
     "students": BELOW | LEAVES | {"blocks", "compilation", "loop", "objectives", "targets", "transfer"},
     "examples": BELOW,
     "interim": BELOW | {"run_directory"},
+    "earlier_blocks": BELOW | {"provenance", "run_directory"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
     "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | LEAVES
-    | {"cluster", "compilation", "examples", "interim", "memory", "objectives", "scheduling", "students", "teachers"}
-    | {"transfer"},
+    | {"cluster", "compilation", "earlier_blocks", "examples", "interim", "memory", "objectives", "scheduling"}
+    | {"students", "teachers", "transfer"},
     "forecast": BELOW | {"datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"array_files", "evaluation", "inputs"},
     "exported": BELOW | {"trained"},
