@@ -29,6 +29,8 @@ all before, with simulated red and green blindness too (CIELAB, 12 or more)."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8")
 """In the order of the colours, for print without colour."""
 GREY = "#6E6E6E"
+UNLISTED = "_"
+"""matplotlib leaves a label that starts so out of a legend: of a band, whose level is there."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
@@ -193,9 +195,10 @@ def legend(figure: Figure) -> None:
     """One legend for all panels, below them: never over data."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        for label, handle in zip(labels, handles, strict=True):
-            entries.setdefault(label, handle)
+        bands = {patch.get_label(): patch for patch in axes.patches}
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            filled = bands.get(UNLISTED + label)
+            entries.setdefault(label, (filled, handle) if filled else handle)  # the one over the other
     if entries:
         room = int(figure.get_figwidth() * 11.5)  # letters in the width of the figure
         labels = [textwrap.fill(label, room - 4) for label in entries]
@@ -264,7 +267,7 @@ def band(
     if math.isnan(low):
         return
     if filled:
-        axes.axhspan(low, high, color=colour, alpha=0.15, lw=0, zorder=0.5)
+        axes.axhspan(low, high, color=colour, alpha=0.15, lw=0, zorder=0.5, label=UNLISTED + label)
     else:
         for end in (low, high):
             axes.axhline(end, color=colour, ls=(0, (2, 4)), lw=0.9, zorder=0.5)

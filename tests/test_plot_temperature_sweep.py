@@ -441,3 +441,9 @@ def test_a_sweep_without_kd_has_its_axis_and_curves(tmp_path):
         (folder / name).write_text(text.replace(",kd,", ",mse,").replace('"kd"', '"mse"'))
     drawn = {path.stem for path in figures.draw(folder)}
     assert {"errors", "difference_from_hard_labels", "learning_curves", "softening"} <= drawn
+
+
+def test_a_band_stands_in_the_legend_behind_its_level(tmp_path):
+    figure = drawn(load(make_run(tmp_path / "run", widths=(300,))), figures.draw_errors)
+    assert [text.get_text() for text in figure.legends[0].get_texts()].count("hard labels") == 1
+    assert len(figure.axes[0].patches) == len(figure.legends[0].get_patches()) == 1

@@ -53,7 +53,7 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
             axes.plot([axis.place(t) + shift for t in out], [means[t].mean for t in out], ls="", **look)
             hard = curve.hard[~np.isnan(curve.hard)]
             if len(hard):
-                level, ls = stats.interval(hard)[:3], ("--", ":")[index]
+                level, ls = stats.interval(hard)[:3], ("--", "-.")[index]
                 hard_name = f"hard labels, {('rate tuned', names[1])[index]}"
                 style.band(axes, *level, colour=style.PALETTE[index], ls=ls, label=hard_name)
         axes.set_ylabel("test errors (images)")

@@ -97,8 +97,8 @@ class SweepConfig:
     last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
     """Temperature T at the end of the training, where it changes."""
     seeds: int = 3
-    """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T. With more
-    of them later, only the new ones are trained."""
+    """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T.
+    With more of them later, only the new ones are trained."""
     first_seed: int = dataclasses.field(default=0, metadata=added(0))
     """The first seed; seeds are this one and those after it. Others than an earlier sweep's are fresh."""
     epochs: int | None = None
