@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import scales, stats, style
@@ -51,11 +52,8 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
             out = [t for t in curve.temperatures if t not in curve.candidates]
             look = {"color": style.PALETTE[index], "mfc": "white", "marker": style.MARKERS[index], "zorder": 3}
             axes.plot([axis.place(t) + shift for t in out], [means[t].mean for t in out], ls="", **look)
-            hard = curve.hard[~np.isnan(curve.hard)]
-            if len(hard):
-                level, ls = stats.interval(hard)[:3], ("--", "-.")[index]
-                hard_name = f"hard labels, {('rate tuned', names[1])[index]}"
-                style.band(axes, *level, colour=style.PALETTE[index], ls=ls, label=hard_name)
+        tuned, one_rate = (curve.hard[~np.isnan(curve.hard)] for curve in curves)
+        _draw_hard(axes, tuned, one_rate, names[1])
         axes.set_ylabel("test errors (images)")
         n = f"{count_of(curves[0].seeds, 'seed')}, {count_of(curves[0].teachers, 'teacher')}"
         axes.set_title(f"{count_of(curves[0].epochs, 'epoch')} ({n})", loc="left")
@@ -63,6 +61,19 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
     whose = _of_whom(results, max(curve.teachers for curves in drawn for curve in curves))
     what = f"{drawn[0][0].width} units per layer: test errors with soft targets{whose}; filled: may be best; bars: 95 %"
     return style.finish(figure, f"{what} intervals", _where(results))
+
+
+def _draw_hard(axes: Axes, tuned: np.ndarray, one_rate: np.ndarray, rate: str) -> None:
+    """Hard labels at their tuned rate and at the one rate; one level where these are the same."""
+    looks = [
+        (tuned, style.PALETTE[0], "--", "hard labels, rate tuned"),
+        (one_rate, style.PALETTE[1], "-.", f"hard labels, {rate}"),
+    ]
+    if np.array_equal(tuned, one_rate):
+        looks = [(tuned, style.GREY, "--", "hard labels, either rate")]
+    for hard, colour, ls, label in looks:
+        if len(hard):
+            style.band(axes, *stats.interval(hard)[:3], colour=colour, ls=ls, label=label)
 
 
 def draw_transfer(results: MnistResults) -> Figure | None:
