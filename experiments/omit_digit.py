@@ -85,7 +85,7 @@ class OmitConfig:
     """Units in each of the student's two hidden layers (default: 800; 200 on mnist5k)."""
     seeds: int = 5
     """Number of seeds: 0, 1, … Each fixes initial weights and batch order, the same for all students where they have
-    as many images."""
+    as many images. With more of them later, only the new ones are trained."""
     epochs: int | None = None
     """Passes of every student over its transfer set (default: 8, on mnist5k 15; three times that where under half of
     the images are left)."""
@@ -213,7 +213,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
     folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
     sweep = sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
-    memory.require_disk(sweep.missing, dataset, config.run.out)
+    memory.require_disk(sweep.absent, dataset, config.run.out)
     return sweep
 
 

@@ -33,8 +33,8 @@ class ThroughputConfig:
 
     cases: tuple[str, ...] = ("teacher", "elastic", "1x800", "8x800", "8x300", "32x30")
     """What to measure: teacher (dropout, max-norm, jitter); elastic (the same network, on distorted images instead);
-    KxW, a block of K students with two hidden layers of W units; or small, big (128 images per step) or fast (250), a
-    convolutional network at full width."""
+    KxW, a block of K students with two hidden layers of W units; or small, big, small_after_norm, big_after_norm (128
+    images per step) or fast (250), a convolutional network at full width."""
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     """Precision of the operands of all products, the bare one's included."""
     against: Literal["torch"] | None = None

@@ -23,13 +23,17 @@ LARGEST = 2 * 2**30
 
 def folder() -> Path:
     """The cache of this kind of processor: a home folder may be shared by machines with other instructions."""
+    return cache_folder() / "compiled" / processor()
+
+
+def processor() -> str:
+    """A hash (hex) of the instructions that this processor has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         flags = platform.processor()
-    processor = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return cache_folder() / "compiled" / processor
+    return hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

@@ -1,72 +1,100 @@
 """Finished blocks of the runs beside a run: with more seeds, widths or learning rates, only new blocks are trained."""
 
-import collections
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kdjax import files
+from kdjax.compilation_cache import processor
 from kdjax.errors import BadInput
-from kdjax.files import read_json
+from kdjax.files import Damaged, read_json
 from kdjax.identity import canonical_json
 from kdjax.progress import count_of, say
 from kdjax.provenance import toolchain
 from kdjax.run_directory import RunDirectory
-
-AXES = ("seeds", "first_seed", "widths", "learning_rates")
-"""Config fields of which each value has blocks of its own, which it names."""
+from kdjax.transfer import DistillationData
 
 
-def find(folder: Path, identity: dict[str, Any], names: Iterable[str], schema: Any) -> dict[str, Path]:
-    """The folders, in run directories beside `folder`, of those of the blocks `names` that an earlier run has finished:
-    a run whose identity differs from this one in `AXES` alone, with the same versions and device, so that training them
-    here would give the same bits.
+def circumstances(data: DistillationData | None = None) -> dict[str, Any]:
+    """What fixes the bits of a block that is trained in this process, beside its settings: versions, device, processor,
+    compiler flags, and the teacher's logits, where `data` are there. It is stored with each block."""
+    made: dict[str, Any] = {**toolchain(), "processor": processor(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    if data is not None:
+        logits = (data.train_logits, data.holdout_logits, data.test_logits)
+        made["teacher"] = hashlib.sha256(b"".join(part.tobytes() for part in logits if part is not None)).hexdigest()
+    return made
 
-    A run of the same identity is none: who trains it under another name wants to see whether it repeats.
+
+def find(
+    folder: Path, identity: dict[str, Any], names: Iterable[str], schema: Any, made_with: dict[str, Any] | None
+) -> dict[str, list[Path]]:
+    """Where, in the run directories beside `folder`, those of the blocks `names` are that this run need not train.
+
+    Their runs differ from this one in seeds, widths or learning rates alone, and the blocks were made with the same
+    `circumstances`: to train them here would give the same bits. Nothing is found for a run that was started with
+    `--fresh`; where another has this very identity, as somebody wants to see whether it repeats; or without
+    `made_with`, as on a cluster, whose workers are other processes.
     """
-    own, found = json.loads(canonical_json(identity)), dict[str, Path]()
-    wanted, here = sorted(names), json.loads(canonical_json(toolchain()))
-    for path in sorted(folder.parent.glob("*/config.json")) if wanted else []:
-        try:
-            earlier = read_json(path)
-            identical = earlier["identity"] == own
-            same = not identical and _of_a_block(earlier["identity"]) == _of_a_block(own)
-            if not same or any(earlier["details"].get(name) != value for name, value in here.items()):
-                continue
-            blocks = {name: path.parent / "blocks" / name for name in wanted if name not in found}
-            there = {name: block for name, block in blocks.items() if (block / "rows.json").exists()}
-            found |= {
-                name: block for name, block in there.items() if read_json(block / "rows.json")["schema"] == schema
-            }
-        except (BadInput, KeyError, TypeError, AttributeError):
-            continue  # damaged, or no file of this program: the blocks are trained
+    own, wanted = json.loads(canonical_json(identity)), sorted(names)
+    found = dict[str, list[Path]]()
+    if not wanted or made_with is None or _read(folder / "config.json").get("fresh"):
+        return found
+    for run in sorted(path.parent for path in folder.parent.glob("*/config.json") if path.parent != folder):
+        earlier = _read(run / "config.json").get("identity")
+        if earlier == own:
+            return {}
+        if not isinstance(earlier, dict) or _of_a_block(earlier) != _of_a_block(own):
+            continue
+        for name in wanted:
+            block = run / "blocks" / name
+            written = _read(block / "rows.json")
+            before = written.get("made_with") or {}
+            if written.get("schema") == schema and all(before.get(key) == value for key, value in made_with.items()):
+                found.setdefault(name, []).append(block)
     return found
 
 
 def take_over(record: RunDirectory, names: Iterable[str]) -> None:
-    """Copies into a run directory those of the blocks `names` that are not there and that an earlier run has finished.
-    One that is damaged is left where it is, and said to be."""
+    """Copies into a run directory those of the blocks `names` that are not there and that `find` finds. One that is
+    damaged, or cannot be read, is left where it is."""
     identity = read_json(record.folder / "config.json")["identity"]
-    blocks, runs = record.folder / "blocks", collections.Counter[str]()
-    absent = [name for name in names if not (blocks / name).exists()]
-    for name, earlier in find(record.folder, identity, absent, record.schema).items():
-        try:
-            files.check_manifest(earlier)
-        except files.Damaged as damage:
-            say(f"block {name} is not taken over: {damage}")
-            continue
-        with files.whole_folder(blocks / name) as folder:
-            shutil.copytree(earlier, folder, dirs_exist_ok=True)
-            files.remove(folder / files.MANIFEST)  # it is written anew
-        runs[earlier.parents[1].name] += 1
-    for run, count in runs.items():
-        say(f"{count_of(count, 'block')} of {run} taken over: same settings; --fresh trains all again")
+    absent = [name for name in names if not (record.folder / "blocks" / name).exists()]
+    taken = dict[str, str]()
+    for name, candidates in find(record.folder, identity, absent, record.schema, record.made_with).items():
+        for earlier in candidates:
+            try:
+                with files.whole_folder(record.folder / "blocks" / name) as copy:
+                    shutil.copytree(earlier, copy, dirs_exist_ok=True)
+                    files.check_manifest(copy)
+                    files.remove(copy / files.MANIFEST)  # it is written anew
+            except (Damaged, OSError):
+                say(f"block {name} of {earlier.parents[1].name} is not taken over: it is damaged, or cannot be read")
+                continue
+            run = earlier.parents[1]
+            record.add_timing(name, _read(run / "timing.json").get(name, 0.0))
+            taken[name] = run.name
+            break
+    if taken:
+        record.note_taken_over(taken)
+    for run_name in dict.fromkeys(taken.values()):
+        say(f"{count_of(list(taken.values()).count(run_name), 'block')} of {run_name} taken over: same settings")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file of another run; empty where it is missing, damaged, or no file of this program."""
+    try:
+        found = read_json(path)
+    except (BadInput, OSError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _of_a_block(identity: dict[str, Any]) -> dict[str, Any]:
-    """What of an identity fixes a block, beside the block's name."""
-    config = identity["config"]
-    axes = AXES[:-1] if config.get("own_rates") else AXES  # then a name does not tell its rates
-    return {**identity, "config": {name: value for name, value in config.items() if name not in axes}}
+    """What of an identity fixes a block, beside the block's name, which tells its seed, width and learning rate."""
+    config = identity.get("config") or {}
+    named = {"seeds", "first_seed", "widths"} | ({"learning_rates"} if not config.get("own_rates") else set())
+    return {**identity, "config": {name: value for name, value in config.items() if name not in named}}

@@ -44,13 +44,16 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
     dataset, missing, has_teacher = sweep.dataset, sweep.missing, not teacher or _has_teacher(sweep)
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
     first = first if dataset.teacher is None else "no teacher (it came with the data)"
-    finished, seconds = len(sweep.blocks) - len(missing), sweep_seconds(sweep, teacher, compiled=compiled)
+    absent, seconds = sweep.absent, sweep_seconds(sweep, teacher, compiled=compiled)
+    done = [f"{len(sweep.blocks) - len(absent)} are there"] * (len(absent) < len(sweep.blocks))
+    done += [f"{len(absent) - len(missing)} taken over from earlier runs"] * (len(missing) < len(absent))
+    there = f" ({', '.join(done)})" if done else ""
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
     text = (
         f"would train {first} and {count_of(students, 'student')} in {left} in "
-        f"{sweep.folder}{f' ({finished} are there)' if finished else ''}: about {clock(seconds)} on this device, "
+        f"{sweep.folder}{there}: about {clock(seconds)} on this device, "
         f"{memory.needed(sweep.blocks, dataset) / 2**30:.1f} GiB of memory, "
-        f"{memory.disk_needed(missing, dataset) / 2**20:.0f} MiB of disk"
+        f"{memory.disk_needed(absent, dataset) / 2**20:.0f} MiB of disk"
     )
     return Forecast(text, seconds)
 

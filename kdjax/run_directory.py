@@ -21,7 +21,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class RunDirectory:
         self.folder, self.schema = folder, schema
         self.after_block: Callable[[], object] = lambda: None
         """Called whenever a block has been stored: interim results are written there."""
+        self.made_with: dict[str, Any] | None = None
+        """What fixes the bits of the blocks that this process trains, beside their settings; stored with them."""
         self._trained, self._whole = False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
@@ -97,7 +99,7 @@ class RunDirectory:
         files.clear_leftovers(self.folder)
         files.remove(self.folder / files.MANIFEST)
         if not path.exists():
-            write_json(path, {"identity": identity, "details": {}, "started": _now()})
+            write_json(path, {"identity": identity, "details": {}, "started": _now(), "fresh": fresh})
         self._record(command=_command())
         self.note_progress()
         for name in FOLDERS:
@@ -149,6 +151,10 @@ class RunDirectory:
         """Writes which sweeps of a table are finished, and of how many."""
         self._record(sweeps=list(names), progress={"done": len(names), "total": total})
 
+    def note_taken_over(self, blocks: Mapping[str, str]) -> None:
+        """Writes which blocks are copies, and of which run."""
+        self._record(taken_over={**read_json(self.folder / "config.json").get("taken_over", {}), **blocks})
+
     def _record(self, **facts: Any) -> None:
         """Writes facts about the run, beside its identity, into `config.json`."""
         config = read_json(self.folder / "config.json")
@@ -178,7 +184,7 @@ class RunDirectory:
         """Writes a finished block whole: rows, history, logits, and what `save_params(folder)` writes. Its checkpoints
         are then removed, and its seconds added to `timing.json`."""
         with files.whole_folder(self.folder / "blocks" / block) as folder:
-            write_json(folder / "rows.json", {"schema": self.schema, "rows": rows})
+            write_json(folder / "rows.json", {"schema": self.schema, "made_with": self.made_with, "rows": rows})
             write_json(folder / "history.json", history)
             write_arrays(folder / "logits.npz", **logits)
             save_params(folder / "parameters")

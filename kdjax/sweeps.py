@@ -68,14 +68,17 @@ class Sweep(NamedTuple):
     folder: Path
 
     @property
+    def absent(self) -> list[Block]:
+        """The blocks that are not there yet."""
+        return [one for one in self.blocks if self.run.fresh or not (self.folder / "blocks" / one.name).exists()]
+
+    @property
     def missing(self) -> list[Block]:
-        """The blocks that are to be trained: neither there yet nor finished by an earlier run beside this one."""
-        if self.run.fresh:
-            return self.blocks
-        absent = [block for block in self.blocks if not (self.folder / "blocks" / block.name).exists()]
-        names = [block.name for block in absent]
-        taken = earlier_blocks.find(self.folder, self.identity, names, students.row_schema())
-        return [block for block in absent if block.name not in taken]
+        """The blocks that are to be trained: those absent that no earlier run beside this one has finished."""
+        names = [] if self.run.fresh or self.run.cluster else [block.name for block in self.absent]
+        made_with = earlier_blocks.circumstances() if names else None
+        found = earlier_blocks.find(self.folder, self.identity, names, students.row_schema(), made_with)
+        return [block for block in self.absent if block.name not in found]
 
 
 def student_epochs(dataset: Dataset, batch_size: int) -> int:
@@ -248,7 +251,7 @@ def prepare(
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     sweep = Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
-    memory.require_disk(sweep.missing, dataset, config.run.out)
+    memory.require_disk(sweep.absent, dataset, config.run.out)
     return sweep
 
 
@@ -389,10 +392,10 @@ def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
     """Trains every block that the run directory does not hold yet, or resumes it, where `run` says. What an earlier run
-    beside it has finished is taken over, unless `run` wants everything fresh."""
+    beside it has finished is taken over (`earlier_blocks`)."""
     record.note_progress(None, len(blocks))
-    if not run.fresh:
-        earlier_blocks.take_over(record, [block.name for block in blocks])
+    record.made_with = earlier_blocks.circumstances(data) if run.cluster is None else None
+    earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 
 

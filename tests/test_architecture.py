@@ -47,7 +47,7 @@ ALLOWED = {
     "students": BELOW | LEAVES | {"blocks", "compilation", "loop", "objectives", "targets", "transfer"},
     "examples": BELOW,
     "interim": BELOW | {"run_directory"},
-    "earlier_blocks": BELOW | {"provenance", "run_directory"},
+    "earlier_blocks": BELOW | {"compilation_cache", "provenance", "run_directory", "transfer"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
     "cluster": BELOW | {"compilation_cache", "provenance", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},

@@ -70,7 +70,7 @@ def _draw_hard(axes: Axes, tuned: np.ndarray, one_rate: np.ndarray, rate: str) -
         (one_rate, style.PALETTE[1], "-.", f"hard labels, {rate}"),
     ]
     if np.array_equal(tuned, one_rate):
-        looks = [(tuned, style.GREY, "--", "hard labels, either rate")]
+        looks = [(tuned, style.GREY, "--", f"hard labels, {rate}: the tuned one")]
     for hard, colour, ls, label in looks:
         if len(hard):
             style.band(axes, *stats.interval(hard)[:3], colour=colour, ls=ls, label=label)
