@@ -1,5 +1,6 @@
 """Finished blocks of the runs beside a run: with more seeds, widths or learning rates, only new blocks are trained."""
 
+import collections
 import hashlib
 import json
 import os
@@ -63,25 +64,23 @@ def take_over(record: RunDirectory, names: Iterable[str]) -> None:
     damaged, or cannot be read, is left where it is."""
     identity = read_json(record.folder / "config.json")["identity"]
     absent = [name for name in names if not (record.folder / "blocks" / name).exists()]
-    taken = dict[str, str]()
+    taken = collections.Counter[str]()
     for name, candidates in find(record.folder, identity, absent, record.schema, record.made_with).items():
         for earlier in candidates:
+            run = earlier.parents[1]
             try:
                 with files.whole_folder(record.folder / "blocks" / name) as copy:
                     shutil.copytree(earlier, copy, dirs_exist_ok=True)
                     files.check_manifest(copy)
                     files.remove(copy / files.MANIFEST)  # it is written anew
             except (Damaged, OSError):
-                say(f"block {name} of {earlier.parents[1].name} is not taken over: it is damaged, or cannot be read")
+                say(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be read")
                 continue
-            run = earlier.parents[1]
-            record.add_timing(name, _read(run / "timing.json").get(name, 0.0))
-            taken[name] = run.name
+            record.note_taken_over(name, run.name, _read(run / "timing.json").get(name, 0.0))
+            taken[run.name] += 1
             break
-    if taken:
-        record.note_taken_over(taken)
-    for run_name in dict.fromkeys(taken.values()):
-        say(f"{count_of(list(taken.values()).count(run_name), 'block')} of {run_name} taken over: same settings")
+    for run_name, count in taken.items():
+        say(f"{count_of(count, 'block')} of {run_name} taken over: same settings")
 
 
 def _read(path: Path) -> dict[str, Any]:

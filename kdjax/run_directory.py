@@ -21,7 +21,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,10 @@ class RunDirectory:
         """Writes which sweeps of a table are finished, and of how many."""
         self._record(sweeps=list(names), progress={"done": len(names), "total": total})
 
-    def note_taken_over(self, blocks: Mapping[str, str]) -> None:
-        """Writes which blocks are copies, and of which run."""
-        self._record(taken_over={**read_json(self.folder / "config.json").get("taken_over", {}), **blocks})
+    def note_taken_over(self, block: str, run: str, seconds: float) -> None:
+        """Writes that a block is a copy, of which run, and how long it was trained there."""
+        self._record(taken_over={**read_json(self.folder / "config.json").get("taken_over", {}), block: run})
+        self.add_timing(block, seconds)
 
     def _record(self, **facts: Any) -> None:
         """Writes facts about the run, beside its identity, into `config.json`."""
