@@ -18,7 +18,7 @@ from kdjax import compilation_cache
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
 from kdjax.progress import count_of, say
-from kdjax.provenance import provenance
+from kdjax.provenance import toolchain
 from kdjax.run_directory import RunDirectory
 from kdjax.scheduling import Board, Device, progress_of, store
 from kdjax.students import Block, BlockResult
@@ -110,8 +110,7 @@ def what_fixes_digits() -> dict[str, Any]:
     """Facts that all processes of one run must share: sources, versions, device, cores."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    facts = provenance()
-    return {"sources": digest, **{name: facts[name] for name in ("versions", "device", "cpus")}}
+    return {"sources": digest, **toolchain(), "cpus": os.cpu_count()}
 
 
 @functools.cache

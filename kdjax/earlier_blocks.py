@@ -44,11 +44,12 @@ def find(
     found = dict[str, list[Path]]()
     if not wanted or made_with is None or _read(folder / "config.json").get("fresh"):
         return found
+    same = _of_a_block(own)
     for run in sorted(path.parent for path in folder.parent.glob("*/config.json") if path.parent != folder):
         earlier = _read(run / "config.json").get("identity")
         if earlier == own:
             return {}
-        if not isinstance(earlier, dict) or _of_a_block(earlier) != _of_a_block(own):
+        if not isinstance(earlier, dict) or _of_a_block(earlier) != same:
             continue
         for name in wanted:
             block = run / "blocks" / name

@@ -75,10 +75,12 @@ class Sweep(NamedTuple):
     @property
     def missing(self) -> list[Block]:
         """The blocks that are to be trained: those absent that no earlier run beside this one has finished."""
-        names = [] if self.run.fresh or self.run.cluster else [block.name for block in self.absent]
-        made_with = earlier_blocks.circumstances() if names else None
+        absent = self.absent
+        if not absent or self.run.fresh or self.run.cluster:
+            return absent
+        names, made_with = [block.name for block in absent], earlier_blocks.circumstances()
         found = earlier_blocks.find(self.folder, self.identity, names, students.row_schema(), made_with)
-        return [block for block in self.absent if block.name not in found]
+        return [block for block in absent if block.name not in found]
 
 
 def student_epochs(dataset: Dataset, batch_size: int) -> int:

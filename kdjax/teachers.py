@@ -22,7 +22,7 @@ from kdjax.files import check_manifest, clear_leftovers, lock, make_folder, read
 from kdjax.identity import digest, result_fields
 from kdjax.objectives import Setting
 from kdjax.progress import Progress, clock, say
-from kdjax.provenance import provenance
+from kdjax.provenance import provenance, toolchain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
 
 def warn_of_differences(teacher: Teacher) -> None:
     """Says where a teacher was trained with other versions or on another device than these."""
-    before, now = teacher.info["provenance"], provenance()
-    for name in ("versions", "device"):
-        if before.get(name) != now[name]:
-            say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now[name]})")
+    before = teacher.info["provenance"]
+    for name, now in toolchain().items():
+        if before.get(name) != now:
+            say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now})")

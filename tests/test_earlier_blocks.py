@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kdjax import earlier_blocks, forecast, sweeps
+from kdjax.files import read_json
 from tests.small_sweep import config
 
 OMIT = (
@@ -64,7 +65,7 @@ def test_only_new_blocks_are_trained_and_the_results_are_the_same(two_seeds, mon
     results, trained = trained_of(sweep, monkeypatch)
     assert trained == new
     assert f"{count} block{'s' * (count > 1)} of {folder.name} taken over: same settings" in capfd.readouterr().err
-    record, times = (json.loads((sweep.folder / name).read_text()) for name in ("config.json", "timing.json"))
+    record, times = (read_json(sweep.folder / name) for name in ("config.json", "timing.json"))
     assert len(record["taken_over"]) == count and set(record["taken_over"].values()) == {folder.name}
     assert times.keys() == {block.name for block in sweep.blocks}
     again, all_trained = trained_of(more(asked, run={"fresh": True}, **changes), monkeypatch)
@@ -86,12 +87,9 @@ def test_more_seeds_of_an_omitted_digit(tmp_path):
         command = [sys.executable, "-m", "experiments.omit_digit", *asked, "--seeds", str(seeds)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert said in done.stderr and ("taken over" in done.stderr) == bool(said)
-    (record,) = (one for one in map(read_record, (tmp_path / "runs" / "omit_digit").iterdir()) if "taken_over" in one)
+    records = map(read_json, (tmp_path / "runs" / "omit_digit").glob("*/config.json"))
+    (record,) = (one for one in records if "taken_over" in one)
     assert all("seed0" in name for name in record["taken_over"])
-
-
-def read_record(folder):
-    return json.loads((folder / "config.json").read_text())
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 3}, {"temperatures": (1.0, 8.0)}, {"batch_size": 25}])
@@ -172,7 +170,7 @@ def test_a_whole_copy_in_another_run_serves_where_the_first_is_damaged(two_seeds
     asked, folder = two_seeds
     other = folder.with_name("other")
     shutil.copytree(folder, other)
-    record = json.loads((other / "config.json").read_text())
+    record = read_json(other / "config.json")
     record["identity"]["config"]["seeds"] = 4  # another run of such students
     (other / "config.json").write_text(json.dumps(record))
     (folder / "blocks" / "width12-seed0-rate0.001-0" / "logits.npz").write_bytes(b"damaged")
