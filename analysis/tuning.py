@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import runs
+from analysis import runs, stats
 from analysis.tables import number
 from kdjax.objectives import words_of
 
@@ -29,6 +29,14 @@ class Choice(NamedTuple):
     at_edge: bool = False
     """It is the smallest or the largest rate tried: a better one may lie beyond."""
     soft_weight: float = 1.0
+    possible: tuple[float, ...] = ()
+    """The rates that may be best, itself among them: not excluded at its soft weight (`stats.candidates_for_best` of
+    hold-out errors, for each on its own)."""
+
+    @property
+    def possible_range(self) -> str:
+        """The rates that may be best, from the smallest to the largest."""
+        return " to ".join(dict.fromkeys(f"{rate:g}" for rate in (min(self.possible), max(self.possible))))
 
     @property
     def name(self) -> str:
@@ -62,9 +70,20 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
             float(row["learning_rate"]),
             row["learning_rate"] in (rates.min(), rates.max()),
             float(row["soft_weight"]),
+            _possible(tried, row),
         )
         for _, row in best.sort_values(CHOICE, key=_hard_labels_first).iterrows()
     ]
+
+
+def _possible(tried: pd.DataFrame, chosen: pd.Series) -> tuple[float, ...]:
+    """The rates that are not excluded as best of a setting at its soft weight, over seeds; none with a failed run."""
+    named = [*CHOICE, "soft_weight"]
+    same = (tried[named].fillna(runs.NONE) == chosen[named].fillna(runs.NONE)).all(axis="columns")
+    errors = runs.finished(tried[same]).pivot_table(index="seed", columns="learning_rate", values="holdout_errors")
+    whole = errors.dropna(axis="columns")
+    kept = stats.candidates_for_best(whole.to_numpy(float))
+    return tuple(float(rate) for rate, may in zip(whole.columns, kept, strict=True) if may)
 
 
 def _hard_labels_first(column: pd.Series) -> pd.Series:

@@ -537,7 +537,8 @@ def test_the_rate_with_the_fewest_mean_holdout_errors_is_chosen_and_an_edge_is_m
     results = results_of({t: [100, 102, 99] for t in (1.0, 4.0)}, width=30)
     results = results._replace(results=pd.concat([results.results[results.results["role"] == "one rate"], tried]))
     said = said_of(results)
-    assert "| T = 4 | 0.004 (at the edge) |" in said and "| hard labels | 0.002 |" in said
+    assert "| T = 4 | 0.004 (at the edge) | 0.001 to 0.004 |" in said
+    assert "| hard labels | 0.002 | 0.001 to 0.004 |" in said
     assert "rates at the edge of those tried, 0.001 to 0.004 (better ones may lie beyond): T = 4." in said
     assert "T = 1 left out, where some run failed at every rate" in said
 
@@ -552,6 +553,23 @@ def test_test_errors_play_no_part_in_a_choice():
         for rows in (tried, other, tried.drop(columns="test_errors"))
     )
     assert chosen == same == without and len({rate for _, rate in chosen}) > 1
+
+
+def test_the_rates_that_the_holdout_does_not_exclude_as_best_stand_beside_the_chosen_one():
+    # Paired differences from 0.002, two rates compared with each, 3 seeds: 2 or 22 errors with a spread of 1 or 20.
+    seeds = np.array([100.0, 130.0, 90.0])
+    alike, excluded = np.array([1.0, 2.0, 3.0]), np.array([21.0, 22.0, 23.0])
+    errors = {(4.0, 2e-3): seeds, (4.0, 4e-3): seeds + alike, (4.0, 8e-3): seeds + excluded}
+    noisy = {(8.0, 2e-3): seeds, (8.0, 4e-3): seeds[::-1] + 2, (8.0, 8e-3): seeds + np.array([2.0, 22.0, 42.0])}
+    sharp = {(1.0, 2e-3): seeds + excluded, (1.0, 4e-3): seeds, (1.0, 8e-3): seeds + excluded}
+    found = {one.name: one for one in tuning.choices(tried_at({**errors, **noisy, **sharp}))}
+    assert found["T = 4"].possible == (2e-3, 4e-3) and found["T = 4"].possible_range == "0.002 to 0.004"
+    assert found["T = 8"].possible == (2e-3, 4e-3, 8e-3)
+    assert found["T = 1"].possible == (4e-3,) and found["T = 1"].possible_range == "0.004"
+    lost = tuning.choices(tried_at({**sharp, (1.0, 1e-3): seeds}, failed={(1.0, 1e-3, 2)}))
+    assert lost[0].possible == (4e-3,)
+    single = tuning.choices(tried_at({key: values[:1] for key, values in errors.items()}))
+    assert single[0].possible == (2e-3, 4e-3, 8e-3)
 
 
 def test_where_soft_targets_help_is_said_at_tuned_rates_and_at_one_rate():

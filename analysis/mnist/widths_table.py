@@ -9,8 +9,9 @@ from analysis.tables import Table, columns_of, estimate, p_value
 
 NOTE = (
     "Rates: chosen for hard labels and for each T on held-out training images, from other seeds, under a teacher that "
-    "never saw these images; the test images play no part. Test errors, with 95 % intervals: fresh seeds, all "
-    "training images."
+    "never saw these images; the test images play no part. Rates that may be best: from the smallest to the largest "
+    "that these seeds do not exclude (95 % for each setting, paired). Test errors, with 95 % intervals: fresh seeds, "
+    "all training images."
 )
 
 
@@ -32,7 +33,8 @@ def frame(results: MnistResults) -> pd.DataFrame:
         pairs = [("", _found(one.tuned)), ("one_rate_", _found(one.one_rate))]
         for choice in one.choices:
             line = {"width": one.width, "epochs": one.epochs, "setting": choice.name, "rate": choice.learning_rate}
-            line |= {"at_edge": choice.at_edge, "one_rate": results.learning_rate}
+            line |= {"rates_possible": choice.possible_range, "at_edge": choice.at_edge}
+            line |= {"one_rate": results.learning_rate}
             for prefix, of_curve in pairs:
                 if cell := of_curve.get(choice.name):
                     line |= {**columns_of(f"{prefix}errors", cell.mean), f"{prefix}n": cell.mean.n}
@@ -44,7 +46,7 @@ def frame(results: MnistResults) -> pd.DataFrame:
 
 
 def _table(one: AtWidth, results: MnistResults) -> str:
-    header = ["", "tuned rate", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
+    header = ["", "tuned rate", "rates that may be best", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
     header += [f"at rate {results.learning_rate:g}", "n", "best?"]
     tuned, at_one = _found(one.tuned), _found(one.one_rate)
     cells = []
@@ -53,7 +55,18 @@ def _table(one: AtWidth, results: MnistResults) -> str:
         own, other = tuned.get(choice.name), at_one.get(choice.name)
         less, p = (own.difference, own.p_holm) if own and own.difference else (None, float("nan"))
         compared = [estimate(less, sign=True), p_value(p)] if less else [""] * 2
-        cells.append([choice.name, rate, *_errors(own), *compared, _best(own), *_errors(other), _best(other)])
+        cells.append(
+            [
+                choice.name,
+                rate,
+                choice.possible_range,
+                *_errors(own),
+                *compared,
+                _best(own),
+                *_errors(other),
+                _best(other),
+            ]
+        )
     return f"### {one.name}\n\n" + Table(header, cells, left=1).markdown()
 
 
