@@ -98,9 +98,9 @@ def run_members(
     entries, summary = list(before), Summary(study.folder, summarise)
     total = len(before) + len(members)
     record.note_sweeps([entry["run"] for entry in entries], total)
-    for index, member in enumerate(members):
+    for number, member in enumerate(members, len(before) + 1):
         part = f"part {member.part}: " if member.part else ""
-        say(f"{part}{member.role} ({index + 1} of {count_of(len(members), 'sweep')})")
+        say(f"{part}{member.role} ({number} of {count_of(total, 'sweep')})")
         folder = sweeps.run(prepare_sweep(study, member.config))
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
