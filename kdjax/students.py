@@ -66,7 +66,8 @@ class Block(NamedTuple):
         """Whether the teacher is queried at each step, because the images change and the targets follow them."""
         changed = bool(self.config.jitter) or self.config.augment != "none"
         follows = self.transfer.targets in targets.FOLLOW_IMAGE
-        return changed and follows and any(run.objective != "hard" for run in self.runs)
+        asks = any(run.objective != "hard" for run in self.runs) and objectives.uses_teacher(self.objective)
+        return changed and follows and asks
 
 
 class BlockResult(NamedTuple):

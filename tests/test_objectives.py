@@ -38,6 +38,16 @@ def test_every_objective_gives_one_number_per_example(objective):
     assert loss.shape == (5,) and np.isfinite(loss).all() and (loss > 0).all()
 
 
+@pytest.mark.parametrize("objective", objectives.OBJECTIVES)
+def test_which_losses_depend_on_the_teacher_is_known(objective):
+    (z, v), (_, other), labels = logits(1), logits(2), jnp.arange(6) % 4
+    own = {"reference": jnp.float32(2.0)} if objective in ("matched", "placebo") else None
+    setting = objectives.Setting(*map(jnp.float32, (3.0, 0.7, 1e-3)), own)
+    one, two = (objectives.loss_of(objective)(z, teacher, labels, setting) for teacher in (v, other))
+    assert bool((one != two).any()) == objectives.uses_teacher(objective)
+    assert objectives.uses_teacher(objective) == (objective != "label_smoothing")
+
+
 def test_a_soft_term_is_mixed_with_hard_labels():
     z, v = jnp.array([[2.0, 0.0, 0.0]]), jnp.array([[0.0, 3.0, 0.0]])
     setting = objectives.Setting(*(jnp.float32(value) for value in (5.0, 0.75, 1e-3)))

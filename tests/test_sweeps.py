@@ -230,7 +230,8 @@ def test_settings_that_cannot_be_told_apart_or_held_are_refused(tmp_path, option
 
 
 def test_operations_count_the_teachers_where_they_are_queried_at_each_step(tmp_path):
-    for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0)):
+    unasked = {"jitter": 2, "objectives": ("label_smoothing",)}
+    for changes, share in (({}, 0), ({"jitter": 2}, 1), ({"jitter": 2, "targets": "uniform"}, 0), (unasked, 0)):
         sweep = sweeps.prepare(config(tmp_path, **changes))
         block, images = sweep.blocks[0], len(sweep.dataset.train.images)
         alone = forecast.block_flops(block, sweep.dataset)

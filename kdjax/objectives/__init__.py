@@ -22,6 +22,7 @@ from kdjax.objectives.registry import (
     parse,
     parse_each,
     register,
+    uses_teacher,
     words_of,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "plain",
     "register",
     "standardised",
+    "uses_teacher",
     "words_of",
 ]

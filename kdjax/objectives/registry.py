@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.interpreters import partial_eval
 from jaxtyping import Array, Float
 
 from kdjax import losses
@@ -242,8 +243,14 @@ def loss_of(name: str, batch: int = 2) -> Loss:
     require_known("objectives", name, OBJECTIVES)
     objective = OBJECTIVES[name]
     training: Loss = objective.training or _mix(objective)
-    _require_one_each(name, _shape_of(training, tuple(one.name for one in objective.parameters), batch), (batch,))
+    _require_one_each(name, _shape_of(training, objective, batch), (batch,))
     return training
+
+
+def uses_teacher(name: str) -> bool:
+    """Whether the loss that trains an objective depends on the teacher's logits, as that of label smoothing does not.
+    Raises BadInput as `loss_of`."""
+    return _uses_teacher(loss_of(name), OBJECTIVES[name])
 
 
 def _require_one_each(name: str, shape: tuple[int, ...], batch: tuple[int, ...]) -> None:
@@ -252,12 +259,23 @@ def _require_one_each(name: str, shape: tuple[int, ...], batch: tuple[int, ...])
 
 
 @functools.cache  # every block asks
-def _shape_of(loss: Loss, parameters: tuple[str, ...], examples: int) -> tuple[int, ...]:
-    """The shape of a loss of some examples."""
+def _shape_of(loss: Loss, objective: Objective, examples: int) -> tuple[int, ...]:
+    return tuple(jax.eval_shape(loss, *_arguments(objective, examples)).shape)
+
+
+@functools.cache  # every block asks
+def _uses_teacher(loss: Loss, objective: Objective) -> bool:
+    traced = jax.make_jaxpr(loss)(*_arguments(objective, 2)).jaxpr
+    _, used = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
+    return bool(used[1])
+
+
+def _arguments(objective: Objective, examples: int) -> tuple[Any, ...]:
+    """Shapes of the arguments of the loss that trains an objective, with three classes."""
     of: Any = jax.ShapeDtypeStruct
     logits, labels, number = of((examples, 3), float), of((examples,), int), of((), float)
-    setting = Setting(number, number, number, dict.fromkeys(parameters, number))
-    return tuple(jax.eval_shape(loss, logits, logits, labels, setting).shape)
+    names = [one.name for one in objective.parameters]
+    return logits, logits, labels, Setting(number, number, number, dict.fromkeys(names, number))
 
 
 @functools.cache  # the same function for the same objective: it names a compiled program
