@@ -2,7 +2,6 @@
 
 import functools
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +17,10 @@ from kdjax.sweeps import Sweep
 COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
 """By family of networks: seconds, roughly, in which a CPU compiles what trains and evaluates a block, or a teacher."""
 CONVOLUTIONS = {"cnn": 0.35, "fast": 0.6}
-"""By family of convolutional networks: the share of a bare product's operations a second that training reached, by the
-clock, on two cores. On CPUs they gain nothing from bfloat16."""
+"""By family of convolutional networks: the share of a bare product's operations a second that training reaches, by the
+clock, on two cores; of `fast` that of very wide ones. On CPUs they gain nothing from bfloat16."""
+HALF = 12
+"""Width of `fast` networks that reach half of their share: the narrower, the more is element-wise work."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -70,9 +71,11 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
         assert sweep.teacher_config is not None
         seconds = training_seconds(sweep.teacher_config, dataset, compiled)
     for block in missing:
-        flops = block_flops(block, dataset, queried) + evaluation_flops(block, dataset)
+        flops = block_flops(block, dataset) + evaluation_flops(block, dataset)
         images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
         seconds += flops / _rate(block.config) + METRIC_SECONDS * block.size * images + BLOCK_SECONDS
+        passes = [(query_flops(block, dataset, config), config) for config in queried]  # without gradients: no `HALF`
+        seconds += sum(flops / training_rate(config.network, config.precision) for flops, config in passes)
         program = block.config, block.size, block.objective, block.transfer.targets
         seconds += _compile_seconds(program, compiled)
     if missing:
@@ -108,7 +111,8 @@ def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
 
 
 def _rate(config: TrainConfig) -> float:
-    return training_rate(config.network, config.precision)
+    rate = training_rate(config.network, config.precision)
+    return rate * config.hidden[0] / (config.hidden[0] + HALF) if config.network == "fast" else rate
 
 
 def training_rate(network: str, precision: Precision) -> float:
@@ -131,15 +135,19 @@ def product_rate(precision: Precision) -> float:
     return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
 
 
-def block_flops(block: Block, dataset: Dataset, queried: Sequence[TrainConfig] = ()) -> float:
-    """Floating-point operations of a block's training: its matrix products, and those of its teachers where they are
-    queried at each step."""
-    data, images = (dataset.input_shape, dataset.num_classes), block.images // block.config.batch_size
-    images *= block.config.batch_size
-    of_an_epoch = block.size * models.step_flops(models.network(block.config, *data), images)
-    if block.queries_teacher:
-        of_an_epoch += images * sum(models.forward_flops(models.network(teacher, *data)) for teacher in queried)
-    return block.config.epochs * of_an_epoch
+def block_flops(block: Block, dataset: Dataset) -> float:
+    """Floating-point operations of a block's training: its matrix products."""
+    return block.size * models.step_flops(_network(block.config, dataset), _images_seen(block))
+
+
+def query_flops(block: Block, dataset: Dataset, teacher: TrainConfig) -> float:
+    """Floating-point operations of a teacher that is queried at each step of a block; 0 where none is."""
+    return _images_seen(block) * models.forward_flops(_network(teacher, dataset)) * block.queries_teacher
+
+
+def _images_seen(block: Block) -> int:
+    """In all steps of a block."""
+    return block.steps * block.config.batch_size
 
 
 def evaluation_flops(block: Block, dataset: Dataset) -> float:
