@@ -7,7 +7,7 @@ import pytest
 
 from experiments import study
 from kdjax import cli, forecast, sweeps
-from kdjax.config import NETWORKS, DataConfig, RunConfig, SweepConfig, TeacherConfig
+from kdjax.config import NETWORKS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
 from tests import commands
 
 SHORTER = "--dataset mnist5k"
@@ -92,3 +92,8 @@ def test_every_family_of_convolutional_networks_is_timed_as_one():
     with mock.patch.object(forecast, "product_rate", {"float32": 8e10, "bfloat16": 2e11}.get):
         rates = [forecast.training_rate("fast", precision) for precision in ("float32", "bfloat16")]
         assert rates[0] == rates[1] < forecast.training_rate("mlp", "float32")  # on a CPU
+        narrow, wide = (
+            forecast._rate(TrainConfig(hidden=(width,), epochs=1, batch_size=1, network="fast"))
+            for width in (12, 10**6)
+        )
+        assert narrow == pytest.approx(wide / 2, rel=1e-4) and wide == pytest.approx(rates[0], rel=1e-4)
