@@ -30,13 +30,8 @@ class Choice(NamedTuple):
     """It is the smallest or the largest rate tried: a better one may lie beyond."""
     soft_weight: float = 1.0
     possible: tuple[float, ...] = ()
-    """The rates that may be best, itself among them: not excluded at its soft weight (`stats.candidates_for_best` of
-    hold-out errors, for each on its own)."""
-
-    @property
-    def possible_range(self) -> str:
-        """The rates that may be best, from the smallest to the largest."""
-        return " to ".join(dict.fromkeys(f"{rate:g}" for rate in (min(self.possible), max(self.possible))))
+    """The rates tried that are not excluded as best, at its soft weight, by the hold-out errors of the tuning seeds
+    (`stats.candidates_for_best`: the best rate tried is among them with 95 %). It is about the teachers that tuned."""
 
     @property
     def name(self) -> str:
@@ -79,11 +74,12 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
 def _possible(tried: pd.DataFrame, chosen: pd.Series) -> tuple[float, ...]:
     """The rates that are not excluded as best of a setting at its soft weight, over seeds; none with a failed run."""
     named = [*CHOICE, "soft_weight"]
-    same = (tried[named].fillna(runs.NONE) == chosen[named].fillna(runs.NONE)).all(axis="columns")
-    errors = runs.finished(tried[same]).pivot_table(index="seed", columns="learning_rate", values="holdout_errors")
-    whole = errors.dropna(axis="columns")
-    kept = stats.candidates_for_best(whole.to_numpy(float))
-    return tuple(float(rate) for rate, may in zip(whole.columns, kept, strict=True) if may)
+    of_setting = tried[(tried[named].fillna(runs.NONE) == chosen[named].fillna(runs.NONE)).all(axis="columns")]
+    failed = of_setting.loc[of_setting["failed_at"] >= 0, "learning_rate"]
+    whole = of_setting[~of_setting["learning_rate"].isin(failed)]
+    errors = whole.pivot_table(index="seed", columns="learning_rate", values="holdout_errors").dropna(axis="columns")
+    kept = stats.candidates_for_best(errors.to_numpy(float))
+    return tuple(float(rate) for rate, may in zip(errors.columns, kept, strict=True) if may)
 
 
 def _hard_labels_first(column: pd.Series) -> pd.Series:

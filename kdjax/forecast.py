@@ -19,8 +19,9 @@ COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
 CONVOLUTIONS = {"cnn": 0.35, "fast": 0.6}
 """By family of convolutional networks: the share of a bare product's operations a second that training reaches, by the
 clock, on two cores; of `fast` that of very wide ones. On CPUs they gain nothing from bfloat16."""
-HALF = 12
-"""Width of `fast` networks that reach half of their share: the narrower, the more is element-wise work."""
+HALF_SPEED = 12
+"""Width at which `fast` networks reach half of their share, fitted to widths of 8 to 64: the narrower, the more is
+element-wise work."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -73,15 +74,16 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     for block in missing:
         flops = block_flops(block, dataset) + evaluation_flops(block, dataset)
         images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
-        seconds += flops / _rate(block.config) + METRIC_SECONDS * block.size * images + BLOCK_SECONDS
-        passes = [(query_flops(block, dataset, config), config) for config in queried]  # without gradients: no `HALF`
+        seconds += flops / rate_of(block.config) + METRIC_SECONDS * block.size * images + BLOCK_SECONDS
+        # Between the students' steps a teacher's pass reaches 0.75: more than in training or evaluation.
+        passes = [(query_flops(block, dataset, config), config) for config in queried]
         seconds += sum(flops / training_rate(config.network, config.precision) for flops, config in passes)
         program = block.config, block.size, block.objective, block.transfer.targets
         seconds += _compile_seconds(program, compiled)
     if missing:
         everything = sum(len(split.images) for split in (dataset.train, dataset.holdout, dataset.test))
         seconds += SWEEP_SECONDS + sum(
-            everything * models.forward_flops(_network(config, dataset)) / _rate(config) for config in queried
+            everything * models.forward_flops(_network(config, dataset)) / rate_of(config) for config in queried
         )
     return seconds
 
@@ -93,7 +95,7 @@ def _has_teacher(sweep: Sweep) -> bool:
 
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:
     """Seconds of compiling and training one network alone, such as a teacher, here."""
-    return network_flops(config, dataset) / _rate(config) + _compile_seconds((config, 1), compiled)
+    return network_flops(config, dataset) / rate_of(config) + _compile_seconds((config, 1), compiled)
 
 
 def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any] | None) -> float:
@@ -110,13 +112,15 @@ def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
     return models.network(config, dataset.input_shape, dataset.num_classes)
 
 
-def _rate(config: TrainConfig) -> float:
-    rate = training_rate(config.network, config.precision)
-    return rate * config.hidden[0] / (config.hidden[0] + HALF) if config.network == "fast" else rate
+def rate_of(config: TrainConfig) -> float:
+    """Operations a second that training a network reaches here (`training_rate`), by its width too."""
+    rate, narrow = training_rate(config.network, config.precision), network_spec(config.network).family == "fast"
+    return rate * config.hidden[0] / (config.hidden[0] + HALF_SPEED) if narrow else rate
 
 
 def training_rate(network: str, precision: Precision) -> float:
-    """Operations a second that training reaches here: a share of a bare product's (`experiments.throughput`)."""
+    """Operations a second that training wide networks reaches here: a share of a bare product's
+    (`experiments.throughput`)."""
     if share := CONVOLUTIONS.get(network_spec(network).family):
         return product_rate("float32" if jax.default_backend() == "cpu" else precision) * share
     return product_rate(precision) * (0.7 if precision == "float32" else 0.45)

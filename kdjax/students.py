@@ -63,11 +63,12 @@ class Block(NamedTuple):
 
     @property
     def queries_teacher(self) -> bool:
-        """Whether the teacher is queried at each step, because the images change and the targets follow them."""
+        """Whether the teacher is queried at each step, because the images change, the targets follow them, and some
+        run's loss depends on them."""
         changed = bool(self.config.jitter) or self.config.augment != "none"
         follows = self.transfer.targets in targets.FOLLOW_IMAGE
-        asks = any(run.objective != "hard" for run in self.runs) and objectives.uses_teacher(self.objective)
-        return changed and follows and asks
+        soft = any(run.objective != "hard" for run in self.runs)
+        return changed and follows and soft and objectives.uses_teacher(self.objective)
 
 
 class BlockResult(NamedTuple):

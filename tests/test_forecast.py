@@ -92,8 +92,26 @@ def test_every_family_of_convolutional_networks_is_timed_as_one():
     with mock.patch.object(forecast, "product_rate", {"float32": 8e10, "bfloat16": 2e11}.get):
         rates = [forecast.training_rate("fast", precision) for precision in ("float32", "bfloat16")]
         assert rates[0] == rates[1] < forecast.training_rate("mlp", "float32")  # on a CPU
-        narrow, wide = (
-            forecast._rate(TrainConfig(hidden=(width,), epochs=1, batch_size=1, network="fast"))
-            for width in (12, 100_000)
-        )
-        assert narrow == pytest.approx(wide / 2, rel=1e-3) and wide == pytest.approx(rates[0], rel=1e-3)
+
+
+def test_narrow_fast_networks_are_forecast_slower_an_operation():
+    with mock.patch.object(forecast, "product_rate", {"float32": 1e11, "bfloat16": 1e11}.get):
+        recipe = TrainConfig(hidden=(16,), epochs=1, batch_size=1, network="fast")
+        shares = [forecast.rate_of(dataclasses.replace(recipe, hidden=(width,))) / 1e11 for width in (16, 32, 64)]
+        assert shares == pytest.approx([0.34, 0.44, 0.5], abs=0.01)
+        small = dataclasses.replace(recipe, network="small")
+        assert forecast.rate_of(small) == forecast.training_rate("small", "float32")
+
+
+@pytest.mark.parametrize(
+    "more, passes",
+    (([], 0), (["--jitter", "2"], 1), (["--jitter", "2", "--objectives", "label_smoothing", "--no-hard-labels"], 0)),
+)
+def test_the_passes_of_queried_teachers_are_counted(tmp_path, monkeypatch, more, passes):
+    monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e9)
+    sweep = prepared(tmp_path, *more)
+    one, two = (forecast.sweep_seconds(sweep, members=members) for members in (1, 2))
+    images = 500 + 1_000  # of a teacher more: training and test images, once
+    images += passes * sum(block.steps * block.config.batch_size for block in sweep.blocks)
+    forward = 2 * (784 * 32 + 32 * 10)
+    assert two - one == pytest.approx(images * forward / 0.7e9, rel=1e-6)

@@ -556,16 +556,16 @@ def test_test_errors_play_no_part_in_a_choice():
 
 
 def test_the_rates_that_the_holdout_does_not_exclude_as_best_stand_beside_the_chosen_one():
-    # Paired differences from 0.002, two rates compared with each, 3 seeds: 2 or 22 errors with a spread of 1 or 20.
+    # Paired differences from the best rate, over 3 seeds: 2 or 22 errors with a spread of 1, or more spread than mean.
     seeds = np.array([100.0, 130.0, 90.0])
     alike, excluded = np.array([1.0, 2.0, 3.0]), np.array([21.0, 22.0, 23.0])
     errors = {(4.0, 2e-3): seeds, (4.0, 4e-3): seeds + alike, (4.0, 8e-3): seeds + excluded}
     noisy = {(8.0, 2e-3): seeds, (8.0, 4e-3): seeds[::-1] + 2, (8.0, 8e-3): seeds + np.array([2.0, 22.0, 42.0])}
     sharp = {(1.0, 2e-3): seeds + excluded, (1.0, 4e-3): seeds, (1.0, 8e-3): seeds + excluded}
     found = {one.name: one for one in tuning.choices(tried_at({**errors, **noisy, **sharp}))}
-    assert found["T = 4"].possible == (2e-3, 4e-3) and found["T = 4"].possible_range == "0.002 to 0.004"
+    assert found["T = 4"].possible == (2e-3, 4e-3)
     assert found["T = 8"].possible == (2e-3, 4e-3, 8e-3)
-    assert found["T = 1"].possible == (4e-3,) and found["T = 1"].possible_range == "0.004"
+    assert found["T = 1"].possible == (4e-3,)
     lost = tuning.choices(tried_at({**sharp, (1.0, 1e-3): seeds}, failed={(1.0, 1e-3, 2)}))
     assert lost[0].possible == (4e-3,)
     single = tuning.choices(tried_at({key: values[:1] for key, values in errors.items()}))
@@ -612,6 +612,7 @@ def test_the_table_uses_the_rates_that_its_tuning_sweep_says(whole):
         (line,) = table[table["setting"] == kind].to_dict("records")
         assert line["rate"] == pytest.approx(best, rel=1e-5)
         assert line["at_edge"] == (best in (tried["learning_rate"].min(), tried["learning_rate"].max()))
+        assert tried["learning_rate"].min() <= line["rate_low"] <= line["rate"] <= line["rate_high"]
         same = fresh["temperature"].isna() if temperature < 0 else fresh["temperature"] == temperature
         errors = fresh[same & np.isclose(fresh["learning_rate"], best, rtol=1e-6)]["test_errors"]
         assert (line["errors"], line["n"]) == (pytest.approx(errors.mean(), rel=1e-5), 2 if temperature < 0 else 4)

@@ -6,12 +6,13 @@ from analysis.mnist import claims, widths
 from analysis.mnist.run import MnistResults
 from analysis.mnist.widths import AtWidth, Found
 from analysis.tables import Table, columns_of, estimate, p_value
+from analysis.tuning import Choice
 
 NOTE = (
     "Rates: chosen for hard labels and for each T on held-out training images, from other seeds, under a teacher that "
-    "never saw these images; the test images play no part. Rates that may be best: from the smallest to the largest "
-    "that these seeds do not exclude (95 % for each setting, paired). Test errors, with 95 % intervals: fresh seeds, "
-    "all training images."
+    "never saw these images; the test images play no part. Not excluded: the smallest and the largest of the rates "
+    "tried that may be best by these seeds, under this one teacher (95 % for each line, paired). Test errors, with "
+    "95 % intervals: fresh seeds, all training images."
 )
 
 
@@ -33,8 +34,8 @@ def frame(results: MnistResults) -> pd.DataFrame:
         pairs = [("", _found(one.tuned)), ("one_rate_", _found(one.one_rate))]
         for choice in one.choices:
             line = {"width": one.width, "epochs": one.epochs, "setting": choice.name, "rate": choice.learning_rate}
-            line |= {"rates_possible": choice.possible_range, "at_edge": choice.at_edge}
-            line |= {"one_rate": results.learning_rate}
+            line |= {"rate_low": min(choice.possible), "rate_high": max(choice.possible)}
+            line |= {"at_edge": choice.at_edge, "one_rate": results.learning_rate}
             for prefix, of_curve in pairs:
                 if cell := of_curve.get(choice.name):
                     line |= {**columns_of(f"{prefix}errors", cell.mean), f"{prefix}n": cell.mean.n}
@@ -46,7 +47,7 @@ def frame(results: MnistResults) -> pd.DataFrame:
 
 
 def _table(one: AtWidth, results: MnistResults) -> str:
-    header = ["", "tuned rate", "rates that may be best", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
+    header = ["", "tuned rate", "not excluded", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
     header += [f"at rate {results.learning_rate:g}", "n", "best?"]
     tuned, at_one = _found(one.tuned), _found(one.one_rate)
     cells = []
@@ -59,7 +60,7 @@ def _table(one: AtWidth, results: MnistResults) -> str:
             [
                 choice.name,
                 rate,
-                choice.possible_range,
+                _range(choice),
                 *_errors(own),
                 *compared,
                 _best(own),
@@ -68,6 +69,10 @@ def _table(one: AtWidth, results: MnistResults) -> str:
             ]
         )
     return f"### {one.name}\n\n" + Table(header, cells, left=1).markdown()
+
+
+def _range(choice: Choice) -> str:
+    return " to ".join(dict.fromkeys(f"{rate:g}" for rate in (min(choice.possible), max(choice.possible))))
 
 
 def _found(curve: widths.WidthCurve | None) -> dict[str, Found]:

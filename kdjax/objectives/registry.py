@@ -248,7 +248,7 @@ def loss_of(name: str, batch: int = 2) -> Loss:
 
 
 def uses_teacher(name: str) -> bool:
-    """Whether the loss that trains an objective depends on the teacher's logits, as that of label smoothing does not.
+    """Whether the loss that trains an objective is computed from the teacher's logits; that of label smoothing is not.
     Raises BadInput as `loss_of`."""
     return _uses_teacher(loss_of(name), OBJECTIVES[name])
 
