@@ -683,6 +683,9 @@ def test_each_part_can_be_made_alone(whole, part):
     text = (whole / "runs" / "mnist_table" / part / "summary.md").read_text()
     assert "| teacher |" in text
     assert ("Shifted test images" in text) == (part == "shifted")
+    # Sweeps are counted on from those at given rates to those at tuned ones.
+    numbers = [int(number) for number in re.findall(r"part \w+: .* \((\d+) of \d+ sweeps?\)", said)]
+    assert numbers == list(range(1, len(sweeps_behind(whole, part)) + 1))
 
 
 def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
