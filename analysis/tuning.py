@@ -102,9 +102,14 @@ def choices_in(folder: Path) -> list[Choice]:
     return choices(runs.read(folder))
 
 
+def at_settings(rows: pd.DataFrame, chosen: Sequence[Choice]) -> pd.DataFrame:
+    """Those rows whose setting has a choice, at whatever rate, with that rate in the column `chosen`."""
+    rates = {"temperature": [one.temperature for one in chosen], "chosen": [one.learning_rate for one in chosen]}
+    named = pd.DataFrame(rates, dtype=float).assign(objective=[one.objective for one in chosen])
+    return rows.merge(named, on=CHOICE)  # pandas joins nan to nan
+
+
 def at_rates(rows: pd.DataFrame, chosen: Sequence[Choice]) -> pd.DataFrame:
     """Those rows whose setting has the rate chosen for it."""
-    columns = [*CHOICE, "chosen"]
-    rates = pd.DataFrame([(one.objective, one.temperature, one.learning_rate) for one in chosen], columns=columns)
-    joined = rows.merge(rates, on=CHOICE, how="left")  # pandas joins nan to nan
+    joined = at_settings(rows, chosen)
     return joined[np.isclose(joined["learning_rate"], joined["chosen"], rtol=1e-6, atol=0)].drop(columns="chosen")

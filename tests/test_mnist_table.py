@@ -661,6 +661,18 @@ def test_a_table_under_way_has_a_summary_of_the_sweeps_so_far(tmp_path, monkeypa
     assert code == 0 and " sweeps" not in (folder_of(tmp_path) / "summary.md").read_text().splitlines()[0], said
 
 
+def test_tuned_students_that_are_not_trained_yet_are_no_failures(whole, tmp_path):
+    found = mnist_run.load(folder_of(whole))
+    rows = found.results
+    some = rows[(rows["role"] != Role.TUNED.value) | (rows["teacher"] == found.teachers[0]["name"])]
+    (one,) = widths.read(found._replace(results=some))
+    assert one.under_way and one.tuned is None and one.one_rate is not None
+    said = widths_table.section(found._replace(results=some))
+    assert "each rate tuned: not all students are trained yet." in said and "failed" not in said
+    (one,) = widths.read(found)
+    assert not one.under_way and one.tuned is not None
+
+
 def sweeps_behind(root, name="run"):
     """(role, folder's name) of each sweep of a table."""
     details = json.loads((root / "runs" / "mnist_table" / name / "config.json").read_text())["details"]

@@ -42,9 +42,12 @@ def _closed(gap: stats.Ratio) -> str:
 
 def verdicts(one: AtWidth, results: MnistResults) -> list[str]:
     """Where soft targets help at tuned rates, and where at one rate; and which rates lie at an edge."""
-    notes = []
-    for curve, how in ((one.tuned, "each rate tuned"), (one.one_rate, f"all at rate {results.learning_rate:g}")):
-        notes.append(f"{one.name}, {how}: {_help(curve) if curve else 'some run failed at every temperature'}.")
+    failed = "some run failed at every temperature"
+    curves = (
+        (one.tuned, "each rate tuned", "not all students are trained yet" if one.under_way else failed),
+        (one.one_rate, f"all at rate {results.learning_rate:g}", failed),
+    )
+    notes = [f"{one.name}, {how}: {_help(curve) if curve else nothing}." for curve, how, nothing in curves]
     if one.lost:
         notes.append(f"{one.name}: {', '.join(one.lost)} left out, where some run failed at every rate.")
     edges = [choice for choice in one.choices if choice.at_edge]
@@ -91,6 +94,8 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
     "Reproduced" is said on MNIST alone, for the paper's widths, and under three teachers or more: with fewer, a claim
     is about these teachers.
     """
+    if not curves:
+        return []
     counts = "; ".join(
         f"{curve.name}: {count_of(curve.seeds, 'seed')}, {count_of(curve.teachers, 'teacher')}" for curve in curves
     )

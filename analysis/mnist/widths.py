@@ -100,9 +100,11 @@ class AtWidth(NamedTuple):
     lost: tuple[str, ...]
     """Settings without a choice: some run failed at every rate."""
     tuned: WidthCurve | None
-    """Each setting at its own rate; None where some run failed at every temperature."""
+    """Each setting at its own rate; None where some run failed at every temperature, or is not trained yet."""
     one_rate: WidthCurve | None
     """All settings at the table's rate."""
+    under_way: bool = False
+    """Whether students at some tuned rate are not trained yet."""
 
     @property
     def name(self) -> str:
@@ -124,8 +126,11 @@ def read(results: MnistResults) -> list[AtWidth]:
         chosen, rates = tuning.choices(tried), tuple(sorted(tried["learning_rate"].unique()))
         lost = sorted(tuning.settings(tried) - {choice.name for choice in chosen})
         of_all, of_one = (rows[(rows["width"] == width) & (rows["epochs"] == epochs)] for rows in (everything, fresh))
-        curves = _curve(tuning.at_rates(of_all, chosen), margin), _curve(of_one, margin)
-        found.append(AtWidth(int(width), int(epochs), chosen, rates, tuple(lost), *curves))
+        at_tuned = tuning.at_rates(of_all, chosen)
+        under_way = len(at_tuned) < len(tuning.at_settings(of_one, chosen))
+        tuned = None if under_way else _curve(at_tuned, margin)
+        one_rate = _curve(of_one, margin)
+        found.append(AtWidth(int(width), int(epochs), chosen, rates, tuple(lost), tuned, one_rate, under_way))
     return found
 
 

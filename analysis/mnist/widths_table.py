@@ -56,18 +56,9 @@ def _table(one: AtWidth, results: MnistResults) -> str:
         own, other = tuned.get(choice.name), at_one.get(choice.name)
         less, p = (own.difference, own.p_holm) if own and own.difference else (None, float("nan"))
         compared = [estimate(less, sign=True), p_value(p)] if less else [""] * 2
-        cells.append(
-            [
-                choice.name,
-                rate,
-                _range(choice),
-                *_errors(own),
-                *compared,
-                _best(own),
-                *_errors(other),
-                _best(other),
-            ]
-        )
+        errors = [""] * 2 if one.under_way else _errors(own)
+        cell = [choice.name, rate, _range(choice), *errors, *compared, _best(own)]
+        cells.append([*cell, *_errors(other), _best(other)])
     return f"### {one.name}\n\n" + Table(header, cells, left=1).markdown()
 
 
