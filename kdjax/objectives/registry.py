@@ -273,7 +273,7 @@ def _uses_teacher(loss: Loss, objective: Objective) -> bool:
 def _arguments(objective: Objective, examples: int) -> tuple[Any, ...]:
     """Shapes of the arguments of the loss that trains an objective, with three classes."""
     of: Any = jax.ShapeDtypeStruct
-    logits, labels, number = of((examples, 3), float), of((examples,), int), of((), float)
+    logits, labels, number = of((examples, 3), jnp.float32), of((examples,), jnp.int32), of((), jnp.float32)
     names = [one.name for one in objective.parameters]
     return logits, logits, labels, Setting(number, number, number, dict.fromkeys(names, number))
 
