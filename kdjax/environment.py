@@ -30,6 +30,8 @@ def prepare() -> None:
     flags = os.environ.get("XLA_FLAGS", "").strip()
     if flags:
         _check_flags(flags)
+    else:
+        os.environ.pop("XLA_FLAGS", None)  # XLA takes a blank for the name of a file, and aborts
     named = sorted(name for name in os.environ if name.startswith(("JAX_", "XLA_")) and name not in OURS)
     if named:
         try:

@@ -34,6 +34,13 @@ def test_what_jax_would_not_start_with_is_one_line(tmp_path, variables, expected
     assert not list(tmp_path.iterdir())
 
 
+def test_blank_flags_are_none(tmp_path):
+    asked = ["--dataset", "mnist5k", "--out", str(tmp_path), "--dry-run"]
+    started = commands.start(asked, "experiments.temperature_sweep", env={"XLA_FLAGS": "  "})
+    code, said = commands.finish(started)
+    assert code == 0 and "Traceback" not in said, said
+
+
 def test_flags_in_a_file_without_an_end(monkeypatch):
     monkeypatch.setattr(environment, "SECONDS", 0.5)
     monkeypatch.setenv("XLA_FLAGS", "/dev/zero")
