@@ -163,14 +163,19 @@ def best(results: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
 
     A setting with a failed run is not chosen; of equal settings the first in the table's order is.
     """
-    bad = results["failed_at"].ge(0) | results[column].isna()
-    whole = results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
-    if whole.empty:
-        return whole
-    means = whole.groupby(SETTING, dropna=False)[column].transform("mean")
-    ordered = whole.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
+    kept = whole(results, column)
+    if kept.empty:
+        return kept
+    means = kept.groupby(SETTING, dropna=False)[column].transform("mean")
+    ordered = kept.assign(_mean=means).sort_values(["_mean", *SETTING], kind="stable", na_position="first")
     chosen = ordered.drop_duplicates(list(by))[SETTING]
-    return whole.merge(chosen, on=SETTING)  # pandas joins nan to nan
+    return kept.merge(chosen, on=SETTING)  # pandas joins nan to nan
+
+
+def whole(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The runs of the settings in which no run failed, or lacks a number in a column."""
+    bad = results["failed_at"].ge(0) | results[column].isna()
+    return results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
 
 
 def unusual_options(identity: dict[str, Any]) -> list[str]:

@@ -75,8 +75,7 @@ def _possible(tried: pd.DataFrame, chosen: pd.Series) -> tuple[float, ...]:
     """The rates that are not excluded as best of a setting at its soft weight, over seeds; none with a failed run."""
     named = [*CHOICE, "soft_weight"]
     of_setting = tried[(tried[named].fillna(runs.NONE) == chosen[named].fillna(runs.NONE)).all(axis="columns")]
-    failed = of_setting.loc[of_setting["failed_at"] >= 0, "learning_rate"]
-    whole = of_setting[~of_setting["learning_rate"].isin(failed)]
+    whole = runs.whole(of_setting, "holdout_errors")
     errors = whole.pivot_table(index="seed", columns="learning_rate", values="holdout_errors").dropna(axis="columns")
     kept = stats.candidates_for_best(errors.to_numpy(float))
     return tuple(float(rate) for rate, may in zip(errors.columns, kept, strict=True) if may)

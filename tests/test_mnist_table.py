@@ -661,7 +661,7 @@ def test_a_table_under_way_has_a_summary_of_the_sweeps_so_far(tmp_path, monkeypa
     assert code == 0 and " sweeps" not in (folder_of(tmp_path) / "summary.md").read_text().splitlines()[0], said
 
 
-def test_tuned_students_that_are_not_trained_yet_are_no_failures(whole, tmp_path):
+def test_tuned_students_that_are_not_trained_yet_are_no_failures(whole):
     found = mnist_run.load(folder_of(whole))
     rows = found.results
     some = rows[(rows["role"] != Role.TUNED.value) | (rows["teacher"] == found.teachers[0]["name"])]

@@ -22,7 +22,7 @@ def outputs(notebook, kind):
 def test_the_notebook_runs(tmp_path, monkeypatch):
     environment = hurry.environment() | {"PYTHONPATH": str(ROOT), "KDJAX_DATA_DIR": str(tmp_path / "data")}
     flags = re.sub(r"\S*device_count=\d+", "", environment["XLA_FLAGS"])  # each device compiles
-    environment["XLA_FLAGS"] = flags.strip()  # the name of a file, if it is blank
+    environment["XLA_FLAGS"] = flags.strip()  # XLA takes a blank for a file's name
     for name, value in environment.items():
         monkeypatch.setitem(os.environ, name, value)
     notebook = nbformat.from_dict(NOTEBOOK)

@@ -100,10 +100,10 @@ class AtWidth(NamedTuple):
     lost: tuple[str, ...]
     """Settings without a choice: some run failed at every rate."""
     tuned: WidthCurve | None
-    """Each setting at its own rate; None where some run failed at every temperature, or is not trained yet."""
+    """Each setting at its own rate; None where some run failed at every temperature, or where it is `under_way`."""
     one_rate: WidthCurve | None
     """All settings at the table's rate."""
-    under_way: bool = False
+    under_way: bool
     """Whether students at some tuned rate are not trained yet."""
 
     @property
