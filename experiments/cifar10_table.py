@@ -101,7 +101,8 @@ class TableConfig:
     uniform (equal for all classes)."""
     tuning_rates: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
     """Peak learning rates among which the hold-out chooses one for each kind of small network and each T (default:
-    none; all have --learning-rate). While a choice lies at an edge, the grid is widened, up to three times."""
+    none; all have --learning-rate). While a choice lies at an edge, the grid is widened, up to three times. One rate
+    alone, with one soft weight, is that of all small networks."""
     tuning_weights: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
     """Soft weights among which it chooses one for all T (default: none; all have --soft-weight)."""
     tuning_seeds: int = dataclasses.field(default=2, metadata=added(2))
@@ -206,9 +207,10 @@ class TableConfig:
             told = f"--{name.replace('_', '-')} says nothing of --networks {self.networks}: leave it out"
             require(getattr(self, name) == default[name], told)
         tuned = bool(self.tuning_rates)
-        idle_tuning = not self.tuning_weights and self.tuning_seeds == default["tuning_seeds"]
-        require(tuned or idle_tuning, "--tuning-weights and --tuning-seeds need --tuning-rates")
-        require(not tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
+        require(tuned or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
+        idle_seeds = self.tuning_seeds == default["tuning_seeds"]
+        require(self.is_tuned or idle_seeds, "--tuning-seeds needs several --tuning-rates or --tuning-weights")
+        require(not self.is_tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
         plain = set(self.controls) <= set(OBJECTIVES) and not self.stability
         require(
             plain or not tuned, "--tuning-rates is for hard labels, soft targets, double_softmax and label_smoothing"
@@ -222,6 +224,11 @@ class TableConfig:
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
         members(self)  # what the sweep refuses is refused here
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether there are rates or soft weights to choose among."""
+        return bool(self.tuning_rates) and len(self.tuning_rates) * len(self.tuning_weights or (1.0,)) > 1
 
     def network(self, size: Literal["small", "big"]) -> str:
         """The registered network of that size."""
@@ -284,7 +291,7 @@ class TableConfig:
 
 def members(config: TableConfig) -> list["Member"]:
     """The sweeps behind the table: the teacher's students, with them controls that are objectives; other T; other
-    controls; other lengths. Where rates are tuned, the sweep on which they are chosen, alone (`tuned_members`)."""
+    controls; other lengths. Where rates are tuned, the sweeps on which they are chosen, alone (`tuned_members`)."""
     from analysis.cifar10.roles import SweepRole
     from experiments.study import Member
 
@@ -298,7 +305,9 @@ def members(config: TableConfig) -> list["Member"]:
         if "double_softmax" in config.controls:
             bug: dict[str, Any] = {"hard_labels": False, "objectives": ("double_softmax",)}
             sweeps.append(Member(SweepRole.TUNING, config.sweep(**bug, **tried)))
-        return sweeps
+        if config.is_tuned:
+            return sweeps
+        return tuned_members(config, [choice for one in sweeps for choice in first_choices(one.config)])
     first = config.sweep(objectives=config.objectives())
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
@@ -443,7 +452,7 @@ def run(table: "Study") -> Path:
         details = {"networks": described, "teacher": teacher, "taught_by": teaching, "answers": []}
         sweeps.describe(record, config, dataset, **details)
         entries = study.run_members(table, record, members(config), summary.write_summary)
-        if config.tuning_rates:
+        if config.is_tuned:
             tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries]
             choices = [choice for folder in tuned for choice in tuning.choices_in(folder)]
             study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
@@ -462,7 +471,7 @@ def forecast(table: "Study") -> "Forecast":
     from kdjax.progress import clock
 
     config = table.config
-    asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.tuning_rates else [])]
+    asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.is_tuned else [])]
     of_sweeps = list(study.forecast_members(table, asked, []))
     more = "more where the best rate lies at an edge of those given: then further ones are tried"
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
@@ -470,28 +479,32 @@ def forecast(table: "Study") -> "Forecast":
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
     total += sum(missing)
-    lines += [more] * bool(config.tuning_rates)
+    lines += [more] * config.is_tuned
     return Forecast("\n".join([*lines, f"in all about {clock(total)} on this device"]), total)
 
 
 def known_choices(table: "Study") -> list["Choice"]:
-    """What the tuning sweep chose, if it is finished; else what it might."""
+    """What the tuning sweeps chose, if they are finished; else what they might."""
     from analysis import tuning
     from experiments import study
     from kdjax.files import MANIFEST
-    from kdjax.sweeps import grid
 
     choices = list[tuning.Choice]()
     for member in members(table.config):
         sweep = study.prepare_sweep(table, member.config)
-        if (sweep.folder / MANIFEST).exists():
-            choices += tuning.choices_in(sweep.folder)
-            continue
-        for run in (run for group in grid(sweep.config, table.config.learning_rate) for run in group):
-            if run.objective == "hard" or run.soft_weight == member.config.soft_weights[0]:
-                weight = run.soft_weight
-                choices.append(tuning.Choice(run.objective, run.temperature, run.learning_rate, soft_weight=weight))
+        finished = (sweep.folder / MANIFEST).exists()
+        choices += tuning.choices_in(sweep.folder) if finished else first_choices(sweep.config)
     return choices
+
+
+def first_choices(sweep: SweepConfig) -> list["Choice"]:
+    """Of each setting of a tuning sweep, the first rate and soft weight that it tries."""
+    from analysis.tuning import Choice
+    from kdjax.sweeps import grid
+
+    weights = (0.0, sweep.soft_weights[0])  # that of hard labels, and the first of the others
+    runs = (run for group in grid(sweep, sweep.learning_rates[0]) for run in group if run.soft_weight in weights)
+    return [Choice(run.objective, run.temperature, run.learning_rate, soft_weight=run.soft_weight) for run in runs]
 
 
 def main(config: TableConfig) -> None:

@@ -137,9 +137,11 @@ REFUSED = {
     "--holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--preset fast --holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--lengths 3 12": "--lengths 12 is not allowed: the table itself has these --epochs",
-    "--tuning-weights 0.5": "--tuning-weights and --tuning-seeds need --tuning-rates",
+    "--tuning-weights 0.5": "--tuning-weights needs --tuning-rates",
+    "--tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
+    "--tuning-rates 0.1 --tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
     "--tuning-rates -1": "--tuning-rates -1 is not allowed",
-    "--tuning-rates 0.1 --holdout 0": "--tuning-rates needs a --holdout",
+    "--tuning-rates 0.1 0.2 --holdout 0": "--tuning-rates needs a --holdout",
     "--tuning-rates 0.1 --controls random": "--tuning-rates is for hard labels, soft targets",
     "--small-width 8": "--small-width says nothing of --networks post",
     "--networks fast --width-multiplier 1": "--width-multiplier says nothing of --networks fast",
@@ -584,6 +586,18 @@ def test_a_setting_that_failed_at_every_rate_is_left_out_and_where_all_did_it_is
     assert all(one.config.objectives == () for one in others[2:])  # T = 4 failed
     with pytest.raises(BadInput, match="every run failed at every one of --tuning-rates"):
         cifar10_table.tuned_members(config, [])
+
+
+def test_one_rate_alone_is_that_of_all_small_networks_and_nothing_is_tuned(pictures):
+    one = [*FAST, "--tuning-rates", "0.2", "--tuning-weights", "0.5", "--name", "one-rate"]
+    code, said = call(pictures, *one)
+    assert code == 0, said
+    results = load_results(pictures / "runs" / "cifar10_table" / "one-rate")
+    assert not results.choices and "tuning" not in results.sweeps
+    assert set(results.results["learning_rate"]) == {0.2}
+    assert set(results.results["soft_weight"]) == {0.0, 0.5}
+    text = (results.folder / "summary.md").read_text()
+    assert "peak rate 0.1 of the big network and 0.2 of the small ones" in text and "soft weight 0.5" in text
 
 
 def test_where_all_soft_targets_failed_no_soft_weight_is_chosen():

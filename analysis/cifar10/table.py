@@ -126,8 +126,11 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     width = f"; width multiplier {config['width_multiplier']:g}" * of_post
-    rates = f"peak rate {config['learning_rate']:g}" + " of the big network" * bool(results.choices)
-    weight = f", soft weight {config['soft_weight']:g}" * (not results.choices)
+    given = config.get("tuning_rates")  # one alone is that of all small networks
+    rates = f"peak rate {config['learning_rate']:g}" + " of the big network" * bool(given)
+    rates += f" and {given[0]:g} of the small ones" * bool(given and not results.choices)
+    (weight, *_) = config.get("tuning_weights") or [config["soft_weight"]]
+    weight = f", soft weight {weight:g}" * (not results.choices)
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
