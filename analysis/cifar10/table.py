@@ -126,9 +126,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     width = f"; width multiplier {config['width_multiplier']:g}" * of_post
-    given = config.get("tuning_rates")  # one alone is that of all small networks
-    rates = f"peak rate {config['learning_rate']:g}" + " of the big network" * bool(given)
-    rates += f" and {given[0]:g} of the small ones" * bool(given and not results.choices)
+    rates, tuned = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
+    if tuned:  # one alone is the rate of all small networks
+        rates += " of the big network" + ("" if results.choices else f" and {tuned[0]:g} of the small ones")
     (weight, *_) = config.get("tuning_weights") or [config["soft_weight"]]
     weight = f", soft weight {weight:g}" * (not results.choices)
     notes = [
