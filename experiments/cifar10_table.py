@@ -48,7 +48,8 @@ from kdjax.identity import NO_RESULT, added
 
 if TYPE_CHECKING:
     from analysis.tuning import Choice
-    from experiments.study import Member, Study
+    from experiments.member import Member
+    from experiments.study import Study
     from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.cifar10_table"
@@ -223,7 +224,7 @@ class TableConfig:
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
-        members(self)  # what the sweep refuses is refused here
+        (tuning_members if tuned else members)(self)  # what the sweep refuses is refused here
 
     @property
     def is_tuned(self) -> bool:
@@ -280,6 +281,10 @@ class TableConfig:
         }
         return SweepConfig(**{**common, **changes})
 
+    def all_temperatures(self) -> tuple[float, ...]:
+        """That of the controls first."""
+        return tuple(dict.fromkeys((self.temperature, *self.temperatures)))
+
     def objectives(self) -> tuple[str, ...]:
         """Soft targets, and the controls that are objectives."""
         return ("kd", *(OBJECTIVES[name] for name in self.controls if name in OBJECTIVES))
@@ -293,26 +298,19 @@ def members(config: TableConfig) -> list["Member"]:
     """The sweeps behind the table: the teacher's students, with them controls that are objectives; other T; other
     controls; other lengths. Where rates are tuned, the sweeps on which they are chosen, alone (`tuned_members`)."""
     from analysis.cifar10.roles import SweepRole
-    from experiments.study import Member
+    from experiments.member import Member
 
-    everywhere = tuple(dict.fromkeys((config.temperature, *config.temperatures)))
     if config.tuning_rates:
-        tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
-        tried |= {"learning_rates": config.tuning_rates, "soft_weights": config.tuning_weights or (config.soft_weight,)}
-        once = {"label_smoothing"} & set(config.controls)  # it has no T
-        named = ("kd", *(OBJECTIVES[name] for name in once))
-        sweeps = [Member(SweepRole.TUNING, config.sweep(temperatures=everywhere, objectives=named, **tried))]
-        if "double_softmax" in config.controls:
-            bug: dict[str, Any] = {"hard_labels": False, "objectives": ("double_softmax",)}
-            sweeps.append(Member(SweepRole.TUNING, config.sweep(**bug, **tried)))
+        tuning = tuning_members(config)
         if config.is_tuned:
-            return sweeps
-        return tuned_members(config, [choice for one in sweeps for choice in first_choices(one.config)])
+            return tuning
+        return tuned_members(config, [choice for one in tuning for choice in first_choices(one.config)])
     first = config.sweep(objectives=config.objectives())
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
         sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(hard_labels=False, temperatures=others)))
     for number in config.further_teachers():
+        everywhere = config.all_temperatures()
         sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(number, hard_labels=False, temperatures=everywhere)))
     for kind in config.controls:
         if kind not in OBJECTIVES:
@@ -327,10 +325,27 @@ def members(config: TableConfig) -> list["Member"]:
     return sweeps
 
 
+def tuning_members(config: TableConfig) -> list["Member"]:
+    """The sweeps on which rates and soft weights are chosen."""
+    from analysis.cifar10.roles import SweepRole
+    from experiments.member import Member
+
+    tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
+    tried |= {"learning_rates": config.tuning_rates, "soft_weights": config.tuning_weights or (config.soft_weight,)}
+    once = {"label_smoothing"} & set(config.controls)  # it has no T
+    named = ("kd", *(OBJECTIVES[name] for name in once))
+    everywhere = config.all_temperatures()
+    sweeps = [Member(SweepRole.TUNING, config.sweep(temperatures=everywhere, objectives=named, **tried))]
+    if "double_softmax" in config.controls:
+        bug: dict[str, Any] = {"hard_labels": False, "objectives": ("double_softmax",)}
+        sweeps.append(Member(SweepRole.TUNING, config.sweep(**bug, **tried)))
+    return sweeps
+
+
 def tuned_members(config: TableConfig, choices: Sequence["Choice"]) -> list["Member"]:
     """The sweeps behind a table whose rates were tuned, each setting with what was chosen for it."""
     from analysis.cifar10.roles import SweepRole
-    from experiments.study import Member
+    from experiments.member import Member
 
     def own(role: SweepRole, chosen: Sequence["Choice"], by: int = 0, **changes: Any) -> list[Member]:
         """Students of hard labels, if they are among the choices, and of the one other objective; none without."""

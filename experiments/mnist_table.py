@@ -22,7 +22,8 @@ from kdjax.identity import NO_RESULT, result_fields
 
 if TYPE_CHECKING:
     from analysis.tuning import Choice
-    from experiments.study import Member, Study
+    from experiments.member import Member
+    from experiments.study import Study
     from kdjax.forecast import Forecast
 
 PROG = "python -m experiments.mnist_table"
@@ -208,7 +209,7 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
         folders: the teachers; an ensemble is named by them.
     """
     from analysis.mnist.roles import Role
-    from experiments.study import Member
+    from experiments.member import Member
 
     wanted, sweeps = config.parts(), list[Member]()
 
@@ -269,7 +270,7 @@ def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequenc
         choices: by width and epochs, the rate of hard labels and of each T.
     """
     from analysis.mnist.roles import Role
-    from experiments.study import Member
+    from experiments.member import Member
 
     sweeps = list[Member]()
     for (width, epochs), of_schedule in choices.items():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from analysis import terminal
 from analysis.page import page
+from experiments.member import Member
 from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
@@ -23,16 +24,6 @@ from kdjax.teachers import Teacher
 
 LONG = 30 * 60
 """Seconds; where work takes longer, a shorter way is named."""
-
-
-class Member(NamedTuple):
-    """One sweep of a study."""
-
-    role: str
-    """An enum's value: what the table and the figures look its runs up by."""
-    config: SweepConfig
-    part: str = ""
-    """The part of the study that it belongs to, where the study has parts."""
 
 
 class Study(NamedTuple):

@@ -124,3 +124,11 @@ def test_a_command_computes_the_same_bits_whatever_the_environment_says(tmp_path
     code, said = commands.finish(commands.start(commands.tiny(tmp_path), env=variables))
     assert code == 0 and "note: JAX_ENABLE_X64=1 has no effect here" in said, said
     assert commands.outcome(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("table", ["cifar10_table", "mnist_table"])
+def test_a_table_reads_its_options_before_jax_is_imported(table):
+    options = ["--tuning-rates", "0.1"]
+    reads = f"from experiments import {table} as t; from kdjax import cli; cli.parse(t.TableConfig, t.PROG, {options})"
+    code = f"import sys; {reads}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=commands.ROOT).returncode == 0
