@@ -207,14 +207,15 @@ class TableConfig:
         for name in idle:
             told = f"--{name.replace('_', '-')} says nothing of --networks {self.networks}: leave it out"
             require(getattr(self, name) == default[name], told)
-        tuned = bool(self.tuning_rates)
-        require(tuned or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
+        own_rates = bool(self.tuning_rates)
+        require(own_rates or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
         idle_seeds = self.tuning_seeds == default["tuning_seeds"]
         require(self.is_tuned or idle_seeds, "--tuning-seeds needs several --tuning-rates or --tuning-weights")
         require(not self.is_tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
         plain = set(self.controls) <= set(OBJECTIVES) and not self.stability
         require(
-            plain or not tuned, "--tuning-rates is for hard labels, soft targets, double_softmax and label_smoothing"
+            plain or not own_rates,
+            "--tuning-rates is for hard labels, soft targets, double_softmax and label_smoothing",
         )
         refused = "--each-teaches with --teacher-from is not allowed: several folders are one ensemble"
         require(not (self.each_teaches and self.teacher_from), refused)
@@ -224,12 +225,12 @@ class TableConfig:
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
-        (tuning_members if tuned else members)(self)  # what the sweep refuses is refused here
+        (tuning_members if own_rates else members)(self)  # what the sweep refuses is refused here
 
     @property
     def is_tuned(self) -> bool:
         """Whether there are rates or soft weights to choose among."""
-        return bool(self.tuning_rates) and len(self.tuning_rates) * len(self.tuning_weights or (1.0,)) > 1
+        return len(self.tuning_rates) > 1 or len(self.tuning_weights) > 1
 
     def network(self, size: Literal["small", "big"]) -> str:
         """The registered network of that size."""
@@ -282,7 +283,7 @@ class TableConfig:
         return SweepConfig(**{**common, **changes})
 
     def all_temperatures(self) -> tuple[float, ...]:
-        """That of the controls first."""
+        """Those of soft targets, `--temperature` first."""
         return tuple(dict.fromkeys((self.temperature, *self.temperatures)))
 
     def objectives(self) -> tuple[str, ...]:
@@ -309,8 +310,8 @@ def members(config: TableConfig) -> list["Member"]:
     sweeps = [Member(SweepRole.TEACHER, first)]
     if others := tuple(value for value in config.temperatures if value != config.temperature):
         sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(hard_labels=False, temperatures=others)))
+    everywhere = config.all_temperatures()
     for number in config.further_teachers():
-        everywhere = config.all_temperatures()
         sweeps.append(Member(SweepRole.TEMPERATURES, config.sweep(number, hard_labels=False, temperatures=everywhere)))
     for kind in config.controls:
         if kind not in OBJECTIVES:

@@ -126,11 +126,11 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
     width = f"; width multiplier {config['width_multiplier']:g}" * of_post
-    rates, tuned = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
-    if tuned:  # one alone is the rate of all small networks
-        rates += " of the big network" + ("" if results.choices else f" and {tuned[0]:g} of the small ones")
-    (weight, *_) = config.get("tuning_weights") or [config["soft_weight"]]
-    weight = f", soft weight {weight:g}" * (not results.choices)
+    rates, own_rates = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
+    if own_rates:  # one alone is the rate of all small networks
+        rates += " of the big network" + ("" if results.choices else f" and {own_rates[0]:g} of the small ones")
+    soft_weights = config.get("tuning_weights") or [config["soft_weight"]]
+    weight = f", soft weight {soft_weights[0]:g}" * (not results.choices)
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
