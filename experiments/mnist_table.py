@@ -474,7 +474,7 @@ def slower_precision(config: TableConfig) -> list[str]:
 
     if "bfloat16" not in (config.precision, config.teacher.precision):
         return []
-    times = costs.training_rate("mlp", "float32") / costs.training_rate("mlp", "bfloat16")
+    times = costs.dense_rate("float32") / costs.dense_rate("bfloat16")
     line = f"bfloat16 takes {times:.1f} times as long as float32 on this device: --precision float32 and "
     return [line + "--teacher.precision float32 are faster"] if times > 1.2 else []
 

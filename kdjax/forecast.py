@@ -1,13 +1,18 @@
 """Cost of training on this device: operations, minutes, memory, disk, for `--dry-run`."""
 
+import dataclasses
 import functools
+import math
+import statistics
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax import memory, models, teachers
+from kdjax.compilation import jit
 from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, count_of
@@ -16,12 +21,12 @@ from kdjax.sweeps import Sweep
 
 COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
 """By family of networks: seconds, roughly, in which a CPU compiles what trains and evaluates a block, or a teacher."""
-CONVOLUTIONS = {"cnn": 0.35, "fast": 0.6}
-"""By family of convolutional networks: the share of a bare product's operations a second that training reaches, by the
-clock, on two cores; of `fast` that of very wide ones. On CPUs they gain nothing from bfloat16."""
-HALF_SPEED = 12
-"""Width at which `fast` networks reach half of their share, fitted to widths of 8 to 64: the narrower, the more is
-element-wise work."""
+DENSE = {"float32": 0.7, "bfloat16": 0.45}
+"""By precision: the share of a bare product's operations a second that training dense layers reaches, by the clock."""
+TIMED_FLOPS = 5e10
+"""Operations, about, of the batch on which a convolutional network is timed: at most half a second on two cores."""
+TIMED_STEPS = 4
+"""Steps, or passes, that are timed in one go."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -72,17 +77,18 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
         assert sweep.teacher_config is not None
         seconds = training_seconds(sweep.teacher_config, dataset, compiled)
     for block in missing:
-        flops = block_flops(block, dataset) + evaluation_flops(block, dataset)
         images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
-        seconds += flops / rate_of(block.config) + METRIC_SECONDS * block.size * images + BLOCK_SECONDS
-        # Between the students' steps a teacher's pass is faster than in training or evaluation: no `HALF_SPEED`.
-        seconds += sum(query_flops(block, dataset, one) / training_rate(one.network, one.precision) for one in queried)
+        seconds += block_flops(block, dataset) / training_rate(block.config, dataset)
+        seconds += evaluation_flops(block, dataset) / evaluation_rate(block.config, dataset)
+        seconds += METRIC_SECONDS * block.size * images + BLOCK_SECONDS
+        seconds += sum(query_flops(block, dataset, one) / evaluation_rate(one, dataset) for one in queried)
         program = block.config, block.size, block.objective, block.transfer.targets
         seconds += _compile_seconds(program, compiled)
     if missing:
         everything = sum(len(split.images) for split in (dataset.train, dataset.holdout, dataset.test))
         seconds += SWEEP_SECONDS + sum(
-            everything * models.forward_flops(_network(config, dataset)) / rate_of(config) for config in queried
+            everything * models.forward_flops(_network(config, dataset)) / evaluation_rate(config, dataset)
+            for config in queried
         )
     return seconds
 
@@ -94,7 +100,7 @@ def _has_teacher(sweep: Sweep) -> bool:
 
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:
     """Seconds of compiling and training one network alone, such as a teacher, here."""
-    return network_flops(config, dataset) / rate_of(config) + _compile_seconds((config, 1), compiled)
+    return network_flops(config, dataset) / training_rate(config, dataset) + _compile_seconds((config, 1), compiled)
 
 
 def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any] | None) -> float:
@@ -111,18 +117,51 @@ def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
     return models.network(config, dataset.input_shape, dataset.num_classes)
 
 
-def rate_of(config: TrainConfig) -> float:
-    """Operations a second that training a network reaches here (`training_rate`), by its width too."""
-    rate, narrow = training_rate(config.network, config.precision), network_spec(config.network).family == "fast"
-    return rate * config.hidden[0] / (config.hidden[0] + HALF_SPEED) if narrow else rate
+def training_rate(config: TrainConfig, dataset: Dataset) -> float:
+    """Operations a second that training the network reaches here: of a convolutional one measured, of others a share
+    of a bare product's."""
+    return dense_rate(config.precision) if _network(config, dataset).side_by_side else _timed(config, dataset, True)
 
 
-def training_rate(network: str, precision: Precision) -> float:
-    """Operations a second that training wide networks reaches here: a share of a bare product's
+def evaluation_rate(config: TrainConfig, dataset: Dataset) -> float:
+    """Operations a second that the network's logits are computed at here, like `training_rate`."""
+    return dense_rate(config.precision) if _network(config, dataset).side_by_side else _timed(config, dataset, False)
+
+
+def dense_rate(precision: Precision) -> float:
+    """Operations a second that training dense layers reaches here: a share of a bare product's
     (`experiments.throughput`)."""
-    if share := CONVOLUTIONS.get(network_spec(network).family):
-        return product_rate("float32" if jax.default_backend() == "cpu" else precision) * share
-    return product_rate(precision) * (0.7 if precision == "float32" else 0.45)
+    return product_rate(precision) * DENSE[precision]
+
+
+def _timed(config: TrainConfig, dataset: Dataset, train: bool) -> float:
+    # What follows does not depend on the length of the training.
+    return network_rate(dataclasses.replace(config, epochs=1), dataset.input_shape, dataset.num_classes, train)
+
+
+@functools.cache
+def network_rate(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int, train: bool) -> float:
+    """Operations a second that one network reaches here, measured now, on a batch of random images: the gradient of a
+    loss with `train`, else the logits."""
+    network = models.network(config, input_shape, num_classes)
+    flops = models.step_flops(network, 1) if train else models.forward_flops(network)
+    images = int(min(config.batch_size, max(1, TIMED_FLOPS // flops)))
+    params, model_state = network.init(jax.random.key(0))
+    batch = jnp.linspace(0, 1, images * math.prod(input_shape)).reshape(images, *input_shape)
+
+    def logits(params: Any, batch: Any) -> Any:
+        return network.apply(params, model_state, batch, train, jax.random.key(0) if train else None)[0]
+
+    def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        params, total = carry
+        if not train:
+            return params, jnp.sum(logits(params, batch + total))
+        gradient = jax.grad(lambda params: jnp.mean(jax.nn.logsumexp(logits(params, batch), axis=1)))(params)
+        return jax.tree.map(lambda old, slope: old - 1e-3 * slope, params, gradient), total
+
+    # Each needs the one before it, in one program: as in training, memory is asked for once.
+    repeated = jit(lambda params: jax.lax.fori_loop(0, TIMED_STEPS, step, (params, jnp.zeros(()))))
+    return TIMED_STEPS * images * flops / _seconds_each(lambda: repeated(params))
 
 
 @functools.cache
@@ -130,12 +169,18 @@ def product_rate(precision: Precision) -> float:
     """Operations a second of a bare product, measured here and now."""
     left, right = jnp.ones((256, 800), precision), jnp.ones((800, 800), precision)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    product(left, right).block_until_ready()
-    begin, count = time.perf_counter(), 0
-    while time.perf_counter() - begin < 0.2:
-        product(left, right).block_until_ready()
-        count += 1
-    return 2 * 256 * 800 * 800 * count / (time.perf_counter() - begin)
+    return 2 * 256 * 800 * 800 / _seconds_each(lambda: product(left, right))
+
+
+def _seconds_each(measured: Callable[[], Any]) -> float:
+    """Median of calls during half a second, of three or more, after one that compiles."""
+    jax.block_until_ready(measured())
+    seconds, begin = list[float](), time.perf_counter()
+    while time.perf_counter() - begin < 0.5 or len(seconds) < 3:
+        before = time.perf_counter()
+        jax.block_until_ready(measured())
+        seconds.append(time.perf_counter() - before)
+    return statistics.median(seconds)
 
 
 def block_flops(block: Block, dataset: Dataset) -> float:

@@ -3,10 +3,11 @@
 import dataclasses
 from unittest import mock
 
+import jax
 import pytest
 
 from experiments import study
-from kdjax import cli, forecast, sweeps
+from kdjax import cli, forecast, models, sweeps
 from kdjax.config import NETWORKS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
 from tests import commands
 
@@ -86,21 +87,43 @@ def test_evaluations_are_counted_as_they_are_made(tmp_path):
     assert forecast.evaluation_flops(block, sweep.dataset) == block.size * forward * images
 
 
-def test_every_family_of_convolutional_networks_is_timed_as_one():
-    families = {spec.family for spec in NETWORKS.values() if spec.full_units}
-    assert families == set(forecast.CONVOLUTIONS) and families <= set(forecast.COMPILE_SECONDS)
-    with mock.patch.object(forecast, "product_rate", {"float32": 8e10, "bfloat16": 2e11}.get):
-        rates = [forecast.training_rate("fast", precision) for precision in ("float32", "bfloat16")]
-        assert rates[0] == rates[1] < forecast.training_rate("mlp", "float32")  # on a CPU
+def test_every_family_of_networks_has_its_compile_time():
+    assert {spec.family for spec in NETWORKS.values()} <= set(forecast.COMPILE_SECONDS)
 
 
-def test_narrow_fast_networks_are_forecast_slower_an_operation():
-    with mock.patch.object(forecast, "product_rate", {"float32": 1e11, "bfloat16": 1e11}.get):
-        recipe = TrainConfig(hidden=(16,), epochs=1, batch_size=1, network="fast")
-        shares = [forecast.rate_of(dataclasses.replace(recipe, hidden=(width,))) / 1e11 for width in (16, 32, 64)]
-        assert shares == pytest.approx([0.34, 0.44, 0.5], abs=0.01)
-        small = dataclasses.replace(recipe, network="small")
-        assert forecast.rate_of(small) == forecast.training_rate("small", "float32")
+def test_convolutional_networks_are_timed_at_their_own_width_and_others_by_a_bare_product(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast, "product_rate", {"float32": 8e10, "bfloat16": 2e11}.__getitem__)
+    data = DataConfig("mnist5k", None, tmp_path, train_images=1_000)
+    dataset = sweeps.prepare(SweepConfig(seeds=1, data=data, run=RunConfig(out=tmp_path))).dataset
+    narrow = TrainConfig(hidden=(8,), epochs=3, batch_size=50, network="fast")
+    wide = dataclasses.replace(narrow, hidden=(32,))
+    forecast.network_rate.cache_clear()
+    for rate in (forecast.training_rate, forecast.evaluation_rate):
+        assert 0 < rate(narrow, dataset) < rate(wide, dataset)  # the narrower, the more is element-wise work
+    assert forecast.network_rate.cache_info().misses == 4
+    longer = dataclasses.replace(narrow, epochs=30)
+    assert forecast.training_rate(longer, dataset) == forecast.training_rate(narrow, dataset)
+    assert forecast.network_rate.cache_info().misses == 4
+    dense = TrainConfig(hidden=(8, 8), epochs=3, batch_size=50, precision="bfloat16")
+    assert forecast.training_rate(dense, dataset) == forecast.evaluation_rate(dense, dataset) == 0.45 * 2e11
+
+
+def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkeypatch):
+    done = []
+    monkeypatch.setattr(forecast, "_seconds_each", lambda timed: done.append(timed()) or 0.25)
+    recipe, shape = TrainConfig(hidden=(8,), epochs=1, batch_size=20, network="fast"), (32, 32, 3)
+    network, uncached = models.network(recipe, shape, 10), forecast.network_rate.__wrapped__
+    batches = 20 * forecast.TIMED_STEPS / 0.25
+    assert uncached(recipe, shape, 10, True) == pytest.approx(batches * models.step_flops(network, 1))
+    assert uncached(recipe, shape, 10, False) == pytest.approx(batches * models.forward_flops(network))
+    start = network.init(jax.random.key(0))[0]
+    (trained, _), (same, _) = done
+    assert (start["head"] != trained["head"]).any() and (start["head"] == same["head"]).all()
+    forward = models.forward_flops(network)
+    monkeypatch.setattr(forecast, "TIMED_FLOPS", 7.5 * forward)
+    assert uncached(recipe, shape, 10, False) == pytest.approx(7 * forecast.TIMED_STEPS * forward / 0.25)
+    monkeypatch.setattr(forecast, "TIMED_FLOPS", 0.5 * forward)
+    assert uncached(recipe, shape, 10, False) == pytest.approx(forecast.TIMED_STEPS * forward / 0.25)
 
 
 @pytest.mark.parametrize(
