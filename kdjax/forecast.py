@@ -26,7 +26,7 @@ DENSE = {"float32": 0.7, "bfloat16": 0.45}
 TIMED_FLOPS = 5e10
 """Operations, about, of the batch on which a convolutional network is timed: at most half a second on two cores."""
 TIMED_STEPS = 4
-"""Steps, or passes, that are timed in one go."""
+"""Steps, or passes, that are timed in one go, at least thrice."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -161,7 +161,7 @@ def network_rate(config: TrainConfig, input_shape: tuple[int, ...], num_classes:
 
     # Each needs the one before it, in one program: as in training, memory is asked for once.
     repeated = jit(lambda params: jax.lax.fori_loop(0, TIMED_STEPS, step, (params, jnp.zeros(()))))
-    return TIMED_STEPS * images * flops / _seconds_each(lambda: repeated(params))
+    return TIMED_STEPS * images * flops / _seconds_each(lambda: repeated(params), 1.0)
 
 
 @functools.cache
@@ -169,14 +169,14 @@ def product_rate(precision: Precision) -> float:
     """Operations a second of a bare product, measured here and now."""
     left, right = jnp.ones((256, 800), precision), jnp.ones((800, 800), precision)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    return 2 * 256 * 800 * 800 / _seconds_each(lambda: product(left, right))
+    return 2 * 256 * 800 * 800 / _seconds_each(lambda: product(left, right), 0.2)
 
 
-def _seconds_each(measured: Callable[[], Any]) -> float:
-    """Median of calls during half a second, of three or more, after one that compiles."""
+def _seconds_each(measured: Callable[[], Any], duration: float) -> float:
+    """Median of calls during so many seconds, of three or more, after one that compiles."""
     jax.block_until_ready(measured())
     seconds, begin = list[float](), time.perf_counter()
-    while time.perf_counter() - begin < 0.5 or len(seconds) < 3:
+    while time.perf_counter() - begin < duration or len(seconds) < 3:
         before = time.perf_counter()
         jax.block_until_ready(measured())
         seconds.append(time.perf_counter() - before)

@@ -110,7 +110,7 @@ def test_convolutional_networks_are_timed_at_their_own_width_and_others_by_a_bar
 
 def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkeypatch):
     done = []
-    monkeypatch.setattr(forecast, "_seconds_each", lambda timed: done.append(timed()) or 0.25)
+    monkeypatch.setattr(forecast, "_seconds_each", lambda timed, _: done.append(timed()) or 0.25)
     recipe, shape = TrainConfig(hidden=(8,), epochs=1, batch_size=20, network="fast"), (32, 32, 3)
     network, uncached = models.network(recipe, shape, 10), forecast.network_rate.__wrapped__
     batches = 20 * forecast.TIMED_STEPS / 0.25
