@@ -78,16 +78,16 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
         seconds = training_seconds(sweep.teacher_config, dataset, compiled)
     for block in missing:
         images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
-        seconds += block_flops(block, dataset) / training_rate(block.config, dataset)
-        seconds += evaluation_flops(block, dataset) / evaluation_rate(block.config, dataset)
+        seconds += block_flops(block, dataset) / rate_of(block.config, dataset)
+        seconds += evaluation_flops(block, dataset) / rate_of(block.config, dataset, train=False)
         seconds += METRIC_SECONDS * block.size * images + BLOCK_SECONDS
-        seconds += sum(query_flops(block, dataset, one) / evaluation_rate(one, dataset) for one in queried)
+        seconds += sum(query_flops(block, dataset, one) / rate_of(one, dataset, train=False) for one in queried)
         program = block.config, block.size, block.objective, block.transfer.targets
         seconds += _compile_seconds(program, compiled)
     if missing:
         everything = sum(len(split.images) for split in (dataset.train, dataset.holdout, dataset.test))
         seconds += SWEEP_SECONDS + sum(
-            everything * models.forward_flops(_network(config, dataset)) / evaluation_rate(config, dataset)
+            everything * models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
             for config in queried
         )
     return seconds
@@ -100,7 +100,7 @@ def _has_teacher(sweep: Sweep) -> bool:
 
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:
     """Seconds of compiling and training one network alone, such as a teacher, here."""
-    return network_flops(config, dataset) / training_rate(config, dataset) + _compile_seconds((config, 1), compiled)
+    return network_flops(config, dataset) / rate_of(config, dataset) + _compile_seconds((config, 1), compiled)
 
 
 def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any] | None) -> float:
@@ -117,26 +117,19 @@ def _network(config: TrainConfig, dataset: Dataset) -> models.Model:
     return models.network(config, dataset.input_shape, dataset.num_classes)
 
 
-def training_rate(config: TrainConfig, dataset: Dataset) -> float:
-    """Operations a second that training the network reaches here: of a convolutional one measured, of others a share
-    of a bare product's."""
-    return dense_rate(config.precision) if _network(config, dataset).side_by_side else _timed(config, dataset, True)
-
-
-def evaluation_rate(config: TrainConfig, dataset: Dataset) -> float:
-    """Operations a second that the network's logits are computed at here, like `training_rate`."""
-    return dense_rate(config.precision) if _network(config, dataset).side_by_side else _timed(config, dataset, False)
+def rate_of(config: TrainConfig, dataset: Dataset, train: bool = True) -> float:
+    """Operations a second that a network reaches here, in training or in evaluation: of a convolutional one measured,
+    of others a share of a bare product's."""
+    if _network(config, dataset).side_by_side:
+        return dense_rate(config.precision)
+    # What is measured does not depend on the length of the training.
+    return network_rate(dataclasses.replace(config, epochs=1), dataset.input_shape, dataset.num_classes, train)
 
 
 def dense_rate(precision: Precision) -> float:
     """Operations a second that training dense layers reaches here: a share of a bare product's
     (`experiments.throughput`)."""
     return product_rate(precision) * DENSE[precision]
-
-
-def _timed(config: TrainConfig, dataset: Dataset, train: bool) -> float:
-    # What follows does not depend on the length of the training.
-    return network_rate(dataclasses.replace(config, epochs=1), dataset.input_shape, dataset.num_classes, train)
 
 
 @functools.cache

@@ -98,14 +98,13 @@ def test_convolutional_networks_are_timed_at_their_own_width_and_others_by_a_bar
     narrow = TrainConfig(hidden=(8,), epochs=3, batch_size=50, network="fast")
     wide = dataclasses.replace(narrow, hidden=(32,))
     forecast.network_rate.cache_clear()
-    for rate in (forecast.training_rate, forecast.evaluation_rate):
-        assert 0 < rate(narrow, dataset) < rate(wide, dataset)  # the narrower, the more is element-wise work
-    assert forecast.network_rate.cache_info().misses == 4
+    rates = {forecast.rate_of(recipe, dataset, train) for recipe in (narrow, wide) for train in (True, False)}
+    assert min(rates) > 0 and len(rates) == forecast.network_rate.cache_info().misses == 4
     longer = dataclasses.replace(narrow, epochs=30)
-    assert forecast.training_rate(longer, dataset) == forecast.training_rate(narrow, dataset)
+    assert forecast.rate_of(longer, dataset) == forecast.rate_of(narrow, dataset)
     assert forecast.network_rate.cache_info().misses == 4
     dense = TrainConfig(hidden=(8, 8), epochs=3, batch_size=50, precision="bfloat16")
-    assert forecast.training_rate(dense, dataset) == forecast.evaluation_rate(dense, dataset) == 0.45 * 2e11
+    assert forecast.rate_of(dense, dataset, True) == forecast.rate_of(dense, dataset, False) == 0.45 * 2e11
 
 
 def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkeypatch):

@@ -77,7 +77,7 @@ def forecast(config: MatchingConfig) -> Forecast:
     else:
         pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
-    epochs, rate = config.epochs or recipe.epochs, forecast_.training_rate(recipe, dataset)
+    epochs, rate = config.epochs or recipe.epochs, forecast_.rate_of(recipe, dataset)
     if config.curvature:
         rates.require_holdout(dataset)
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)
