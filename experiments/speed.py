@@ -17,6 +17,7 @@ from kdjax.compilation import jit
 from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import CATALOG
 from kdjax.errors import require
+from kdjax.forecast import seconds_each
 from kdjax.objectives import Setting
 
 CLASSES = 10
@@ -224,17 +225,6 @@ def random_images(images: int, shape: tuple[int, ...]) -> blocks.TransferSet:
         jnp.asarray(random.integers(0, CLASSES, images).astype(np.int32)),
         jnp.asarray(random.normal(0, 5, (images, CLASSES)).astype(np.float32)),
     )
-
-
-def seconds_each(work: Callable[[int], Any], seconds: float) -> float:
-    """Seconds of one of the `count` units of `work(count)`, with so many that they take about `seconds`."""
-    count, elapsed = 1, 0.0
-    while elapsed < seconds / 2:
-        count = max(1, min(10 * count, int(count * seconds / elapsed))) if elapsed else count
-        begin = time.perf_counter()
-        jax.block_until_ready(work(count))
-        elapsed = time.perf_counter() - begin
-    return elapsed / count
 
 
 def _setting(settings: int) -> Setting:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,8 +24,6 @@ DENSE = {"float32": 0.7, "bfloat16": 0.45}
 """By precision: the share of a bare product's operations a second that training dense layers reaches, by the clock."""
 TIMED_FLOPS = 5e10
 """Operations, about, of the batch on which a convolutional network is timed: at most half a second on two cores."""
-TIMED_STEPS = 4
-"""Steps, or passes, that are timed in one go, at least thrice."""
 METRIC_SECONDS = 1e-6
 """Seconds of computing all metrics of a run, for each image."""
 BLOCK_SECONDS, SWEEP_SECONDS = 0.5, 2.0
@@ -134,8 +131,8 @@ def dense_rate(precision: Precision) -> float:
 
 @functools.cache
 def network_rate(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int, train: bool) -> float:
-    """Operations a second that one network reaches here, measured now, on a batch of random images: the gradient of a
-    loss with `train`, else the logits."""
+    """Operations a second that one network reaches here, measured now, on a batch of made-up images: with `train` in
+    steps down the gradient of a loss, else in passes. A block's own program does more, and takes longer to compile."""
     network = models.network(config, input_shape, num_classes)
     flops = models.step_flops(network, 1) if train else models.forward_flops(network)
     images = int(min(config.batch_size, max(1, TIMED_FLOPS // flops)))
@@ -152,9 +149,13 @@ def network_rate(config: TrainConfig, input_shape: tuple[int, ...], num_classes:
         gradient = jax.grad(lambda params: jnp.mean(jax.nn.logsumexp(logits(params, batch), axis=1)))(params)
         return jax.tree.map(lambda old, slope: old - 1e-3 * slope, params, gradient), total
 
-    # Each needs the one before it, in one program: as in training, memory is asked for once.
-    repeated = jit(lambda params: jax.lax.fori_loop(0, TIMED_STEPS, step, (params, jnp.zeros(()))))
-    return TIMED_STEPS * images * flops / _seconds_each(lambda: repeated(params), 1.0)
+    @jit
+    def repeated(count: Any, params: Any) -> Any:
+        # Each needs the one before it, in one program: as in training, memory is asked for once.
+        return jax.lax.fori_loop(0, count, step, (params, jnp.zeros(())))
+
+    jax.block_until_ready(repeated(1, params))  # compiled
+    return images * flops / seconds_each(lambda count: repeated(count, params), 1.0)
 
 
 @functools.cache
@@ -162,18 +163,19 @@ def product_rate(precision: Precision) -> float:
     """Operations a second of a bare product, measured here and now."""
     left, right = jnp.ones((256, 800), precision), jnp.ones((800, 800), precision)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    return 2 * 256 * 800 * 800 / _seconds_each(lambda: product(left, right), 0.2)
+    product(left, right).block_until_ready()  # compiled
+    return 2 * 256 * 800 * 800 / seconds_each(lambda count: [product(left, right) for _ in range(count)], 0.2)
 
 
-def _seconds_each(measured: Callable[[], Any], duration: float) -> float:
-    """Median of calls during so many seconds, of three or more, after one that compiles."""
-    jax.block_until_ready(measured())
-    seconds, begin = list[float](), time.perf_counter()
-    while time.perf_counter() - begin < duration or len(seconds) < 3:
-        before = time.perf_counter()
-        jax.block_until_ready(measured())
-        seconds.append(time.perf_counter() - before)
-    return statistics.median(seconds)
+def seconds_each(work: Callable[[int], Any], seconds: float) -> float:
+    """Seconds of one of the `count` units of `work(count)`, with so many that they take about `seconds`."""
+    count, elapsed = 1, 0.0
+    while elapsed < seconds / 2:
+        count = max(1, min(10 * count, int(count * seconds / elapsed))) if elapsed else count
+        begin = time.perf_counter()
+        jax.block_until_ready(work(count))
+        elapsed = time.perf_counter() - begin
+    return elapsed / count
 
 
 def block_flops(block: Block, dataset: Dataset) -> float:

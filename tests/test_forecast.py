@@ -109,10 +109,10 @@ def test_convolutional_networks_are_timed_at_their_own_width_and_others_by_a_bar
 
 def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkeypatch):
     done = []
-    monkeypatch.setattr(forecast, "_seconds_each", lambda timed, _: done.append(timed()) or 0.25)
+    monkeypatch.setattr(forecast, "seconds_each", lambda work, _: done.append(work(2)) or 0.25)
     recipe, shape = TrainConfig(hidden=(8,), epochs=1, batch_size=20, network="fast"), (32, 32, 3)
     network, uncached = models.network(recipe, shape, 10), forecast.network_rate.__wrapped__
-    batches = 20 * forecast.TIMED_STEPS / 0.25
+    batches = 20 / 0.25
     assert uncached(recipe, shape, 10, True) == pytest.approx(batches * models.step_flops(network, 1))
     assert uncached(recipe, shape, 10, False) == pytest.approx(batches * models.forward_flops(network))
     start = network.init(jax.random.key(0))[0]
@@ -120,9 +120,9 @@ def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkey
     assert (start["head"] != trained["head"]).any() and (start["head"] == same["head"]).all()
     forward = models.forward_flops(network)
     monkeypatch.setattr(forecast, "TIMED_FLOPS", 7.5 * forward)
-    assert uncached(recipe, shape, 10, False) == pytest.approx(7 * forecast.TIMED_STEPS * forward / 0.25)
+    assert uncached(recipe, shape, 10, False) == pytest.approx(7 * forward / 0.25)
     monkeypatch.setattr(forecast, "TIMED_FLOPS", 0.5 * forward)
-    assert uncached(recipe, shape, 10, False) == pytest.approx(forecast.TIMED_STEPS * forward / 0.25)
+    assert uncached(recipe, shape, 10, False) == pytest.approx(forward / 0.25)
 
 
 @pytest.mark.parametrize(
