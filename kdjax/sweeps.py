@@ -112,12 +112,10 @@ def grid(config: SweepConfig, rate: float) -> list[list[Run]]:
 
 
 def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] = ()) -> list[Block]:
-    """The blocks of a sweep, in order. K is fixed by the config: a group's last block is padded, not smaller; K is
-    smaller for a whole group whose objective does not use the temperature. `epochs`
-    are those of a student where the config gives none, `images` the number of training images. `rates` stand in place
-    of the config's learning rates; a further rate adds blocks and changes none. With `own_rates` a block holds runs of
-    several rates."""
-    sizes = _sizes(config)
+    """The blocks of a sweep, in order. K is fixed by the config: at most `block_size`, less only for a group that has
+    fewer runs; a group's last block is padded, not smaller. `epochs` are those of a student where the config gives
+    none, `images` the number of training images. `rates` stand in place of the config's learning rates; a further rate
+    adds blocks and changes none. With `own_rates` a block holds runs of several rates."""
     transfer = TransferSpec(config.targets, config.transfer_images)
     grids = {f"rate{rate:.9g}": grid(config, rate) for rate in rates or config.rates()}
     if config.own_rates:
@@ -126,7 +124,7 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     blocks = []
     for width, seed, (rate, groups) in itertools.product(config.widths, seeds, grids.items()):
-        sized = zip(groups, sizes, strict=False)  # one group alone where each setting has its own rate
+        sized = [(runs, min(config.block_size, len(runs))) for runs in groups]
         parts = [(runs[i : i + size], size) for runs, size in sized for i in range(0, len(runs), size)]
         for index, (runs, size) in enumerate(parts):
             last = runs[-1].objective
@@ -135,15 +133,6 @@ def plan(config: SweepConfig, epochs: int, images: int, rates: Sequence[float] =
             block = Block(name, width, student, seed, tuple(runs), size, config.transfer_images or images, transfer)
             blocks.append(block._replace(objective=objective, monitor_every=config.monitor_every))
     return blocks
-
-
-def _sizes(config: SweepConfig) -> list[int]:
-    """K of each group of the grid: one for all that are trained at every temperature, or else the group's own."""
-    groups = grid(config, 1.0)
-    swept = [any(not math.isnan(run.temperature) for run in runs) for runs in groups]
-    most = max([len(runs) for runs, at_each in zip(groups, swept, strict=True) if at_each], default=0)
-    lengths = [most if at_each else len(runs) for runs, at_each in zip(groups, swept, strict=True)]
-    return [min(config.block_size, length) for length in lengths]
 
 
 def read_data(config: DataConfig) -> Dataset:
@@ -250,6 +239,9 @@ def prepare(
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
         resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature
+    swept = [len(runs) for runs in grid(config, 1.0) if not math.isnan(runs[-1].temperature)]
+    if len({min(config.block_size, runs) for runs in swept}) > 1:
+        resolved["padded"] = False  # before, K was that of the largest group that is trained at each temperature
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     sweep = Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)

@@ -319,6 +319,10 @@ def test_objectives_with_hyperparameters_are_trained_under_their_names(tmp_path)
     asked = config(tmp_path, objectives=("dkd(beta=2.0)", "logit_standardization", "kd"), seeds=1)
     sweep = sweeps.prepare(asked)
     assert sweep.config.objectives == ("dkd(beta=2)", "logit_standardization", "kd")
+    assert [(len(block.runs), block.size) for block in sweep.blocks] == [(4, 4), (3, 3), (3, 3)]
+    assert sweep.identity["config"]["padded"] is False  # the second and third had four once, one of them for nothing
+    same = sweeps.prepare(dataclasses.replace(asked, block_size=3))  # as then, hence the name of then
+    assert {block.size for block in same.blocks} == {3} and "padded" not in same.identity["config"]
     table = pd.read_csv(sweeps.run(sweep) / "results.csv")
     counts = {"hard": 1, "kd": 3, "dkd(beta=2)": 3, "logit_standardization": 3}
     assert table.groupby("objective").size().to_dict() == counts
