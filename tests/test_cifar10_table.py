@@ -525,6 +525,17 @@ def test_of_fast_networks_each_setting_has_what_the_hold_out_chose(tuned):
     assert tried["seed"].min() >= 10_000 > tuned.results["seed"].max()
 
 
+def test_a_fast_teacher_of_the_posts_small_network_is_not_called_big(tuned, pictures, tmp_path):
+    assert "| big, hard labels" in (tuned.folder / "summary.md").read_text()  # which it is among fast networks
+    teacher = next((pictures / "runs" / "teachers").glob(f"{tuned.networks[0]['name']}*/teacher.json")).parent
+    fewer = ("--seeds", "1", "--no-stability", "--no-batch-statistics", "--controls", "--epochs", "1")
+    code, said = call(pictures, *FEW, *fewer, "--name", "other", "--teacher-from", str(teacher), out=tmp_path)
+    assert code == 0, said
+    text = (tmp_path / "cifar10_table" / "other" / "summary.md").read_text()
+    assert "| fast, hard labels (the teacher) |" in text and "| big, hard labels" not in text
+    assert "| 85 % |" in text and "| 90 % |" not in text  # the post's big network is another one
+
+
 def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
     kd = tuned.results[tuned.results["objective"] == "kd"]
     assert kd.groupby("teacher").size().tolist() == [4, 4]  # two seeds, two temperatures

@@ -100,9 +100,9 @@ def row_name(role: Role) -> str:
 
 
 def big_name(results: Cifar10Results) -> str:
-    """What the big networks are called in the table: big, whichever of the table's kinds; others by their own name."""
-    name = str(results.networks[0]["network"])
-    return "big" if name in ("fast", f"big{AFTER_NORM}") else name
+    """What the big networks are called in the table: big, if they are of the table's kind; others by their own name."""
+    name, kind = str(results.networks[0]["network"]), results.identity["config"].get("networks", "post")
+    return "big" if name in (("fast",) if kind == "fast" else ("big", f"big{AFTER_NORM}")) else name
 
 
 def _big_rows(results: Cifar10Results) -> list[TableRow]:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import measures, runs, stats, tuning
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role, SweepRole
-from analysis.cifar10.rows import TableRow, possible_best, rows_of_table, teacher_less_small
+from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_table, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
@@ -120,6 +120,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         means = [estimate(mean, shown[column].decimals) for column, mean in row.measures.items()]
         n = str(row.measures[results.columns[0]].n) if row.measures else "0"
         main = row.role != Role.DISTILLED or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
+        main = main and not (row.role == Role.BIG and big_name(results) != "big")  # teachers of another kind were given
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
         posted = [BLOG_POST.get(row.role, "") if main else ""] * of_post
         cells.append([*cell, *posted, *[str(row.failed)] * failed])
