@@ -101,8 +101,8 @@ def row_name(role: Role) -> str:
 
 def big_name(results: Cifar10Results) -> str:
     """What the big networks are called in the table: big, if they are of the table's kind; others by their own name."""
-    name, kind = str(results.networks[0]["network"]), results.identity["config"].get("networks", "post")
-    return "big" if name in (("fast",) if kind == "fast" else ("big", f"big{AFTER_NORM}")) else name
+    name, kind = str(results.networks[0]["network"]), ("big", f"big{AFTER_NORM}") if results.of_post else ("fast",)
+    return "big" if name in kind else name
 
 
 def _big_rows(results: Cifar10Results) -> list[TableRow]:

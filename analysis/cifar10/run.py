@@ -49,6 +49,11 @@ class Cifar10Results(NamedTuple):
         return self.results[self.results["role"] == Role(role).value]
 
     @property
+    def of_post(self) -> bool:
+        """Whether the table's networks are those of the blog post; else they are fast ones."""
+        return bool(self.identity["config"].get("networks", "post") == "post")
+
+    @property
     def split(self) -> str:
         """The split of the first column: that of the figures."""
         return self.columns[0].split("_", 1)[0]

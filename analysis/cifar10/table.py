@@ -113,16 +113,16 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     config, data = results.identity["config"], results.identity["data"]
     shown = {column: measures.of_column("cifar10", column) for column in results.columns}
     failed = any(row.failed for row in rows)
-    of_post = config.get("networks", "post") == "post"
+    of_post = results.of_post
     header = ["", "T", *(one.heading for one in shown.values()), "n", *["blog post"] * of_post, *["failed"] * failed]
     cells = []
     for row in rows:
         means = [estimate(mean, shown[column].decimals) for column, mean in row.measures.items()]
         n = str(row.measures[results.columns[0]].n) if row.measures else "0"
         main = row.role != Role.DISTILLED or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
-        main = main and not (row.role == Role.BIG and big_name(results) != "big")  # teachers of another kind were given
+        alike = row.role != Role.BIG or big_name(results) == "big"  # else teachers of another kind were given
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
-        posted = [BLOG_POST.get(row.role, "") if main else ""] * of_post
+        posted = [BLOG_POST.get(row.role, "") if main and alike else ""] * of_post
         cells.append([*cell, *posted, *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
     each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
