@@ -10,7 +10,6 @@ Students of bfloat16 run under autocast, the teacher too; parameters, optimizer 
 
 import functools
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,13 +20,14 @@ from torch.nn import functional
 
 from kdjax.blocks import TransferSet
 from kdjax.config import AFTER_NORM, TeacherConfig, TrainConfig
+from kdjax.forecast import seconds_each
 from kdjax.models import fast
 from kdjax.models.cnn import DROPOUT, LEAK, MOMENTUM, STAGES
 
 TEMPERATURE, SOFT_WEIGHT = 4.0, 0.95
 TEACHERS = {False: TeacherConfig().train_config(1), True: TrainConfig((512,), 1, 128, network="big")}
 """Of a multi-layer perceptron; of a convolutional network."""
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def idiomatic(student: TrainConfig, transfer_set: TransferSet, seconds: float) -> float:
@@ -157,8 +157,4 @@ def _loss(logits: Any, teacher_logits: Any, labels: Any) -> Any:
 
 
 def _seconds_each(step: Step, seconds: float) -> float:
-    count, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        step()
-        count += 1
-    return (time.perf_counter() - begin) / count
+    return seconds_each(lambda count: [step() for _ in range(count)], seconds)
