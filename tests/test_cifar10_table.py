@@ -557,7 +557,43 @@ def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_traini
     assert "less label smoothing's, points" in text and "(the teachers)" in text
     assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
     assert all(one.less.n == 2 for one in lengths.read(tuned))
-    assert "## Accuracy against epochs" in text
+    assert "## Accuracy against epochs" in text and "* 2 epochs instead of 4: hard labels " in text
+    assert (tuned.folder / "figures" / "lengths.png").exists()
+
+
+def test_what_longer_training_gives_is_paired_by_seed(tuned):
+    config = {**tuned.identity["config"], "epochs": 8, "temperature": 4.0}
+
+    def rows(epochs, role, temperature, accuracies):
+        seeds = {"seed": range(len(accuracies)), "holdout_accuracy": accuracies}
+        one = {"epochs": epochs, "role": role, "temperature": temperature, "teacher": "a", "failed_at": -1}
+        return pd.DataFrame(seeds).assign(**one)
+
+    usual = [rows(8, "small", math.nan, [80.0, 82.0, 84.0]), rows(8, "distilled", 4.0, [81.0, 83.0, 84.0])]
+    usual.append(rows(8, "distilled", 1.0, [1.0, 2.0, 3.0]))  # of another T: it is not asked
+    longer = [rows(16, "small", math.nan, [82.0, 83.0, 85.5]), rows(16, "distilled", 4.0, [84.0, 86.0])]
+    results = tuned._replace(
+        identity={**tuned.identity, "config": config},
+        results=pd.concat(usual, ignore_index=True).drop(columns="epochs"),
+        lengths=pd.concat(longer, ignore_index=True),
+    )
+    eight, sixteen = lengths.read(results)
+    assert eight.less.mean == pytest.approx(2 / 3) and not eight.longer
+    assert (sixteen.hard.n, sixteen.soft.n, sixteen.less.n) == (3, 2, 2)
+    assert {name: (gain.mean, gain.n) for name, gain in sixteen.longer.items()} == {
+        "hard": (pytest.approx(1.5), 3),
+        "soft": (pytest.approx(3.0), 2),
+        "more": (pytest.approx(1.5), 2),
+    }
+    text = lengths.section(results)
+    assert "* 16 epochs instead of 8: hard labels +1.50 [" in text and "points, soft targets +3.00" in text
+    assert "; the latter less the former +1.50 [" in text and "* 8 epochs" not in text
+    drawn = figures.draw_lengths(results)
+    chosen = next(one.soft_weight for one in tuned.choices if one.objective == "kd")
+    said = drawn.get_label()
+    assert "CIFAR-10" in said and "n = 3 seeds" in said and f"soft weight {chosen:g}" in said
+    assert [axes.get_ylabel() for axes in drawn.axes] == ["hold-out accuracy, %", "less hard labels, points"]
+    assert figures.draw_lengths(results._replace(lengths=pd.DataFrame())) is None
 
 
 def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):

@@ -1,4 +1,5 @@
-"""The figures of a CIFAR-10 table: accuracy of the small networks, and which classes the teacher confuses."""
+"""The figures of a CIFAR-10 table: accuracy of the small networks, also by epochs, and which classes the teacher
+confuses."""
 
 import math
 from pathlib import Path
@@ -11,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import measures, runs, style
-from analysis.cifar10 import batch_statistics
+from analysis import measures, runs, stats, style
+from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import rows_of_table
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
+from analysis.scales import scaled
 from analysis.tables import count_of, fixed, number
 from kdjax.files import write_csv
 
@@ -60,8 +62,8 @@ def draw(folder: Path) -> list[Path]:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
     results = load(folder)
-    figures = {"students": draw_students(results), "class_similarity": draw_class_similarity(results)}
-    return style.save_all(folder, figures)
+    drawn = {"students": draw_students, "lengths": draw_lengths, "class_similarity": draw_class_similarity}
+    return style.save_all(folder, {name: of(results) for name, of in drawn.items()})
 
 
 def draw_students(results: Cifar10Results) -> Figure:
@@ -99,6 +101,7 @@ def draw_students(results: Cifar10Results) -> Figure:
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
     where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, {_teachers(results)}"
+    where += f", soft weight {results.soft_weight:g}"
     where += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     return style.finish(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
 
@@ -133,6 +136,39 @@ def _without_dropout(results: Cifar10Results) -> dict[tuple[str, str, str], floa
         for column in results.columns
         for (role, temperature), value in means[column].items()
     }
+
+
+def draw_lengths(results: Cifar10Results) -> Figure | None:
+    """Accuracy against epochs of hard labels and of soft targets, and their paired difference; None where the table has
+    no other lengths."""
+    found = lengths.read(results)
+    if not found:
+        return None
+    config, epochs = results.identity["config"], [one.epochs for one in found]
+    figure = style.figure(8.0, 3.6)
+    accuracy, less = figure.subplots(1, 2, sharex=True)
+    soft = f"soft targets, T = {number(config['temperature'])}"
+    curves: list[tuple[Axes, str, int, int, list[stats.Interval] | list[stats.Difference | None]]] = [
+        (accuracy, "hard labels", 6, -1, [one.hard for one in found]),
+        (accuracy, soft, 0, 1, [one.soft for one in found]),
+        (less, style.UNLISTED, 0, 0, [one.less for one in found]),
+    ]
+    for axes, label, index, side, estimates in curves:
+        kept = [(at * 1.015**side, one) for at, one in zip(epochs, estimates, strict=True) if one]  # bars stand apart
+        means = np.array([one.mean for _, one in kept])
+        bars = np.array([(one.mean - one.low, one.high - one.mean) for _, one in kept]).reshape(-1, 2).T
+        look: dict[str, Any] = {"color": style.PALETTE[index], "marker": style.MARKERS[index]}
+        axes.errorbar([at for at, _ in kept], means, bars, capsize=3, elinewidth=1.2, label=label, **look)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(epochs, [str(at) for at in epochs])
+        axes.set_xlabel(scaled("epochs of training"))
+    less.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
+    accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
+    less.set_ylabel("less hard labels, points")
+    seeds = max(one.soft.n for one in found)
+    where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, the first teacher, "
+    where += f"soft weight {results.soft_weight:g}"
+    return style.finish(figure, "Small networks by how long they learn, with 95 % intervals over seeds", where)
 
 
 def draw_class_similarity(results: Cifar10Results) -> Figure:

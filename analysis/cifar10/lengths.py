@@ -19,6 +19,9 @@ class Length(NamedTuple):
     soft: stats.Interval
     less: stats.Difference | None
     """Soft less hard, paired by seed, in points."""
+    longer: dict[str, stats.Difference]
+    """What this length gains over that of the table, paired by seed, in points: of hard labels (`hard`), of soft
+    targets (`soft`), and the latter less the former (`more`). Empty for that of the table, and without pairs."""
 
 
 def read(results: Cifar10Results) -> list[Length]:
@@ -31,10 +34,19 @@ def read(results: Cifar10Results) -> list[Length]:
     soft = soft[(soft["temperature"] - config["temperature"]).abs() < 1e-6]
     soft = soft[soft["teacher"] == soft["teacher"].iloc[0]] if len(soft) else soft
     hard, found = runs.finished(everything[everything["role"] == Role.SMALL]), list[Length]()
-    for epochs in sorted(everything["epochs"].unique()):
+
+    def of_length(epochs: int) -> dict[str, pd.Series]:
         ours, others = (rows[rows["epochs"] == epochs].set_index("seed")[column] for rows in (soft, hard))
+        return {"hard": others, "soft": ours, "more": (ours - others).dropna()}
+
+    usual = of_length(config["epochs"])
+    for epochs in sorted(int(each) for each in everything["epochs"].unique()):
+        values = of_length(epochs)
+        ours, others = values["soft"], values["hard"]
         if len(ours) and len(others):
-            found.append(Length(int(epochs), runs.mean(others), runs.mean(ours), runs.paired(ours, others)))
+            gains = {name: runs.paired(values[name], usual[name]) for name in values if epochs != config["epochs"]}
+            longer = {name: gain for name, gain in gains.items() if gain}
+            found.append(Length(epochs, runs.mean(others), runs.mean(ours), runs.paired(ours, others), longer))
     return found
 
 
@@ -60,4 +72,11 @@ def section(results: Cifar10Results) -> str:
         "Under the first teacher. Each length has its own whole schedule; rates and soft weight are those of the "
         "table's epochs."
     ]
-    return "## Accuracy against epochs\n\n" + Table(header, cells, notes).markdown()
+    text = "## Accuracy against epochs\n\n" + Table(header, cells, notes).markdown()
+    lines = []
+    for one in found:
+        if len(one.longer) == 3:
+            hard, soft, more = (estimate(one.longer[name], 2, sign=True) for name in ("hard", "soft", "more"))
+            gains = f"hard labels {hard} points, soft targets {soft}; the latter less the former {more}"
+            lines.append(f"* {one.epochs} epochs instead of {config['epochs']}: {gains}.")
+    return "\n\n".join(filter(None, [text, "\n".join(lines)]))

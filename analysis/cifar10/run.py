@@ -54,6 +54,12 @@ class Cifar10Results(NamedTuple):
         return bool(self.identity["config"].get("networks", "post") == "post")
 
     @property
+    def soft_weight(self) -> float:
+        """That of soft targets: chosen on the hold-out, or given."""
+        config, chosen = self.identity["config"], [one.soft_weight for one in self.choices if one.objective == "kd"]
+        return float((chosen or config.get("tuning_weights") or [config["soft_weight"]])[0])
+
+    @property
     def split(self) -> str:
         """The split of the first column: that of the figures."""
         return self.columns[0].split("_", 1)[0]

@@ -130,8 +130,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     rates, own_rates = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
     if own_rates:  # one alone is the rate of all small networks
         rates += " of the big network" + ("" if results.choices else f" and {own_rates[0]:g} of the small ones")
-    soft_weights = config.get("tuning_weights") or [config["soft_weight"]]
-    weight = f", soft weight {soft_weights[0]:g}" * (not results.choices)
+    weight = f", soft weight {results.soft_weight:g}" * (not results.choices)
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
