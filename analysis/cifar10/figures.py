@@ -100,10 +100,10 @@ def draw_students(results: Cifar10Results) -> Figure:
     ]
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
-    where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, {_teachers(results)}"
-    where += f", soft weight {results.soft_weight:g}"
-    where += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    return style.finish(figure, "Small networks by what they learn from, with 95 % intervals over seeds", where)
+    trained = f"n = {count_of(seeds, 'seed')}, {_teachers(results)}, soft weight {results.soft_weight:g}"
+    trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
+    what, images = "Small networks by what they learn from, with 95 % intervals over seeds", results.identity["data"]
+    return style.finish(figure, what, images["description"], trained)
 
 
 def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
@@ -166,9 +166,9 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
     less.set_ylabel("less hard labels, points")
     seeds = max(one.soft.n for one in found)
-    where = f"{results.identity['data']['description']}; n = {count_of(seeds, 'seed')}, the first teacher, "
-    where += f"soft weight {results.soft_weight:g}"
-    return style.finish(figure, "Small networks by how long they learn, with 95 % intervals over seeds", where)
+    trained = f"n = {count_of(seeds, 'seed')}, one teacher, soft weight {results.soft_weight:g}"
+    what, images = "Small networks by how long they learn, with 95 % intervals over seeds", results.identity["data"]
+    return style.finish(figure, what, images["description"], trained)
 
 
 def draw_class_similarity(results: Cifar10Results) -> Figure:
