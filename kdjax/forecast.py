@@ -23,7 +23,7 @@ COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
 DENSE = {"float32": 0.7, "bfloat16": 0.45}
 """By precision: the share of a bare product's operations a second that training dense layers reaches, by the clock."""
 PRODUCT_ROWS = 256
-"""Rows of the bare product."""
+"""Rows of the bare product that other speeds are compared with."""
 TIMED_FLOPS = 5e10
 """Operations, about, of the batch on which a convolutional network is timed: at most half a second on two cores."""
 METRIC_SECONDS = 1e-6
@@ -169,7 +169,7 @@ def product_rate(precision: Precision) -> float:
 
 
 def bare_product(width: int, precision: Precision) -> Callable[[int], Any]:
-    """count → that many products 256 × width × width, of operands in this precision and with float32 sums."""
+    """count → so many products `PRODUCT_ROWS` × width × width, of operands in this precision and with float32 sums."""
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     left, right = jnp.ones((PRODUCT_ROWS, width), dtype), jnp.full((width, width), 1 / width, dtype)
     axes, exact = (((1,), (0,)), ((), ())), None if precision == "bfloat16" else layers.FLOAT32

@@ -37,6 +37,7 @@ from kdjax import (
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput
 from kdjax.files import read_json
+from kdjax.identity import canonical_json
 from tests import commands
 from tests.raw_files import write_random_cifar
 
@@ -578,22 +579,42 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
         lengths=pd.concat(longer, ignore_index=True),
     )
     eight, sixteen = lengths.read(results)
-    assert eight.less.mean == pytest.approx(2 / 3) and not eight.longer
-    assert (sixteen.hard.n, sixteen.soft.n, sixteen.less.n) == (3, 2, 2)
-    assert {name: (gain.mean, gain.n) for name, gain in sixteen.longer.items()} == {
+    assert eight.less.mean == pytest.approx(2 / 3) and eight.gains is None
+    assert (sixteen.hard.n, sixteen.soft.n, sixteen.pairs) == (3, 2, 2)
+    assert {name: (gain.mean, gain.n) for name, gain in sixteen.gains._asdict().items()} == {
         "hard": (pytest.approx(1.5), 3),
         "soft": (pytest.approx(3.0), 2),
-        "more": (pytest.approx(1.5), 2),
+        "apart": (pytest.approx(1.5), 2),
     }
     text = lengths.section(results)
-    assert "* 16 epochs instead of 8: hard labels +1.50 [" in text and "points, soft targets +3.00" in text
-    assert "; the latter less the former +1.50 [" in text and "* 8 epochs" not in text
+    assert "* 16 epochs instead of 8: hard labels +1.50 [" in text and "points; soft targets +3.00" in text
+    assert "; soft targets more than hard labels +1.50 [" in text and "* 8 epochs" not in text
     drawn = figures.draw_lengths(results)
     chosen = next(one.soft_weight for one in tuned.choices if one.objective == "kd")
     said = drawn.get_label()
-    assert "CIFAR-10" in said and "n = 3 seeds" in said and f"soft weight {chosen:g}" in said
-    assert [axes.get_ylabel() for axes in drawn.axes] == ["hold-out accuracy, %", "less hard labels, points"]
+    assert "CIFAR-10" in said and "n = 2 to 3 seeds" in said and f"soft weight {chosen:g}" in said
+    assert [axes.get_ylabel() for axes in drawn.axes] == [
+        "hold-out accuracy, %",
+        "T = 4 less hard labels,\npoints, paired by seed",
+    ]
     assert figures.draw_lengths(results._replace(lengths=pd.DataFrame())) is None
+    failed = results.results.assign(failed_at=results.results["role"].eq("distilled") * 4 - 1)
+    (sixteen,) = lengths.read(results._replace(results=failed))
+    assert sixteen.gains.soft is None and sixteen.gains.hard.mean == pytest.approx(1.5)
+    assert "* 16 epochs instead of 8: hard labels +1.50 [" in lengths.section(results._replace(results=failed))
+
+
+def test_at_infinite_temperature_the_table_is_written(tuned):
+    config = json.loads(canonical_json({**tuned.identity["config"], "temperature": math.inf}))
+    soft = tuned.results["role"].eq("distilled") & tuned.results["temperature"].eq(4.0)
+    rows = tuned.results.assign(temperature=tuned.results["temperature"].mask(soft, math.inf))
+    longer = tuned.lengths.assign(
+        temperature=tuned.lengths["temperature"].where(tuned.lengths["role"] == "small", math.inf)
+    )
+    results = tuned._replace(identity={**tuned.identity, "config": config}, results=rows, lengths=longer)
+    assert [one.epochs for one in lengths.read(results)] == [2, 4]
+    assert "soft targets, T = ∞" in lengths.section(results)
+    assert figures.draw_lengths(results).axes[1].get_ylabel().startswith("T = ∞ less hard labels")
 
 
 def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):

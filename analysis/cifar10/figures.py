@@ -100,7 +100,7 @@ def draw_students(results: Cifar10Results) -> Figure:
     ]
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
-    trained = f"n = {count_of(seeds, 'seed')}, {_teachers(results)}, soft weight {results.soft_weight:g}"
+    trained = f"n = {count_of(seeds, 'seed')}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     what, images = "Small networks by what they learn from, with 95 % intervals over seeds", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
@@ -144,17 +144,16 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     found = lengths.read(results)
     if not found:
         return None
-    config, epochs = results.identity["config"], [one.epochs for one in found]
+    epochs, t = [one.epochs for one in found], f"T = {number(results.temperature)}"
     figure = style.figure(8.0, 3.6)
     accuracy, less = figure.subplots(1, 2, sharex=True)
-    soft = f"soft targets, T = {number(config['temperature'])}"
     curves: list[tuple[Axes, str, int, int, list[stats.Interval] | list[stats.Difference | None]]] = [
         (accuracy, "hard labels", 6, -1, [one.hard for one in found]),
-        (accuracy, soft, 0, 1, [one.soft for one in found]),
+        (accuracy, f"soft targets, {t}", 0, 1, [one.soft for one in found]),
         (less, style.UNLISTED, 0, 0, [one.less for one in found]),
     ]
     for axes, label, index, side, estimates in curves:
-        kept = [(at * 1.015**side, one) for at, one in zip(epochs, estimates, strict=True) if one]  # bars stand apart
+        kept = [(at * 1.03**side, one) for at, one in zip(epochs, estimates, strict=True) if one]  # bars stand apart
         means = np.array([one.mean for _, one in kept])
         bars = np.array([(one.mean - one.low, one.high - one.mean) for _, one in kept]).reshape(-1, 2).T
         look: dict[str, Any] = {"color": style.PALETTE[index], "marker": style.MARKERS[index]}
@@ -164,11 +163,11 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
         axes.set_xlabel(scaled("epochs of training"))
     less.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
-    less.set_ylabel("less hard labels, points")
-    seeds = max(one.soft.n for one in found)
-    trained = f"n = {count_of(seeds, 'seed')}, one teacher, soft weight {results.soft_weight:g}"
+    less.set_ylabel(f"{t} less hard labels,\npoints, paired by seed")
+    pairs = sorted({one.pairs for one in found})
+    n = count_of(pairs[-1], "seed") if len(pairs) == 1 else f"{pairs[0]} to {count_of(pairs[-1], 'seed')}"
     what, images = "Small networks by how long they learn, with 95 % intervals over seeds", results.identity["data"]
-    return style.finish(figure, what, images["description"], trained)
+    return style.finish(figure, what, images["description"], f"n = {n}, one teacher{_soft_weight(results)}")
 
 
 def draw_class_similarity(results: Cifar10Results) -> Figure:
@@ -210,3 +209,9 @@ def _teachers(results: Cifar10Results) -> str:
     if own > 1:
         return f"{own} teachers, the first in what is said of the teacher"
     return "one teacher" if many == 1 else f"an ensemble of {many} teachers"
+
+
+def _soft_weight(results: Cifar10Results) -> str:
+    """That of soft targets, behind what else a title says; controls whose rates were tuned have their own."""
+    weight = results.soft_weight
+    return "" if weight is None else f", soft weight {weight:g}{' of soft targets' * bool(results.choices)}"

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
@@ -11,6 +12,15 @@ from analysis.measures import SPLITS
 from analysis.tables import Table, estimate, number
 
 
+class Gains(NamedTuple):
+    """What another number of epochs gains over that of the table, paired by seed, in points; None without pairs."""
+
+    hard: stats.Difference | None
+    soft: stats.Difference | None
+    apart: stats.Difference | None
+    """What soft targets gain less what hard labels gain."""
+
+
 class Length(NamedTuple):
     """The small networks of one number of epochs; accuracies in per cent."""
 
@@ -18,53 +28,56 @@ class Length(NamedTuple):
     hard: stats.Interval
     soft: stats.Interval
     less: stats.Difference | None
-    """Soft less hard, paired by seed, in points."""
-    longer: dict[str, stats.Difference]
-    """What this length gains over that of the table, paired by seed, in points: of hard labels (`hard`), of soft
-    targets (`soft`), and the latter less the former (`more`). Empty for that of the table, and without pairs."""
+    """Soft less hard, paired by seed, in points; None without pairs."""
+    gains: Gains | None
+    """None of the table's own number of epochs."""
+
+    @property
+    def pairs(self) -> int:
+        """Seeds that have both networks."""
+        return self.less.n if self.less else 0
 
 
 def read(results: Cifar10Results) -> list[Length]:
-    """By epochs, those of the table among them; empty where the table has no other lengths."""
+    """By epochs, those of the table among them; empty where the table has no other lengths. One of whose hard labels,
+    or soft targets, every run failed is left out."""
     if results.lengths.empty:
         return []
-    config, column = results.identity["config"], results.columns[0]
-    everything = pd.concat([results.results.assign(epochs=config["epochs"]), results.lengths])
-    soft = runs.finished(everything[everything["role"] == Role.DISTILLED])
-    soft = soft[(soft["temperature"] - config["temperature"]).abs() < 1e-6]
-    soft = soft[soft["teacher"] == soft["teacher"].iloc[0]] if len(soft) else soft
-    hard, found = runs.finished(everything[everything["role"] == Role.SMALL]), list[Length]()
+    usual, column = results.identity["config"]["epochs"], results.columns[0]
+    everything = pd.concat([results.results.assign(epochs=usual), results.lengths])
+    hard, soft = (everything[everything["role"] == role] for role in (Role.SMALL, Role.DISTILLED))
+    taught_by = results.lengths["teacher"].iloc[0]  # the first teacher alone
+    soft = soft[np.isclose(soft["temperature"], results.temperature, rtol=1e-8) & (soft["teacher"] == taught_by)]
+    values = {
+        int(epochs): [runs.finished(rows[rows["epochs"] == epochs]).set_index("seed")[column] for rows in (hard, soft)]
+        for epochs in sorted(everything["epochs"].unique())
+    }
 
-    def of_length(epochs: int) -> dict[str, pd.Series]:
-        ours, others = (rows[rows["epochs"] == epochs].set_index("seed")[column] for rows in (soft, hard))
-        return {"hard": others, "soft": ours, "more": (ours - others).dropna()}
+    def of_length(epochs: int) -> Length:
+        (labels, targets), (usual_labels, usual_targets) = values[epochs], values[usual]
+        apart = runs.paired((targets - labels).dropna(), (usual_targets - usual_labels).dropna())
+        gains = Gains(runs.paired(labels, usual_labels), runs.paired(targets, usual_targets), apart)
+        less, own = runs.paired(targets, labels), epochs == usual
+        return Length(epochs, runs.mean(labels), runs.mean(targets), less, None if own else gains)
 
-    usual = of_length(config["epochs"])
-    for epochs in sorted(int(each) for each in everything["epochs"].unique()):
-        values = of_length(epochs)
-        ours, others = values["soft"], values["hard"]
-        if len(ours) and len(others):
-            gains = {name: runs.paired(values[name], usual[name]) for name in values if epochs != config["epochs"]}
-            longer = {name: gain for name, gain in gains.items() if gain}
-            found.append(Length(epochs, runs.mean(others), runs.mean(ours), runs.paired(ours, others), longer))
-    return found
+    return [of_length(epochs) for epochs, of_both in values.items() if all(map(len, of_both))]
 
 
 def section(results: Cifar10Results) -> str:
-    """A table in Markdown; empty where the table has no other lengths."""
+    """A table in Markdown, and below it what other lengths gain; empty where the table has none."""
     found = read(results)
     if not found:
         return ""
-    config, split = results.identity["config"], SPLITS[results.split]
-    t = number(config["temperature"])
-    header = ["epochs", f"hard labels, {split} accuracy, %", f"soft targets, T = {t}", "difference, points", "n"]
+    usual, split = results.identity["config"]["epochs"], SPLITS[results.split]
+    t = number(results.temperature)
+    header = ["epochs", f"hard labels, {split} accuracy, %", f"soft targets, T = {t}", "difference, points", "pairs"]
     cells = [
         [
             str(one.epochs),
             estimate(one.hard, 2),
             estimate(one.soft, 2),
             estimate(one.less, 2, sign=True) if one.less else "",
-            str(one.soft.n),
+            str(one.pairs),
         ]
         for one in found
     ]
@@ -72,11 +85,12 @@ def section(results: Cifar10Results) -> str:
         "Under the first teacher. Each length has its own whole schedule; rates and soft weight are those of the "
         "table's epochs."
     ]
-    text = "## Accuracy against epochs\n\n" + Table(header, cells, notes).markdown()
     lines = []
     for one in found:
-        if len(one.longer) == 3:
-            hard, soft, more = (estimate(one.longer[name], 2, sign=True) for name in ("hard", "soft", "more"))
-            gains = f"hard labels {hard} points, soft targets {soft}; the latter less the former {more}"
-            lines.append(f"* {one.epochs} epochs instead of {config['epochs']}: {gains}.")
+        words = ("hard labels", "soft targets", "soft targets more than hard labels")
+        gained = zip(words, one.gains or (), strict=False)
+        text = "; ".join(f"{what} {estimate(gain, 2, sign=True)} points" for what, gain in gained if gain)
+        if text:
+            lines.append(f"* {one.epochs} epochs instead of {usual}: {text}.")
+    text = "## Accuracy against epochs\n\n" + Table(header, cells, notes).markdown()
     return "\n\n".join(filter(None, [text, "\n".join(lines)]))

@@ -54,9 +54,17 @@ class Cifar10Results(NamedTuple):
         return bool(self.identity["config"].get("networks", "post") == "post")
 
     @property
-    def soft_weight(self) -> float:
-        """That of soft targets: chosen on the hold-out, or given."""
-        config, chosen = self.identity["config"], [one.soft_weight for one in self.choices if one.objective == "kd"]
+    def temperature(self) -> float:
+        """T of the distilled row and of the controls; ∞ stands in the config as text."""
+        return float(self.identity["config"]["temperature"])
+
+    @property
+    def soft_weight(self) -> float | None:
+        """That of soft targets: given, or chosen on the hold-out; None where nothing could be chosen."""
+        config = self.identity["config"]
+        chosen = [one.soft_weight for one in self.choices if one.objective == "kd"]
+        if not chosen and SweepRole.TUNING in self.sweeps:
+            return None
         return float((chosen or config.get("tuning_weights") or [config["soft_weight"]])[0])
 
     @property

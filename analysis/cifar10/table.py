@@ -119,7 +119,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     for row in rows:
         means = [estimate(mean, shown[column].decimals) for column, mean in row.measures.items()]
         n = str(row.measures[results.columns[0]].n) if row.measures else "0"
-        main = row.role != Role.DISTILLED or math.isclose(row.temperature, config["temperature"], rel_tol=1e-8)
+        main = row.role != Role.DISTILLED or math.isclose(row.temperature, results.temperature, rel_tol=1e-8)
         alike = row.role != Role.BIG or big_name(results) == "big"  # else teachers of another kind were given
         cell = [row.name, number(row.temperature), *(means or ["failed"] * len(shown)), n]
         posted = [BLOG_POST.get(row.role, "") if main and alike else ""] * of_post
@@ -130,7 +130,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     rates, own_rates = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
     if own_rates:  # one alone is the rate of all small networks
         rates += " of the big network" + ("" if results.choices else f" and {own_rates[0]:g} of the small ones")
-    weight = f", soft weight {results.soft_weight:g}" * (not results.choices)
+    weight = "" if results.choices or results.soft_weight is None else f", soft weight {results.soft_weight:g}"
     notes = [
         f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
         f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
@@ -212,9 +212,8 @@ def _differences(rows: list[TableRow], results: Cifar10Results) -> str:
 def _double_softmax(results: Cifar10Results) -> str:
     """Whether double softmax over-smooths as it should: its targets are all but uniform, so that NLL and ECE are
     larger, and confidence falls short of accuracy."""
-    temperature = float(results.identity["config"]["temperature"])
     bug, true = (
-        rows[np.isclose(rows["temperature"], temperature, rtol=1e-8)]
+        rows[np.isclose(rows["temperature"], results.temperature, rtol=1e-8)]
         for rows in (runs.finished(results.of(role)) for role in (Role.DOUBLE_SOFTMAX, Role.DISTILLED))
     )
     bug, true = (rows.set_index("seed") for rows in (bug, true[true["teacher"].isin(bug["teacher"])]))

@@ -20,8 +20,8 @@ NARROW, BEST = 30, (2.5, 4.0)
 def of_table(rows: Sequence[TableRow], results: MnistResults) -> str:
     """The verdict: how much of the gap distillation closes, and which of the paper's rows are reproduced; empty where
     neither can be told."""
-    config, small = results.identity["config"], any(row.name.startswith("small net alone") for row in rows)
-    named = f"small net distilled, T = {config['temperature']:g}, soft weight {results.soft_weight:g}"
+    small = any(row.name.startswith("small net alone") for row in rows)
+    named = f"small net distilled, T = {number(results.temperature)}, soft weight {results.soft_weight:g}"
     said = [_closed(row.gap) for row in rows if row.name.startswith(named)][: int(small)]
     of_paper = ", ".join(f"{row.name.split(',')[0]} {row.verdict}" for row in rows if row.verdict)
     return " ".join(said + [f"The paper's single runs, against ours: {of_paper}."] * bool(of_paper))

@@ -12,7 +12,7 @@ from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
 from analysis.mnist.widths import WidthCurve
-from analysis.tables import count_of
+from analysis.tables import count_of, number
 
 
 @style.applied()
@@ -96,7 +96,7 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     config = results.identity["config"]
     what = (
         f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at T = "
-        f"{config['temperature']:g}"
+        f"{number(results.temperature)}"
     )
     n = len(next(iter(errors.values()))[0])
     return style.finish(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
@@ -121,7 +121,7 @@ def draw_shifted(results: MnistResults) -> Figure | None:
         max(len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")),
         results.identity["config"],
     )
-    what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {config['temperature']:g}"
+    what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {number(results.temperature)}"
     return style.finish(figure, f"{what}; means of {n} seeds", _where(results))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
-from analysis.tables import bounds, estimate, p_value
+from analysis.tables import bounds, estimate, number, p_value
 
 PAPER_TEACHER, PAPER_SMALL, PAPER_DISTILLED = 67, 146, 74
 """Hinton et al. 2015, Section 3: test errors of single runs."""
@@ -136,7 +136,7 @@ def _named(name: str, failed: int) -> str:
 
 
 def _distilled_name(results: MnistResults, weight: float, of_the_first: bool) -> str:
-    name = f"small net distilled, T = {results.identity['config']['temperature']:g}, soft weight {weight:g}"
+    name = f"small net distilled, T = {number(results.temperature)}, soft weight {weight:g}"
     return name + (", first teacher" if of_the_first else "")
 
 

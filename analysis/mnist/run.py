@@ -54,7 +54,7 @@ class MnistResults(NamedTuple):
         """Whether the setting is the paper's: all of MNIST, 800 units, T = 20, teachers of 1200 units whose images are
         shifted at most."""
         config, data = self.identity["config"], self.identity["data"]
-        nets = (config["width"], float(config["temperature"]), list(config["teacher"]["widths"]))
+        nets = (config["width"], self.temperature, list(config["teacher"]["widths"]))
         whole = self.on_mnist and bool(data["train_images"] == 60_000)
         return whole and nets == (800, 20.0, [1200, 1200]) and self.augment == "none"
 
@@ -73,6 +73,11 @@ class MnistResults(NamedTuple):
     def on_mnist(self) -> bool:
         """Whether the images are those of the paper."""
         return bool(self.identity["data"]["name"] == "mnist")
+
+    @property
+    def temperature(self) -> float:
+        """T of the distilled row; ∞ stands in the config as text."""
+        return float(self.identity["config"]["temperature"])
 
     @property
     def soft_weight(self) -> float:

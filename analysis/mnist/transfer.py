@@ -32,7 +32,7 @@ def section(results: MnistResults) -> str:
         means = [estimate(stats.interval(errors)) for errors in (hard, soft)]
         cells.append([f"{images:,}", *means, estimate(less, sign=True), str(less.n)])
     notes = [
-        f"T = {number(results.identity['config']['temperature'])}, soft weight {results.soft_weight:g}; as many steps "
+        f"T = {number(results.temperature)}, soft weight {results.soft_weight:g}; as many steps "
         "on every transfer set. The teacher was trained on all images.",
         "Differences, soft less hard, are paired by seed: one is called so where its 95 % interval excludes zero.",
     ]
