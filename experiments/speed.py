@@ -12,15 +12,17 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
-from kdjax import blocks, loop, models
+from kdjax import blocks, layers, loop, models
 from kdjax.compilation import jit
-from kdjax.config import TrainConfig, network_spec
+from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import CATALOG
 from kdjax.errors import require
-from kdjax.forecast import PRODUCT_ROWS, bare_product, seconds_each
+from kdjax.forecast import seconds_each
 from kdjax.objectives import Setting
 
 CLASSES = 10
+PRODUCT_ROWS = 256
+"""Rows of the bare product."""
 MEMORY = 256 * 2**20
 """Bytes that a pass through memory reads, and writes: more than the caches of most processors."""
 BLOCKS = 1, 2, 4, 8, 16
@@ -135,6 +137,23 @@ class Steps:
         memory = self._compiled.memory_analysis()
         total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
         return float(total - memory.alias_size_in_bytes)
+
+
+def bare_product(width: int, precision: Precision) -> Callable[[int], Any]:
+    """count → that many products 256 × width × width, of operands in this precision and with float32 sums."""
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    left, right = jnp.ones((PRODUCT_ROWS, width), dtype), jnp.full((width, width), 1 / width, dtype)
+    axes, exact = (((1,), (0,)), ((), ())), None if precision == "bfloat16" else layers.FLOAT32
+
+    @jit
+    def products(count: Any, left: Any, right: Any) -> Any:
+        def product(_: Any, left: Any) -> Any:  # each needs the one before it, and none is called from Python
+            sums = jax.lax.dot_general(left, right, axes, precision=exact, preferred_element_type=jnp.float32)
+            return sums.astype(dtype)
+
+        return jax.lax.fori_loop(0, count, product, left)
+
+    return lambda count: products(count, left, right)
 
 
 def pass_through_memory() -> Callable[[int], Any]:

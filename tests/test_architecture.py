@@ -55,7 +55,7 @@ ALLOWED = {
     | LEAVES
     | {"cluster", "compilation", "earlier_blocks", "examples", "interim", "memory", "objectives", "scheduling"}
     | {"students", "teachers", "transfer"},
-    "forecast": BELOW | {"compilation", "datasets", "layers", "memory", "models", "students", "sweeps", "teachers"},
+    "forecast": BELOW | {"compilation", "datasets", "memory", "models", "students", "sweeps", "teachers"},
     "trained": BELOW | LEAVES | {"array_files", "evaluation", "inputs"},
     "exported": BELOW | {"trained"},
     "export": BELOW | {"cli", "exported", "listing", "run_directory", "run_folders", "trained"},
