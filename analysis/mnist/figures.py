@@ -95,8 +95,8 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     axes.set_xticks(list(errors), [f"{images:,}" for images in errors])
     config = results.identity["config"]
     what = (
-        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at T = "
-        f"{number(results.temperature)}"
+        f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at "
+        f"T = {number(results.temperature)}"
     )
     n = len(next(iter(errors.values()))[0])
     return style.finish(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
