@@ -530,11 +530,13 @@ def test_a_fast_teacher_of_the_posts_small_network_is_not_called_big(tuned, pict
     assert "| big, hard labels" in (tuned.folder / "summary.md").read_text()  # which it is among fast networks
     teacher = next((pictures / "runs" / "teachers").glob(f"{tuned.networks[0]['name']}*/teacher.json")).parent
     fewer = ("--seeds", "1", "--no-stability", "--no-batch-statistics", "--controls", "--epochs", "1")
+    fewer += ("--temperature", "inf")
     code, said = call(pictures, *FEW, *fewer, "--name", "other", "--teacher-from", str(teacher), out=tmp_path)
     assert code == 0, said
     text = (tmp_path / "cifar10_table" / "other" / "summary.md").read_text()
     assert "| fast, hard labels (the teacher) |" in text and "| big, hard labels" not in text
     assert "| 85 % |" in text and "| 90 % |" not in text  # the post's big network is another one
+    assert "| small, distilled | ∞ |" in text
 
 
 def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
@@ -570,8 +572,9 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
         one = {"epochs": epochs, "role": role, "temperature": temperature, "teacher": "a", "failed_at": -1}
         return pd.DataFrame(seeds).assign(**one)
 
-    usual = [rows(8, "small", math.nan, [80.0, 82.0, 84.0]), rows(8, "distilled", 4.0, [81.0, 83.0, 84.0])]
-    usual.append(rows(8, "distilled", 1.0, [1.0, 2.0, 3.0]))  # of another T: it is not asked
+    other_teacher = rows(8, "distilled", 4.0, [1.0] * 3).assign(teacher="b")
+    usual = [other_teacher, rows(8, "distilled", 1.0, [1.0, 2.0, 3.0])]  # neither is asked
+    usual += [rows(8, "small", math.nan, [80.0, 82.0, 84.0]), rows(8, "distilled", 4.0, [81.0, 83.0, 84.0])]
     longer = [rows(16, "small", math.nan, [82.0, 83.0, 85.5]), rows(16, "distilled", 4.0, [84.0, 86.0])]
     results = tuned._replace(
         identity={**tuned.identity, "config": config},
@@ -602,6 +605,13 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
     (sixteen,) = lengths.read(results._replace(results=failed))
     assert sixteen.gains.soft is None and sixteen.gains.hard.mean == pytest.approx(1.5)
     assert "* 16 epochs instead of 8: hard labels +1.50 [" in lengths.section(results._replace(results=failed))
+
+
+def test_where_no_soft_weight_could_be_chosen_none_is_named(tuned):
+    nothing = tuned._replace(choices=[one for one in tuned.choices if one.objective != "kd"])
+    assert tuned.soft_weight in (0.5, 1.0) and nothing.soft_weight is None
+    assert "soft weight" in figures.draw_students(tuned).get_label()
+    assert "soft weight" not in figures.draw_students(nothing).get_label()
 
 
 def test_at_infinite_temperature_the_table_is_written(tuned):

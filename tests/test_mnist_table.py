@@ -749,7 +749,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
 
 
 def test_what_was_trained_for_one_part_serves_another(tmp_path):
-    few = ("--teachers", "1", "--seeds", "1")
+    few = ("--teachers", "1", "--seeds", "1", "--temperature", "inf")
     code, said = call(tmp_path, *few, "--only", "small")
     assert code == 0, said
     (small,) = (tmp_path / "runs" / "mnist_table" / "sweeps").iterdir()
@@ -759,6 +759,7 @@ def test_what_was_trained_for_one_part_serves_another(tmp_path):
     assert code == 0 and said.count("1 of 1 blocks are finished already") == 1, said
     assert small.name in [name for _, name in sweeps_behind(tmp_path, "shifted")]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert "| small net distilled, T = ∞, soft weight " in (folder_of(tmp_path) / "summary.md").read_text()
 
 
 def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
