@@ -100,8 +100,9 @@ def hard_baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:
 def mean(values: pd.Series) -> stats.Interval:
     """Mean and interval of one column of finished runs, indexed by teacher and seed.
 
-    One teacher: over seeds (about this teacher, then). Several, each with the same seeds: `stats.crossed_interval`.
-    Several with different seeds: over the teachers' means, or over runs where each has a teacher of its own.
+    One teacher: over seeds (about this teacher, then). Several: `stats.crossed_interval`, over the seeds that all have,
+    so that a seed of which one run failed is left out. With fewer than two such seeds: over the teachers' means, or
+    over runs where each has a teacher of its own.
     """
     return stats.crossed_interval(_grid(values))
 
@@ -129,7 +130,7 @@ def wrong_answers(folder: Path) -> dict[tuple[str, ...], np.ndarray]:
     Raises:
         BadInput: a block is damaged.
     """
-    blocks = sorted((folder / "blocks").glob("[!.]*"))
+    blocks = run_directory.block_folders(folder)
     labels = load_arrays(folder / "test.npz", "labels")["labels"] if blocks else None
     wrong = dict[tuple[str, ...], np.ndarray]()
     for block in blocks:
@@ -210,9 +211,11 @@ def name_of(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _grid(values: pd.Series) -> np.ndarray:
-    """`[teachers, seeds]`; one column where runs are indexed by seed alone, or do not make a full grid."""
+    """`[teachers, seeds]` of the seeds that all teachers have; one column where runs are indexed by seed alone, or, of
+    teachers' means, where fewer than two of several seeds are shared."""
     if values.index.nlevels == 1:
         return values.to_numpy(np.float64)[:, None]
     table = values.astype(float).unstack("seed")
-    whole = not table.isna().any(axis=None)
-    return np.asarray(table if whole else table.mean(axis=1).to_frame(), np.float64)
+    shared = table.dropna(axis="columns")
+    kept = shared if shared.shape[1] >= min(2, table.shape[1]) else table.mean(axis=1).to_frame()
+    return np.asarray(kept, np.float64)

@@ -111,6 +111,17 @@ def estimate(interval: Estimate, decimals: int = 1, sign: bool = False) -> str:
     return f"{fixed(interval.mean, decimals, sign)} {bounds(interval, decimals, sign)}".rstrip()
 
 
+CLAIMED = "†"
+"""Behind a difference that is claimed."""
+
+
+def differences(column: Sequence[stats.Difference | None], decimals: int) -> list[str]:
+    """A column of differences, `CLAIMED` behind those that are claimed for all of the column at once (`stats.claimed`);
+    empty cells for None."""
+    calls = iter(stats.claimed([one for one in column if one]))
+    return [estimate(one, decimals, sign=True) + f" {CLAIMED}" * next(calls) if one else "" for one in column]
+
+
 def p_value(value: float) -> str:
     """A p value; empty for nan."""
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

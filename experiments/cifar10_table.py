@@ -98,8 +98,8 @@ class TableConfig:
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
     """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), label_smoothing
-    (labels, a fifth of them equal for all classes), shuffled (those of another image), random (an untrained teacher's),
-    uniform (equal for all classes)."""
+    (ε = 0.2 in the soft term, so that of the whole target is 0.2·w), shuffled (those of another image), random (an
+    untrained teacher's), uniform (equal for all classes)."""
     tuning_rates: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
     """Peak learning rates among which the hold-out chooses one for each kind of small network and each T (default:
     none; all have --learning-rate). While a choice lies at an edge, the grid is widened, up to three times. One rate
@@ -184,24 +184,26 @@ class TableConfig:
         require_positive("learning-rate", self.learning_rate)
         require_positive("width-multiplier", self.width_multiplier)
         require_option(self.width_multiplier <= 16, "width-multiplier", self.width_multiplier, "it is at most 16")
-        require_count("teacher-epochs", self.teacher_epochs, "epochs")
+        require_count("teacher-epochs", self.teacher_epochs, "epochs", most=100_000)
         if self.teacher_from:
             refused = "with --teacher-from is not allowed: teachers are either given or trained"
+            require(self.big_width == TableConfig.big_width, f"--big-width {self.big_width} {refused}")
             require(self.teachers == 1, f"--teachers {self.teachers} {refused}")
             require(self.teacher_epochs is None, f"--teacher-epochs {self.teacher_epochs} {refused}")
         for name in ("temperatures", "tuning_rates", "tuning_weights", "lengths"):
             if getattr(self, name):
                 require_distinct(name.replace("_", "-"), getattr(self, name))
         for length in self.lengths:
-            require_count("lengths", length, "epochs")
+            require_count("lengths", length, "epochs", most=100_000)
             require_option(length != self.epochs, "lengths", length, "the table itself has these --epochs")
         for rate in self.tuning_rates:
             require_positive("tuning-rates", rate)
         for weight in self.tuning_weights:
             require_soft_weight("tuning-weights", weight, "hard labels alone are a row anyway")
-        require_count("tuning-seeds", self.tuning_seeds, "seeds")
+        require_distinct("temperatures", self.all_temperatures())
+        require_count("tuning-seeds", self.tuning_seeds, "seeds", most=10_000)
         for name in ("small_width", "big_width"):
-            require_count(name.replace("_", "-"), getattr(self, name), "channels")
+            require_count(name.replace("_", "-"), getattr(self, name), "channels", most=10_000)
         default = {field.name: field.default for field in dataclasses.fields(self)}
         idle = ("width_multiplier", "dropout_after_norm") if self.networks == "fast" else ("small_width", "big_width")
         for name in idle:
@@ -333,8 +335,7 @@ def tuning_members(config: TableConfig) -> list["Member"]:
 
     tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
     tried |= {"learning_rates": config.tuning_rates, "soft_weights": config.tuning_weights or (config.soft_weight,)}
-    once = {"label_smoothing"} & set(config.controls)  # it has no T
-    named = ("kd", *(OBJECTIVES[name] for name in once))
+    named = tuple(name for name in config.objectives() if name != "double_softmax")  # tuned at one T
     everywhere = config.all_temperatures()
     sweeps = [Member(SweepRole.TUNING, config.sweep(temperatures=everywhere, objectives=named, **tried))]
     if "double_softmax" in config.controls:
@@ -429,6 +430,10 @@ def prepare(config: TableConfig) -> "Study":
             given = f"--width-multiplier {config.width_multiplier:g} is not allowed: " * (config.networks == "post")
             raise BadInput(f"{given}{error}") from None
     sweep = sweeps.prepare(first)
+    for teacher in sweep.loaded:
+        told = "leave out" if config.mirrored_views else "give"
+        same = teacher.config.mirrored_views == config.mirrored_views
+        require(same, f"{teacher.folder} and the table differ in mirrored views: {told} --mirrored-views")
     fingerprints, parameters = sweep.identity["teachers"], models.parameter_count(network)
     words = [f"{config.network('small')}{config.units('small')}", span([config.temperature, *config.temperatures], "T")]
     kind = config.network("small")
@@ -448,7 +453,6 @@ def run(table: "Study") -> Path:
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
-        (table.folder / "batch_statistics.csv").unlink(missing_ok=True)  # students may be trained again
         loaded = [teachers.load(folder, dataset) for folder in config.teacher_from]
         networks = loaded or study.train_teachers(config.teacher(), config.teachers, table)
         teaching = len(loaded) or 1  # the first so many
@@ -472,11 +476,10 @@ def run(table: "Study") -> Path:
             tuned = [sweep_folder(table.folder, entry["run"]) for entry in entries]
             choices = [choice for folder in tuned for choice in tuning.choices_in(folder)]
             study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
-        sealed = ["config.json", "teacher.npz"]
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
-            sealed.append("batch_statistics.csv")
-        record.seal(sealed)
+        sealed = ("config.json", "teacher.npz", "batch_statistics.csv")
+        record.seal(name for name in sealed if (table.folder / name).exists())
     return table.folder
 
 

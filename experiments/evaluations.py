@@ -141,7 +141,8 @@ def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Te
         if student.row["failed_at"] < 0
     ]
     batch = config["batch_size"]
-    first = dataset.train.images[: min(STATISTICS_IMAGES, len(dataset.train.images)) // batch * batch]
+    batches = max(1, min(STATISTICS_IMAGES, len(dataset.train.images)) // batch)
+    first = dataset.train.images[: batches * batch]
     images = jnp.asarray(first.reshape(-1, batch, *first.shape[1:]))
     lines, of_teachers = list[dict[str, Any]](), list[batch_statistics.Logits]()
 

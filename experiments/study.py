@@ -13,12 +13,13 @@ from experiments.member import Member
 from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
+from kdjax.files import read_json
 from kdjax.forecast import Forecast
 from kdjax.identity import identity
 from kdjax.interim import Summary
 from kdjax.progress import clock, count_of, say
 from kdjax.run_directory import RunDirectory
-from kdjax.run_folders import SWEEPS, run_folder
+from kdjax.run_folders import SWEEPS, run_folder, sweeps_of
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
 
@@ -145,6 +146,10 @@ def execute(
 ) -> None:
     """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures, prints its summary
     and writes its page; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
+    if (prepared.folder / "config.json").exists() and not prepared.run.fresh:
+        for sweep in sweeps_of(prepared.folder):  # a damaged one is refused before anything is changed
+            if sweep.exists():
+                read_json(sweep / "config.json")
     cost = forecast(prepared)
     if prepared.run.dry_run:
         print(cost.text)

@@ -1,6 +1,6 @@
 """Batch statistics estimated again at a network's final weights, with dropout and without.
 
-In the convolutional networks here dropout stands before convolutions and batch norms. The means and variances that a
+In the networks small and big dropout stands before convolutions and batch norms. The means and variances that a
 batch norm averages in training are those of units under dropout; in evaluation the units come without it and have
 smaller variances (Li et al. 2019, "Understanding the disharmony between dropout and batch normalization by variance
 shift", arXiv 1801.05134). Where two recipes suffer from this differently, a difference between them may come from the

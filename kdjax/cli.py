@@ -91,7 +91,12 @@ def parse(
 
         parsed: Config = tyro.cli(config_class, prog=prog, args=list(arguments))
     else:
-        parsed = options.parse(_preset(arguments, presets) if presets else config_class(), prog, arguments)
+        usual = config_class()
+        preset = _preset(arguments, presets) if presets else usual
+        try:
+            parsed = options.parse(preset, prog, arguments)
+        except BadInput as error:
+            raise BadInput(f"{error}{_set_by_preset(str(error), preset, usual, arguments)}") from None
     for path in (Path.cwd(), *_paths(parsed)):  # some come from the environment
         _refuse_undecodable(path)
     return parsed
@@ -110,6 +115,21 @@ def _preset(arguments: Sequence[str], presets: Mapping[str, Config]) -> Config:
     name = names[-1] if names else next(iter(presets))
     require(name in presets, f"--preset {name} is unknown: there are {', '.join(presets)}")
     return presets[name]
+
+
+def _set_by_preset(message: str, preset: Any, usual: Any, arguments: Sequence[str]) -> str:
+    """The end of a message that names options which the preset has set, and not the user."""
+    from kdjax import options
+
+    defaults = {option.path: option for option in options.options_of(usual)}
+    said = [
+        f"{option.typed}; the default is {defaults[option.path].typed}"
+        for option in options.options_of(preset)
+        if re.search(rf"{option.flag}(?![\w-])", message)
+        and option.default != defaults[option.path].default
+        and not option.is_given(arguments)
+    ]
+    return f" (--preset {preset.preset} sets {'; '.join(said)})" * bool(said)
 
 
 def _paths(config: Any) -> Iterator[Path]:

@@ -164,7 +164,7 @@ class Distillation:
                 at = compared["temperature"].eq(temperature) | math.isnan(temperature)
                 own = compared[compared["objective"].eq(name) & compared["soft_weight"].eq(weight) & at]
                 bounds = [Interval(one.difference, one.low, one.high, one.n, 0, 0) for one in own.itertuples()]
-                row["less hard labels"] = "".join(_estimate(one, "+") for one in bounds)
+                row["from hard labels"] = "".join(_estimate(one, "+") for one in bounds)
             rows.append(row)
         return pd.DataFrame(rows)
 

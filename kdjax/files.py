@@ -61,7 +61,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise BadInput(f"{path} is missing: {path.parent} is no run directory, or not a whole one") from None
     except ValueError:
-        raise BadInput(f"{path} is damaged (not JSON): remove it and give the command again") from None
+        remedy = f"put it back, or remove the folder {path.parent} and give the command again"
+        raise BadInput(f"{path} is damaged (not JSON): {remedy}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -36,7 +36,7 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> Optimizer:
 
     adam      b1 0.9, b2 0.999, eps 1e-8
     sgd       momentum 0.9
-    nesterov  SGD with Nesterov's momentum, decoupled weight decay and lookahead (`kdjax.models.fast`)
+    nesterov  SGD with Nesterov's momentum, weight decay and lookahead (`kdjax.models.fast`)
     """
     schedule = make_schedule(config, steps_per_epoch)
     if config.optimizer == "nesterov":
@@ -70,18 +70,20 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
 
         g ← g + (λ/η)·θ,   m ← 0.85·m + g,   θ ← θ − s·η·(g + 0.85·m).
 
-    Every fifth step, t of n, lookahead takes the mean with slow weights φ: φ ← α·φ + (1 − α)·θ, α = 0.95⁵·(t/n)³, and
-    θ ← φ; so it does after the last step, without changing φ. Zhang et al. 2019, arXiv 1907.08610."""
+    The decay goes through the momentum, as L2 regularisation does (AdamW's does not); divided by η, it is the same at
+    every peak rate. Every fifth step, t of n, lookahead averages: φ ← β·φ + (1 − β)·θ with β = 0.95⁵·(t/n)³, the share
+    of the slow weights φ, and θ ← φ (Zhang et al. 2019, arXiv 1907.08610, whose α is 1 − β). After the last step θ ← φ,
+    whether or not an average is due. Parameters under the name `whitening` are left as they are."""
 
     def init(params: Params) -> Any:
         return jax.tree.map(jnp.zeros_like, params), params
 
     def step(params: Params, gradients: Params, state: Any, peak: Any, steps: Array) -> tuple[Params, Any]:
         after, share = steps + 1, schedule(steps)
-        due, alpha = after % LOOKAHEAD == 0, 0.95**LOOKAHEAD * (after / total) ** 3
+        due, slow_share = after % LOOKAHEAD == 0, 0.95**LOOKAHEAD * (after / total) ** 3
 
         def update(path: Any, weight: Array, gradient: Array, momentum: Array, slow: Array) -> tuple[Array, ...]:
-            names = [key.key for key in path]
+            names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
             if names[0] == "whitening":  # frozen
                 return weight, momentum, slow
             of_norm = names[0].startswith("norm") and names[-1] == "bias"
@@ -89,7 +91,7 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
             gradient = gradient + batch_size * DECAY / rate * weight
             momentum = MOMENTUM * momentum + gradient
             weight = weight - rate * share * (gradient + MOMENTUM * momentum)
-            slow = jnp.where(due, alpha * slow + (1 - alpha) * weight, slow)
+            slow = jnp.where(due, slow_share * slow + (1 - slow_share) * weight, slow)
             return jnp.where(due | (after == total), slow, weight), momentum, slow
 
         updated = jax.tree_util.tree_map_with_path(update, params, gradients, *state)

@@ -37,9 +37,23 @@ class Option(NamedTuple):
         """`bool | None`: a flag that may be left open, which tyro does not know."""
         return set(typing.get_args(self.hint)) == {bool, types.NoneType}
 
+    @property
+    def flag(self) -> str:
+        """As it is typed."""
+        return f"--{self.name.replace('_', '-')}"
+
     def is_given(self, arguments: Sequence[str]) -> bool:
         """Whether the flag is among the arguments."""
-        return not {f"--{self.name}", f"--no-{self.name}"}.isdisjoint(arguments)
+        typed = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+        return not {self.flag, f"--no-{self.flag[2:]}"}.isdisjoint(typed)
+
+    @property
+    def typed(self) -> str:
+        """The flag with its default, as a user would give it."""
+        if isinstance(self.default, bool):
+            return self.flag if self.default else f"--no-{self.flag[2:]}"
+        values = self.default if isinstance(self.default, tuple) else (self.default,)
+        return " ".join([self.flag, *(f"{one:g}" if isinstance(one, float) else str(one) for one in values)])
 
 
 def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:

@@ -94,7 +94,7 @@ class RunDirectory:
             self._check(path, identity, fresh)
         else:
             unknown = ", ".join(name for name in CONTENT if (self.folder / name).exists())
-            remedy = "choose another --name, or remove it yourself"
+            remedy = "put that back, remove the folder, or choose another --name"
             require(not unknown, f"{self.folder} holds {unknown} but no config.json to say what of: {remedy}")
         files.clear_leftovers(self.folder)
         files.remove(self.folder / files.MANIFEST)
@@ -111,7 +111,7 @@ class RunDirectory:
             before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
+            require(fresh, f"{path} is damaged (not JSON): put it back, or remove the folder {self.folder}")
             before = {"identity": None}
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"
@@ -209,7 +209,7 @@ class RunDirectory:
     def write_tables(self) -> Any:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole, and seals them, with
         `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
-        names = [folder.name for folder in (self.folder / "blocks").glob("[!.]*") if _is_whole(folder)]
+        names = [folder.name for folder in block_folders(self.folder) if _is_whole(folder)]
         table = self.gather(names)
         self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
         return table
@@ -315,6 +315,11 @@ def read_results(folder: Path) -> Any:
         raise BadInput(f"{folder} holds no results.csv: {reason}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise BadInput(f"{folder / 'results.csv'} is damaged ({error}): give the experiment's command again") from None
+
+
+def block_folders(folder: Path) -> list[Path]:
+    """The folders of a run's finished blocks; what else lies there is not of the run."""
+    return sorted(block for block in (folder / "blocks").glob("[!.]*") if block.is_dir())
 
 
 def read_rows(block: Path) -> Rows:

@@ -79,7 +79,7 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
     standardisation = _standardisation(folder / run_directory.FEATURES)
     students: list[Student] = []
     there: dict[str, dict[Any, None]] = {name: {} for name in where}
-    for block in sorted((folder / "blocks").glob("[!.]*")):
+    for block in run_directory.block_folders(folder):
         for index, row in enumerate(run_directory.read_rows(block)):
             row = {name: math.inf if value == "inf" else value for name, value in row.items()}
             for name in there.keys() & row.keys():

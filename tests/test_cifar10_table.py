@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from kdjax import (
     models,
     progress,
     run_directory,
+    run_folders,
     sweeps,
     teachers,
     train,
@@ -236,6 +238,29 @@ def test_the_same_command_again_trains_nothing(whole):
     assert (folder_of(whole) / "table.csv").read_bytes() == before
 
 
+def test_a_damaged_sweep_is_refused_before_the_table_is_touched(whole, tmp_path):
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    table = tmp_path / "runs" / "cifar10_table" / "run"
+    sweep = run_folders.sweeps_of(table)[0]
+    config = sweep / "config.json"
+    config.write_bytes(config.read_bytes()[:100])
+    before = {path: path.read_bytes() for path in table.rglob("*") if path.is_file()}
+    for more in ((), ("--dry-run",)):
+        code, said = call(whole, *TINY, *more, out=tmp_path / "runs")
+        assert code == 2 and f"{config} is damaged (not JSON): put it back, or remove the folder {sweep}" in said
+        assert {path: path.read_bytes() for path in table.rglob("*") if path.is_file()} == before
+    shutil.rmtree(sweep)  # as the message says
+    code, said = call(whole, *TINY, "--dry-run", out=tmp_path / "runs")
+    assert code == 0, said
+
+
+def test_teachers_and_networks_are_evaluated_alike(whole):
+    teacher = next((whole / "runs" / "teachers").glob("*/teacher.json")).parent
+    given = ("--teacher-from", str(teacher), "--mirrored-views")
+    code, said = call(whole, *FEW, "--seeds", "1", *given)
+    assert code == 2 and "differ in mirrored views: leave out --mirrored-views" in said
+
+
 def test_its_figure_again(whole):
     arguments = [str(folder_of(whole))]
     assert commands.call(
@@ -375,7 +400,7 @@ def test_verdicts_on_double_softmax_follow_the_signs(whole):
         changed.loc[true, f"holdout_{column}"] = of_true + seed
         changed.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
     lines = table._double_softmax(results._replace(results=changed)).splitlines()
-    said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "less distilled" in line}
+    said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "minus distilled" in line}
     assert said == {"NLL": "as predicted.", "ECE": "against the prediction.", "confidence": "as predicted."}
 
 
@@ -509,6 +534,25 @@ def tuned(pictures):
     return load_results(pictures / "runs" / "cifar10_table" / "fast")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--preset full --networks fast", "sets --width-multiplier 1; the default is --width-multiplier 0.5)"),
+        ("--preset fast --epochs 4", "(--preset fast sets --lengths 4 16 32; the default is --lengths)"),
+        ("--preset fast --batch-statistics", "sets --each-teaches; the default is --no-each-teaches)"),
+    ],
+)
+def test_a_refusal_says_which_options_the_preset_set(arguments, says):
+    with pytest.raises(BadInput, match=re.escape(says)):
+        cli.parse(TableConfig, PROG, arguments.split(), PRESETS)
+
+
+def test_a_refusal_of_what_the_user_gave_does_not_name_the_preset():
+    with pytest.raises(BadInput) as refused:
+        cli.parse(TableConfig, PROG, ["--preset", "full", "--networks", "fast", "--width-multiplier=2"], PRESETS)
+    assert "--preset" not in str(refused.value)
+
+
 def test_of_fast_networks_each_setting_has_what_the_hold_out_chose(tuned):
     chosen = {(one.objective, one.temperature): one for one in tuned.choices}
     names = {name for name, _ in chosen}
@@ -557,54 +601,83 @@ def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_traini
     text = (tuned.folder / "summary.md").read_text()
     assert "Chosen on the hold-out by other seeds: peak rates, hard labels: " in text
     assert "over 2 teachers crossed with seeds" in text and "blog post" not in text
-    assert "less label smoothing's, points" in text and "(the teachers)" in text
+    assert "minus label smoothing's, points" in text and "(the teachers)" in text
     assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
-    assert all(one.less.n == 2 for one in lengths.read(tuned))
-    assert "## Accuracy against epochs" in text and "* 2 epochs instead of 4: hard labels " in text
+    assert all(one.difference.n == 2 for one in lengths.read(tuned))
+    assert "## Accuracy against epochs" in text and "| hard labels: from 4 epochs, points |" in text
     assert (tuned.folder / "figures" / "lengths.png").exists()
 
 
+def rows_of_length(epochs, role, temperature, accuracies):
+    seeds = {"seed": range(len(accuracies)), "holdout_accuracy": accuracies}
+    seeds["holdout_nll"] = [1 - accuracy / 100 for accuracy in accuracies]
+    one = {"epochs": epochs, "role": role, "temperature": temperature, "teacher": "a", "failed_at": -1}
+    return pd.DataFrame(seeds).assign(**one)
+
+
+def of_lengths(tuned, usual, others):
+    """A table of 8 epochs at T = 4, of these rows."""
+    return tuned._replace(
+        identity={**tuned.identity, "config": {**tuned.identity["config"], "epochs": 8, "temperature": 4.0}},
+        results=pd.concat(usual, ignore_index=True).drop(columns="epochs"),
+        lengths=pd.concat(others, ignore_index=True),
+    )
+
+
 def test_what_longer_training_gives_is_paired_by_seed(tuned):
-    config = {**tuned.identity["config"], "epochs": 8, "temperature": 4.0}
-
-    def rows(epochs, role, temperature, accuracies):
-        seeds = {"seed": range(len(accuracies)), "holdout_accuracy": accuracies}
-        one = {"epochs": epochs, "role": role, "temperature": temperature, "teacher": "a", "failed_at": -1}
-        return pd.DataFrame(seeds).assign(**one)
-
+    rows = rows_of_length
     other_teacher = rows(8, "distilled", 4.0, [1.0] * 3).assign(teacher="b")
     usual = [other_teacher, rows(8, "distilled", 1.0, [1.0, 2.0, 3.0])]  # neither is asked
     usual += [rows(8, "small", math.nan, [80.0, 82.0, 84.0]), rows(8, "distilled", 4.0, [81.0, 83.0, 84.0])]
     longer = [rows(16, "small", math.nan, [82.0, 83.0, 85.5]), rows(16, "distilled", 4.0, [84.0, 86.0])]
-    results = tuned._replace(
-        identity={**tuned.identity, "config": config},
-        results=pd.concat(usual, ignore_index=True).drop(columns="epochs"),
-        lengths=pd.concat(longer, ignore_index=True),
-    )
+    results = of_lengths(tuned, usual, longer)
     eight, sixteen = lengths.read(results)
-    assert eight.less.mean == pytest.approx(2 / 3) and eight.gains is None
+    assert eight.difference.mean == pytest.approx(2 / 3) and eight.gains is None
+    assert eight.nll.mean == pytest.approx(-2 / 300)
     assert (sixteen.hard.n, sixteen.soft.n, sixteen.pairs) == (3, 2, 2)
     assert {name: (gain.mean, gain.n) for name, gain in sixteen.gains._asdict().items()} == {
         "hard": (pytest.approx(1.5), 3),
         "soft": (pytest.approx(3.0), 2),
-        "apart": (pytest.approx(1.5), 2),
+        "difference": (pytest.approx(1.5), 2),
     }
-    text = lengths.section(results)
-    assert "* 16 epochs instead of 8: hard labels +1.50 [" in text and "points; soft targets +3.00" in text
-    assert "; soft targets more than hard labels +1.50 [" in text and "* 8 epochs" not in text
+    header, _, of_eight, of_sixteen = lengths.section(results).splitlines()[2:6]
+    assert header.split("|")[4:9] == [
+        " difference, points ",
+        " NLL: difference, nats ",
+        " hard labels: from 8 epochs, points ",
+        " soft targets: from 8 epochs, points ",
+        " soft targets gain more by ",
+    ]
+    assert of_eight.split("|")[6:10] == ["  ", "  ", "  ", " 3 "]
+    of_hard, of_soft, more, pairs = of_sixteen.split("|")[6:10]
+    assert (of_hard[:8], of_soft, more[:8], pairs) == (" +1.50 [", " +3.00 ", " +1.50 [", " 2 ")
     drawn = figures.draw_lengths(results)
     chosen = next(one.soft_weight for one in tuned.choices if one.objective == "kd")
     said = drawn.get_label()
     assert "CIFAR-10" in said and "n = 2 to 3 seeds" in said and f"soft weight {chosen:g}" in said
     assert [axes.get_ylabel() for axes in drawn.axes] == [
         "hold-out accuracy, %",
-        "T = 4 less hard labels,\npoints, paired by seed",
+        "T = 4 minus hard labels,\npoints, paired by seed",
     ]
     assert figures.draw_lengths(results._replace(lengths=pd.DataFrame())) is None
     failed = results.results.assign(failed_at=results.results["role"].eq("distilled") * 4 - 1)
     (sixteen,) = lengths.read(results._replace(results=failed))
     assert sixteen.gains.soft is None and sixteen.gains.hard.mean == pytest.approx(1.5)
-    assert "* 16 epochs instead of 8: hard labels +1.50 [" in lengths.section(results._replace(results=failed))
+    cells = lengths.section(results._replace(results=failed)).splitlines()[4].split("|")
+    assert cells[1] == " 16 " and cells[6][:8] == " +1.50 [" and cells[7] == "  "
+
+
+def test_of_lengths_only_what_survives_correction_is_marked(tuned):
+    hard, less = np.array([80.0, 82.0, 84.0, 81.0]), {4: [-1.2, -0.2, -0.9, -1.4], 8: [0.1, -0.1, 0.2, -0.1]}
+    less[16] = [1.0, 1.1, 0.9, 1.0]
+    usual, *others = (
+        [rows_of_length(epochs, "small", math.nan, hard), rows_of_length(epochs, "distilled", 4.0, hard + less[epochs])]
+        for epochs in (8, 4, 16)
+    )
+    results = of_lengths(tuned, usual, [*others[0], *others[1]])
+    assert [one.difference.differs for one in lengths.read(results)] == [True, False, True]
+    cells = [line.split("|")[4] for line in lengths.section(results).splitlines()[4:7]]
+    assert ["†" in cell for cell in cells] == [False, False, True]  # p = 0.04, the least of two left, is no claim
 
 
 def test_where_no_soft_weight_could_be_chosen_none_is_named(tuned):
@@ -624,7 +697,7 @@ def test_at_infinite_temperature_the_table_is_written(tuned):
     results = tuned._replace(identity={**tuned.identity, "config": config}, results=rows, lengths=longer)
     assert [one.epochs for one in lengths.read(results)] == [2, 4]
     assert "soft targets, T = ∞" in lengths.section(results)
-    assert figures.draw_lengths(results).axes[1].get_ylabel().startswith("T = ∞ less hard labels")
+    assert figures.draw_lengths(results).axes[1].get_ylabel().startswith("T = ∞ minus hard labels")
 
 
 def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):

@@ -213,7 +213,7 @@ def test_the_whole_table(whole):
     assert "Two teachers and seeds are few" in text
     alone = results.of(Role.SMALL).set_index("seed")["test_errors"]
     less = mine.mean() - alone.mean()  # both seeds under both teachers
-    (note,) = [line for line in text.splitlines() if line.startswith("* Distilled less small net: ")]
+    (note,) = [line for line in text.splitlines() if line.startswith("* Distilled minus small net: ")]
     assert f"net: {fixed(less, sign=True)} [" in note and "over images like them is [" in note
     weight = table.set_index("name")["verdict"]["small net distilled, T = 20, soft weight 1, first teacher"]
     assert weight.startswith("against soft weight 0.9: ")

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis import stats
+from analysis import runs, stats
 from kdjax.errors import BadInput
 
 RUNS = arrays(np.float64, st.integers(2, 8), elements=st.integers(50, 200).map(float))
@@ -82,6 +83,25 @@ def test_coverage_over_crossed_teachers_and_seeds_where_the_naive_interval_fails
         crossed.append(covers(stats.crossed_interval(table), 0))
         naive.append(covers(stats.interval(table.ravel()), 0))
     assert np.mean(crossed) > 0.93 and np.mean(naive) < 0.85
+
+
+def test_a_failed_run_leaves_its_seed_out_of_what_is_crossed():
+    random, covered = np.random.default_rng(4), []
+    labels = pd.MultiIndex.from_product([range(3), range(10)], names=["teacher", "seed"])
+    for _ in range(1000):
+        table = random.normal(0, 3, (1, 10)) + random.normal(0, 3, (3, 10))
+        values = pd.Series(table.ravel(), labels).drop((1, 4))
+        found = runs.mean(values)
+        assert found == stats.crossed_interval(np.delete(table, 4, axis=1))
+        covered.append(covers(found, 0))
+    assert np.mean(covered) > 0.93 and found.n == 27
+    zero = pd.Series(0.0, labels)
+    assert runs.paired(values, zero).low == pytest.approx(found.low)  # differences likewise
+
+
+def test_teachers_with_seeds_of_their_own_are_compared_by_their_means():
+    values = pd.Series([1.0, 3.0, 5.0], pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 2)], names=["teacher", "seed"]))
+    assert runs.mean(values) == stats.crossed_interval(np.array([[2.0], [5.0]]))
 
 
 def test_two_teachers_cover_less_than_is_said_and_the_table_says_so():

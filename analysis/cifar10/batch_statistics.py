@@ -73,12 +73,11 @@ def section(results: Cifar10Results) -> str:
     parts = ["## Batch statistics collected without dropout"]
     parts.append(Table(["", "T", *titles, "n"], cells, notes, left=1).markdown())
     if differences:
-        what = f"{SPLITS[results.split]} accuracy less that of small, points"
+        what = f"{SPLITS[results.split]} accuracy minus that of small, points"
         header = ["paired by seed", "T", *(f"{what}: {words}" for words in EVALUATIONS.values())]
         notes = [
-            "Change: of the difference, collected again without dropout less under dropout.",
-            "A difference is one only where its interval excludes zero; of twenty such intervals one misses by chance, "
-            "for which nothing is corrected here.",
+            "Change: the difference without dropout minus the difference under dropout.",
+            "These intervals are not corrected for their number.",
         ]
         parts.append(Table([*header, "change without dropout, points", "n"], differences, notes, left=1).markdown())
     return "\n\n".join(parts)

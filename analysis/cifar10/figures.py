@@ -67,7 +67,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def draw_students(results: Cifar10Results) -> Figure:
-    """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence less accuracy."""
+    """What the small networks became, a line for each kind of targets: accuracy, NLL, and confidence − accuracy."""
     everything = rows_of_table(results)
     rows = [row for row in everything if row.measures and row.role not in (Role.BIG, Role.ENSEMBLE)]
     shown = [f"{results.split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
@@ -146,11 +146,11 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
         return None
     epochs, t = [one.epochs for one in found], f"T = {number(results.temperature)}"
     figure = style.figure(8.0, 3.6)
-    accuracy, less = figure.subplots(1, 2, sharex=True)
+    accuracy, difference = figure.subplots(1, 2, sharex=True)
     curves: list[tuple[Axes, str, int, int, list[stats.Interval] | list[stats.Difference | None]]] = [
         (accuracy, "hard labels", 6, -1, [one.hard for one in found]),
         (accuracy, f"soft targets, {t}", 0, 1, [one.soft for one in found]),
-        (less, style.UNLISTED, 0, 0, [one.less for one in found]),
+        (difference, style.UNLISTED, 0, 0, [one.difference for one in found]),
     ]
     for axes, label, index, side, estimates in curves:
         kept = [(at * 1.03**side, one) for at, one in zip(epochs, estimates, strict=True) if one]  # bars stand apart
@@ -161,13 +161,13 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
         axes.set_xscale("log", base=2)
         axes.set_xticks(epochs, [str(at) for at in epochs])
         axes.set_xlabel(scaled("epochs of training"))
-    less.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
+    difference.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
-    less.set_ylabel(f"{t} less hard labels,\npoints, paired by seed")
+    difference.set_ylabel(f"{t} minus hard labels,\npoints, paired by seed")
     pairs = sorted({one.pairs for one in found})
     n = count_of(pairs[-1], "seed") if len(pairs) == 1 else f"{pairs[0]} to {count_of(pairs[-1], 'seed')}"
     what, images = "Small networks by how long they learn, with 95 % intervals over seeds", results.identity["data"]
-    return style.finish(figure, what, images["description"], f"n = {n}, one teacher{_soft_weight(results)}")
+    return style.finish(figure, what, images["description"], f"n = {n}, {results.first_teacher}{_soft_weight(results)}")
 
 
 def draw_class_similarity(results: Cifar10Results) -> Figure:
@@ -205,10 +205,10 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
 
 
 def _teachers(results: Cifar10Results) -> str:
-    many, own = len(results.taught_by), results.results["teacher"].nunique()
+    own = results.results["teacher"].nunique()
     if own > 1:
         return f"{own} teachers, the first in what is said of the teacher"
-    return "one teacher" if many == 1 else f"an ensemble of {many} teachers"
+    return results.first_teacher
 
 
 def _soft_weight(results: Cifar10Results) -> str:

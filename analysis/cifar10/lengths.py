@@ -9,7 +9,7 @@ from analysis import runs, stats
 from analysis.cifar10.roles import Role
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
-from analysis.tables import Table, estimate, number
+from analysis.tables import CLAIMED, Table, differences, estimate, number
 
 
 class Gains(NamedTuple):
@@ -17,8 +17,8 @@ class Gains(NamedTuple):
 
     hard: stats.Difference | None
     soft: stats.Difference | None
-    apart: stats.Difference | None
-    """What soft targets gain less what hard labels gain."""
+    difference: stats.Difference | None
+    """What soft targets gain minus what hard labels gain."""
 
 
 class Length(NamedTuple):
@@ -27,70 +27,79 @@ class Length(NamedTuple):
     epochs: int
     hard: stats.Interval
     soft: stats.Interval
-    less: stats.Difference | None
-    """Soft less hard, paired by seed, in points; None without pairs."""
+    difference: stats.Difference | None
+    """Soft minus hard, paired by seed, in points; None without pairs."""
+    nll: stats.Difference | None
+    """The same of NLL, in nats."""
     gains: Gains | None
     """None of the table's own number of epochs."""
 
     @property
     def pairs(self) -> int:
         """Seeds that have both networks."""
-        return self.less.n if self.less else 0
+        return self.difference.n if self.difference else 0
 
 
 def read(results: Cifar10Results) -> list[Length]:
-    """By epochs, those of the table among them; empty where the table has no other lengths. One of whose hard labels,
-    or soft targets, every run failed is left out."""
+    """One `Length` for each number of epochs, the table's own among them; empty where the table has no other. Left out
+    is one at which all runs of hard labels failed, or all of soft targets."""
     if results.lengths.empty:
         return []
-    usual, column = results.identity["config"]["epochs"], results.columns[0]
+    usual, accuracy, nll = results.identity["config"]["epochs"], f"{results.split}_accuracy", f"{results.split}_nll"
     everything = pd.concat([results.results.assign(epochs=usual), results.lengths])
     hard, soft = (everything[everything["role"] == role] for role in (Role.SMALL, Role.DISTILLED))
     taught_by = results.lengths["teacher"].iloc[0]  # the first teacher alone
     soft = soft[np.isclose(soft["temperature"], results.temperature, rtol=1e-8) & (soft["teacher"] == taught_by)]
     values = {
-        int(epochs): [runs.finished(rows[rows["epochs"] == epochs]).set_index("seed")[column] for rows in (hard, soft)]
+        int(epochs): [
+            runs.finished(rows[rows["epochs"] == epochs]).set_index("seed")[[accuracy, nll]] for rows in (hard, soft)
+        ]
         for epochs in sorted(everything["epochs"].unique())
     }
 
     def of_length(epochs: int) -> Length:
-        (labels, targets), (usual_labels, usual_targets) = values[epochs], values[usual]
-        apart = runs.paired((targets - labels).dropna(), (usual_targets - usual_labels).dropna())
-        gains = Gains(runs.paired(labels, usual_labels), runs.paired(targets, usual_targets), apart)
-        less, own = runs.paired(targets, labels), epochs == usual
-        return Length(epochs, runs.mean(labels), runs.mean(targets), less, None if own else gains)
+        hard, soft = values[epochs]
+        usual_hard, usual_soft = (rows[accuracy] for rows in values[usual])
+        gains = Gains(
+            hard=runs.paired(hard[accuracy], usual_hard),
+            soft=runs.paired(soft[accuracy], usual_soft),
+            difference=runs.paired((soft[accuracy] - hard[accuracy]).dropna(), (usual_soft - usual_hard).dropna()),
+        )
+        return Length(
+            epochs=epochs,
+            hard=runs.mean(hard[accuracy]),
+            soft=runs.mean(soft[accuracy]),
+            difference=runs.paired(soft[accuracy], hard[accuracy]),
+            nll=runs.paired(soft[nll], hard[nll]),
+            gains=None if epochs == usual else gains,
+        )
 
     return [of_length(epochs) for epochs, of_both in values.items() if all(map(len, of_both))]
 
 
 def section(results: Cifar10Results) -> str:
-    """A table in Markdown, and below it what other lengths gain; empty where the table has none."""
+    """A table in Markdown; empty where the table has no other lengths."""
     found = read(results)
     if not found:
         return ""
     usual, split = results.identity["config"]["epochs"], SPLITS[results.split]
-    t = number(results.temperature)
-    header = ["epochs", f"hard labels, {split} accuracy, %", f"soft targets, T = {t}", "difference, points", "pairs"]
-    cells = [
-        [
-            str(one.epochs),
-            estimate(one.hard, 2),
-            estimate(one.soft, 2),
-            estimate(one.less, 2, sign=True) if one.less else "",
-            str(one.pairs),
-        ]
-        for one in found
-    ]
+    t = f"T = {number(results.temperature)}"
+    columns = {
+        "epochs": [str(one.epochs) for one in found],
+        f"hard labels, {split} accuracy, %": [estimate(one.hard, 2) for one in found],
+        f"soft targets, {t}": [estimate(one.soft, 2) for one in found],
+        "difference, points": differences([one.difference for one in found], 2),
+        "NLL: difference, nats": differences([one.nll for one in found], 3),
+    }
+    gains = [one.gains or Gains(None, None, None) for one in found]
+    columns[f"hard labels: from {usual} epochs, points"] = differences([one.hard for one in gains], 2)
+    columns[f"soft targets: from {usual} epochs, points"] = differences([one.soft for one in gains], 2)
+    columns["soft targets gain more by"] = differences([one.difference for one in gains], 2)
+    columns["pairs"] = [str(one.pairs) for one in found]
     notes = [
-        "Under the first teacher. Each length has its own whole schedule; rates and soft weight are those of the "
-        "table's epochs."
+        f"Under {results.first_teacher}. Each length has its own whole schedule; rates and soft weight are those of "
+        "the table's epochs.",
+        f"Paired by seed. {CLAIMED} A difference after correction for its column (Holm).",
     ]
-    lines = []
-    for one in found:
-        words = ("hard labels", "soft targets", "soft targets more than hard labels")
-        gained = zip(words, one.gains or (), strict=False)
-        text = "; ".join(f"{what} {estimate(gain, 2, sign=True)} points" for what, gain in gained if gain)
-        if text:
-            lines.append(f"* {one.epochs} epochs instead of {usual}: {text}.")
-    text = "## Accuracy against epochs\n\n" + Table(header, cells, notes).markdown()
-    return "\n\n".join(filter(None, [text, "\n".join(lines)]))
+    cells = [list(row) for row in zip(*columns.values(), strict=True)]
+    return "## Accuracy against epochs\n\n" + Table(list(columns), cells, notes).markdown()

@@ -68,6 +68,12 @@ class Cifar10Results(NamedTuple):
         return float((chosen or config.get("tuning_weights") or [config["soft_weight"]])[0])
 
     @property
+    def first_teacher(self) -> str:
+        """Who taught the students of which a figure or table has one teacher's alone."""
+        members = len(self.taught_by)
+        return "one teacher" if members == 1 else f"an ensemble of {members} teachers"
+
+    @property
     def split(self) -> str:
         """The split of the first column: that of the figures."""
         return self.columns[0].split("_", 1)[0]

@@ -57,7 +57,7 @@ def _table(kinds: dict[str, pd.DataFrame], notes: list[str]) -> Table:
     columns = measures.columns("controls")
     shown = {column: measures.of_column("controls", column) for column in columns}
     header = ["", *(measure.heading for measure in shown.values()), "n"]
-    header += [f"{measure.heading}: less distilled" for measure in shown.values()]
+    header += [f"{measure.heading}: minus distilled" for measure in shown.values()]
     tables = {name: measures.add("controls", rows).set_index("seed") for name, rows in kinds.items() if len(rows)}
     cells = []
     for name, rows in tables.items():

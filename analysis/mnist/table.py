@@ -79,7 +79,7 @@ def _table(rows: list[TableRow], results: MnistResults) -> str:
     if len(plain):
         far, near = (plain[f"{split}_logit_rmse"].mean() for split in ("test", "transfer"))
         notes.append(
-            f"Root mean square of centred logits, student less teacher: {far:.2f} on test images, {near:.2f} on the "
+            f"Root mean square of centred logits, student minus teacher: {far:.2f} on test images, {near:.2f} on the "
             "transfer set (the further apart the two, the less more epochs can help)."
         )
     return Table(header, cells, notes, left=1).markdown()
@@ -104,7 +104,7 @@ def _images_note(results: MnistResults, distilled: pd.DataFrame) -> list[str]:
         return []
     seeds = stats.paired_difference(grid(paired), grid(paired.assign(test_errors=alone["test_errors"])))
     return [
-        f"Distilled less small net: {estimate(seeds, sign=True)} on these test images; the interval of these networks "
+        f"Distilled minus small net: {estimate(seeds, sign=True)} on these test images; the interval of these networks "
         f"over images like them is {bounds(images, sign=True)}."
     ]
 

@@ -34,6 +34,6 @@ def section(results: MnistResults) -> str:
     notes = [
         f"T = {number(results.temperature)}, soft weight {results.soft_weight:g}; as many steps "
         "on every transfer set. The teacher was trained on all images.",
-        "Differences, soft less hard, are paired by seed: one is called so where its 95 % interval excludes zero.",
+        "Differences, soft minus hard, are paired by seed: one is called so where its 95 % interval excludes zero.",
     ]
     return "## Fewer images in the transfer set\n\n" + Table(header, cells, notes, left=1).markdown()

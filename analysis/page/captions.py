@@ -10,8 +10,8 @@ from analysis import runs
 from analysis.tables import fixed, number
 
 READING = {
-    "difference_from_kd": "Errors under each other objective less those on soft targets at the same T, paired by seed: "
-    "a bar that lies below zero is fewer errors.",
+    "difference_from_kd": "Errors under each other objective minus those on soft targets at the same T, paired by "
+    "seed: a bar that lies below zero is fewer errors.",
     "learning_curves": "Errors during training, a line a temperature: on what is learned from at the left, on other "
     "data at the right.",
     "stability": "How much accuracy and predictions change from one epoch to the next, at a constant rate: lower is "
@@ -84,7 +84,7 @@ def _differences(rows: pd.DataFrame) -> str:
     if column not in rows:
         return ""
     return "; ".join(
-        f"less hard labels, {width} units: "
+        f"minus hard labels, {width} units: "
         + ", ".join(
             f"{_setting(row)} {fixed(row[column], sign=True)}"
             + (

@@ -157,7 +157,7 @@ def _students(
 def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
     """Where each run's logits are: its block, and its place there."""
     found = {}
-    for block in sorted((folder / "blocks").glob("[!.]*")):
+    for block in run_directory.block_folders(folder):
         for index, row in enumerate(run_directory.read_rows(block)):
             found[runs.name_of(row)] = block, index
     return found

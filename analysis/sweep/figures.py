@@ -112,7 +112,7 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
     reading = "Below zero are fewer errors than on hard labels, paired by seed"
     reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
     reading += _key(axis, figure)
-    return style.finish(figure, f"Soft targets less hard labels, paired{_bars(sweep)}", sweep.where, reading=reading)
+    return style.finish(figure, f"Soft targets minus hard labels, paired{_bars(sweep)}", sweep.where, reading=reading)
 
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:

@@ -194,7 +194,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
                 cells.append([where, kind.name, total, str(teachers), *numbers])
         said.append(f"{where}: {count_of(seen, 'teacher')}, {count_of(seeds, 'seed')}; {_uncertain(seen, seeds)}.")
     require(cells or not same, "these runs do not differ at all: nothing is known about spread")
-    require(cells, "nothing is to be compared: a plan needs a sweep with two temperatures, or one and hard labels")
+    require(cells, "nothing is to be compared: a plan needs two seeds of two temperatures, or of one and hard labels")
     notes = [
         f"Seeds, under each teacher, with which it is seen or shown with probability {aim.power:g}; now: that "
         "probability with as many seeds as these runs have.",

@@ -49,7 +49,8 @@ class NetworkSpec:
     family: str
     """Networks whose numerics change together (`NUMERICS`)."""
     full_units: int | None = None
-    """Units of the hidden dense layer at full width; None where there is no such width."""
+    """Of a convolutional network at full width: units of the hidden dense layer, or channels of the first group (fast).
+    None for other networks."""
 
 
 AFTER_NORM = "_after_norm"
@@ -89,8 +90,8 @@ class TrainConfig:
     """How one network is built and trained: all that a compiled program closes over (equal configs share it)."""
 
     hidden: tuple[int, ...]
-    """Units of each hidden layer. The convolutional networks have one, of 256 (small) or 512 (big) units at full width;
-    their channels are in proportion."""
+    """Units of each hidden layer. small and big have one, of 256 or 512 units at full width, and channels in
+    proportion. Of fast: the channels of its groups (`kdjax.models.fast`)."""
     epochs: int
     """Passes over the training images."""
     batch_size: int

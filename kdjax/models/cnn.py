@@ -62,8 +62,7 @@ class Cnn(nn.Module):
             return layer(units)
 
         def dropped(units: Array, place: int) -> Array:
-            wanted = self.after_norm == (place == len(self.channels))
-            if key is None or not train or not wanted:
+            if key is None or not train:
                 return units
             return dropout(jax.random.fold_in(key, place), units, DROPOUT, axis_name)
 
@@ -77,9 +76,13 @@ class Cnn(nn.Module):
                 units = convolve(units, kernel, self.rounded)
                 units = normalised(units + bias[None, None, None] if biased else units, f"{layer}")
                 layer += 1
-            units = dropped(max_pool(units), stage)
+            units = max_pool(units)
+            if not self.after_norm:
+                units = dropped(units, stage)
         units = normalised(dense(units.reshape(len(units), -1), self.units, "hidden", biased), "hidden")
-        return dense(dropped(units, len(self.channels)), self.num_classes, "logits")
+        if self.after_norm:
+            units = dropped(units, len(self.channels))
+        return dense(units, self.num_classes, "logits")
 
 
 def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:

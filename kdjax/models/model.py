@@ -106,6 +106,6 @@ def variable_shapes(model: Model, count: int) -> Any:
 
 
 def parameter_count(model: Model) -> int:
-    """Number of trainable parameters plus batch statistics."""
+    """Number of parameters, frozen ones too, plus batch statistics."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
