@@ -19,7 +19,7 @@ from kdjax.identity import identity
 from kdjax.interim import Summary
 from kdjax.progress import clock, count_of, say
 from kdjax.run_directory import RunDirectory
-from kdjax.run_folders import SWEEPS, run_folder, sweeps_of
+from kdjax.run_folders import SWEEPS, run_folder
 from kdjax.sweeps import Sweep
 from kdjax.teachers import Teacher
 
@@ -68,10 +68,12 @@ def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teac
 
 
 def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
-    """One of the study's sweeps, ready to train."""
+    """One of the study's sweeps, ready to train. Raises BadInput: it is damaged; nothing is changed then."""
     parent = study.folder.parent / SWEEPS
     sweep = sweeps.prepare(config, dataset=study.data.get(config.data), parent=parent)
     study.data[config.data] = sweep.dataset
+    if (sweep.folder / "blocks").exists():
+        read_json(sweep.folder / "config.json")
     return sweep
 
 
@@ -146,10 +148,6 @@ def execute(
 ) -> None:
     """Says how long it will take, runs what was prepared, a `Study` or a `Sweep`, draws its figures, prints its summary
     and writes its page; with `--dry-run` only prints the forecast. `shorter`: options that make long work shorter."""
-    if (prepared.folder / "config.json").exists() and not prepared.run.fresh:
-        for sweep in sweeps_of(prepared.folder):  # a damaged one is refused before anything is changed
-            if sweep.exists():
-                read_json(sweep / "config.json")
     cost = forecast(prepared)
     if prepared.run.dry_run:
         print(cost.text)

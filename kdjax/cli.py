@@ -91,12 +91,11 @@ def parse(
 
         parsed: Config = tyro.cli(config_class, prog=prog, args=list(arguments))
     else:
-        usual = config_class()
-        preset = _preset(arguments, presets) if presets else usual
+        preset = _preset(arguments, presets) if presets else config_class()
         try:
             parsed = options.parse(preset, prog, arguments)
         except BadInput as error:
-            raise BadInput(f"{error}{_set_by_preset(str(error), preset, usual, arguments)}") from None
+            raise BadInput(f"{error}{_set_by_preset(str(error), preset, config_class(), arguments)}") from None
     for path in (Path.cwd(), *_paths(parsed)):  # some come from the environment
         _refuse_undecodable(path)
     return parsed
@@ -129,7 +128,7 @@ def _set_by_preset(message: str, preset: Any, usual: Any, arguments: Sequence[st
         and option.default != defaults[option.path].default
         and not option.is_given(arguments)
     ]
-    return f" (--preset {preset.preset} sets {'; '.join(said)})" * bool(said)
+    return f" (--preset {preset.preset} sets {', '.join(said)})" if said else ""
 
 
 def _paths(config: Any) -> Iterator[Path]:

@@ -111,7 +111,7 @@ class RunDirectory:
             before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            require(fresh, f"{path} is damaged (not JSON): put it back, or remove the folder {self.folder}")
+            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
             before = {"identity": None}
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"

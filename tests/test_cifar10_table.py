@@ -245,7 +245,7 @@ def test_a_damaged_sweep_is_refused_before_the_table_is_touched(whole, tmp_path)
     config = sweep / "config.json"
     config.write_bytes(config.read_bytes()[:100])
     before = {path: path.read_bytes() for path in table.rglob("*") if path.is_file()}
-    for more in ((), ("--dry-run",)):
+    for more in ((), ("--dry-run",), ("--fresh",)):
         code, said = call(whole, *TINY, *more, out=tmp_path / "runs")
         assert code == 2 and f"{config} is damaged (not JSON): put it back, or remove the folder {sweep}" in said
         assert {path: path.read_bytes() for path in table.rglob("*") if path.is_file()} == before
