@@ -112,9 +112,7 @@ def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
     shared = values.index.intersection(others.index)
     if shared.empty:
         return None
-    a, b = (_grid(column[shared]) for column in (values, others))
-    crossed = min(a.shape) > 1
-    return stats.paired_difference(a, b) if crossed else stats.paired_difference(a.ravel(), b.ravel())
+    return stats.difference(stats.crossed_interval(_grid(values[shared] - others[shared])))
 
 
 def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:

@@ -18,8 +18,9 @@ from jaxtyping import Bool, Real
 from kdjax.errors import require
 from kdjax.intervals import Difference as Difference  # these are of this module too
 from kdjax.intervals import Interval as Interval
-from kdjax.intervals import Runs, difference
+from kdjax.intervals import Runs
 from kdjax.intervals import claimed as claimed
+from kdjax.intervals import difference as difference
 from kdjax.intervals import holm as holm
 from kdjax.intervals import holm_within as holm_within
 from kdjax.intervals import interval as interval
@@ -177,7 +178,7 @@ def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interv
 
 
 def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
-    """Errors of `a` less those of `b` on as many images, with an interval over draws of the images.
+    """Errors of `a` minus those of `b` on as many images, with an interval over draws of the images.
 
     About these very networks on other test images: an image's part is `d`, the mean over runs of `a − b`; the
     difference is the sum of d over n images, its standard error `√n · s(d)`, the interval normal. With one run each,

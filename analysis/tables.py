@@ -113,6 +113,7 @@ def estimate(interval: Estimate, decimals: int = 1, sign: bool = False) -> str:
 
 CLAIMED = "†"
 """Behind a difference that is claimed."""
+CLAIMED_NOTE = f"{CLAIMED} Told apart from zero, considering all of its column (Holm, or all on one side of zero)."
 
 
 def differences(column: Sequence[stats.Difference | None], decimals: int) -> list[str]:

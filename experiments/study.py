@@ -13,7 +13,6 @@ from experiments.member import Member
 from kdjax import forecast, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.files import read_json
 from kdjax.forecast import Forecast
 from kdjax.identity import identity
 from kdjax.interim import Summary
@@ -68,12 +67,11 @@ def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teac
 
 
 def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
-    """One of the study's sweeps, ready to train. Raises BadInput: it is damaged; nothing is changed then."""
+    """One of the study's sweeps, ready to train. Raises BadInput: its folder is damaged; nothing is changed then."""
     parent = study.folder.parent / SWEEPS
     sweep = sweeps.prepare(config, dataset=study.data.get(config.data), parent=parent)
     study.data[config.data] = sweep.dataset
-    if (sweep.folder / "blocks").exists():
-        read_json(sweep.folder / "config.json")
+    RunDirectory(sweep.folder).check(sweep.identity)
     return sweep
 
 

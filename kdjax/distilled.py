@@ -65,7 +65,7 @@ class Distillation:
         measure: str = "test_errors",
         confidence: float = 0.95,
     ) -> pd.DataFrame:
-        """Paired differences, `objective` less `against`, between runs that share a seed: a row a setting.
+        """Paired differences, `objective` minus `against`, between runs that share a seed: a row a setting.
 
         From hard labels, or between two objectives at the same temperature and soft weight, such as
         `compare("kd", "dkd")`; one that has no temperature, such as `mse`, is compared at each of the other's.
@@ -82,7 +82,9 @@ class Distillation:
         others = [name for name in known if name not in (against, "hard")]
         chosen = others if objective is None else [objective]
         rest = ", ".join(others) or "no other"
-        require(set(chosen) <= set(others), f"{objective} less {against} is no comparison: there are {rest} to compare")
+        require(
+            set(chosen) <= set(others), f"{objective} minus {against} is no comparison: there are {rest} to compare"
+        )
         self._require_measure(measure)
         rows = []
         for (name, temperature, weight), runs in self._settings():

@@ -89,41 +89,49 @@ class RunDirectory:
         """
         make_folder(self.folder)
         path = self.folder / "config.json"
-        identity = json.loads(canonical_json(identity))
-        if path.exists():
-            self._check(path, identity, fresh)
-        else:
-            unknown = ", ".join(name for name in CONTENT if (self.folder / name).exists())
-            remedy = "put that back, remove the folder, or choose another --name"
-            require(not unknown, f"{self.folder} holds {unknown} but no config.json to say what of: {remedy}")
+        self.check(identity, fresh)
+        if fresh and path.exists():
+            say(f"{self.folder} is started again")
+            for name in (*CONTENT, path.name):  # config.json last: it marks the folder as a run directory
+                files.remove(self.folder / name)
         files.clear_leftovers(self.folder)
         files.remove(self.folder / files.MANIFEST)
         if not path.exists():
-            write_json(path, {"identity": identity, "details": {}, "started": _now(), "fresh": fresh})
+            started = {
+                "identity": json.loads(canonical_json(identity)),
+                "details": {},
+                "started": _now(),
+                "fresh": fresh,
+            }
+            write_json(path, started)
         self._record(command=_command())
         self.note_progress()
         for name in FOLDERS:
             (self.folder / name).mkdir(exist_ok=True)
             files.clear_leftovers(self.folder / name)
 
-    def _check(self, path: Path, identity: dict[str, Any], fresh: bool) -> None:
+    def check(self, identity: dict[str, Any], fresh: bool = False) -> None:
+        """Raises BadInput as `open`, and changes nothing."""
+        path = self.folder / "config.json"
+        if not path.exists():
+            unknown = ", ".join(name for name in CONTENT if (self.folder / name).exists())
+            remedy = "put that back, remove the folder, or choose another --name"
+            require(not unknown, f"{self.folder} holds {unknown} but no config.json to say what of: {remedy}")
+            return
         try:
             before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            require(fresh, f"{path} is damaged (not JSON): put it back, or give --fresh to start again")
-            before = {"identity": None}
+            remedy = f"put it back, remove the folder {self.folder}, or give --fresh to start the run again"
+            require(fresh, f"{path} is damaged (not JSON): {remedy}")
+            return
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"
         require(known, f"{path} is no file of this program: {remedy}")
-        if fresh:
-            say(f"{self.folder} is started again")
-            for name in (*CONTENT, path.name):  # config.json last: it marks the folder as a run directory
-                files.remove(self.folder / name)
-            return
-        differing = ", ".join(sorted(_differences(before["identity"], identity))[:6])
+        differing = ", ".join(sorted(_differences(before["identity"], json.loads(canonical_json(identity))))[:6])
         remedy = "choose another --name, or --fresh to start it again"
-        require(not differing, f"{self.folder} holds a run of another config (differing: {differing}): {remedy}")
+        told = f"{self.folder} holds a run of another config (differing: {differing})"
+        require(fresh or not differing, f"{told}: {remedy}")
 
     def describe(self, details: dict[str, Any]) -> None:
         """Writes the details beside the identity (argv, versions, device, the teachers' errors) into `config.json`.

@@ -247,8 +247,12 @@ def test_a_damaged_sweep_is_refused_before_the_table_is_touched(whole, tmp_path)
     before = {path: path.read_bytes() for path in table.rglob("*") if path.is_file()}
     for more in ((), ("--dry-run",), ("--fresh",)):
         code, said = call(whole, *TINY, *more, out=tmp_path / "runs")
-        assert code == 2 and f"{config} is damaged (not JSON): put it back, or remove the folder {sweep}" in said
+        assert code == 2 and f"{config} is damaged (not JSON): put it back, remove the folder {sweep}" in said
         assert {path: path.read_bytes() for path in table.rglob("*") if path.is_file()} == before
+    config.unlink()
+    code, said = call(whole, *TINY, out=tmp_path / "runs")
+    assert code == 2 and "no config.json to say what of: put that back, remove the folder" in said
+    assert {path: path.read_bytes() for path in table.rglob("*") if path.is_file()} == before
     shutil.rmtree(sweep)  # as the message says
     code, said = call(whole, *TINY, "--dry-run", out=tmp_path / "runs")
     assert code == 0, said
@@ -259,6 +263,28 @@ def test_teachers_and_networks_are_evaluated_alike(whole):
     given = ("--teacher-from", str(teacher), "--mirrored-views")
     code, said = call(whole, *FEW, "--seeds", "1", *given)
     assert code == 2 and "differ in mirrored views: leave out --mirrored-views" in said
+
+
+def test_the_posts_distilled_network_stands_beside_double_softmax(whole):
+    lines = (folder_of(whole) / "summary.md").read_text().splitlines()
+    posted = {line.split("|")[1].strip() for line in lines if "| 85 % |" in line}
+    assert posted == {"small, hard labels", "small, control: double softmax"}
+
+
+def test_of_distilled_networks_what_can_be_claimed_is_marked(tuned):
+    rows = {(row.role, row.temperature): row for row in rows_of_table(tuned)}
+    sure, unsure, none = (
+        stats.difference(stats.interval(np.array(each)))
+        for each in ([3.0, 3.1, 2.9], [1.0, 2.0, 1.2], [0.1, -0.2, 0.0])
+    )
+    assert unsure.differs and unsure.p > 0.025
+    others = [rows["distilled", 1.0]._replace(temperature=t) for t in (1.0, 4.0, 8.0)]
+    found = [
+        row._replace(differences=dict.fromkeys(tuned.columns, less), from_smoothing=less)
+        for row, less in zip([*others, rows["label_smoothing", math.nan]], [sure, unsure, none, sure], strict=True)
+    ]
+    cells = [line.split("|")[3] for line in table._differences(found, tuned).splitlines()[4:8]]
+    assert ["†" in cell for cell in cells] == [True, False, False, False]
 
 
 def test_its_figure_again(whole):
@@ -604,7 +630,7 @@ def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_traini
     assert "minus label smoothing's, points" in text and "(the teachers)" in text
     assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
     assert all(one.difference.n == 2 for one in lengths.read(tuned))
-    assert "## Accuracy against epochs" in text and "| hard labels: from 4 epochs, points |" in text
+    assert "## Accuracy against epochs" in text and "| hard labels minus 4 epochs, points |" in text
     assert (tuned.folder / "figures" / "lengths.png").exists()
 
 
@@ -641,16 +667,17 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
         "difference": (pytest.approx(1.5), 2),
     }
     header, _, of_eight, of_sixteen = lengths.section(results).splitlines()[2:6]
-    assert header.split("|")[4:9] == [
+    assert header.split("|")[4:10] == [
         " difference, points ",
         " NLL: difference, nats ",
-        " hard labels: from 8 epochs, points ",
-        " soft targets: from 8 epochs, points ",
+        " pairs ",
+        " hard labels minus 8 epochs, points ",
+        " soft targets minus 8 epochs, points ",
         " soft targets gain more by ",
     ]
-    assert of_eight.split("|")[6:10] == ["  ", "  ", "  ", " 3 "]
-    of_hard, of_soft, more, pairs = of_sixteen.split("|")[6:10]
-    assert (of_hard[:8], of_soft, more[:8], pairs) == (" +1.50 [", " +3.00 ", " +1.50 [", " 2 ")
+    assert of_eight.split("|")[6:10] == [" 3 ", "  ", "  ", "  "]
+    pairs, of_hard, of_soft, more = of_sixteen.split("|")[6:10]
+    assert (pairs, of_hard[:8], of_soft, more[:8]) == (" 2 ", " +1.50 [", " +3.00 ", " +1.50 [")
     drawn = figures.draw_lengths(results)
     chosen = next(one.soft_weight for one in tuned.choices if one.objective == "kd")
     said = drawn.get_label()
@@ -664,7 +691,7 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
     (sixteen,) = lengths.read(results._replace(results=failed))
     assert sixteen.gains.soft is None and sixteen.gains.hard.mean == pytest.approx(1.5)
     cells = lengths.section(results._replace(results=failed)).splitlines()[4].split("|")
-    assert cells[1] == " 16 " and cells[6][:8] == " +1.50 [" and cells[7] == "  "
+    assert cells[1] == " 16 " and cells[7][:8] == " +1.50 [" and cells[8] == "  "
 
 
 def test_of_lengths_only_what_survives_correction_is_marked(tuned):

@@ -109,8 +109,8 @@ def test_it_can_be_read_and_drawn(result):
 def test_what_cannot_be_compared_or_found_is_refused(result):
     for refused, words in (
         (lambda: result.compare("dkd"), "no student has the objective dkd: there are hard, kd, mse"),
-        (lambda: result.compare("kd", "kd"), "kd less kd is no comparison"),
-        (lambda: result.compare("hard", "kd"), "hard less kd is no comparison: there are mse to compare"),
+        (lambda: result.compare("kd", "kd"), "kd minus kd is no comparison"),
+        (lambda: result.compare("hard", "kd"), "hard minus kd is no comparison: there are mse to compare"),
         (lambda: result.compare(measure="errors"), "no measure errors: there are learning_rate, epochs, test_errors"),
         (lambda: result.plot("objective"), "no measure objective"),
         (lambda: result.logits(IMAGES, colour=3), "no column colour: there are seed, objective"),

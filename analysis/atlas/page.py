@@ -19,7 +19,7 @@ HEAD = """# What each objective is, from T = 1 to infinity
 {verdict}
 
 {where}
-z are the student's logits, v the teacher's, zc and vc the same less their mean over the N classes; g is the gradient
+z are the student's logits, v the teacher's, zc and vc the same minus their mean over the N classes; g is the gradient
 in z. An error is relative: the root mean square over examples and classes of the difference from the
 gradient of the objective's own limit as T → ∞, over that of the limit. Shares and parts are of Σg² over all examples.
 {spread}

@@ -9,7 +9,7 @@ from analysis import runs, stats
 from analysis.cifar10.roles import Role
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
-from analysis.tables import CLAIMED, Table, differences, estimate, number
+from analysis.tables import CLAIMED_NOTE, Table, differences, estimate, number
 
 
 class Gains(NamedTuple):
@@ -41,8 +41,8 @@ class Length(NamedTuple):
 
 
 def read(results: Cifar10Results) -> list[Length]:
-    """One `Length` for each number of epochs, the table's own among them; empty where the table has no other. Left out
-    is one at which all runs of hard labels failed, or all of soft targets."""
+    """One `Length` for each number of epochs, the table's own among them; empty where the table has no other. A number
+    of epochs is left out where every run of hard labels, or of soft targets, failed."""
     if results.lengths.empty:
         return []
     usual, accuracy, nll = results.identity["config"]["epochs"], f"{results.split}_accuracy", f"{results.split}_nll"
@@ -90,16 +90,16 @@ def section(results: Cifar10Results) -> str:
         f"soft targets, {t}": [estimate(one.soft, 2) for one in found],
         "difference, points": differences([one.difference for one in found], 2),
         "NLL: difference, nats": differences([one.nll for one in found], 3),
+        "pairs": [str(one.pairs) for one in found],
     }
     gains = [one.gains or Gains(None, None, None) for one in found]
-    columns[f"hard labels: from {usual} epochs, points"] = differences([one.hard for one in gains], 2)
-    columns[f"soft targets: from {usual} epochs, points"] = differences([one.soft for one in gains], 2)
+    columns[f"hard labels minus {usual} epochs, points"] = differences([one.hard for one in gains], 2)
+    columns[f"soft targets minus {usual} epochs, points"] = differences([one.soft for one in gains], 2)
     columns["soft targets gain more by"] = differences([one.difference for one in gains], 2)
-    columns["pairs"] = [str(one.pairs) for one in found]
     notes = [
         f"Under {results.first_teacher}. Each length has its own whole schedule; rates and soft weight are those of "
         "the table's epochs.",
-        f"Paired by seed. {CLAIMED} A difference after correction for its column (Holm).",
+        f"Paired by seed. {CLAIMED_NOTE}",
     ]
     cells = [list(row) for row in zip(*columns.values(), strict=True)]
     return "## Accuracy against epochs\n\n" + Table(list(columns), cells, notes).markdown()

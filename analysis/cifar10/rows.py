@@ -27,9 +27,9 @@ class TableRow(NamedTuple):
     measures: dict[str, stats.Interval]
     """By column; accuracies and overconfidence in percentage points, NLL in nats, ECE in [0, 1]."""
     differences: dict[str, stats.Difference]
-    """The same less those of the small network of the same seed; empty where there are no pairs."""
+    """The same minus those of the small network of the same seed; empty where there are no pairs."""
     from_smoothing: stats.Difference | None = None
-    """Accuracy on the split of the first column, less that of the small network of label smoothing and the same seed;
+    """Accuracy on the split of the first column, minus that of the small network of label smoothing and the same seed;
     None where there is none."""
 
 
@@ -62,7 +62,7 @@ def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _less(ours: pd.DataFrame, baseline: pd.DataFrame, column: str) -> stats.Difference | None:
-    """A column less that of the baseline, by seed, under each teacher."""
+    """A column minus that of the baseline, by seed, under each teacher."""
     others = baseline[column]
     if ours.index.nlevels > 1:
         names = ours.index.get_level_values("teacher").unique()
@@ -125,9 +125,9 @@ def _big_rows(results: Cifar10Results) -> list[TableRow]:
 
 
 def teacher_less_small(results: Cifar10Results) -> dict[str, stats.Interval]:
-    """What teaches, less the small networks of hard labels: points of accuracy by split, and their 95 % interval.
+    """What teaches, minus the small networks of hard labels: points of accuracy by split, and their 95 % interval.
 
-    Over images: of each, whether the teacher is right less the share of small networks that are. It is about these
+    Over images: of each, whether the teacher is right minus the share of small networks that are. It is about these
     networks, and says nothing of other seeds.
 
     Raises:

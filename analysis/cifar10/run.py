@@ -71,6 +71,8 @@ class Cifar10Results(NamedTuple):
     def first_teacher(self) -> str:
         """Who taught the students of which a figure or table has one teacher's alone."""
         members = len(self.taught_by)
+        if self.results["teacher"].nunique() > 1:
+            return "the first teacher"
         return "one teacher" if members == 1 else f"an ensemble of {members} teachers"
 
     @property

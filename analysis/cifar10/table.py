@@ -14,7 +14,7 @@ from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_tab
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
-from analysis.tables import CLAIMED, Table, columns_of, count_of, differences, estimate, number
+from analysis.tables import CLAIMED_NOTE, Table, columns_of, count_of, differences, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
 from kdjax.objectives import words_of
@@ -167,7 +167,8 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     notes += [
         f"Mean and 95 % t interval over seeds; those that are taught, {about}. The last epoch is what is "
         "reported. NLL, ECE (15 bins) and confidence at temperature 1.",
-        *["Failed runs, whose loss was no number, are left out of the means."] * failed,
+        *["Failed runs, whose loss was no number, are left out of the means; of several teachers, their seeds."]
+        * failed,
     ]
     if data["holdout"]:
         notes.append(f"No network is trained on the {data['holdout']:,} training images that are held out.")
@@ -212,18 +213,17 @@ def _differences(rows: list[TableRow], results: Cifar10Results) -> str:
         for split, gap in sorted(teacher_less_small(results).items())
     ]
     notes.append(
-        f"Accuracies in percentage points. {CLAIMED} A difference, distilled networks only, after correction for the "
-        "temperatures of its column (Holm). Intervals are not corrected."
+        f"Accuracies in percentage points. {CLAIMED_NOTE} Only distilled networks are marked; intervals are not "
+        "corrected."
     )
     return "## Differences\n\n" + Table(header, cells, notes, left=1).markdown()
 
 
 def _cells(rows: list[TableRow], column: list[stats.Difference | None], decimals: int) -> list[str]:
     """A column of differences, of which those of distilled networks are marked where they are claimed."""
-    distilled = [row.role == Role.DISTILLED for row in rows]
-    marked = iter(differences([one for one, is_one in zip(column, distilled, strict=True) if is_one], decimals))
-    others = [estimate(one, decimals, sign=True) if one else "" for one in column]
-    return [next(marked) if is_one else other for other, is_one in zip(others, distilled, strict=True)]
+    tested = [one if row.role == Role.DISTILLED else None for row, one in zip(rows, column, strict=True)]
+    plain = [estimate(one, decimals, sign=True) if one else "" for one in column]
+    return [marked or text for marked, text in zip(differences(tested, decimals), plain, strict=True)]
 
 
 def _double_softmax(results: Cifar10Results) -> str:

@@ -31,7 +31,7 @@ HEAD = """# When are soft targets logit matching? {name}
 TAIL = """
 z are the student's logits, v the teacher's, N the number of classes; at T the soft targets are `p = softmax(v/T)` and
 `q = softmax(z/T)`, and the gradient is `T (q − p)`, of T² times the cross-entropy. Logit matching is `(zc − vc)/N`, zc
-and vc less their mean over classes (Hinton, Vinyals, Dean 2015, arXiv 1503.02531, Eq. 4). An error is relative: the
+and vc minus their mean over classes (Hinton, Vinyals, Dean 2015, arXiv 1503.02531, Eq. 4). An error is relative: the
 root mean square over examples and classes of the difference, over that of the formula; of a top-k gradient, over that
 of the gradient with all logits. Entropy and NLL are in nats; ECE has 15 bins of confidence (Guo et al. 2017, arXiv
 1706.04599). Every curve is in `logits.csv`, the figure in `figures/`.

@@ -88,7 +88,7 @@ KINDS = {
         _cifar10,
         ("summary.md",),
         ("students", "class_similarity", "batch_statistics"),
-        (LAST_EPOCH, "Intervals are over seeds, and over teachers only where several teach."),
+        (LAST_EPOCH, "Intervals are over seeds, and over teachers too where each has students of its own."),
     ),
     "logit_matching": Kind(
         "From which temperature on is training on soft targets the same as matching logits?",

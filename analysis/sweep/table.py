@@ -219,5 +219,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
             "Intervals over seeds are about these test images; over images: these networks on other images like them."
         )
     if any(row.failed for row in rows):
-        notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
+        notes.append(
+            "Failed runs (the loss stopped being finite) are left out of every mean; of several teachers, their seeds."
+        )
     return notes
