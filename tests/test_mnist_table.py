@@ -759,7 +759,8 @@ def test_what_was_trained_for_one_part_serves_another(tmp_path):
     assert code == 0 and said.count("1 of 1 blocks are finished already") == 1, said
     assert small.name in [name for _, name in sweeps_behind(tmp_path, "shifted")]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    assert "| small net distilled, T = ∞, soft weight " in (folder_of(tmp_path) / "summary.md").read_text()
+    text = (folder_of(tmp_path).parent / "shifted" / "summary.md").read_text()
+    assert "| small net distilled, T = ∞, soft weight " in text
 
 
 def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
