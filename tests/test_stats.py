@@ -99,6 +99,15 @@ def test_a_failed_run_leaves_its_seed_out_of_what_is_crossed():
     assert runs.paired(values, zero).low == pytest.approx(found.low)  # differences likewise
 
 
+def test_what_is_missing_on_either_side_of_pairs_is_left_out():
+    table = np.random.default_rng(5).normal(0, 1, (3, 10))
+    labels = pd.MultiIndex.from_product([range(3), range(10)], names=["teacher", "seed"])
+    ours, others = pd.Series(table.ravel(), labels), pd.Series(0.0, labels)
+    ours[0, 3], others[2, 5] = math.nan, math.nan
+    found, expected = runs.paired(ours, others), stats.crossed_interval(np.delete(table, [3, 5], axis=1))
+    assert (found.mean, found.low, found.n) == (expected.mean, expected.low, 24)
+
+
 def test_teachers_with_seeds_of_their_own_are_compared_by_their_means():
     values = pd.Series([1.0, 3.0, 5.0], pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 2)], names=["teacher", "seed"]))
     assert runs.mean(values) == stats.crossed_interval(np.array([[2.0], [5.0]]))
