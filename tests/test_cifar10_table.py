@@ -630,7 +630,7 @@ def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_traini
     assert "minus label smoothing's, points" in text and "(the teachers)" in text
     assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
     assert all(one.difference.n == 2 for one in lengths.read(tuned))
-    assert "## Accuracy against epochs" in text and "| hard labels minus 4 epochs, points |" in text
+    assert "## Accuracy against epochs" in text and "| hard labels: minus 4 epochs, points |" in text
     assert (tuned.folder / "figures" / "lengths.png").exists()
 
 
@@ -671,8 +671,8 @@ def test_what_longer_training_gives_is_paired_by_seed(tuned):
         " difference, points ",
         " NLL: difference, nats ",
         " pairs ",
-        " hard labels minus 8 epochs, points ",
-        " soft targets minus 8 epochs, points ",
+        " hard labels: minus 8 epochs, points ",
+        " soft targets: minus 8 epochs, points ",
         " soft targets gain more by ",
     ]
     assert of_eight.split("|")[6:10] == [" 3 ", "  ", "  ", "  "]

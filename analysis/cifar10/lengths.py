@@ -93,8 +93,8 @@ def section(results: Cifar10Results) -> str:
         "pairs": [str(one.pairs) for one in found],
     }
     gains = [one.gains or Gains(None, None, None) for one in found]
-    columns[f"hard labels minus {usual} epochs, points"] = differences([one.hard for one in gains], 2)
-    columns[f"soft targets minus {usual} epochs, points"] = differences([one.soft for one in gains], 2)
+    columns[f"hard labels: minus {usual} epochs, points"] = differences([one.hard for one in gains], 2)
+    columns[f"soft targets: minus {usual} epochs, points"] = differences([one.soft for one in gains], 2)
     columns["soft targets gain more by"] = differences([one.difference for one in gains], 2)
     notes = [
         f"Under {results.first_teacher}. Each length has its own whole schedule; rates and soft weight are those of "
