@@ -124,7 +124,7 @@ def _set_by_preset(message: str, preset: Any, usual: Any, arguments: Sequence[st
     said = [
         f"{option.typed}; the default is {defaults[option.path].typed}"
         for option in options.options_of(preset)
-        if re.search(rf"{option.flag}(?![\w-])", message)
+        if re.search(rf"{re.escape(option.flag)}(?![\w-])", message)
         and option.default != defaults[option.path].default
         and not option.is_given(arguments)
     ]

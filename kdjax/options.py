@@ -42,18 +42,22 @@ class Option(NamedTuple):
         """As it is typed."""
         return f"--{self.name.replace('_', '-')}"
 
+    @property
+    def negation(self) -> str:
+        """What turns it off, where it is a yes or no."""
+        return f"--no-{self.flag[2:]}"
+
     def is_given(self, arguments: Sequence[str]) -> bool:
         """Whether the flag is among the arguments."""
         typed = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
-        return not {self.flag, f"--no-{self.flag[2:]}"}.isdisjoint(typed)
+        return not {self.flag, self.negation}.isdisjoint(typed)
 
     @property
     def typed(self) -> str:
         """The flag with its default, as a user would give it."""
         if isinstance(self.default, bool):
-            return self.flag if self.default else f"--no-{self.flag[2:]}"
-        values = self.default if isinstance(self.default, tuple) else (self.default,)
-        return " ".join([self.flag, *(f"{one:g}" if isinstance(one, float) else str(one) for one in values)])
+            return self.flag if self.default else self.negation
+        return self.flag if self.default == () else f"{self.flag} {_shown(self.default)}"
 
 
 def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
