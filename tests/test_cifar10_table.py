@@ -19,7 +19,7 @@ from analysis import plot_cifar10_table, stats, tables, tuning
 from analysis.cifar10 import figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
-from experiments import cifar10_table
+from experiments import cifar10_table, evaluations
 from experiments.cifar10_table import PRESETS, PROG, TableConfig
 from kdjax import (
     cli,
@@ -361,6 +361,16 @@ def test_statistics_collected_again_are_means_over_batches_of_training_images(wh
         assert frame.loc["small", 1, name]["holdout_nll"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_statistics_are_of_one_batch_where_it_has_more_images_than_are_wanted(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole / "runs" / "cifar10_table", tmp_path / "cifar10_table")
+    folder = tmp_path / "cifar10_table" / "run"
+    dataset = datasets.load(DataConfig("cifar10", whole / "raw", whole / "data", holdout=20))
+    monkeypatch.setattr(evaluations, "STATISTICS_IMAGES", 15)  # of a batch of 16
+    evaluations.write_batch_statistics(folder, dataset, [], 1)
+    frame = pd.read_csv(folder / "batch_statistics.csv")
+    assert len(frame) == 3 * 14 and (frame["images"] == 16).all()
+
+
 def test_the_summary_compares_the_evaluations(whole):
     text = (folder_of(whole) / "summary.md").read_text()
     _, section = text.split("## Batch statistics collected without dropout")
@@ -627,6 +637,7 @@ def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_traini
     text = (tuned.folder / "summary.md").read_text()
     assert "Chosen on the hold-out by other seeds: peak rates, hard labels: " in text
     assert "over 2 teachers crossed with seeds" in text and "blog post" not in text
+    assert "Two teachers and seeds are few: such 95 % intervals cover 87 to 99 % (simulated)." in text
     assert "minus label smoothing's, points" in text and "(the teachers)" in text
     assert [one.epochs for one in lengths.read(tuned)] == [2, 4]
     assert all(one.difference.n == 2 for one in lengths.read(tuned))
