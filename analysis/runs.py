@@ -80,15 +80,15 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 def by_setting(results: pd.DataFrame) -> list[tuple[pd.Series, pd.DataFrame]]:
     """Each setting with its runs, indexed by teacher and seed: by width, hard labels, then kd, then the rest."""
-    first = {"hard": "", "kd": " "}
-    ordered = results.sort_values(
-        SETTING,
-        na_position="first",
-        kind="stable",
-        key=lambda column: column.map(lambda name: first.get(name, name)) if column.name == "objective" else column,
-    )
+    ordered = results.sort_values(SETTING, na_position="first", kind="stable", key=hard_labels_first)
     groups = ordered.groupby(SETTING, sort=False, dropna=False)
     return [(runs.iloc[0][SETTING], runs.set_index(RUN)) for _, runs in groups]
+
+
+def hard_labels_first(column: pd.Series) -> pd.Series:
+    """A key to sort by: of the column objective, hard labels, then kd, then the rest; other columns as they are."""
+    first = {"hard": "", "kd": " "}
+    return column.map(lambda name: first.get(name, name)) if column.name == "objective" else column
 
 
 def hard_baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:

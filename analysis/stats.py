@@ -302,7 +302,11 @@ def gap_closed(small: Runs | Grid, distilled: Runs | Grid, teacher: Runs | Grid,
     return ratio_of_means(small - distilled, small - teacher, confidence)
 
 
-def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Table, confidence: float = 0.95) -> Vertex:
+def vertex(
+    temperatures: Real[np.ndarray, "temperatures"],
+    table: Real[np.ndarray, "runs temperatures"],
+    confidence: float = 0.95,
+) -> Vertex:
     """The lowest point of a parabola in log T, fitted to each run; interval over runs.
 
     A run's fit is `a·x² + b·x + c`, `x = log T`; the lowest point of the mean curve is `x = −mean b / (2·mean a)`, a

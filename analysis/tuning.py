@@ -67,7 +67,7 @@ def choices(tried: pd.DataFrame) -> list[Choice]:
             float(row["soft_weight"]),
             _possible(tried, row),
         )
-        for _, row in best.sort_values(CHOICE, key=_hard_labels_first).iterrows()
+        for _, row in best.sort_values(CHOICE, key=runs.hard_labels_first).iterrows()
     ]
 
 
@@ -79,11 +79,6 @@ def _possible(tried: pd.DataFrame, chosen: pd.Series) -> tuple[float, ...]:
     errors = whole.pivot_table(index="seed", columns="learning_rate", values="holdout_errors").dropna(axis="columns")
     kept = stats.candidates_for_best(errors.to_numpy(float))
     return tuple(float(rate) for rate, may in zip(errors.columns, kept, strict=True) if may)
-
-
-def _hard_labels_first(column: pd.Series) -> pd.Series:
-    first = {"hard": "", "kd": " "}
-    return column.map(lambda name: first.get(name, name)) if column.name == "objective" else column
 
 
 def settings(tried: pd.DataFrame) -> set[str]:

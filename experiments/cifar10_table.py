@@ -24,6 +24,7 @@ from kdjax.config import (
     AFTER_NORM,
     NETWORKS,
     STABILITY_EPOCHS,
+    TUNING_SEED,
     Augment,
     DataConfig,
     Optimizer,
@@ -57,8 +58,6 @@ PROG = "python -m experiments.cifar10_table"
 Control = Literal["double_softmax", "label_smoothing", "shuffled", "random", "uniform"]
 OBJECTIVES = {"double_softmax": "double_softmax", "label_smoothing": "label_smoothing(eps=0.2)"}
 """Controls that are objectives, trained in the blocks of hard labels; the others stand for the teacher's logits."""
-TUNING_SEED = 10_000
-"""The first seed of the students whose rates are compared: more than there are seeds of any others."""
 
 
 FAST_TEACHERS = {"teachers": 3, "each_teaches": True, "teacher_epochs": 16}
@@ -416,16 +415,15 @@ def prepare(config: TableConfig) -> "Study":
 
     datasets.require_named(config.data, "cifar10_table")
     spec = datasets.CATALOG.get(config.data.dataset)
-    grey = config.data.dataset in ("auto", "mnist5k") or (spec is not None and spec.shape[2] != 3)
-    require(
-        not grey,
-        f"--dataset {config.data.dataset} is grey-scale: this table is of networks for colour images (3 channels); "
-        "give cifar10",
-    )
+    if spec is None or spec.shape[2] != 3:  # the bundled digits have none
+        raise BadInput(
+            f"--dataset {config.data.dataset} is grey-scale: this table is of networks for colour images (3 channels); "
+            "give cifar10"
+        )
     first = members(config)[0].config
     for recipe in (config.teacher().train_config(1), first.student(config.units("small"), 1)):
         try:
-            network = models.network(recipe, (32, 32, 3), 10)
+            network = models.network(recipe, spec.shape, len(spec.class_names))
         except BadInput as error:
             given = f"--width-multiplier {config.width_multiplier:g} is not allowed: " * (config.networks == "post")
             raise BadInput(f"{given}{error}") from None
@@ -491,10 +489,10 @@ def forecast(table: "Study") -> "Forecast":
 
     config = table.config
     asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.is_tuned else [])]
-    of_sweeps = list(study.forecast_members(table, asked, []))
+    further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
+    of_sweeps = list(study.forecast_members(table, asked, [name for *_, name in further]))
     more = "more where the best rate lies at an edge of those given: then further ones are tried"
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
-    further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
     if missing := [seconds for _, seconds, _ in further if seconds]:
         lines.append(f"further big networks: {len(missing)}, about {clock(sum(missing))}")
     total += sum(missing)

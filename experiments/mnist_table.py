@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import DataConfig, Precision, RunConfig, SweepConfig, Targets, TeacherConfig
+from kdjax.config import TUNING_SEED, DataConfig, Precision, RunConfig, SweepConfig, Targets, TeacherConfig
 from kdjax.errors import require, require_count, require_distinct, require_option, require_positive
 from kdjax.identity import NO_RESULT, result_fields
 
@@ -34,8 +34,6 @@ ROWS: tuple[Part, ...] = ("teacher", "small", "distilled")
 """The paper's three rows."""
 LONG = 300
 """Units; wider students are trained for the first of the schedules alone."""
-TUNING_SEED = 10_000
-"""The first seed of the students whose rates are compared: more than there are seeds of any others."""
 SETTINGS = 16
 """Settings of one width that are trained together: all temperatures and hard labels fit in one block."""
 SMOOTHINGS = (0.03, 0.1, 0.3)

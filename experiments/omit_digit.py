@@ -12,12 +12,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 
 import tyro
 
 from kdjax import cli
-from kdjax.config import DataConfig, RunConfig, Targets, TeacherConfig, TrainConfig, numerics
+from kdjax.config import (
+    DataConfig,
+    OmissionStudent,
+    RunConfig,
+    Targets,
+    TeacherConfig,
+    TrainConfig,
+    numerics,
+)
 from kdjax.errors import (
     require,
     require_count,
@@ -34,9 +42,8 @@ if TYPE_CHECKING:
 
 PROG = "python -m experiments.omit_digit"
 
-Student = Literal["distilled", "all_digits", "control", "permuted", "mean_logit", "with_pool", "pairs", "control_pairs"]
-STUDENTS: tuple[Student, ...] = get_args(Student)
-EACH: tuple[Student, ...] = ("distilled", "all_digits", "control", "pairs")
+STUDENTS: tuple[OmissionStudent, ...] = get_args(OmissionStudent)
+EACH: tuple[OmissionStudent, ...] = ("distilled", "all_digits", "control", "pairs")
 """With `--each`: a student without {3, 5} is a pair of both, so that all pairs cost half."""
 SMALL = "mnist5k"
 POOL = 5_000, 500
@@ -77,7 +84,7 @@ class OmitConfig:
     """What all students of soft targets learn from, as in temperature_sweep: teacher; shift_averaged; and controls:
     shuffled (the logits of another image that is left), random, uniform. At soft weight 1 a student of a control is
     told nothing of its images."""
-    students: tuple[Student, ...] = ()
+    students: tuple[OmissionStudent, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
     control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,
     control_pairs: without a further class c, for each c; the correction seen_only needs them."""
@@ -141,7 +148,7 @@ class OmitConfig:
         require_count("width", width, "units")
         return TrainConfig((width, width), epochs if self.epochs is None else self.epochs, self.batch_size)
 
-    def chosen(self) -> tuple[Student, ...]:
+    def chosen(self) -> tuple[OmissionStudent, ...]:
         """The students to train, in the order of `STUDENTS`."""
         students = {*(self.students or (EACH if self.each else STUDENTS)), "distilled"}
         return tuple(student for student in STUDENTS if student in students)

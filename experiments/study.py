@@ -93,7 +93,7 @@ def run_members(
     for number, member in enumerate(members, len(before) + 1):
         part = f"part {member.part}: " if member.part else ""
         say(f"{part}{member.role} ({number} of {count_of(total, 'sweep')})")
-        folder = sweeps.run(prepare_sweep(study, member.config))
+        folder = sweeps.run(prepare_sweep(study, member.config), wait=True)  # another table may train it too
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
         record.note("answers", entries)

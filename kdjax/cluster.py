@@ -18,7 +18,7 @@ from kdjax import compilation_cache
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
 from kdjax.progress import count_of, say
-from kdjax.provenance import toolchain
+from kdjax.provenance import cpus, toolchain
 from kdjax.run_directory import RunDirectory
 from kdjax.scheduling import Board, Device, progress_of, store
 from kdjax.students import Block, BlockResult
@@ -110,7 +110,7 @@ def what_fixes_digits() -> dict[str, Any]:
     """Facts that all processes of one run must share: sources, versions, device, cores."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return {"sources": digest, **toolchain(), "cpus": os.cpu_count()}
+    return {"sources": digest, **toolchain(), "cpus": cpus()}
 
 
 @functools.cache

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from kdjax import bias, omission, run_directory
+from kdjax.config import OmissionStudent
 from kdjax.files import read_json, write_arrays, write_csv, write_whole
 from kdjax.identity import canonical_json
-from kdjax.omission import Student
 from kdjax.students import Block, Run
 from kdjax.transfer import DistillationData
 
 EXAMPLES = 8
 """Test images of each class that are stored to look at: the first ones, not chosen ones."""
 
-PAIRS: dict[Student, Student] = {"distilled": "pairs", "control": "control_pairs"}
+PAIRS: dict[OmissionStudent, OmissionStudent] = {"distilled": "pairs", "control": "control_pairs"}
 """The students from whose pairs another's seen_only bias is computed."""
 
 
@@ -61,7 +61,7 @@ def name_classes(classes: Sequence[int]) -> str:
 class Reader:
     """Reads the students of a run directory and corrects them."""
 
-    def __init__(self, folder: Path, blocks: Sequence[Block], students: Sequence[Student]):
+    def __init__(self, folder: Path, blocks: Sequence[Block], students: Sequence[OmissionStudent]):
         self._folder, self._students = folder, students
         self._blocks = {block.name: block for block in blocks}
         with np.load(folder / "test.npz") as arrays:
@@ -70,14 +70,14 @@ class Reader:
         self.num_classes = self.pool_teacher.shape[1]
         self._stored = functools.lru_cache(maxsize=64)(self._load)
 
-    def blocks_behind(self, student: Student, omitted: tuple[int, ...], seed: int) -> set[str]:
+    def blocks_behind(self, student: OmissionStudent, omitted: tuple[int, ...], seed: int) -> set[str]:
         """Names of the blocks that hold a student, and the pairs from which its bias is computed."""
         transfers = omission.transfers(student, omitted, self.num_classes)
         if (pairs := PAIRS.get(student)) in self._students and pairs:
             transfers += omission.transfers(pairs, omitted, self.num_classes)
         return {omission.block_name(transfer, seed) for transfer in transfers}
 
-    def rows(self, student: Student, omitted: tuple[int, ...], seed: int) -> Iterator[dict[str, Any]]:
+    def rows(self, student: OmissionStudent, omitted: tuple[int, ...], seed: int) -> Iterator[dict[str, Any]]:
         """The rows of a student: each of its settings under each correction that it can be given."""
         for transfer in omission.transfers(student, omitted, self.num_classes):
             block = self._blocks[omission.block_name(transfer, seed)]
@@ -102,7 +102,7 @@ class Reader:
                     errors = count_errors(answers, self.labels, omitted)
                     yield {**names, "correction": correction, "bias": value, **errors}
 
-    def pair_biases(self, student: Student, omitted: tuple[int, ...], seed: int, run: Run) -> dict[int, float]:
+    def pair_biases(self, student: OmissionStudent, omitted: tuple[int, ...], seed: int, run: Run) -> dict[int, float]:
         """For each seen class the bias that it would have needed; no image of an omitted class is read."""
         shown = ~np.isin(self.pool_labels, omitted)
         logits = {}
@@ -116,7 +116,13 @@ class Reader:
         return bias.seen_only(logits, self.pool_labels[shown], omitted)
 
     def biases(
-        self, student: Student, omitted: tuple[int, ...], seed: int, run: Run, test: np.ndarray, pool: np.ndarray
+        self,
+        student: OmissionStudent,
+        omitted: tuple[int, ...],
+        seed: int,
+        run: Run,
+        test: np.ndarray,
+        pool: np.ndarray,
     ) -> dict[str, float]:
         """By correction, the bias it chooses: `oracle` on the test images, the others on the pool."""
         biases = {"none": 0.0}

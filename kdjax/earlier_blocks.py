@@ -15,15 +15,16 @@ from kdjax.errors import BadInput
 from kdjax.files import Damaged, read_json
 from kdjax.identity import canonical_json
 from kdjax.progress import count_of, say
-from kdjax.provenance import toolchain
+from kdjax.provenance import cpus, toolchain
 from kdjax.run_directory import RunDirectory
 from kdjax.transfer import DistillationData
 
 
 def circumstances(data: DistillationData | None = None) -> dict[str, Any]:
-    """What fixes the bits of a block that is trained in this process, beside its settings: versions, device, processor,
-    compiler flags, and the teacher's logits, where `data` are there. It is stored with each block."""
+    """What fixes the bits of a block that is trained in this process, beside its settings: versions, device, processor
+    and its cores, compiler flags, and the teacher's logits, where `data` are there. It is stored with each block."""
     made: dict[str, Any] = {**toolchain(), "processor": processor(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    made["cpus"] = cpus()
     if data is not None:
         logits = (data.train_logits, data.holdout_logits, data.test_logits)
         made["teacher"] = hashlib.sha256(b"".join(part.tobytes() for part in logits if part is not None)).hexdigest()
@@ -54,7 +55,8 @@ def find(
         for name in wanted:
             block = run / "blocks" / name
             written = _read(block / "rows.json")
-            before = written.get("made_with") or {}
+            # Earlier versions did not note the cores.
+            before = {"cpus": made_with.get("cpus"), **(written.get("made_with") or {})}
             if written.get("schema") == schema and all(before.get(key) == value for key, value in made_with.items()):
                 found.setdefault(name, []).append(block)
     return found

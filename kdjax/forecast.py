@@ -38,9 +38,6 @@ class Forecast(NamedTuple):
     seconds: float
     """0 where all of it is done."""
 
-    def __str__(self) -> str:
-        return self.text
-
 
 def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = None) -> Forecast:
     """The blocks, runs, minutes, memory and disk that the rest of a sweep would need. With `teacher` False, its teacher
@@ -95,15 +92,13 @@ def _has_teacher(sweep: Sweep) -> bool:
     return given or bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
-def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any] | None = None) -> float:
-    """Seconds of compiling and training one network alone, such as a teacher, here."""
+def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any]) -> float:
+    """Seconds of compiling and training one network alone, such as a teacher, here. `compiled`: as in `of_sweep`."""
     return network_flops(config, dataset) / rate_of(config, dataset) + _compile_seconds((config, 1), compiled)
 
 
-def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any] | None) -> float:
+def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any]) -> float:
     """Seconds of compiling a program, named by its network and by what else fixes it; 0 if it was counted before."""
-    if compiled is None:
-        compiled = set()
     if program in compiled:
         return 0.0
     compiled.add(program)
@@ -198,7 +193,8 @@ def evaluation_flops(block: Block, dataset: Dataset) -> float:
     """Floating-point operations of evaluating a block's students: at the end on every image, before the first step on
     the test images, and now and then, for the learning curves, on the hold-out (without one, on the test images)."""
     test, holdout = len(dataset.test.images), len(dataset.holdout.images)
-    counts = block.config.epochs // (block.monitor_every or -(-block.config.epochs // CURVE_POINTS))
+    every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
+    counts = -(-block.config.epochs // every)  # the last epoch is always counted
     images = block.images + 2 * test + holdout + counts * (holdout or test)
     return block.size * images * models.forward_flops(_network(block.config, dataset))
 

@@ -7,26 +7,23 @@ omitted ones; two altered teachers test that a student learns the omitted classe
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-from kdjax.config import Targets, TrainConfig
+from kdjax.config import OmissionStudent, Targets, TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.errors import require
 from kdjax.students import Block, Run
 from kdjax.transfer import TransferSpec, Variant
 
-Student = Literal["distilled", "all_digits", "control", "permuted", "mean_logit", "with_pool", "pairs", "control_pairs"]
-"""Kinds of students for a set of omitted classes; `transfers` says what each learns from."""
 
-
-def learns_hard_labels(student: Student) -> bool:
+def learns_hard_labels(student: OmissionStudent) -> bool:
     """Whether a student learns from hard labels alone."""
     return student in ("control", "control_pairs")
 
 
-def transfers(student: Student, omitted: tuple[int, ...], num_classes: int) -> list[TransferSpec]:
+def transfers(student: OmissionStudent, omitted: tuple[int, ...], num_classes: int) -> list[TransferSpec]:
     """The transfer sets of a student, for the omitted classes: one; for pairs, one for each seen class."""
     if student == "all_digits":
         return [TransferSpec()]
@@ -39,7 +36,7 @@ def transfers(student: Student, omitted: tuple[int, ...], num_classes: int) -> l
 
 def plan(
     tasks: Sequence[tuple[int, ...]],
-    students: Sequence[Student],
+    students: Sequence[OmissionStudent],
     runs: Sequence[Run],
     seeds: int,
     dataset: Dataset,

@@ -16,7 +16,12 @@ def provenance() -> dict[str, Any]:
     import jax
 
     facts = {"argv": sys.argv, "git_commit": _commit(), **toolchain()}
-    return {**facts, "devices": jax.device_count(), "cpus": os.cpu_count()}
+    return {**facts, "devices": jax.device_count(), "cpus": cpus()}
+
+
+def cpus() -> int:
+    """Cores that this process may use; XLA computes with as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def toolchain() -> dict[str, Any]:

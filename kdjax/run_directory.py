@@ -45,7 +45,7 @@ COMMAND = "command.json"
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
-    "shifted.csv",
+    *("shifted.csv", "from_kd.csv"),
 )
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
@@ -56,13 +56,19 @@ SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")
 
 @contextlib.contextmanager
 def opened(
-    folder: Path, identity: dict[str, Any], fresh: bool = False, schema: dict[str, Any] | None = None
+    folder: Path,
+    identity: dict[str, Any],
+    fresh: bool = False,
+    schema: dict[str, Any] | None = None,
+    wait: bool = False,
 ) -> Iterator["RunDirectory"]:
     """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `RunDirectory.open`.
     `schema` is what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
-    Raises BadInput: the folder cannot be written; Busy: another process has it."""
+    With `wait`, a process that has it is waited for. Raises BadInput: the folder cannot be written; Busy: another
+    process has it."""
     make_folder(folder)
-    with files.lock(folder / ".lock"):
+    waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
+    with files.lock(folder / ".lock", waiting):
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
@@ -214,16 +220,14 @@ class RunDirectory:
         """Names of the blocks that this process has finished, or found finished."""
         return frozenset(self._whole)
 
-    def write_tables(self) -> Any:
+    def write_tables(self) -> None:
         """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole, and seals them, with
-        `config.json` and `test.npz`: the run is finished. Returns the rows as a pandas table."""
-        names = [folder.name for folder in block_folders(self.folder) if _is_whole(folder)]
-        table = self.gather(names)
+        `config.json` and `test.npz`: the run is finished."""
+        self.gather(folder.name for folder in block_folders(self.folder) if _is_whole(folder))
         self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
-        return table
 
     def gather(self, blocks: Iterable[str]) -> Any:
-        """The same from these blocks, which are whole, without a seal."""
+        """The same from these blocks, which are whole, without a seal. Returns the rows as a pandas table."""
         import pandas as pd  # late: a third of a second
 
         rows, history = [], []

@@ -198,7 +198,8 @@ def _curve(history: loop.History, index: int) -> Iterator[dict[str, Any]]:
 
 
 def _last_good(history: loop.History, index: int, failed_at: int, steps_per_epoch: int) -> float | None:
-    """The last count of errors on the monitored images before a run failed; None if it did not fail."""
-    counts = history.monitor_errors[: max(failed_at, 0) // steps_per_epoch, index]
+    """The last count of errors on the monitored images before a run failed, by weights whose loss was finite; None if
+    it did not fail, or there is no such count."""
+    counts = history.monitor_errors[: max(failed_at - 1, 0) // steps_per_epoch, index]
     counts = counts[np.isfinite(counts)]
     return float(counts[-1]) if len(counts) else None

@@ -326,11 +326,12 @@ def with_baselines(config: SweepConfig, dataset: Dataset) -> SweepConfig:
     return with_checked_objectives(dataclasses.replace(config, objectives=(*config.objectives, *missing)))
 
 
-def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path:
+def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: bool = False) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the tables; returns the folder.
-    `summarise(folder)` writes a summary of what the tables hold so far: it is called now and then."""
+    `summarise(folder)` writes a summary of what the tables hold so far: it is called now and then. With `wait`, a
+    process that has the folder is waited for. Raises Busy: another process has it."""
     config = sweep.config
-    with open_directory(sweep) as record:
+    with open_directory(sweep, wait) as record:
         record.after_block = Interim(record, lambda: record.gather(record.whole), summarise)
         data = ask_teacher(sweep)
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
@@ -355,9 +356,9 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None) -> Path
 
 
 @contextlib.contextmanager
-def open_directory(sweep: Sweep) -> Iterator[RunDirectory]:
-    """The sweep's run directory, locked."""
-    with run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema()) as record:
+def open_directory(sweep: Sweep, wait: bool = False) -> Iterator[RunDirectory]:
+    """The sweep's run directory, locked; arguments as those of `run`."""
+    with run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema(), wait) as record:
         record.note_progress(None, len(sweep.blocks))
         yield record
 

@@ -72,7 +72,7 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
     config = read_json(folder / "config.json")
     try:
         settings, data = config["identity"]["config"], config["identity"]["data"]
-        network = {name: settings[name] for name in ("network", "precision") if name in settings}
+        network = {name: settings[name] for name in ("network", "precision", "mirrored_views") if name in settings}
         recipe, shape, classes = SweepConfig(**network), tuple(data["input_shape"]), int(data["num_classes"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a run with students, or damaged ({error!r})") from None

@@ -233,9 +233,11 @@ def test_targets_of_double_softmax_are_softer_than_its_teachers(whole):
 
 def test_the_same_command_again_trains_nothing(whole):
     before = (folder_of(whole) / "table.csv").read_bytes()
+    blocks = {path: path.stat().st_mtime_ns for path in whole.glob("runs/cifar10_table/sweeps/*/blocks/*")}
     code, said = call(whole, *TINY)
-    assert code == 0 and "2 of 2 blocks are finished already" in said
+    assert code == 0 and "2 of 2 blocks are finished already" in said and "students:" not in said
     assert (folder_of(whole) / "table.csv").read_bytes() == before
+    assert blocks == {path: path.stat().st_mtime_ns for path in whole.glob("runs/cifar10_table/sweeps/*/blocks/*")}
 
 
 def test_a_damaged_sweep_is_refused_before_the_table_is_touched(whole, tmp_path):
@@ -750,6 +752,7 @@ def test_a_forecast_of_fast_networks_names_every_sweep(pictures, tuned):
     new = lines(pictures / "none", "--seeds", "3")
     assert [line.split(":")[0] for line in new[:-2]] == [*asked, "further big networks"]
     assert "would train a teacher and 42 students" in new[0] and "12 students" in new[1]
+    assert "would train no further teacher and" in new[5]  # it is among the further big networks
 
 
 def test_the_soft_weight_is_that_whose_errors_are_fewest_at_each_temperatures_best_rate():

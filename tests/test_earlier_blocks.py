@@ -10,6 +10,7 @@ import pytest
 
 from kdjax import earlier_blocks, forecast, sweeps
 from kdjax.files import read_json
+from kdjax.provenance import cpus
 from tests.small_sweep import config
 
 OMIT = (
@@ -76,7 +77,7 @@ def test_a_grid_that_was_widened_is_widened_with_more_seeds(tmp_path, monkeypatc
     asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
     sweeps.run(sweeps.prepare(asked))
     results, trained = trained_of(more(asked, seeds=2), monkeypatch)
-    assert trained and not any("seed0" in name for name in trained)
+    assert any("rate0.009" in name for name in trained) and not any("seed0" in name for name in trained)
     elsewhere = more(asked, run={"out": tmp_path / "elsewhere"}, seeds=2)
     assert trained_of(elsewhere, monkeypatch)[0] == results
 
@@ -90,6 +91,17 @@ def test_more_seeds_of_an_omitted_digit(tmp_path):
     records = map(read_json, (tmp_path / "runs" / "omit_digit").glob("*/config.json"))
     (record,) = (one for one in records if "taken_over" in one)
     assert all("seed0" in name for name in record["taken_over"])
+
+
+def test_blocks_of_a_process_with_other_cores_are_trained(two_seeds, monkeypatch):
+    asked, folder = two_seeds
+    monkeypatch.setattr(earlier_blocks, "cpus", lambda: 999)
+    assert len(more(asked, seeds=3).missing) == 3
+    for path in folder.glob("blocks/*/rows.json"):  # of before they were noted
+        written = read_json(path)
+        assert written["made_with"].pop("cpus") == cpus()
+        path.write_text(json.dumps(written))
+    assert len(more(asked, seeds=3).missing) == 1
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 3}, {"temperatures": (1.0, 8.0)}, {"batch_size": 25}])

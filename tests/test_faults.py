@@ -207,5 +207,5 @@ def test_a_broken_run_says_where_and_its_neighbours_do_not_notice(tmp_path):
 def test_the_last_good_errors_are_those_counted_before_the_failure():
     errors = np.array([[np.nan], [50.0], [np.nan], [40.0], [np.nan], [900.0]])
     history = loop.History(errors, errors, errors, errors, np.zeros((1, 0), np.int32))
-    for failed_at, expected in ((-1, None), (15, None), (20, 50.0), (39, 50.0), (45, 40.0)):
+    for failed_at, expected in ((-1, None), (15, None), (20, None), (21, 50.0), (39, 50.0), (45, 40.0), (60, 40.0)):
         assert students._last_good(history, 0, failed_at, steps_per_epoch=10) == expected

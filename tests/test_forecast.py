@@ -57,7 +57,7 @@ def test_a_dry_run_prints_its_forecast_alone(swept, capsys):
     sweep = prepared(swept, "--dry-run")
     study.execute(sweep, pytest.fail, forecast.of_sweep, pytest.fail, pytest.fail, SHORTER)
     shown = capsys.readouterr()
-    assert shown.out == f"{forecast.of_sweep(sweep)}\n" and "about" not in shown.err
+    assert shown.out == f"{forecast.of_sweep(sweep).text}\n" and "about" not in shown.err
 
 
 def test_compiling_evaluating_and_writing_are_counted(tmp_path, monkeypatch):
@@ -76,14 +76,15 @@ def test_compiling_evaluating_and_writing_are_counted(tmp_path, monkeypatch):
     assert forecast.sweep_seconds(sweep, compiled=counted) == pytest.approx(first - 2 * forecast.COMPILE_SECONDS["mlp"])
 
 
-def test_evaluations_are_counted_as_they_are_made(tmp_path):
+@pytest.mark.parametrize(("epochs", "counts"), [(24, 12), (32, 11), (80, 12)])  # the last epoch is always counted
+def test_evaluations_are_counted_as_they_are_made(tmp_path, epochs, counts):
     data = DataConfig("mnist5k", None, tmp_path, train_images=1_000, holdout=100)
-    asked = SweepConfig(temperatures=(4.0,), seeds=1, epochs=24, data=data, teacher=TeacherConfig((16,), epochs=1))
+    asked = SweepConfig(temperatures=(4.0,), seeds=1, epochs=epochs, data=data, teacher=TeacherConfig((16,), epochs=1))
     sweep = sweeps.prepare(dataclasses.replace(asked, run=RunConfig(out=tmp_path)))
     (block,) = sweep.blocks
     forward = 2 * (784 * 300 + 300 * 300 + 300 * 10)
-    # At the end training, test and hold-out images; the test images before the first step; the hold-out 12 times.
-    images = 1_000 + 1_000 + 100 + 1_000 + 12 * 100
+    # At the end training, test and hold-out images; the test images before the first step; the hold-out now and then.
+    images = 1_000 + 1_000 + 100 + 1_000 + counts * 100
     assert forecast.evaluation_flops(block, sweep.dataset) == block.size * forward * images
 
 

@@ -131,7 +131,7 @@ def test_parsing(module, empty):
 
 def test_the_temperature_sweep_up_to_its_training(empty):
     def dry(config):
-        print(forecast.of_sweep(sweeps.prepare(config)))
+        print(forecast.of_sweep(sweeps.prepare(config)).text)
 
     @QUICK
     @given(lines(SweepConfig))

@@ -641,10 +641,10 @@ def test_killed_while_rates_are_tried_it_resumes_to_the_same_choices(whole, tmp_
 def test_a_table_under_way_has_a_summary_of_the_sweeps_so_far(tmp_path, monkeypatch):
     run, done = sweeps.run, []
 
-    def interrupted(sweep):
+    def interrupted(sweep, **how):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(run(sweep))
+        done.append(run(sweep, **how))
         return done[-1]
 
     monkeypatch.setattr(sweeps, "run", interrupted)

@@ -1,6 +1,8 @@
 """The run directory: whose it is, what `--fresh` may remove, and what is written in it."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from kdjax import run_directory
 from kdjax.errors import BadInput
-from kdjax.files import MANIFEST, Damaged, lock, make_folder, seal
+from kdjax.files import MANIFEST, Busy, Damaged, lock, make_folder, seal
 
 IDENTITY = {"config": {"temperatures": [1.0, "inf"], "seeds": 3}, "numerics": 1}
 ROW = {"width": 8, "seed": 0, "objective": "hard", "temperature": None, "test_errors": 3}
@@ -88,6 +90,28 @@ def test_a_directory_can_be_opened_while_its_lock_is_held(tmp_path):
         filled(tmp_path / "run")
         run_directory.RunDirectory(tmp_path / "run").open(IDENTITY, fresh=True)
     assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_process_that_has_a_directory_is_waited_for_where_that_is_asked(tmp_path, capfd):
+    held, free = threading.Event(), threading.Event()
+
+    def hold():
+        with lock(tmp_path / "run" / ".lock"):
+            held.set()
+            free.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with pytest.raises(Busy), run_directory.opened(tmp_path / "run", IDENTITY):
+        pass
+    timer = threading.Timer(0.5, free.set)
+    timer.start()
+    with run_directory.opened(tmp_path / "run", IDENTITY, wait=True) as record:
+        assert free.is_set() and record.folder == tmp_path / "run"
+    assert f"waiting for process {os.getpid()}, which has {tmp_path / 'run'}" in capfd.readouterr().err
+    holder.join()
+    timer.join()
 
 
 def test_rows_are_written_in_canonical_order_whatever_came_first(tmp_path):

@@ -14,6 +14,7 @@ from analysis.cifar10.rows import TableRow as Cifar10Row
 from analysis.cifar10.run import Cifar10Results
 from analysis.matching.rows import Claim, verdict
 from analysis.mnist import claims
+from analysis.mnist import table as mnist_table
 from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
 from analysis.omission import table as omission_table
@@ -67,20 +68,29 @@ def test_which_of_the_papers_rows_are_reproduced():
 
 
 def cifar10(points, split="test"):
-    """The verdict on differences of accuracy by temperature."""
+    """The verdict on differences of accuracy by temperature; nan: a run that failed."""
     column = f"{split}_accuracy"
     rows = [
         Cifar10Row("small, distilled", Role.DISTILLED, t, 0, {}, {column: paired(values)})
         for t, values in points.items()
+        if np.isfinite(values).all()
     ]
     lines = [
-        {"role": "distilled", "temperature": t, "teacher": "one", "seed": seed, "failed_at": -1, column: 80 + value}
+        {"role": "distilled", "temperature": t, "teacher": "one", "seed": seed, column: 80 + value}
+        | {"failed_at": -1 if np.isfinite(value) else 9}
         for t, values in points.items()
         for seed, value in enumerate(values)
     ]
     table = pd.DataFrame(lines, columns=["role", "temperature", "teacher", "seed", "failed_at", column])
     results = Cifar10Results(Path(), {}, [], [], {}, {}, table, pd.DataFrame(), [], [column])
     return cifar10_table.verdict(rows, results)
+
+
+def test_the_caution_on_two_seeds_is_about_the_rows_whatever_seeds_the_widths_have():
+    of_rows = [{"role": role, "seed": seed} for role in ("small", "distilled") for seed in range(2)]
+    tuning = [{"role": "tuning", "seed": 10_000 + seed} for seed in range(4)]
+    results = MnistResults(Path(), {"data": {"test_images": 1_000}}, [], pd.DataFrame([*of_rows, *tuning]), None)
+    assert mnist_table._cautions([], results) == ["2 seeds say next to nothing of spread: give --seeds 3 or more."]
 
 
 def paired(values):
@@ -104,6 +114,7 @@ def test_the_best_temperature_by_test_images_is_called_an_oracles():
     far, close = {4.0: [0.8, 0.9, 0.7, 0.85], 20.0: [0.3, -0.2, 0.1, -0.1]}, {4.0: [0.3, -0.2], 20.0: [0.1, -0.1]}
     assert cifar10(far).endswith(" The best T is 4 (oracle: by test accuracy).")
     assert cifar10(far, "holdout").endswith(" The best T is 4.")
+    assert "best T" not in cifar10({1.0: [math.nan] * 4, **far})  # it might have been
     assert cifar10(close).endswith(" The best T may be 4, 20 (oracle: by test accuracy).")
 
 

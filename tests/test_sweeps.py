@@ -305,7 +305,7 @@ def test_baselines_are_objectives_of_the_identity(tmp_path):
     asked, written = (sweeps.prepare(config(tmp_path, **one)) for one in ({"baselines": True}, {"objectives": both}))
     assert asked.identity == written.identity and asked.folder == written.folder
     assert "baselines" not in sweeps.prepare(config(tmp_path, baselines=False)).identity["config"]
-    assert " and 16 students in 6 blocks " in str(forecast.of_sweep(asked))  # 2 · (1 + 3 + 1 + 3)
+    assert " and 16 students in 6 blocks " in forecast.of_sweep(asked).text  # 2 · (1 + 3 + 1 + 3)
     with pytest.raises(BadInput, match="--baselines with --no-hard-labels is not allowed"):
         config(tmp_path, baselines=True, hard_labels=False)
 

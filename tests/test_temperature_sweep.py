@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from kdjax import trained
+from kdjax import run_directory, trained
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--dataset mnist5k --train-images 300 --epochs 2 --seeds 2 --widths 12 --batch-size 50 --temperatures 1 4 inf"
@@ -65,6 +65,18 @@ def test_the_same_command_again_trains_nothing(done):
     assert again.returncode == 0, again.stderr
     assert "2 of 2 blocks are finished already" in again.stderr and "found in" in again.stderr
     assert results.read_bytes() == before
+
+
+def test_fresh_leaves_nothing_of_the_run_before(done, tmp_path):
+    folder, _ = done
+    arguments = [*SMALL.split(), *SMALL_TEACHER.split(), "--name", "two", "--out", str(tmp_path), "--seeds", "1"]
+    arguments += ["--teacher-from", str(next((folder / "runs" / "teachers").glob("*/teacher.json")).parent)]
+    both, run = sweep(folder, *arguments, "--objectives", "kd", "mse"), tmp_path / "temperature_sweep" / "two"
+    assert both.returncode == 0 and (run / "from_kd.csv").exists(), both.stderr
+    own = {".lock", "config.json", "MANIFEST.json"}
+    assert {path.name for path in run.iterdir()} <= own | set(run_directory.CONTENT)
+    again = sweep(folder, *arguments, "--objectives", "kd", "--fresh")
+    assert again.returncode == 0 and not (run / "from_kd.csv").exists(), again.stderr
 
 
 def test_dry_run_writes_nothing(done, tmp_path):

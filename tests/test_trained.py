@@ -1,15 +1,16 @@
 """Trained students are found again, and are those of the table."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from kdjax import datasets, metrics, run_directory, trained
+from kdjax import datasets, exported, metrics, run_directory, sweeps, trained
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput
 from kdjax.files import read_json
-from tests import commands
+from tests import commands, small_sweep
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,18 @@ def test_each_student_answers_as_its_row_says(swept):
         where = {name: row[name] for name in ("seed", "objective", "temperature", "soft_weight")}
         (one,) = trained.find(swept, **where)
         assert one.row["test_errors"] == row["test_errors"]
+
+
+def test_a_student_that_is_evaluated_with_mirrored_views_stays_so(tmp_path):
+    asked = small_sweep.config(tmp_path, network="fast", widths=(2,), temperatures=(4.0,), seeds=1, mirrored_views=True)
+    folder = sweeps.run(sweeps.prepare(asked))
+    test = datasets.load(asked.data).test
+    for student in trained.find(folder):
+        mirrored, stored = student.logits(test.images), student.stored_logits("test")
+        np.testing.assert_allclose(mirrored, stored, rtol=0, atol=1e-3)
+        one_view = dataclasses.replace(student, config=dataclasses.replace(student.config, mirrored_views=False))
+        assert np.abs(one_view.logits(test.images) - stored).max() > 1e-2
+        assert '"mirrored_views":true' in exported.metadata(student).replace(" ", "")
 
 
 def test_they_are_found_by_what_their_rows_say(swept):

@@ -73,11 +73,12 @@ def _less(ours: pd.DataFrame, baseline: pd.DataFrame, column: str) -> stats.Diff
 def possible_best(results: Cifar10Results) -> list[float]:
     """The temperatures that are not excluded as best, all at once: of accuracy on the split of the first column. Empty
     where some run of soft targets is missing."""
-    of_soft = results.of(Role.DISTILLED)
+    of_soft, column = results.of(Role.DISTILLED), results.columns[0]
     if of_soft.empty:
         return []
-    rows = _by_seed(of_soft)
-    table = rows.set_index("temperature", append=True)[results.columns[0]].unstack()
+    values = of_soft[column].where(of_soft["failed_at"] < 0)  # a failed run leaves a hole
+    index = "seed" if of_soft["teacher"].nunique() < 2 else runs.RUN
+    table = of_soft.assign(**{column: values}).set_index(index).set_index("temperature", append=True)[column].unstack()
     if table.isna().any(axis=None) or table.shape[1] < 2:
         return []
     if table.index.nlevels > 1:

@@ -9,7 +9,6 @@ Blocks of rows are measured one by one and their sums added up, so that memory d
 import collections
 import functools
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +20,7 @@ from analysis.matching.theory import centred, falls_below
 from analysis.pair_file import PairFile
 from kdjax.logit_columns import Logits, TopK
 from kdjax.progress import Progress
+from kdjax.provenance import cpus
 
 SHOWN = (1.0, 2.0, 4.0, 10.0, 20.0, 100.0, 1000.0, math.inf)
 """Temperatures of the table in the summary."""
@@ -72,7 +72,7 @@ def measure(pair: PairFile) -> Measured:
     limited = pair.teacher_limited
     temperatures = TEMPERATURES if limited else TEMPERATURES[:-1]
     sums: Sums = {}
-    workers = _workers()
+    workers = cpus()
     blocks, at_once = pair.blocks(), 16 * workers
     with Progress(f"measuring {pair.path.name}", pair.rows) as progress, ThreadPoolExecutor(workers) as threads:
         for first in range(0, len(blocks), at_once):
@@ -247,11 +247,6 @@ def _facts(pair: PairFile, temperatures: PerT, sums: Sums, limited: bool) -> Fac
     accuracy = {name: float(sums[f"{name} right"]) / n for name in names}
     left = float(sums["left"]) / n if isinstance(pair.teacher, TopK) else math.nan
     return Facts(math.sqrt(sums["variance"] / n), float(sums["agreement"]) / n, accuracy, left, below)
-
-
-def _workers() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _dot(a: Logits, b: Logits) -> PerRow:

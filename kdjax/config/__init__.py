@@ -22,7 +22,7 @@ from kdjax.config.network import (
     shared_fields,
 )
 from kdjax.config.run import CHECKPOINT_SECONDS, RunConfig
-from kdjax.config.sweep import STABILITY_EPOCHS, SweepConfig, Targets
+from kdjax.config.sweep import STABILITY_EPOCHS, TUNING_SEED, OmissionStudent, SweepConfig, Targets
 
 __all__ = [
     "AFTER_NORM",
@@ -30,9 +30,11 @@ __all__ = [
     "NETWORKS",
     "NUMERICS",
     "STABILITY_EPOCHS",
+    "TUNING_SEED",
     "Augment",
     "DataConfig",
     "NetworkSpec",
+    "OmissionStudent",
     "Optimizer",
     "Precision",
     "RunConfig",

@@ -35,9 +35,15 @@ from kdjax.identity import NO_RESULT, added
 
 Targets = Literal["teacher", "shift_averaged", "shuffled", "random", "uniform"]
 """What stands for the teacher's logits where students learn; `kdjax.targets` says what each is."""
+OmissionStudent = Literal[
+    "distilled", "all_digits", "control", "permuted", "mean_logit", "with_pool", "pairs", "control_pairs"
+]
+"""Kinds of students for a set of omitted classes; `kdjax.omission.transfers` says what each learns from."""
 
 MOST_RUNS = 100_000
 """In one run directory: planning more of them would take minutes, and reading them again more memory than training."""
+TUNING_SEED = 10_000
+"""The first seed of the students of a study whose rates are compared: more than there are seeds of any others."""
 STABILITY_EPOCHS = 6
 """Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
 
