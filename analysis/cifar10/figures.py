@@ -86,6 +86,8 @@ def draw_students(results: Cifar10Results) -> Figure:
             if (value := clean.get((column, row.role.value, str(row.temperature)))) is not None:
                 look = {"marker": "|", "color": "black", "ms": 11, "mew": 1.6, "zorder": 3}
                 axes.plot(value, place, ls="", label=f"mean, {CLEAN}", **look)
+        if column.endswith("overconfidence"):
+            axes.axvline(0, color=style.GREY, lw=1.2, zorder=1.5)
         measure = measures.of_column("cifar10", column)
         of_teacher = {"": results.teacher[results.split][column.split("_", 1)[1]]}
         if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
@@ -100,7 +102,9 @@ def draw_students(results: Cifar10Results) -> Figure:
     ]
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
-    trained = f"n = {count_of(seeds, 'seed')}, {_teachers(results)}{_soft_weight(results)}"
+    config = results.identity["config"]
+    size = f"{count_of(config['parameters'], 'parameter')}, {count_of(config['epochs'], 'epoch')}"
+    trained = f"n = {count_of(seeds, 'seed')}, {size}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     what, images = "Small networks by what they learn from, with 95 % intervals over seeds", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
