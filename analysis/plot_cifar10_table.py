@@ -2,7 +2,7 @@
 
     python -m analysis.plot_cifar10_table [FOLDER]
 
-Figures go into FOLDER/figures, as PNG and PDF. The summary is written again.
+Figures go into FOLDER/figures, as PNG, PDF and SVG. The summary is written again.
 """
 
 from analysis import plotting

@@ -2,7 +2,7 @@
 
     python -m analysis.plot_mnist_table [FOLDER]
 
-Figures go into FOLDER/figures, as PNG and PDF; each is drawn where its part of the table was made. The summary is
+Figures go into FOLDER/figures, as PNG, PDF and SVG; each is drawn where its part of the table was made. The summary is
 written again.
 """
 

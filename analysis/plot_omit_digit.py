@@ -2,7 +2,7 @@
 
     python -m analysis.plot_omit_digit [FOLDER]
 
-Figures go into FOLDER/figures, as PNG and PDF. Where each class was omitted in turn there is a figure of one row
+Figures go into FOLDER/figures, as PNG, PDF and SVG. Where each class was omitted in turn there is a figure of one row
 per class; where there are several temperatures, one against T, and the others are of the first T that was given.
 """
 

@@ -2,7 +2,7 @@
 
     python -m analysis.plot_temperature_sweep [FOLDER]
 
-Figures go into FOLDER/figures, as PNG and PDF.
+Figures go into FOLDER/figures, as PNG, PDF and SVG.
 """
 
 import dataclasses

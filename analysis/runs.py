@@ -15,6 +15,7 @@ from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import require_ordinary
 from kdjax.run_folders import SWEEPS
+from kdjax.targets import WORDS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -186,7 +187,7 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
     words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
     words["mirrored_views"] = "mirrored views"
     words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
-    words["targets"] = f"targets: {config.get('targets', '').replace('_', ' ')}"
+    words["targets"] = f"targets: {WORDS.get(options['targets'], options['targets'])}"
     return [words[name] for name, value in options.items() if value != usual[name]]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from analysis.scales import scaled
 from analysis.tables import Estimate
-from kdjax.files import write_whole
+from kdjax.files import remove, write_whole
 
 PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
@@ -110,7 +110,11 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def save_all(folder: Path, figures: Mapping[str, Figure | None]) -> list[Path]:
-    """Saves the figures of a run directory in its folder `figures`, but for those that there is nothing of (None)."""
+    """Saves the figures of a run directory in its folder `figures`. Of None there is nothing, and what was drawn of it
+    before is removed: it is not of this run as it is now."""
+    for name in (name for name, drawn in figures.items() if drawn is None):
+        for kind in ("png", "pdf", "svg"):
+            remove(folder / "figures" / f"{name}.{kind}")
     return [path for name, drawn in figures.items() if drawn for path in save(drawn, folder / "figures", name)]
 
 

@@ -63,11 +63,13 @@ def draw(folder: Path) -> list[Path]:
     kinds = dict.fromkeys((tuple(case["image_shape"]), case["batch_size"]) for case in cases)
     images = " and ".join(f"{'×'.join(map(str, shape))} in batches of {batch}" for shape, batch in kinds)
     device = provenance["device"].partition(" (")[0]
-    where = f"random images of {images}; {device}, {provenance['cpus']} cores, JAX {provenance['versions']['jax']}"
+    machine = f"{device}, {provenance['cpus']} cores, JAX {provenance['versions']['jax']}"
+    where, scaling = f"random images of {images}; {machine}", measurement["scaling"]
     with style.applied():
-        figures = {"share_of_a_bare_product": _shares(cases, where)}
-        if measurement["scaling"]:
-            figures["linear_cost"] = _scaling(measurement["scaling"], where)
+        figures = {
+            "share_of_a_bare_product": _shares(cases, where),
+            "linear_cost": _scaling(scaling, machine) if scaling else None,
+        }
         paths = style.save_all(folder, figures)
     write_whole(folder / "summary.md", f"# Throughput\n\n{where}\n\n{table(cases).markdown()}\n")
     return paths
@@ -97,7 +99,7 @@ def _shares(cases: list[dict[str, Any]], where: str) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.45 * max([1.0, *(case["share"] for case in cases)]))
     axes.set_xlabel("share of a bare product of the same precision")
-    style.title(figure, "Training steps: a teacher, and blocks of K students of W units (KxW)", where)
+    style.title(figure, "Training steps beside a bare product (KxW: a block of K students of W units)", where)
     return figure
 
 
@@ -116,5 +118,9 @@ def _scaling(scaling: dict[str, Any], where: str) -> Figure:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("seconds of training")
-    style.title(figure, "Time against size: students 784-300-300-10, eight a block; lines: least squares", where)
+    style.title(
+        figure,
+        "Time against size: students 784-300-300-10 on random images, eight a block; lines: least squares",
+        where,
+    )
     return figure

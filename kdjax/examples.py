@@ -24,7 +24,7 @@ def mistakes(
     labels: Int[np.ndarray, "images"],
     students: Iterable[Float[np.ndarray, "_ images classes"]],
 ) -> Rows:
-    """The rows of the images that the teacher gets right and most students get wrong, those of the most first.
+    """The rows of the images that the teacher gets right and students most often get wrong, those of the most first.
 
     At most `MOST`; of equal ones the first; none that every student gets right. `students`: logits of the students of a
     block at a time, `[students, images, classes]`.

@@ -153,8 +153,8 @@ def find_teachers(
     """A teacher's recipe (None: it came with the data), the teachers that the user named, and the fingerprints of those
     that students learn from.
 
-    Raises BadInput: a teacher that cannot be loaded or does not fit; a recipe that cannot be trained on these images,
-    or that is given beside a teacher that came with the data.
+    Raises BadInput: a teacher that cannot be loaded, does not fit, or saw the hold-out; a recipe that cannot be trained
+    on these images, or that is given beside a teacher that came with the data.
     """
     if dataset.teacher is not None:
         there = f"the teacher of {dataset.name} came with the data, and no other is loaded or trained"
@@ -169,6 +169,12 @@ def find_teachers(
     _require_jitter("teacher.jitter", config.jitter, dataset)
     models.network(recipe, dataset.input_shape, dataset.num_classes)
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
+        for teacher in named:
+            unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
+            reason = "a choice on a hold-out needs a teacher that never saw it"
+            remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
+            require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
+            teachers.warn_of_differences(teacher)
         return recipe, named, [teacher.info["fingerprint"] for teacher in named]
     name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
     if not teachers.place(run.out, name).exists():
@@ -228,12 +234,6 @@ def prepare(
     if dataset.teacher is not None:
         _require_given(config, dataset.name, dataset.teacher)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
-    for teacher in loaded:
-        unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
-        reason = "a choice on a hold-out needs a teacher that never saw it"
-        remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
-        require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
-        teachers.warn_of_differences(teacher)
     blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
     check_blocks(blocks, None if loaded else recipe, dataset)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}

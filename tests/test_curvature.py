@@ -130,19 +130,6 @@ def test_adams_divisors_are_what_its_steps_are_divided_by():
     np.testing.assert_allclose(direction, mean / curvature.adam_divisors(state.nu, 3), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("momentum", "limit"), [(0.9, 3.8), (0.0, 2.0)])
-def test_gradient_descent_diverges_where_the_docstring_says(momentum, limit):
-    assert limit == pytest.approx(2 * (1 + momentum))
-    for rate, diverges in ((0.97 * limit, False), (1.03 * limit, True)):
-        x, velocity = 1.0, 0.0
-        for _ in range(2000):
-            velocity = momentum * velocity + x  # sharpness 1
-            x -= rate * velocity
-            if abs(x) > 1e6:
-                break
-        assert (abs(x) > 1e6) is diverges
-
-
 def made_up(best, sharpness):
     """Errors that are fewest at the given rates, and eigenvalues the same everywhere."""
     rows, ends = [], ("common rate, epoch 1", "common rate, the last epoch", "own rate, the last epoch")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import logit_matching
-from analysis.matching import claims, measurements, own_pair, training
+from analysis.matching import claims, measurements, own_pair
 from analysis.matching import pair as pair_
 from analysis.matching.rows import Numbers, Row
 from analysis.pair_file import read_pair
@@ -141,7 +141,7 @@ def test_a_schedule_halfway_is_not_half_a_schedule(swept, monkeypatch):
         np.testing.assert_allclose(middle, end, atol=2e-3)
 
 
-def test_parameter_gradient_of_the_last_bias_by_hand(swept):
+def test_the_gradient_of_all_parameters_approaches_its_limit_as_one_over_t(swept):
     pair = pair_.load(swept, swept.parent.parent)
     found = pair_.parameter_curves(pair, "end", np.arange(64), np.array([1e3, 1e4, 1e6]))
     assert found["distance"][1] == pytest.approx(found["distance"][0] / 10, rel=0.05)
@@ -231,7 +231,3 @@ def test_a_false_claim_is_called_false():
     plateau = {"error": 0.4, "predicted error": 0.316, "cosine": 0.5}
     rows += [Row("plateau", "random 10", name, math.nan, math.nan, value) for name, value in plateau.items()]
     assert not [claim for claim in claims.limits(Numbers(rows)) if claim.holds]
-
-
-def test_rates_are_for_the_optimizers_that_a_step_knows():
-    assert set(training.RATES) == {"sgd", "adam"}

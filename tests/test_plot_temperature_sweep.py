@@ -150,7 +150,7 @@ def test_what_a_sweep_lacks_is_not_drawn(tmp_path, changes, expected):
 
 
 def drawn(run, draw):
-    """The figure, and the data of its lines by label."""
+    """The figure, in the style of all."""
     with style.applied():
         figure = draw(run)
     return figure

@@ -220,7 +220,7 @@ def test_the_libraries_are_those_that_the_documentation_names():
 # The images and logits that it works with.
 
 
-def test_images_that_most_students_miss():
+def test_images_that_students_miss_most_often():
     labels = np.array([0, 1, 0, 1])
     right = np.eye(2, dtype=np.float32)[labels]
     teacher = right.copy()

@@ -60,15 +60,16 @@ def best(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
 
 
 def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
-    """Best rate times eigenvalue over its geometric mean over T: within the band where 1/eigenvalue is a prediction."""
+    """Best rate times eigenvalue, over the geometric mean of its largest and smallest over T: within the band where
+    1/eigenvalue is a prediction."""
     names = {"sharpness in the teacher's logits": "logits", "sharpness of one trained student": "trained student"}
     for row, (name, short) in enumerate(names.items()):
         for column, optimizer in enumerate(rates.RATES):
             values = rates.best_rates(numbers, optimizer)[0] * rates.predictors(numbers, optimizer)[name]
             label = f"{named(optimizer)}, {short}"
-            _line(axes, axis, values / np.exp(np.mean(np.log(values))), label, 2 * row + column)
+            _line(axes, axis, values / math.sqrt(np.min(values) * np.max(values)), label, 2 * row + column)
     style.band(axes, 1, 1 / FACTOR, FACTOR, label="within a factor of 2")
-    scales.log_axis(axes.yaxis, "rate · eigenvalue (mean: 1)")
+    scales.log_axis(axes.yaxis, "rate · eigenvalue (middle: 1)")
     axes.set_title("4. Is the best rate one over the eigenvalue?", loc="left")
     axes.legend(fontsize=8.5)
 

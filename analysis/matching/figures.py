@@ -38,7 +38,7 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
     if numbers.data("training"):
         rows["6_training"] = (distances, drifts)
     rows["page"] = [panel for row in rows.values() for panel in row]
-    figures: dict[str, Figure | None] = {}
+    figures: dict[str, Figure | None] = {"6_training": None}  # it may be there of a command with training
     for name, panels in rows.items():
         high = len(panels) // 2
         figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)

@@ -74,7 +74,7 @@ def small_sweep(out: Path, curvature: bool = False) -> sweeps.Sweep:
 
 
 def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
-    """The pair of a run directory: its first width, seed 0, and the soft targets nearest to T = 20.
+    """The pair of a run directory: its first width and seed, and the soft targets nearest to T = 20.
 
     Args:
         folder: as written by `experiments.temperature_sweep`.
@@ -177,7 +177,8 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
 
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
-    planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == (sweep.widths[0], 0)]
+    first = sweep.widths[0], sweep.first_seed
+    planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == first]
     places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "kd"]
 
     def distance(place: tuple[students.Block, int]) -> tuple[float, float]:

@@ -22,7 +22,6 @@ def write(config: MatchingConfig) -> Path:
     """Measures and writes everything; returns the folder, OUT/logit_matching/NAME."""
     run = _run(config) or sweeps.run(pair_.small_sweep(config.out))
     pair = pair_.load(run, config.out)
-    _require_images(config, pair)
     folder = _folder(config, run)
     begin = time.perf_counter()
     rows = [*measurements.random_rows(config), *measurements.pair_rows(pair, config.images)]
@@ -48,10 +47,7 @@ def write_curvature(config: MatchingConfig) -> Path:
     """The same of curvature and the best rates: `curvature.md`, `curvature.csv` and `figures/curvature`."""
     run = _run(config) or sweeps.run(pair_.small_sweep(config.out, curvature=True))
     pair = pair_.load(run, config.out, ("start", "end"))
-    rates.require_holdout(pair.data.dataset)
-    _require_images(config, pair)
     epochs = config.epochs or pair.config.epochs
-    require(epochs > 1, "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more")
     folder, begin = _folder(config, run), time.perf_counter()
     numbers = Numbers(rates.measure(pair, config.seeds, epochs, config.images))
     note = (
@@ -68,7 +64,7 @@ def write_curvature(config: MatchingConfig) -> Path:
 
 
 def forecast(config: MatchingConfig) -> Forecast:
-    """What `write`, or with --curvature `write_curvature`, would cost here."""
+    """What `write`, or with --curvature `write_curvature`, would cost here. Raises BadInput: what they cannot do."""
     run = _run(config)
     if run is None:
         sweep = pair_.small_sweep(config.out, config.curvature)
@@ -77,7 +73,11 @@ def forecast(config: MatchingConfig) -> Forecast:
     else:
         pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
-    epochs, rate = config.epochs or recipe.epochs, forecast_.rate_of(recipe, dataset)
+    epochs, images = config.epochs or recipe.epochs, len(dataset.train.images)
+    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
+    refused = "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more"
+    require(epochs > 1 or not config.curvature, refused)
+    rate = forecast_.rate_of(recipe, dataset)
     if config.curvature:
         rates.require_holdout(dataset)
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)
@@ -90,11 +90,6 @@ def forecast(config: MatchingConfig) -> Forecast:
         f"would measure gradients and train {first}{count_of(count, 'student')}: about {clock(seconds)} on this device"
     )
     return Forecast(text, seconds)
-
-
-def _require_images(config: MatchingConfig, pair: pair_.Pair) -> None:
-    images = len(pair.data.dataset.train.images)
-    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
 
 
 def _folder(config: MatchingConfig, run: Path) -> Path:

@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
     part: str
     """error, cosine, law, plateau, threshold, teachers, norm, attention, value, label, rounding, parameters or
-    training."""
+    training; of curvature: logits, target, curvature or rate."""
     data: str
     """`random N`, `random N, close`; `pair, start` …; a teacher; an optimizer."""
     curve: str

@@ -75,8 +75,10 @@ def temperature_scaled(results: MnistResults, hard: pd.DataFrame) -> pd.DataFram
     for _, row in hard.iterrows():
         student = runs.load_student(results.folder, row)
         held_out, tested = student.stored_logits("holdout"), student.stored_logits("test")
-        with np.load(runs.sweep_folder(results.folder, row["run"]) / "test.npz") as arrays:
-            held_out_labels, labels = arrays["holdout_labels"], arrays["labels"]
+        stored = runs.load_arrays(
+            runs.sweep_folder(results.folder, row["run"]) / "test.npz", "holdout_labels", "labels"
+        )
+        held_out_labels, labels = stored["holdout_labels"], stored["labels"]
 
         def nll(log_t: float, logits: np.ndarray = held_out, labels: np.ndarray = held_out_labels) -> float:
             return metrics.nll(logits / np.exp(log_t), labels)

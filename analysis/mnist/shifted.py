@@ -78,7 +78,7 @@ def section(folder: Path) -> str:
     notes = [
         "Mean over the eight directions; 95 % intervals over seeds. Soft targets are those of unshifted images, where "
         "nothing else is said.",
-        "Differences are paired by seed: one is called so where its interval excludes zero. Knowledge of shifts shows "
+        "Differences are paired by seed; their intervals are not corrected for their number. Knowledge of shifts shows "
         "in what is beyond the difference without a shift.",
     ]
     return "## Shifted test images\n\n" + Table(header, cells, notes, left=1).markdown()

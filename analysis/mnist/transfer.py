@@ -10,14 +10,16 @@ from kdjax.files import read_json
 
 
 def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed."""
+    """Images of a transfer set → test errors of soft targets and of hard labels, paired by seed; without those of which
+    no seed has both."""
     errors = {}
     for run, rows in results.of(Role.TRANSFER).groupby("run"):
         identity = read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
         soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("kd", "hard"))
         shared = soft.index.intersection(hard.index)
-        errors[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
+        if len(shared):
+            errors[int(images)] = soft[shared].to_numpy(float), hard[shared].to_numpy(float)
     return dict(sorted(errors.items()))
 
 
@@ -34,6 +36,6 @@ def section(results: MnistResults) -> str:
     notes = [
         f"T = {number(results.temperature)}, soft weight {results.soft_weight:g}; as many steps "
         "on every transfer set. The teacher was trained on all images.",
-        "Differences, soft minus hard, are paired by seed: one is called so where its 95 % interval excludes zero.",
+        "Differences, soft minus hard, are paired by seed; their intervals are not corrected for their number.",
     ]
     return "## Fewer images in the transfer set\n\n" + Table(header, cells, notes, left=1).markdown()

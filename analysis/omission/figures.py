@@ -21,6 +21,7 @@ COLOURS = {"distilled": 0, "control": 1, "permuted": 3, "mean_logit": 5, "all_di
 MARKS = {"oracle": "*", "validation": "s", "label_free": "o", "seen_only": "^"}
 FLOOR = 0.5
 """Errors: no error at all has no logarithm, and is drawn here."""
+NO_ERROR = f"; no error at all is drawn at {FLOOR:g}"
 
 
 @style.applied()
@@ -34,7 +35,9 @@ def draw(folder: Path) -> list[Path]:
     distilled = results.rows["student"].eq("distilled").any()
     require(distilled, f"{folder} holds no distilled student yet: let the experiment finish further blocks")
     one = len(results.tasks) == 1
-    figures: dict[str, Figure | None] = {"soft_predictions": predictions.strip(results)}
+    # A run under way may have had one task.
+    names = ("errors_against_bias", "errors_by_class", "taken_for", "each", "errors_against_temperature")
+    figures: dict[str, Figure | None] = {"soft_predictions": predictions.strip(results), **dict.fromkeys(names)}
     if one:
         figures |= {"errors_against_bias": against_bias(results), "errors_by_class": classes(results)}
         figures |= {"taken_for": predictions.taken_for(results)}
@@ -62,7 +65,7 @@ def against_bias(results: OmissionResults) -> Figure | None:
         if not curves:
             continue
         stack, colour = np.array(curves).clip(min=FLOOR), style.PALETTE[COLOURS[student]]
-        floor = f"; no error at all is drawn at {FLOOR:g}" if np.min(curves) < FLOOR else floor
+        floor = NO_ERROR if np.min(curves) < FLOOR else floor
         for axes, values in zip(panels, stack.swapaxes(0, 1), strict=True):
             label = STUDENTS[student].format(shown=described)
             axes.plot(grid, values.mean(axis=0), color=colour, label=label, ls="-" if student == "distilled" else "--")
@@ -73,7 +76,9 @@ def against_bias(results: OmissionResults) -> Figure | None:
         axes.axvline(0, color=style.GREY, lw=0.8, zorder=0.8)
         if len(all_digits):
             colour, label = style.PALETTE[COLOURS["all_digits"]], STUDENTS["all_digits"]
-            style.band(axes, all_digits[column].mean(), math.nan, math.nan, colour=colour, ls=":", label=label)
+            style.band(
+                axes, max(all_digits[column].mean(), FLOOR), math.nan, math.nan, colour=colour, ls=":", label=label
+            )
         for index, (name, rows) in enumerate(chosen.items()):
             if len(rows):
                 label = f"{CORRECTIONS[name]}: b = {fixed(rows['bias'].mean(), 2, sign=True)}"
@@ -152,7 +157,9 @@ def temperatures(results: OmissionResults) -> Figure:
     panels[1].set_ylim(-2, 102)
     axis.dress(panels[0], label=False)
     axis.dress(panels[1])
-    return style.finish(figure, f"The temperature's role, students {described}: mean, 95 % t interval", results.where)
+    spread = ": mean, 95 % t interval" * (results.rows["seed"].nunique() > 1)
+    what = f"The temperature's role, students {described}{spread}"
+    return style.finish(figure, what, results.where, reading="Errors, and per cent of the omitted classes right.")
 
 
 def each(results: OmissionResults) -> Figure:
@@ -170,13 +177,15 @@ def each(results: OmissionResults) -> Figure:
     names = [name_task(task, results.data).removeprefix("without ") for task in results.tasks]
     figure = style.figure(7.2, 1.5 + 0.42 * len(names))
     panels = figure.subplots(1, 2, sharey=True)
+    floor = ""
     for axes, name in zip(panels, ("omitted_errors", "errors"), strict=True):
         for index, (student, correction, label, marker, look) in enumerate(series):
             for at, task in enumerate(results.tasks):
                 row = by_key.get((task, student, correction))
                 if row is not None:
-                    y = at + 0.11 * (index - 2.5)
-                    axes.plot(max(getattr(row, name).mean, FLOOR), y, ls="", marker=marker, label=label, **look)
+                    mean, y = getattr(row, name).mean, at + 0.11 * (index - 2.5)
+                    floor = NO_ERROR if mean < FLOOR else floor
+                    axes.plot(max(mean, FLOOR), y, ls="", marker=marker, label=label, **look)
         for at in range(len(names) - 1):
             axes.axhline(at + 0.5, color="#E4E4E4", lw=0.8, zorder=0.5)
         axes.grid(False, axis="y")
@@ -187,9 +196,8 @@ def each(results: OmissionResults) -> Figure:
     scales.log_axis(panels[0].xaxis, "errors on its test images")
     scales.log_axis(panels[1].xaxis, "test errors in all")
     style.legend(figure)
-    style.title(
-        figure, f"Each class omitted in turn, T = {number(results.temperature)}: means over seeds", results.where
-    )
+    what = f"Each class omitted in turn, T = {number(results.temperature)}: means over seeds{floor}"
+    style.title(figure, what, results.where)
     return figure
 
 

@@ -16,12 +16,15 @@ SHOWN_T = 1.0
 """Temperature of the soft predictions under the images."""
 
 
-def taken_for(results: OmissionResults) -> Figure:
-    """What test images of the omitted classes are taken for: per cent, before and after, distilled and control."""
+def taken_for(results: OmissionResults) -> Figure | None:
+    """What test images of the omitted classes are taken for: per cent, before and after, distilled and control. None
+    where none of these finished."""
     task = results.tasks[0]
     omitted = [int(value) for value in task.split()]
     names = results.data["class_names"]
     confusions = list(_confusions(results, task, omitted))
+    if not confusions:
+        return None
     panels_of: list[tuple[str, np.ndarray, list[str]]]
     if len(omitted) == 1:  # one panel, a row a student
         panels_of = [("", np.concatenate([table for _, table in confusions]), [label for label, _ in confusions])]
@@ -55,11 +58,13 @@ def taken_for(results: OmissionResults) -> Figure:
     return figure
 
 
-def strip(results: OmissionResults) -> Figure:
-    """Test images of omitted digits, and under each the soft prediction of a student that never saw such a digit."""
+def strip(results: OmissionResults) -> Figure | None:
+    """Test images of omitted classes, and under each the soft prediction of a student that never saw such an image.
+    None where no distilled student finished."""
     classes = results.labels[results.example_rows]
     chosen: list[tuple[int, str]] = []
-    for task in results.tasks:
+    first = {task: rows.iloc[0] for task in results.tasks if len(rows := results.of(task, "distilled", "none"))}
+    for task in first:
         of_task = [index for index, value in enumerate(classes) if str(value) in task.split()]
         if len(results.tasks) > 1:
             of_task = of_task[:1]
@@ -67,13 +72,15 @@ def strip(results: OmissionResults) -> Figure:
             of_task.sort(key=lambda index: (list(classes[:index]).count(classes[index]), classes[index]))
         chosen += [(index, task) for index in of_task]
     chosen = chosen[: 10 if len(results.tasks) > 1 else 8]
+    if not chosen:
+        return None
     names = results.data["class_names"]
     figure = style.figure(1.05 * len(chosen) + 0.6, 4.2)
     panels = figure.subplots(2, len(chosen), squeeze=False, height_ratios=[1, 1.9])
     for (top, below), (index, task) in zip(panels.T, chosen, strict=True):
         omitted = [int(value) for value in task.split()]
-        row = results.of(task, "distilled", "none").iloc[0]
-        after = results.of(task, "distilled", "label_free")
+        row, after = first[task], results.of(task, "distilled", "label_free")
+        after = after[after["seed"] == row["seed"]]
         logits = results.logits(row)[results.example_rows[index]][None].astype(float)
         image = results.example_images[index]
         top.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray_r")
@@ -87,7 +94,9 @@ def strip(results: OmissionResults) -> Figure:
         below.set_yticks(range(len(names)), names if below is panels[1][0] else [""] * len(names))
         below.tick_params(axis="y", length=0)
     figure.supxlabel("the student's soft prediction before correction, T = 1: probability of each class", fontsize=10.5)
-    what = "Digits that the student never saw (orange), seed 0; above: its answer before → after label-free correction"
+    seeds = ", ".join(map(str, dict.fromkeys(int(row["seed"]) for row in first.values())))
+    what = f"Classes that the student never saw (orange), seed {seeds}; above: its answer before → after label-free "
+    what += "correction"
     style.title(figure, what, results.where)
     return figure
 

@@ -31,8 +31,8 @@ class OmissionResults(NamedTuple):
 
     def logits(self, row: pd.Series) -> np.ndarray:
         """Test logits of the student of a row, `[images, classes]`."""
-        with np.load(self.folder / "blocks" / row["block"] / "logits.npz") as arrays:
-            logits: np.ndarray = arrays["test"][int(row["place"])]
+        of_block = load_arrays(self.folder / "blocks" / str(row["block"]) / "logits.npz", "test")["test"]
+        logits: np.ndarray = of_block[int(row["place"])]
         return logits
 
     def of(self, omitted: str, student: str, correction: str) -> pd.DataFrame:

@@ -101,15 +101,22 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
     return {name: difference for name, difference in differences.items() if difference}
 
 
+def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
+    """Which of these differences there are, all considered at once (`stats.claimed`)."""
+    calls = zip(compared.items(), stats.claimed(list(compared.values())), strict=True)
+    unseen = {name: f"no difference seen at n = {less.n}" for (name, less), call in calls if less.differs and not call}
+    return {name: stats.difference_in_words(less) for name, less in compared.items()} | unseen
+
+
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
     config = read_json(folder / "config.json")
     data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
-    with np.load(folder / "test.npz") as arrays:
-        teacher_errors = int((arrays["teacher_logits"].argmax(axis=1) != arrays["labels"]).sum())
+    test = runs.load_arrays(folder / "test.npz", "teacher_logits", "labels")
+    teacher_errors = int((test["teacher_logits"].argmax(axis=1) != test["labels"]).sum())
     notes = [
-        f"Teacher {details.get('teacher')}: {teacher_errors} test errors, trained on all digits, not on the "
+        f"Teacher {details.get('teacher')}: {teacher_errors} test errors, trained on all classes, not on the "
         f"pool of {data['holdout']:,} images.",
         _over(results),
         "The bias is added to the logits of the omitted classes; to lower those of the others by it is the same.",
@@ -121,7 +128,7 @@ def write_summary(folder: Path) -> str:
         )
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
-    title = ", ".join(filter(None, ["Digits never seen, on " + data["description"], run_directory.progress(folder)]))
+    title = ", ".join(filter(None, ["Classes never seen, on " + data["description"], run_directory.progress(folder)]))
     said = verdict(results, data, float(config["identity"]["config"]["temperatures"][0]))
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
@@ -152,8 +159,9 @@ def verdict(results: pd.DataFrame, data: dict[str, Any], temperature: float) -> 
     text += "omitted" + (f" ({hard} if taught by hard labels)" if (hard := right("control", "none")) else "")
     after = next((name for name in ("label_free", "oracle") if right("distilled", name)), None)
     text += f", and on {right('distilled', after)} after correction ({CORRECTIONS[after]})." if after else "."
-    if len(tasks) == 1 and (less := compare(results, tasks[0], temperature).get("oracle − distilled on all classes")):
-        size = f"{estimate(less, sign=True)} errors ({stats.difference_in_words(less)})"
+    compared, last = compare(results, tasks[0], temperature), "oracle − distilled on all classes"
+    if len(tasks) == 1 and last in compared:
+        size = f"{estimate(compared[last], sign=True)} errors ({_in_words(compared)[last]})"
         text += f" After the oracle's, against students of all classes: {size}."
     return text
 
@@ -188,9 +196,11 @@ def _sections(results: pd.DataFrame, rows: list[OmissionRow], data: dict[str, An
             continue
         shown = name_task(tasks[0], data)
         table = _students(at_t, shown, data["name"] == "mnist" and "targets" not in data)
+        compared = compare(results, tasks[0], temperature)
+        words = _in_words(compared)
         notes = [
-            f"{name}: {estimate(less, sign=True)} errors, paired, n = {less.n} ({stats.difference_in_words(less)})"
-            for name, less in compare(results, tasks[0], temperature).items()
+            f"{name}: {estimate(less, sign=True)} errors, paired, n = {less.n} ({words[name]})"
+            for name, less in compared.items()
         ]
         sections.append(Section(f"Students {shown}, {t}", table._replace(notes=notes)))
     return sections

@@ -11,7 +11,7 @@ from analysis.tables import fixed, number
 
 READING = {
     "difference_from_kd": "Errors under each other objective minus those on soft targets at the same T, paired by "
-    "seed: a bar that lies below zero is fewer errors.",
+    "seed: below zero is fewer errors. Intervals are not corrected for their number.",
     "learning_curves": "Errors during training, a line a temperature: on what is learned from at the left, on other "
     "data at the right.",
     "stability": "How much accuracy and predictions change from one epoch to the next, at a constant rate: lower is "
@@ -99,15 +99,15 @@ def _differences(rows: pd.DataFrame) -> str:
 
 
 def _of_widths(rows: pd.DataFrame, known: Callable[[pd.Series], bool]) -> list[tuple[int, list[pd.Series]]]:
-    """By width, the rows of hard labels and soft targets at the first soft weight and rate: few enough to be heard."""
+    """By width, the rows of hard labels and soft targets at the first soft weight: few enough to be heard. None where
+    there are several rates, or no soft targets: the verdict says more of these."""
     plain = rows[rows["objective"].isin(["hard", "kd"])]
     found = []
     for width, of_width in plain.groupby("width"):
-        first = of_width[of_width["learning_rate"] == of_width["learning_rate"].iloc[0]]
-        weights = first.loc[first["objective"] == "kd", "soft_weight"]
-        kept = first[
-            (first["objective"] == "hard") | (first["soft_weight"] == (weights.iloc[0] if len(weights) else 0))
-        ]
+        weights = of_width.loc[of_width["objective"] == "kd", "soft_weight"]
+        if of_width["learning_rate"].nunique() > 1 or weights.empty:
+            continue
+        kept = of_width[(of_width["objective"] == "hard") | (of_width["soft_weight"] == weights.iloc[0])]
         if listed := [row for _, row in kept.iterrows() if known(row)]:
             found.append((int(str(width)), listed))
     return found

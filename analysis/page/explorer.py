@@ -83,7 +83,10 @@ def of_run(folder: Path) -> Explorer | None:
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
         names = [str(name) for name in identity["data"]["class_names"]]
-        targets = str(identity.get("config", {}).get("targets", "teacher"))
+        options = identity.get("config", {})
+        targets = str(options.get("targets", "teacher"))
+        changes = options.get("temperature_schedule", "constant") != "constant"
+        last = float(options.get("last_temperature", 1.0)) if changes else None
     no_mass = float(np.ptp(teacher, axis=1).max(initial=0)) > NO_MASS / 2  # then logit matching has no meaning
     if not len(rows) or not _curves(results) or no_mass:
         return None
@@ -113,7 +116,7 @@ def of_run(folder: Path) -> Explorer | None:
             {
                 "name": name,
                 "trained": _json(float(setting["temperature"])),
-                "minimised": _minimised(setting, targets),
+                "minimised": _minimised(setting, targets, last),
                 "curve": curves.index(_curve_of(setting, curves)),
                 "logits": [_logits(one) for one in logits],
             }
@@ -177,13 +180,14 @@ def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     return ", ".join([*parts, f"seed {seed}"])
 
 
-def _minimised(setting: pd.Series, targets: str) -> str:
-    """What the loss of soft targets was to a student: a clause for that loss."""
+def _minimised(setting: pd.Series, targets: str, last: float | None) -> str:
+    """What the loss of soft targets was to a student: a clause for that loss. `last`: where T changed, its last."""
     objective, weight = str(setting["objective"]), float(setting["soft_weight"])
     if objective != "kd" or targets != "teacher":
         other = f" ({WORDS[targets]})" if targets != "teacher" and objective != "hard" else ""
         return f"which this student did not minimise{other}"
     at = f"this student minimised at T = {number(float(setting['temperature']))}"
+    at += "" if last is None else f", which changed to {number(last)} in training"
     return f"which {at}" if weight == 1 else f"which with weight {number(weight)}, beside hard labels, {at}"
 
 

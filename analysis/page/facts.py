@@ -111,15 +111,18 @@ def _results(folder: Path) -> pd.DataFrame | None:
 def _students(results: Sequence[pd.DataFrame]) -> dict[str, str]:
     if not results:
         return {}
-    rows = pd.concat(results)
-    names = [name for name in run_directory.ORDER if name in rows]
-    count = len(rows[[*names, *[name for name in ("block", "place") if name in rows]]].drop_duplicates())
+    rows, count = pd.concat(results), sum(len(_distinct(one)) for one in results)
     widths = ", ".join(f"{width:,}" for width in sorted(rows["width"].unique()))
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
     said = {"Students": f"{count:,}, of {widths} units a layer", "Seeds": _listed(seeds)}
     if "epochs" in rows:
         said["Epochs"] = ", ".join(f"{epochs:,}" for epochs in sorted(int(one) for one in rows["epochs"].unique()))
     return said
+
+
+def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each student of a run directory: one that is evaluated several times has several."""
+    return rows.drop_duplicates([name for name in (*run_directory.ORDER, "block", "place") if name in rows])
 
 
 def _listed(numbers: list[int]) -> str:
@@ -153,8 +156,9 @@ def _command(command: Any) -> str:
 
 def _missing(progress: str, results: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     said = [f"The run is not finished: this is of {progress}."] if progress else []
-    failed = sum(int((rows["failed_at"] >= 0).sum()) for rows in results if "failed_at" in rows)
+    students = [_distinct(rows) for rows in results]
+    failed = sum(int((rows["failed_at"] >= 0).sum()) for rows in students if "failed_at" in rows)
     if failed:
-        total = sum(map(len, results))
+        total = sum(map(len, students))
         said.append(f"{failed} of {total:,} runs failed: their loss stopped being finite. They are left out of means.")
     return tuple(said)

@@ -22,7 +22,6 @@ MOST_BYTES = 1_800_000
 class PageFigure(NamedTuple):
     """A figure of the page."""
 
-    name: str
     svg: Markup
     caption: str
     """What it shows, from which data, and how to read it; data that an earlier caption describes have a short name."""
@@ -50,7 +49,7 @@ def read(
         told.update(sentences)
         caption = " ".join([*short, _metadata(text, "description") or captions.reading(name)]).strip()
         svg = _embedded(text, name, " ".join([*short, findings.get(name) or said]))
-        figures.append(PageFigure(name, svg, caption, "<image" in svg))
+        figures.append(PageFigure(svg, caption, "<image" in svg))
     return figures, left_out
 
 

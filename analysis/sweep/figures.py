@@ -43,7 +43,9 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
     allowed = f"{folder} keeps {len(sweep.example_rows)} test images (one a class: of which the teacher is least sure)"
     known = image is None or 0 <= image < len(sweep.example_rows)
     require_option(known, "image", image, f"{allowed}; give 0 to {len(sweep.example_rows) - 1}")
-    figures = {
+    before = (path.stem for path in (folder / "figures").glob("learning_curves*.svg"))  # of fewer objectives or rates
+    figures: dict[str, Figure | None] = {
+        **dict.fromkeys(before),
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
         "difference_from_kd": against_kd.draw(sweep.results, sweep.where),
@@ -198,9 +200,9 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     axes.set_ylim(0, 1.25 * uniform)
     row = sweep.example_rows[which]
     of = f"test image {row}" if pictured else f"row {row} of the test part, labelled {label}"
-    what = f"Softening: the teacher's soft targets of {of}; below, their mean entropy over the transfer set"
+    what = f"Softening: the teacher's soft targets of {of}; below, the mean entropy of what students learned from"
     reading = (
-        "As T grows, the probabilities of the classes become alike, and their entropy rises to that of equal shares."
+        "As T grows, the probabilities of the classes become alike: the entropy of equal shares is the dotted line."
     )
     style.title(figure, what, sweep.where, reading=reading + _stretch(axis))
     return figure

@@ -22,6 +22,8 @@ from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
 from kdjax.files import read_json, write_csv, write_whole
+from kdjax.objectives import words_of
+from kdjax.targets import WORDS
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
 
@@ -88,8 +90,8 @@ def write(folder: Path) -> str:
         f"At a constant learning rate, over the second half of {config['epochs']} epochs, on {watched}. Fluctuation: "
         "standard deviation of the change of accuracy from one epoch to the next. Churn: images answered otherwise "
         "than an epoch before.",
-        "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed, and a difference is seen "
-        "where the interval excludes 1.",
+        "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed. Intervals are not "
+        "corrected for their number; the first sentence is.",
         *_double_softmax_notes(measured),
     ]
     title = f"# Fluctuation from epoch to epoch, {data['description']}"
@@ -116,7 +118,7 @@ def verdict(measured: pd.DataFrame) -> str:
             name = heading.split(",")[0]
             parts.append(f"{name} smaller at {counts[0]} and larger at {counts[1]} of {count_of(len(logs), 'setting')}")
     if not parts:
-        return "Whether soft targets make a network steadier cannot be told: no setting has two seeds."
+        return "Whether soft targets make a network steadier cannot be told: nothing can be compared over two seeds."
     return f"On soft targets, against hard labels: {'; '.join(parts)}; elsewhere no difference is seen."
 
 
@@ -156,6 +158,6 @@ def name(objective: str, weight: float, targets: str) -> str:
     """What a student minimises, in words."""
     if objective == "hard":
         return "hard labels"
-    soft = "distilled" if targets == "teacher" else targets.replace("_", " ")
-    named = {"kd": soft, "double_softmax": "double softmax"}.get(objective, objective)
+    soft = "distilled" if targets == "teacher" else WORDS.get(targets, targets)
+    named = soft if objective == "kd" else words_of(objective)
     return f"{named}, soft weight {weight:g}"

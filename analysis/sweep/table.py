@@ -129,8 +129,8 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
     """Better temperature, or larger step? For each T, paired differences of errors that tell one from the other.
 
     `matched − kd(reference)`: steps of equal size in the directions of T and the reference, so temperature alone.
-    `kd(T) − placebo(T)`: again equal steps, of T's size, in the two directions. Both need kd, and the reference among
-    its temperatures.
+    `kd(T) − placebo(T)`: again equal steps, of T's size, in the two directions. All three are needed, at one width,
+    soft weight and rate; the first also needs the reference among the temperatures of kd.
     """
     notes = []
     sound = runs.finished(results)
