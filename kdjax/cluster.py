@@ -160,12 +160,13 @@ def _client(distributed: Any, run: RunConfig) -> Iterator[Any]:
 
 
 def _local_cluster(distributed: Any, run: RunConfig) -> Any:
-    devices, workers = jax.local_device_count(), run.local_workers()
+    workers, cards = run.local_workers(), os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    cards = cards if any(cards) else list(map(str, range(jax.local_device_count())))
     options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, "host": "127.0.0.1"}
     specs = {}
-    for index in range(devices if workers == math.inf else int(workers)):
+    for index in range(jax.local_device_count() if workers == math.inf else int(workers)):
         # A process that sees one card cannot take memory on the others.
-        visible = {"CUDA_VISIBLE_DEVICES": str(index % devices)} if jax.default_backend() == "gpu" else {}
+        visible = {"CUDA_VISIBLE_DEVICES": cards[index % len(cards)]} if jax.default_backend() == "gpu" else {}
         specs[index] = {"cls": distributed.Nanny, "options": {**options, "env": visible}}
     options = {"host": "127.0.0.1", "dashboard": True, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": distributed.Scheduler, "options": options}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax.config import cache_folder
+from kdjax.files import size_of
 from kdjax.progress import say
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -45,7 +46,7 @@ def persistent_cache() -> Iterator[None]:
     if before not in (None, str(cache)):
         yield
         return
-    if _size(cache) > LARGEST:
+    if size_of(cache) > LARGEST:
         shutil.rmtree(cache, ignore_errors=True)
     os.environ[VARIABLE] = str(cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
@@ -74,11 +75,3 @@ def persistent_cache() -> Iterator[None]:
         finally:
             if before is None:
                 del os.environ[VARIABLE]
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    with contextlib.suppress(OSError):  # another process may be clearing it
-        for path in folder.rglob("*"):
-            total += path.lstat().st_size
-    return total

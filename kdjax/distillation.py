@@ -86,6 +86,10 @@ def distil(
         require(_is_whole(value), f"{name} {value!r} is not allowed: give a whole number")
     sizes = isinstance(hidden, (tuple, list)) and all(map(_is_whole, hidden))
     require(sizes, f"hidden {hidden!r} is not allowed: give the units of each hidden layer, such as (300, 300)")
+    one = learning_rate is None or len(_numbers("learning_rate", learning_rate)) == 1
+    require(
+        one, f"learning_rate {learning_rate!r} is not allowed: give one number; rates are compared by several calls"
+    )
     require(isinstance(hard_labels, bool), f"hard_labels {hard_labels!r} is not allowed: give True or False")
     names = tuple(names)
     unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
@@ -124,16 +128,16 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
         require(not mistake.certain, mistake.text)
         say(f"warning: {mistake.text}")
     if test is None:
-        train, tested = _held_out(train)
+        train, tested, rows = _held_out(train)
     else:
         parts = f"test has {len(test)} parts: give (inputs, labels) or (inputs, labels, teacher_logits)"
         require(2 <= len(test) <= 3, parts)
         tested = read_examples("test ", test[0], test[1], test[2] if len(test) > 2 else None, classes)
+        rows = np.arange(len(tested.inputs))
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
-    if test is not None:
-        for mistake in mistakes.of_parts(train.inputs, tested.inputs, np.arange(len(tested.inputs))):
-            say(f"warning: {mistake.text}")
+    for mistake in mistakes.of_parts(train.inputs, tested.inputs, rows):
+        say(f"warning: {mistake.text}")
     splits = [Split(*part[:2]) for part in (train, tested)]
     none = Split(*(array[:0] for array in splits[0]))
     names = tuple(map(str, range(classes)))
@@ -142,15 +146,16 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
     return DistillationData(dataset, "arrays", own, own[:0], tested.teacher_logits)
 
 
-def _held_out(given: Examples) -> tuple[Examples, Examples]:
-    """(what is left, the test set): the fifth of every five examples of a class, in their order, is a test example."""
+def _held_out(given: Examples) -> tuple[Examples, Examples, np.ndarray]:
+    """(what is left, the test set, its rows): the fifth of every five examples of a class, in their order, is a test
+    example."""
     is_test = (pd.Series(given.labels).groupby(given.labels).cumcount() % HELD_OUT == HELD_OUT - 1).to_numpy()
     remedy = "give test=(inputs, labels)"
     require(is_test.any(), f"no class has {HELD_OUT} examples, so none can be held out to test on: {remedy}")
     count = f"{is_test.sum():,} of {len(is_test):,} examples are held out to test on"
     say(f"no test set is given: {count}, one of every {HELD_OUT} of each class")
     train, tested = (Examples(*(np.asarray(array)[chosen] for array in given)) for chosen in (~is_test, is_test))
-    return train, tested
+    return train, tested, np.flatnonzero(is_test)
 
 
 def _is_whole(value: Any) -> bool:

@@ -82,9 +82,8 @@ class Distillation:
         others = [name for name in known if name not in (against, "hard")]
         chosen = others if objective is None else [objective]
         rest = ", ".join(others) or "no other"
-        require(
-            set(chosen) <= set(others), f"{objective} minus {against} is no comparison: there are {rest} to compare"
-        )
+        told = f"{objective or 'another objective'} minus {against} is no comparison: there are {rest} to compare"
+        require(chosen and set(chosen) <= set(others), told)
         self._require_measure(measure)
         rows = []
         for (name, temperature, weight), runs in self._settings():

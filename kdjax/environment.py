@@ -27,6 +27,11 @@ def prepare() -> None:
     for name in FIXED:
         if (value := os.environ.pop(name, None)) is not None:
             say(f"note: {name}={value} has no effect here: results do not depend on it")
+    seconds = os.environ.get(OURS[1], "0")
+    try:
+        float(seconds)
+    except ValueError:
+        raise BadInput(f"{OURS[1]}={seconds} is no number of seconds: correct or unset it") from None
     flags = os.environ.get("XLA_FLAGS", "").strip()
     if flags:
         _check_flags(flags)

@@ -78,6 +78,8 @@ def main(config: ExportConfig) -> None:
     say(f"{row['objective']}{of}, {row['width']} units, seed {row['seed']}: {row['test_errors']:,} test errors")
     if student.config.precision != "float32" and kind == "torch":
         say(f"note: it was trained and tested with products of {student.config.precision}: PyTorch's logits differ")
+    if student.config.mirrored_views and kind == "torch":
+        say("note: it was tested by the mean logits of an image and its mirror image: PyTorch's are of the image alone")
     print(path)
 
 

@@ -173,6 +173,16 @@ def clear_leftovers(folder: Path, name: str = "*") -> None:
         remove(path)
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of all files of a folder, without those that another process removes meanwhile."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                total += path.lstat().st_size if path.is_file() else 0
+    return total
+
+
 def remove(path: Path) -> None:
     """Removes a file, or a folder with all that is in it; nothing where there is none."""
     if path.is_dir():

@@ -15,7 +15,7 @@ from kdjax.compilation import jit
 from kdjax.config import Precision, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, count_of
-from kdjax.students import CURVE_POINTS, Block
+from kdjax.students import Block
 from kdjax.sweeps import Sweep
 
 COMPILE_SECONDS = {"mlp": 3.0, "cnn": 12.0, "fast": 12.0}
@@ -193,8 +193,7 @@ def evaluation_flops(block: Block, dataset: Dataset) -> float:
     """Floating-point operations of evaluating a block's students: at the end on every image, before the first step on
     the test images, and now and then, for the learning curves, on the hold-out (without one, on the test images)."""
     test, holdout = len(dataset.test.images), len(dataset.holdout.images)
-    every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
-    counts = -(-block.config.epochs // every)  # the last epoch is always counted
+    counts = -(-block.config.epochs // block.counted_every)
     images = block.images + 2 * test + holdout + counts * (holdout or test)
     return block.size * images * models.forward_flops(_network(block.config, dataset))
 

@@ -103,7 +103,8 @@ def read_inputs(name: str, given: Any) -> HostImages:
         array = array[..., None]
     if array.dtype == np.uint8:
         return array
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes inf is refused
+        array = array.astype(np.float32)
     require_finite(name, array)
     bytes_ = array.ndim == 4 and array.size and array.min() >= 0 and array.max() > 1
     whole = bytes_ and array.max() <= 255 and bool((array == np.round(array)).all())

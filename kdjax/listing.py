@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdjax.errors import BadInput, require
-from kdjax.files import MANIFEST, read_json
+from kdjax.files import MANIFEST, read_json, size_of
 from kdjax.progress import say
 from kdjax.run_folders import sweeps_of
 
@@ -52,7 +52,7 @@ def find(out: Path) -> list[Entry]:
     for path in (*out.glob("*/*/config.json"), *out.glob(f"{TEACHERS}/*/teacher.json")):
         try:
             entries.append((_teacher if path.name == "teacher.json" else _run)(path))
-        except (BadInput, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (BadInput, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             say(f"note: {path} is left out: it is damaged, or no file of this program ({error})")
     return sorted(entries, key=lambda entry: (entry.experiment == TEACHERS, entry[1], entry.started, entry.name))
 
@@ -113,7 +113,7 @@ def _run(path: Path) -> Entry:
         config.get("started") or _written(path),
         finished,
         sum(_seconds(one) for one in (folder, *sweeps)),
-        sum(_size(one) for one in (folder, *sweeps)),
+        sum(size_of(one) for one in (folder, *sweeps)),
         None if finished or "command" not in config else shlex.join(words),
     )
 
@@ -121,7 +121,7 @@ def _run(path: Path) -> Entry:
 def _teacher(path: Path) -> Entry:
     info, written = read_json(path), _written(path)
     of_teacher = (info["dataset"], list[float](), 1, 1, written, written, float(info["seconds"]))
-    return Entry(path.parent.name, TEACHERS, *of_teacher, _size(path.parent), None)
+    return Entry(path.parent.name, TEACHERS, *of_teacher, size_of(path.parent), None)
 
 
 def _written(path: Path) -> str:
@@ -132,7 +132,3 @@ def _seconds(folder: Path) -> float:
     path = folder / "timing.json"
     times: dict[str, Any] = read_json(path) if path.exists() else {}
     return round(sum(map(float, times.values())), 1)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -111,7 +111,8 @@ class TopK(NamedTuple):
 
     def left(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The mass of all other classes. Below the precision of the numbers it is not known: it is at least that."""
-        least = np.finfo(self.values.dtype).eps if self.values.dtype.kind == "f" else 1e-7
+        dtype = self.values.dtype
+        least = 2.0**-7 if dtype.name == "bfloat16" else np.finfo(dtype).eps if dtype.kind == "f" else 1e-7
         return np.maximum(1 - self.mass(rows), least)
 
     def doubtful(self, rows: Rows) -> Bool[np.ndarray, "rows"]:

@@ -22,6 +22,8 @@ FIT = 0.15
 """Largest total variation between the predicted classes and the labels at which the former fit the latter."""
 MOST_REPEATED = 0.01
 """Share of the test rows that may also be training rows: some are in most data, and are warned of."""
+FEWEST = 20
+"""A part of fewer rows may look shuffled by chance."""
 MOST_CLASSES = 1_000
 """Another order of the classes is looked for up to so many."""
 
@@ -76,7 +78,8 @@ def of_teacher_in_parts(
     found = of_teacher(logits, labels)
     if any(mistake.certain for mistake in found):
         return found
-    of_parts = [of_teacher(logits[rows], labels[rows], rows, part) for part, rows in parts.items() if len(rows)]
+    large = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST}
+    of_parts = [of_teacher(logits[rows], labels[rows], rows, part) for part, rows in large.items()]
     return [*found, *(mistake for of_part in of_parts for mistake in of_part if mistake.certain)]
 
 

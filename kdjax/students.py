@@ -62,6 +62,11 @@ class Block(NamedTuple):
         return self.config.epochs * (self.images // self.config.batch_size)
 
     @property
+    def counted_every(self) -> int:
+        """Epochs between two counts of errors; they are counted after the last epoch too."""
+        return self.monitor_every or -(-self.config.epochs // CURVE_POINTS)
+
+    @property
     def queries_teacher(self) -> bool:
         """Whether the teacher is queried at each step, because the images change, the targets follow them, and some
         run's loss depends on them."""
@@ -127,8 +132,7 @@ def train_block(
     begin = time.perf_counter()
     dataset, program = data.dataset, program_of(block, data)
     split, monitored = ("holdout", dataset.holdout) if len(dataset.holdout.images) else ("test", dataset.test)
-    every = block.monitor_every or -(-block.config.epochs // CURVE_POINTS)
-    monitor = Monitor(jnp.asarray(monitored.images), monitored.labels, every)
+    monitor = Monitor(jnp.asarray(monitored.images), monitored.labels, block.counted_every)
     epochs, values = block.config.epochs, traced_setting(block)
     fit = loop.fit_with_checkpoints(program, transfer_set, values, block.seed, epochs, checkpoints, report, monitor)
     begun = loop.prepared(program, program.init(block.seed), transfer_set)
@@ -138,7 +142,8 @@ def train_block(
     logits = {name: np.asarray(program.logits(state, jnp.asarray(part))) for name, part in splits.items() if len(part)}
     rows, history = _rows(block, data, fit, logits, start, split, program.steps_per_epoch)
     stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
-    own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (state.params, state.model_state))
+    evaluated = state.params if state.averaged is None else state.averaged  # as in `program.logits`
+    own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (evaluated, state.model_state))
     params = jax.tree.map(np.asarray, models.pack_variables(*own))
     return BlockResult(rows, history, stored, params, time.perf_counter() - begin)
 

@@ -208,9 +208,9 @@ def check_blocks(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: 
 
 def check_run(run: RunConfig) -> None:
     """Refuses devices that do not exist, and a cluster that does not answer."""
-    scheduling.require_devices("devices", run.devices or 1)
     if run.cluster is not None:
-        cluster.check(run)
+        cluster.check(run)  # first: it leaves the memory of accelerators to workers
+    scheduling.require_devices("devices", run.devices or 1)
 
 
 def prepare(

@@ -194,6 +194,12 @@ def test_hard_labels_in_the_mix(tmp_path):
     assert "hard labels' term divides the logits by T" in "\n".join(said(path, "tempered").lines)
 
 
+def test_a_student_without_gradient_is_not_told_that_its_teacher_changes_nothing(tmp_path):
+    body = "def loss(z, v, T): return T**2 * average(kl(log_softmax(v / T), jax.lax.stop_gradient(z) / T))"
+    text = "\n".join(said(written(tmp_path, "jax", body)).lines)
+    assert "no gradient reaches the student's logits" in text and "change nothing" not in text, text
+
+
 CALLS = {
     "def loss(teacher, student, temp): return temp**2 * kl(log_softmax(student / temp), teacher / temp)": "",
     "def loss(y_true, y_pred, tau=1.0): return tau**2 * kl(log_softmax(y_pred / tau), y_true / tau)": "",
@@ -227,6 +233,10 @@ BAD = {
         "gives float32: a loss in NumPy computes in float64",
     ),
     "mine.py:loss    ": ("def loss(z, v, T, mask): return 0.0", "say with --call which is what"),
+    "mine.py:Made": (
+        "class Made:\n    def __init__(self, alpha, T): pass\n    def __call__(self, z, v): return 0.0",
+        "Made is made from alpha too: write a function of (student, teacher, T)",
+    ),
     "mine.py:loss --call {student},": ("def loss(z, v): return 0.0", "it names {student} and {teacher}"),
     "mine.py:loss --call ({student},{teacher}": ("def loss(z, v): return 0.0", "is not understood: write arguments"),
 }

@@ -260,9 +260,9 @@ def test_a_run_without_a_holdout_is_refused(tmp_path, capsys):
 def test_a_dry_run_says_what_it_would_cost(swept, capsys):
     out = swept.parent.parent
     before = sorted(out.rglob("*"))
-    logit_matching.main(logit_matching.MatchingConfig(swept, out=out, curvature=True, dry_run=True))
+    logit_matching.main(logit_matching.MatchingConfig(swept, out=out, images=64, curvature=True, dry_run=True))
     grids = sum(len(grid) for grid in rates.RATES.values())
     assert f"would train {8 * (3 * grids + 4)} students: about " in capsys.readouterr().out
-    logit_matching.main(logit_matching.MatchingConfig(swept, out=out, dry_run=True))
+    logit_matching.main(logit_matching.MatchingConfig(swept, out=out, images=64, dry_run=True))
     assert "would measure gradients and train 78 students: about " in capsys.readouterr().out  # 2 × 3 × (11 + 2)
     assert sorted(out.rglob("*")) == before

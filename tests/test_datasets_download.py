@@ -163,6 +163,15 @@ def test_offline_is_reported_soon(monkeypatch):
     unanswered.put([])
 
 
+def test_a_proxy_that_is_no_address_is_one_line(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:port")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(
+        Unavailable, match=r"the proxy of the environment is no address .*: correct or unset http_proxy"
+    ):
+        check_online(["http://example.invalid/"])
+
+
 def test_one_reachable_mirror_is_enough():
     with serving(good) as (url, _), socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -244,21 +244,44 @@ def test_no_idx_file_with_a_flipped_header_byte_is_read(position, flip):
         read_idx(RawFile("some/file", bytes(damaged)), dimensions=3)
 
 
-@given(st.data())
-def test_no_damaged_archive_ends_in_anything_but_a_refusal(data):
-    buffer = io.BytesIO()
+def archive():
+    """An archive of one random image a file."""
+    buffer, random = io.BytesIO(), np.random.default_rng(0)
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name in (*CIFAR_TRAIN, CIFAR_TEST):
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = 3073
-            tar.addfile(member, io.BytesIO(bytes(3073)))
-    damaged = bytearray(buffer.getvalue())
+            tar.addfile(member, io.BytesIO(bytes([3, *random.integers(0, 256, 3072)])))
+    return buffer.getvalue()
+
+
+ARCHIVE = archive()
+
+
+def of_archive(content):
+    return LAYOUTS["cifar"].splits(CIFAR, {CIFAR_ARCHIVE: RawFile("some/archive", bytes(content))})
+
+
+@given(st.data())
+def test_a_damaged_archive_is_refused_or_read_as_it_was(data):
+    damaged = bytearray(ARCHIVE)
     position = data.draw(st.integers(10, len(damaged) - 1))  # the gzip header before holds a time stamp
     damaged[position] ^= data.draw(st.integers(1, 255))
     try:
-        LAYOUTS["cifar"].splits(CIFAR, {CIFAR_ARCHIVE: RawFile("some/archive", bytes(damaged))})
+        found = of_archive(damaged)
     except BadInput as error:
         assert "some/archive" in str(error)
+    else:
+        for split, expected in of_archive(ARCHIVE).items():
+            np.testing.assert_array_equal(found[split].images, expected.images)
+            np.testing.assert_array_equal(found[split].labels, expected.labels)
+
+
+def test_an_archive_whose_checksum_differs_is_refused():
+    damaged = bytearray(ARCHIVE)
+    damaged[-8] ^= 1  # the first byte of the checksum, behind all that tar reads
+    with pytest.raises(BadInput, match="some/archive is damaged"):
+        of_archive(damaged)
 
 
 def test_a_layout_and_a_dataset_can_be_added_from_outside(tmp_path, monkeypatch):

@@ -67,6 +67,26 @@ def test_the_table_has_a_row_a_student(result):
     assert np.isfinite(table[["train_loss", "transfer_teacher_kl"]]).all(axis=None) and "test_teacher_kl" not in table
 
 
+def test_students_of_averaged_weights_are_those_of_the_table():
+    found = distil(average=0.99, temperatures=4, seeds=1, epochs=3)
+    plain = distil(temperatures=4, seeds=1, epochs=3)
+    for student, other in zip(found.students, plain.students, strict=True):
+        assert (student.logits(TEST[0]).argmax(axis=1) != TEST[1]).sum() == student.row["test_errors"]
+        assert np.abs(student.logits(TEST[0]) - other.logits(TEST[0])).max() > 1e-3
+
+
+def test_one_learning_rate_is_one_number():
+    with pytest.raises(BadInput, match=r"learning_rate \[0.001, 0.01\] is not allowed: give one number"):
+        distil(learning_rate=[1e-3, 1e-2])
+
+
+def test_what_cannot_be_compared_is_refused(result):
+    alone = distil(objectives=(), temperatures=4, seeds=1)
+    for found, against in ((alone, "hard"), (distil(temperatures=4, seeds=1), "kd")):
+        with pytest.raises(BadInput, match=f"another objective minus {against} is no comparison: there are no other"):
+            found.compare(against=against)
+
+
 def test_comparisons_are_paired_t_tests(result):
     none = result.table.fillna({"temperature": 0.0})
     errors = none.set_index(["objective", "temperature", "seed"]).sort_index()["test_nll"]
@@ -301,11 +321,15 @@ from kdjax.config import DataConfig, RunConfig, SweepConfig, TrainConfig
 from kdjax.errors import BadInput
 data, run, sweep = DataConfig(raw_dir="raw"), RunConfig(out="out"), SweepConfig(teacher_from=["a"])
 print(*map(repr, (data.raw_dir, run.out, sweep.teacher_from)))
-for field in ("optimizer", "schedule", "augment", "precision"):
+for field in ("optimizer", "schedule", "augment", "precision", "temperature_schedule"):
     try:
         TrainConfig((8,), 1, 8, **{field: "adamw"})
     except BadInput as error:
         print(error)
+try:
+    SweepConfig(targets="shift-averaged")
+except BadInput as error:
+    print(error)
 import jax.numpy as jnp
 from kdjax import transforms
 try:
@@ -320,7 +344,9 @@ except BadInput as error:
     assert refusals.pop() == (
         "images of int32 are not allowed: give bytes (uint8, divided by 255) or floats (used as they are)"
     )
-    assert [line.split()[0] for line in refusals] == ["--optimizer", "--schedule", "--augment", "--precision"]
+    options = ["--optimizer", "--schedule", "--augment", "--precision", "--temperature-schedule", "--targets"]
+    assert [line.split()[0] for line in refusals] == options
+    assert refusals[-1].endswith("did you mean shift_averaged?")
 
 
 def test_the_package_says_what_it_has():

@@ -21,6 +21,7 @@ NOBODY = 54321
     "variables, expected",
     [
         ({"JAX_PLATFORMS": "nonsense"}, "error: JAX does not start with JAX_PLATFORMS=nonsense"),
+        ({"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "soon"}, "SECS=soon is no number of seconds"),
         ({"JAX_LOG_COMPILES": "perhaps"}, "JAX_LOG_COMPILES=perhaps"),
         ({"XLA_FLAGS": "--xla_no_such_flag=1"}, "XLA_FLAGS=--xla_no_such_flag=1 (Unknown flag"),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_cpu_enable_fast_math=x"}, "Couldn't interpret"),

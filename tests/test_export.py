@@ -163,6 +163,15 @@ def test_another_precision_is_said(alone):
     assert "note" not in called("run", "--to", "student.npz")[1]
 
 
+def test_the_mean_of_two_views_is_said(alone):
+    pytest.importorskip("torch", reason="needs PyTorch")
+    made(alone / "run", input_shape=(4, 4, 1))
+    config = read_json(alone / "run" / "config.json")
+    config["identity"]["config"]["mirrored_views"] = True
+    write_json(alone / "run" / "config.json", config)
+    assert "the mean logits of an image and its mirror image" in called("run", "--to", "student.pt")[1]
+
+
 def test_a_convolutional_network_is_arrays_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student = made(tmp_path / "run", "small", (8, 8, 1), 64)

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +14,9 @@ from analysis.matching import claims, measurements, own_pair
 from analysis.matching import pair as pair_
 from analysis.matching.rows import Numbers, Row
 from analysis.pair_file import read_pair
-from kdjax import cli, sweeps
+from kdjax import cli, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
+from tests import small_sweep
 
 PROG = logit_matching.PROG
 
@@ -147,6 +149,26 @@ def test_the_gradient_of_all_parameters_approaches_its_limit_as_one_over_t(swept
     assert found["distance"][1] == pytest.approx(found["distance"][0] / 10, rel=0.05)
     np.testing.assert_allclose(found["cosine"], 1, atol=1e-3)
     np.testing.assert_allclose(found["norm ratio"], 1, atol=1e-2)
+
+
+def test_the_pair_is_of_the_first_seed_whichever_it_is(tmp_path):
+    asked = small_sweep.config(tmp_path, temperatures=(20.0,), hard_labels=False, seeds=1, first_seed=7)
+    folder = sweeps.run(sweeps.prepare(asked))
+    pair = pair_.load(folder, asked.run.out, ("end",))
+    (student,) = trained.find(folder, seed=7)
+    jax.tree.map(
+        lambda one, other: np.testing.assert_array_equal(one, other[0]), pair.params["end"], student.variables[0]
+    )
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(tmp_path, capsys):
+    for line, words in (
+        ("--images 5000", "--images 5000 is more than the 4,000"),
+        ("--curvature --epochs 1", "2 or more"),
+    ):
+        for more in ((), ("--dry-run",)):
+            assert words in refused(capsys, "--out", tmp_path / "runs", *line.split(), *more)
+    assert not list(tmp_path.glob("runs/*/*/blocks/*"))
 
 
 def copied(swept, tmp_path):

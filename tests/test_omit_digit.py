@@ -110,6 +110,34 @@ def test_the_teacher_saw_all_digits_and_no_image_of_the_pool(finished):
     assert not keys(plan.dataset.train.images) & keys(plan.dataset.holdout.images)
 
 
+def test_a_teacher_that_saw_the_pool_is_refused(finished):
+    asked, _, _, _ = finished
+    (teacher,) = (path.parent for path in (asked.run.out / "teachers").glob("*/teacher.json"))
+    assert omit_digit.prepare(dataclasses.replace(asked, teacher_from=(teacher,))).loaded
+    other = dataclasses.replace(asked, data=dataclasses.replace(asked.data, holdout=400), teacher_from=(teacher,))
+    with pytest.raises(BadInput, match="was not trained on these training images less the hold-out"):
+        omit_digit.prepare(other)
+
+
+def test_what_no_student_finished_is_not_drawn_and_what_was_drawn_before_goes(finished, tmp_path):
+    _, _, folder, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / MANIFEST).unlink()
+    omission_figures.draw(copy)
+    rows = omission_run.read(copy)
+    # The same rows as those of a task of `--each` under way: all classes were seen, and no distilled student is there.
+    other = rows[rows["student"] == "all_digits"].assign(omitted="5")
+    pd.concat([rows, other]).to_csv(copy / "results.csv", index=False)
+    drawn = {path.stem for path in omission_figures.draw(copy)}
+    assert drawn == {"soft_predictions", "each"} == {path.stem for path in (copy / "figures").iterdir()}
+    failed = rows.assign(failed_at=np.where(rows["student"] == "all_digits", -1, 3))
+    failed.to_csv(copy / "results.csv", index=False)
+    assert {path.stem for path in omission_figures.draw(copy)} == {"errors_by_class", "errors_against_temperature"} & {
+        path.stem for path in (copy / "figures").iterdir()
+    }
+
+
 @pytest.mark.parametrize(
     ("missing", "left_out"),
     [

@@ -3,12 +3,14 @@
 import re
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import kdjax
 from kdjax import array_files, datasets, mistakes
 from kdjax.config import DataConfig
+from kdjax.datasets import own, own_split
 from kdjax.errors import BadInput, name_rows
 from tests import commands, own_files
 from tests.own_files import CLASSES, ROWS, columns, largest, write
@@ -38,6 +40,12 @@ def images(array):
 TOP = largest(2)
 VALUES, INDICES = TOP["teacher_topk_logprobs"], TOP["teacher_topk_indices"]
 REFUSED = {
+    "true or false": (images(FLOATS > 0.5), "images are true or false: give numbers"),
+    "far beyond float32": (images(changed(FLOATS, (4, 0, 0), 1e300)), r"images .* in row 4"),
+    "a sentinel": (
+        {"teacher_logprobs": None, **TOP, "teacher_topk_indices": changed(INDICES.astype(np.int64), (3, 1), 2**62)},
+        "teacher_topk_indices of up to .* are no class numbers",
+    ),
     "probabilities": (
         logits(PROBABILITIES),
         r"each row of teacher_logits sums to 1 .*\(rows 0, 1, 2 and 297 more\).*numpy.log",
@@ -380,8 +388,33 @@ def test_a_command_says_it_in_one_line_and_writes_nothing(tmp_path, module):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_of_the_first_training_rows_alone_one_class_is_refused(tmp_path):
+    order = np.argsort(LABELS, kind="stable")
+    given = {name: array[order] for name, array in columns().items()}
+    path = write(tmp_path, {**given, "split": SPLIT})
+    assert len(datasets.load(DataConfig(dataset=str(path))).train.images) == 100
+    with pytest.raises(BadInput, match="all training rows are of class 0"):
+        datasets.load(DataConfig(dataset=str(path), train_images=10))
+
+
+def test_a_few_rows_that_a_teacher_gets_wrong_refuse_nothing(tmp_path, caplog):
+    wrong = np.flatnonzero(LOGPROBS.argmax(axis=1) == LABELS - 1)
+    split = changed(np.where(SPLIT == "holdout", "train", SPLIT), wrong[0], "holdout")
+    datasets.load(DataConfig(dataset=str(write(tmp_path, columns(split=split)))))
+    assert "add 1" not in caplog.text
+
+
+def test_bfloat16_images_of_zeros_and_ones_are_floats(tmp_path):
+    ones = (FLOATS > 0.5).astype(ml_dtypes.bfloat16)
+    images_, _ = own._images("images", ones, own_split.stratified(LABELS.astype(np.int64), None))
+    assert images_[0].dtype == np.float32 and images_[0].max() == 1
+
+
 def test_distil_has_the_same_eyes(capsys):
     options = {"seeds": 1, "hidden": (4,), "epochs": 1, "batch_size": 50, "temperatures": 4}
+    row, other = (np.flatnonzero(LABELS == 0)[index] for index in (4, 0))  # the first that is held out, and another
+    kdjax.distil(changed(FEATURES, row, FEATURES[other]), LABELS, LOGPROBS, **options)
+    assert f"1 of 59 test rows are training rows too: row {row};" in capsys.readouterr().err
     kdjax.distil(FEATURES, LABELS, LOGPROBS / 8, **options)
     assert "were its logits divided by a temperature already?" in capsys.readouterr().err
     kdjax.distil(FEATURES, LABELS, LOGPROBS, test=(FEATURES[:100], LABELS[:100]), **options)

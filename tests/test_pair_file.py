@@ -3,6 +3,7 @@
 import os
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -91,6 +92,8 @@ def test_mass_that_rounding_hides_is_not_negative(tmp_path):
     arrays = {"student_logits": Z, "teacher_topk_logprobs": sure, "teacher_topk_indices": ORDER[:, :1]}
     block = read_pair(write(tmp_path / "sure.npz", **arrays)).teacher.block(slice(0, 2))
     assert np.exp(block).min() == pytest.approx(2.0**-23 / 5)
+    coarse = TopK("teacher_topk_logprobs", np.full((30, 1), -1e-9, ml_dtypes.bfloat16), ORDER[:, :1], None, 6, "spread")
+    np.testing.assert_allclose(coarse.left(slice(0, 2)), 2.0**-7)
 
 
 def test_a_rest_that_is_larger_than_what_is_given_is_doubted(tmp_path, capsys):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from analysis import report
-from analysis.page import captions, explorer, kinds, page
+from analysis.page import captions, explorer, facts, kinds, page
 from analysis.sweep import figures, table
 from kdjax import examples, losses, sweeps, trained
 from tests import browser, commands, small_sweep
@@ -258,10 +258,40 @@ def test_what_has_no_temperature_has_no_curve_of_its_own():
     (curve,) = explorer._curves(results)
     assert curve == (12, "kd", 0.5, 0.1)
     assert all(explorer._curve_of(row, [curve]) == curve for _, row in results.iterrows())
-    said = [explorer._minimised(row, "teacher") for _, row in results.iterrows()]
+    said = [explorer._minimised(row, "teacher", None) for _, row in results.iterrows()]
     mixed = "which with weight 0.5, beside hard labels, this student minimised at T = 4"
     assert [one == mixed for one in said] == [False, False, True, False]
-    assert explorer._minimised(results.iloc[2], "random") == "which this student did not minimise (untrained teacher)"
+    random = explorer._minimised(results.iloc[2], "random", None)
+    assert random == "which this student did not minimise (untrained teacher)"
+    assert explorer._minimised(results.iloc[2], "teacher", 1.0).endswith("at T = 4, which changed to 1 in training")
+
+
+def test_students_of_a_page_are_counted_once_however_often_they_are_evaluated():
+    names = {"width": 12, "teacher": "a", "seed": 0, "objective": "kd", "temperature": 4.0, "soft_weight": 1.0}
+    one = pd.DataFrame([{**names, "learning_rate": 0.1, "epochs": 2, "failed_at": -1}])
+    omission = pd.concat([one.assign(block="b", place=0, failed_at=5, correction=name) for name in ("none", "oracle")])
+    assert facts._students([one, one.assign(epochs=3)])["Students"].startswith("2, of 12 units")
+    assert facts._students([omission])["Students"].startswith("1, of 12 units")
+    assert facts._missing("", [one, omission])[0].startswith("1 of 2 runs failed")
+
+
+def test_of_several_rates_or_without_soft_targets_a_figure_says_the_verdict():
+    rows = pd.DataFrame(
+        [
+            {
+                "width": 12,
+                "objective": name,
+                "temperature": t,
+                "soft_weight": w,
+                "learning_rate": 0.1,
+                "test_errors": 9.0,
+            }
+            for name, t, w in (("hard", math.nan, 0.0), ("kd", 4.0, 1.0))
+        ]
+    )
+    assert captions._along(rows, "test_errors", "errors", 1) == "errors, 12 units: hard labels 9.0, T = 4 9.0"
+    for other in (pd.concat([rows, rows.assign(learning_rate=0.2)]), rows[rows["objective"] == "hard"]):
+        assert captions._along(other, "test_errors", "errors", 1) == ""
 
 
 # In a browser.

@@ -79,7 +79,7 @@ def _objectives() -> Iterator[Candidate]:
             given = ",".join(f"{key}={value:g}" for key, value in objective.hyperparameters.items())
             words = f"{name}({given})" if given else name
             about = f"{words}: {objective.words}, {_paper(objective.paper)}"
-            yield Candidate(about, term_of(objective), (), objective.shift_invariant)
+            yield Candidate(about, term_of(objective))
 
 
 def _paper(paper: str) -> str:
@@ -111,11 +111,11 @@ def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Fi
 
 
 def _apart(one: Answer, other: Answer) -> float:
-    """The relative difference of two answers."""
-    if one.gradient is None or other.gradient is None:
+    """The relative difference of two gradients; where there are none, the difference of two values. It may be nan."""
+    if one.gradient is None or other.gradient is None or not (one.gradient.any() or other.gradient.any()):
         return abs(one.value - other.value)
     size = max(float(np.linalg.norm(other.gradient)), 1e-30)
-    return float(np.nan_to_num(np.linalg.norm(one.gradient - other.gradient) / size))
+    return float(np.linalg.norm(one.gradient - other.gradient) / size)
 
 
 def _at_extremes(loss: Loss, found: Explanation) -> Iterator[Finding]:

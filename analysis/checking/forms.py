@@ -34,7 +34,6 @@ class Candidate(NamedTuple):
     name: str
     term: Callable[[Case], Term]
     findings: tuple[Finding, ...] = ()
-    shift_invariant: bool = True
 
 
 class Preparation(NamedTuple):

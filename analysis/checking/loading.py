@@ -32,7 +32,6 @@ EITHER = r"targets?|y_true|t"
 class Loss(NamedTuple):
     """A loss that can be asked."""
 
-    name: str
     framework: Framework
     call: Callable[..., Any]
     """(student, teacher, temperature, labels) → what it gives."""
@@ -75,7 +74,7 @@ def load(text: str, call: str = "") -> Loss:
     failures = []
     for framework in frameworks.named_in(_sources(module, target)):
         for precise in (True, False):
-            loss = Loss(text, framework, asked, words, roles, precise)
+            loss = Loss(framework, asked, words, roles, precise)
             try:
                 loss.ask(ORDINARY[0])
             except BadInput as error:
@@ -124,10 +123,14 @@ def _sources(module: ModuleType, target: Any) -> set[str]:
 def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], str, frozenset[str]]:
     """How it is called: a function of the roles, the call as text, and the roles that are used."""
     made = inspect.isclass(target)
-    given = _roles(name, _parameters(target.__init__)) if made else {}
+    of_init = _parameters(target.__init__) if made else []
+    given = _roles(name, of_init)
     at = next((parameter for parameter, role in given.items() if role == "temperature"), None)
     make = (lambda temperature: target(**({at: temperature} if at else {}))) if made else (lambda temperature: target)
     words = f"{name}({f'{at}=T' if at else ''})" if made else name
+    further = [one.name for one in of_init if one.default is inspect.Parameter.empty and one.name != at]
+    remedy = "write a function of (student, teacher, T) that makes and calls it, and name that"
+    require(not further, f"{name} is made from {', '.join(further)} too: {remedy}")
     if template:
         code = re.sub(r"\{(student|teacher|temperature|labels)\}", r"\1", template)
         roles = {role for role in ROLES if f"{{{role}}}" in template}

@@ -73,13 +73,14 @@ def forecast(config: MatchingConfig) -> Forecast:
     else:
         pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
+    if config.curvature:
+        rates.require_holdout(dataset)
     epochs, images = config.epochs or recipe.epochs, len(dataset.train.images)
     require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
     refused = "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more"
     require(epochs > 1 or not config.curvature, refused)
     rate = forecast_.rate_of(recipe, dataset)
     if config.curvature:
-        rates.require_holdout(dataset)
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)
         seconds += flops / rate
         text = f"would train {first}{count:,} students: about {clock(seconds)} on this device, or twice that"

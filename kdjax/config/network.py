@@ -134,8 +134,9 @@ class TrainConfig:
             ("schedule", Schedule),
             ("augment", Augment),
             ("precision", Precision),
+            ("temperature_schedule", TemperatureSchedule),
         ):
-            require_known(name, getattr(self, name), get_args(known))
+            require_known(name.replace("_", "-"), getattr(self, name), get_args(known))
         for width in self.hidden:
             require_option(0 < width <= 100_000, "widths", width, "a layer has 1 unit or more, up to 100,000")
         require_count("epochs", self.epochs, "epochs", most=100_000)

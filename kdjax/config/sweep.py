@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
@@ -26,6 +26,7 @@ from kdjax.errors import (
     require,
     require_count,
     require_distinct,
+    require_known,
     require_option,
     require_positive,
     require_soft_weight,
@@ -150,6 +151,7 @@ class SweepConfig:
     """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
+        require_known("targets", self.targets, get_args(Targets))
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
             require_temperature("temperatures", temperature)

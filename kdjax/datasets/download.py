@@ -41,8 +41,10 @@ class _Refused(_Failed):
 def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
     """Raises `Unavailable` unless one of the hosts (or its proxy) can be reached within `patience` seconds."""
 
+    hops = {url: _first_hop(url) for url in urls}
+
     def connect(url: str) -> Iterator[None]:
-        socket.create_connection(_first_hop(url), timeout=patience).close()
+        socket.create_connection(hops[url], timeout=patience).close()
         yield None
 
     answers: queue.Queue[Any] = queue.Queue()
@@ -57,16 +59,21 @@ def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
         if failure is None:
             return
         reason = str(failure)
-    hosts = ", ".join(dict.fromkeys(_first_hop(url)[0] for url in urls))
+    hosts = ", ".join(dict.fromkeys(host for host, _ in hops.values()))
     raise Unavailable(f"{hosts} cannot be reached ({reason}): offline? Connect, or give the files' folder as --raw-dir")
 
 
 def _first_hop(url: str) -> tuple[str, int]:
-    """Host and port that a request for `url` connects to: the site's, or a proxy's."""
+    """Host and port that a request for `url` connects to: its site or a proxy. Raises Unavailable: a proxy is none."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        try:
+            parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+            return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError as error:
+            remedy = f"correct or unset {parts.scheme}_proxy"
+            raise Unavailable(f"the proxy of the environment is no address ({error}): {remedy}") from None
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 

@@ -22,7 +22,7 @@ from kdjax.datasets.own_teacher import Table
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, fingerprint
 from kdjax.errors import name_rows, require
 from kdjax.faults import Faults
-from kdjax.inputs import read, read_inputs, read_labels
+from kdjax.inputs import MOST_CLASSES, read, read_inputs, read_labels, read_raw
 from kdjax.logit_columns import INDICES, LOGSUMEXP
 from kdjax.mistakes import Mistake
 
@@ -69,8 +69,8 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
         doubts = [Mistake(table.doubt, False)] if table.doubt else []
         named = dict(zip(("training", "held-out", "test"), rows, strict=True))
         _refuse_or_warn([*mistakes.of_teacher_in_parts(table.logits, labels, named), *doubts])
-    _refuse_or_warn(_unseen_classes(labels, rows))
     rows = _first(rows, config.train_images)
+    _refuse_or_warn(_unseen_classes(labels, rows))
     images, standardisation = (_images if inputs == "images" else _features)(inputs, columns[inputs], rows)
     train, holdout, test = (Split(part, labels[of]) for part, of in zip(images, rows, strict=True))
     _refuse_or_warn(mistakes.of_parts(train.images, test.images, rows.test))
@@ -104,6 +104,8 @@ def _targets(columns: Columns, kind: str, config: DataConfig) -> tuple[Table | N
         labels = read_labels(name, given)
         indices = columns[INDICES] if topk and INDICES in columns else np.zeros(0, int)
         largest = int(indices.max(initial=0)) if indices.dtype.kind in "iu" else 0
+        counted = f"{INDICES} of up to {largest:,} are no class numbers: count classes from 0"
+        require(largest < MOST_CLASSES, counted)
         classes = max(int(labels.max()), largest) + 1
         full = None
     table = own_teacher.read_topk(columns, classes, config.topk_rest) or full
@@ -176,7 +178,7 @@ def _taken(given: np.ndarray, rows: np.ndarray, convert: Callable[[np.ndarray], 
 
 def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
     """Bytes, or floats from 0 to 1. Whole numbers from 0 to 255 of another type become bytes."""
-    read(name, given[:0])
+    read_raw(name, given[:0])
     shape = (
         f"{name} of shape {given.shape} are not allowed: images are [n, height, width, channels] or [n, height, width]"
     )
@@ -186,14 +188,16 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
         whole, outside = True, list[np.ndarray]()
         low, high, faults = np.inf, -np.inf, Faults()
         for block in _blocks(len(given)):
-            part = np.asarray(given[block], np.float32).reshape(len(given[block]), -1)
+            with np.errstate(over="ignore"):  # what becomes inf is refused
+                part = np.asarray(given[block], np.float32).reshape(len(given[block]), -1)
             faults.finite(name, part, block.start)
             whole = whole and bool((part == np.round(part)).all())
             low, high = min(low, part.min()), max(high, part.max())
             outside.append(block.start + np.flatnonzero(~((part >= 0) & (part <= 1)).all(axis=1)))
         rows_outside = np.concatenate(outside)
         faults.report()
-        to_bytes = whole and low >= 0 and high <= 255 and (high > 1 or given.dtype.kind != "f")
+        floats = given.dtype.kind == "f" or given.dtype.name == "bfloat16"
+        to_bytes = whole and low >= 0 and high <= 255 and (high > 1 or not floats)
         wrong = f"{name} from {low:g} to {high:g} lie outside 0 to 1 in {name_rows(rows_outside)}"
         remedy = (
             "give bytes (uint8), whole numbers 0 to 255, or floats 0 to 1; standardised images are to be scaled back"

@@ -58,16 +58,16 @@ class Layout:
 
     def _members(self, spec: Spec, archive: RawFile) -> dict[str, RawFile]:
         """The archive's files, read into memory by name: nothing is written, so its paths can lead nowhere."""
-        members = {}
+        members, content = {}, unzipped(archive)  # read to its end, where its checksum is
         try:
-            with tarfile.open(fileobj=io.BytesIO(archive.data), mode="r:gz") as tar:
+            with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
                 for member in tar:
                     name = member.name.rpartition("/")[2]
                     fits = member.isfile() and member.size <= LARGEST
-                    content = tar.extractfile(member) if fits else None
-                    if content is not None and name in (*self.files, *self.optional):
-                        members[name] = RawFile(f"{archive.where} ({name})", content.read())
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+                    file = tar.extractfile(member) if fits else None
+                    if file is not None and name in (*self.files, *self.optional):
+                        members[name] = RawFile(f"{archive.where} ({name})", file.read())
+        except (tarfile.TarError, EOFError, OSError) as error:
             raise BadInput(f"{archive.where} is damaged or no tar.gz archive ({error}): get it again") from None
         for name in self.files:
             remedy = f"get the official {self.archive} of {spec.title}"
