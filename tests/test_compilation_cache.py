@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kdjax import compilation_cache
+from kdjax import compilation_cache, files
 from tests import commands, hurry
 
 pytestmark = pytest.mark.optimized
@@ -73,7 +73,7 @@ def test_a_cache_that_has_grown_too_large_is_emptied(tmp_path, monkeypatch):
         folder = os.environ[compilation_cache.VARIABLE]
     assert compilation_cache.VARIABLE not in os.environ
     os.makedirs(f"{folder}/deeper")
-    start = compilation_cache._size(compilation_cache.folder())
+    start = files.size_of(compilation_cache.folder())
     monkeypatch.setattr(compilation_cache, "LARGEST", start + 20)
     for size, left in ((9, True), (30, False)):
         with open(f"{folder}/deeper/x", "wb") as file:
