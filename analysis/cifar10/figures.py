@@ -71,7 +71,7 @@ def draw_students(results: Cifar10Results) -> Figure:
     everything = rows_of_table(results)
     rows = [row for row in everything if row.measures and row.role not in (Role.BIG, Role.ENSEMBLE)]
     shown = [f"{results.split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
-    figure = style.figure(9.6, 1.6 + 0.36 * len(rows))
+    figure = style.figure(9.6, 1.6 + 0.36 * max(len(rows), 2))
     panels = figure.subplots(1, len(shown), sharey=True)
     places, clean = range(len(rows), 0, -1), _without_dropout(results)
     teacher_role = Role.ENSEMBLE if len(results.taught_by) > 1 else Role.BIG
