@@ -346,11 +346,12 @@ def reproduced(ours: Runs | Grid, paper: float | int, confidence: float = 0.95) 
     return "better" if expected.high < paper else "not reproduced"
 
 
-def difference_in_words(difference: Difference) -> str:
-    """Fewer errors, more errors, or no difference seen, with n."""
+def difference_in_words(difference: Difference, seen: bool | None = None) -> str:
+    """Fewer errors, more errors, or no difference seen, with n. `seen`: whether it is claimed among others (`claimed`);
+    None: it is alone."""
     if math.isnan(difference.low):
         return f"no verdict at n = {difference.n}"
-    if not difference.differs:
+    if not (difference.differs if seen is None else seen):
         return f"no difference seen at n = {difference.n}"
     return "fewer errors" if difference.mean < 0 else "more errors"
 

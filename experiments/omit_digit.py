@@ -17,15 +17,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import (
-    DataConfig,
-    OmissionStudent,
-    RunConfig,
-    Targets,
-    TeacherConfig,
-    TrainConfig,
-    numerics,
-)
+from kdjax.config import DataConfig, OmissionStudent, RunConfig, Targets, TeacherConfig, TrainConfig, numerics
 from kdjax.errors import (
     require,
     require_count,

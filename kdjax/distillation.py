@@ -86,10 +86,9 @@ def distil(
         require(_is_whole(value), f"{name} {value!r} is not allowed: give a whole number")
     sizes = isinstance(hidden, (tuple, list)) and all(map(_is_whole, hidden))
     require(sizes, f"hidden {hidden!r} is not allowed: give the units of each hidden layer, such as (300, 300)")
-    one = learning_rate is None or len(_numbers("learning_rate", learning_rate)) == 1
-    require(
-        one, f"learning_rate {learning_rate!r} is not allowed: give one number; rates are compared by several calls"
-    )
+    rates = () if learning_rate is None else _numbers("learning_rate", learning_rate)
+    several = f"learning_rate {learning_rate!r} is not allowed: give one number; rates are compared by several calls"
+    require(learning_rate is None or len(rates) == 1, several)
     require(isinstance(hard_labels, bool), f"hard_labels {hard_labels!r} is not allowed: give True or False")
     names = tuple(names)
     unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
@@ -101,7 +100,7 @@ def distil(
             soft_weights=_numbers("soft_weights", soft_weights),
             objectives=names,
             hard_labels=hard_labels,
-            learning_rates=() if learning_rate is None else _numbers("learning_rate", learning_rate),
+            learning_rates=rates,
             optimizer=student.optimizer,
             seeds=seeds,
             epochs=epochs,

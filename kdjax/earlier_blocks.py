@@ -23,8 +23,8 @@ from kdjax.transfer import DistillationData
 def circumstances(data: DistillationData | None = None) -> dict[str, Any]:
     """What fixes the bits of a block that is trained in this process, beside its settings: versions, device, processor
     and its cores, compiler flags, and the teacher's logits, where `data` are there. It is stored with each block."""
-    made: dict[str, Any] = {**toolchain(), "processor": processor(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
-    made["cpus"] = cpus()
+    flags = os.environ.get("XLA_FLAGS", "")
+    made: dict[str, Any] = {**toolchain(), "processor": processor(), "cpus": cpus(), "xla_flags": flags}
     if data is not None:
         logits = (data.train_logits, data.holdout_logits, data.test_logits)
         made["teacher"] = hashlib.sha256(b"".join(part.tobytes() for part in logits if part is not None)).hexdigest()

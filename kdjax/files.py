@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,8 @@ def size_of(folder: Path) -> int:
     with contextlib.suppress(OSError):
         for path in folder.rglob("*"):
             with contextlib.suppress(OSError):
-                total += path.lstat().st_size if path.is_file() else 0
+                found = path.lstat()
+                total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
     return total
 
 

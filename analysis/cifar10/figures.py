@@ -15,7 +15,7 @@ from scipy.special import softmax
 from analysis import measures, runs, stats, style
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role
-from analysis.cifar10.rows import rows_of_table
+from analysis.cifar10.rows import rows_of_table, size
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.scales import scaled
@@ -102,9 +102,8 @@ def draw_students(results: Cifar10Results) -> Figure:
     ]
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
-    config = results.identity["config"]
-    size = f"{count_of(config['parameters'], 'parameter')}, {count_of(config['epochs'], 'epoch')}"
-    trained = f"n = {count_of(seeds, 'seed')}, {size}, {_teachers(results)}{_soft_weight(results)}"
+    networks = size(results.identity["config"])
+    trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     what, images = "Small networks by what they learn from, with 95 % intervals over seeds", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)

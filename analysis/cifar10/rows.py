@@ -1,6 +1,7 @@
 """The rows of a CIFAR-10 table: small, big, distilled and the controls, with paired differences from small."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from analysis import runs, stats
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
+from analysis.tables import count_of
 from kdjax import trained
 from kdjax.config import AFTER_NORM
 from kdjax.objectives import words_of
@@ -57,8 +59,11 @@ def rows_of_table(results: Cifar10Results) -> list[TableRow]:
 
 def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """The finished runs by seed; of several teachers, by teacher and seed."""
-    finished = runs.finished(rows)
-    return finished.set_index("seed" if finished["teacher"].nunique() < 2 else runs.RUN)
+    return _indexed(runs.finished(rows))
+
+
+def _indexed(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.set_index("seed" if rows["teacher"].nunique() < 2 else runs.RUN)
 
 
 def _less(ours: pd.DataFrame, baseline: pd.DataFrame, column: str) -> stats.Difference | None:
@@ -77,8 +82,8 @@ def possible_best(results: Cifar10Results) -> list[float]:
     if of_soft.empty:
         return []
     values = of_soft[column].where(of_soft["failed_at"] < 0)  # a failed run leaves a hole
-    index = "seed" if of_soft["teacher"].nunique() < 2 else runs.RUN
-    table = of_soft.assign(**{column: values}).set_index(index).set_index("temperature", append=True)[column].unstack()
+    rows = _indexed(of_soft.assign(**{column: values}))
+    table = rows.set_index("temperature", append=True)[column].unstack()
     if table.isna().any(axis=None) or table.shape[1] < 2:
         return []
     if table.index.nlevels > 1:
@@ -91,6 +96,11 @@ def possible_best(results: Cifar10Results) -> list[float]:
     if len(table) < 2:
         return []
     return [float(t) for t in table.columns[stats.candidates_for_best(-values, simultaneous=True)]]
+
+
+def size(network: Mapping[str, Any]) -> str:
+    """Parameters and epochs of a network, or of a table's small ones by its config."""
+    return f"{count_of(network['parameters'], 'parameter')}, {count_of(network['epochs'], 'epoch')}"
 
 
 def row_name(role: Role) -> str:

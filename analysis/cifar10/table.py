@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import measures, runs, stats, tuning
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role, SweepRole
-from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_table, teacher_less_small
+from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_table, size, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
@@ -125,14 +125,14 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
         posted = [BLOG_POST.get(row.role, "") if alike else ""] * of_post
         cells.append([*cell, *posted, *[str(row.failed)] * failed])
     networks = {(one["parameters"], one["epochs"]): one for one in results.networks}.values()
-    each = "; ".join(f"{one['network']}: {_size(one['parameters'], one['epochs'])}" for one in networks)
+    each = "; ".join(f"{one['network']}: {size(one)}" for one in networks)
     width = f"; width multiplier {config['width_multiplier']:g}" * of_post
     rates, own_rates = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
     if own_rates:  # one alone is the rate of all small networks
         rates += " of the big network" + ("" if results.choices else f" and {own_rates[0]:g} of the small ones")
     weight = "" if results.choices or results.soft_weight is None else f", soft weight {results.soft_weight:g}"
     notes = [
-        f"small: {_size(config['parameters'], config['epochs'])}; {each} (batch statistics "
+        f"small: {size(config)}; {each} (batch statistics "
         f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
         f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}{weight}."
     ]
@@ -178,10 +178,6 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             "all 10,000 test images. What it calls distilled is double softmax."
         )
     return Table(header, cells, notes, left=1).markdown()
-
-
-def _size(parameters: int, epochs: int) -> str:
-    return f"{count_of(parameters, 'parameter')}, {count_of(epochs, 'epoch')}"
 
 
 def _differences(rows: list[TableRow], results: Cifar10Results) -> str:

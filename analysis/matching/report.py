@@ -73,12 +73,11 @@ def forecast(config: MatchingConfig) -> Forecast:
     else:
         pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
+    epochs, images = config.epochs or recipe.epochs, len(dataset.train.images)
     if config.curvature:
         rates.require_holdout(dataset)
-    epochs, images = config.epochs or recipe.epochs, len(dataset.train.images)
+        require(epochs > 1, "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more")
     require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
-    refused = "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more"
-    require(epochs > 1 or not config.curvature, refused)
     rate = forecast_.rate_of(recipe, dataset)
     if config.curvature:
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)

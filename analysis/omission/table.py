@@ -103,9 +103,9 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 
 def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
     """Which of these differences there are, all considered at once (`stats.claimed`)."""
-    calls = zip(compared.items(), stats.claimed(list(compared.values())), strict=True)
-    unseen = {name: f"no difference seen at n = {less.n}" for (name, less), call in calls if less.differs and not call}
-    return {name: stats.difference_in_words(less) for name, less in compared.items()} | unseen
+    seen = stats.claimed(list(compared.values()))
+    words = map(stats.difference_in_words, compared.values(), seen)
+    return dict(zip(compared, words, strict=True))
 
 
 def write_summary(folder: Path) -> str:
