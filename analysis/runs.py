@@ -187,7 +187,7 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
     words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
     words["mirrored_views"] = "mirrored views"
     words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
-    words["targets"] = f"targets: {WORDS.get(options['targets'], options['targets'])}"
+    words["targets"] = f"targets: {WORDS.get(options['targets'], options['targets']).removesuffix(' targets')}"
     return [words[name] for name, value in options.items() if value != usual[name]]
 
 
