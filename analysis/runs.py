@@ -109,11 +109,16 @@ def mean(values: pd.Series) -> stats.Interval:
 
 
 def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
-    """The mean of `values − others` over the labels that both have: seeds, or teachers and seeds; None without any."""
+    """The mean of `values − others` over the labels that both have: seeds, or teachers and seeds; None without any.
+
+    One seed under several teachers is one run, as networks of hard labels are the same under all."""
     shared = values.index.intersection(others.index)
     if shared.empty:
         return None
-    return stats.difference(stats.crossed_interval(_grid(values[shared] - others[shared])))
+    less = values[shared] - others[shared]
+    if shared.nlevels > 1 and shared.get_level_values("seed").nunique() == 1:
+        less = less.groupby("seed").mean()
+    return stats.difference(stats.crossed_interval(_grid(less)))
 
 
 def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:

@@ -1,7 +1,7 @@
 """Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner within sampling error.
 
-Arrays in, NamedTuples out. A run is one replicate; its axis comes first. One run, or runs that are all equal (error
-counts are integers), say nothing about spread: bounds and p are then nan, and nothing is claimed.
+Arrays in, NamedTuples out. A run is one replicate; its axis comes first. One run, or runs that are all equal (up to
+rounding), say nothing about spread: bounds and p are then nan, and nothing is claimed.
 
 Intervals over runs are about other seeds (and teachers) on *these* test images; `difference_over_images` is about other
 images under these networks.
@@ -25,6 +25,7 @@ from kdjax.intervals import holm as holm
 from kdjax.intervals import holm_within as holm_within
 from kdjax.intervals import interval as interval
 from kdjax.intervals import t_interval as _t_interval
+from kdjax.intervals import varies as _varies
 
 Grid = Real[np.ndarray, "teachers seeds"]
 Wrong = Bool[np.ndarray, "*runs images"]
@@ -87,7 +88,7 @@ def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
         return interval(values.ravel(), confidence)
     (by_teacher,), (by_seed,) = _mean_squares(np.asarray(values, np.float64)[None])[..., 0]
     n = values.size
-    if np.ptp(values) == 0 or by_teacher + by_seed == 0:
+    if not (_varies(values.mean(axis=0)) or _varies(values.mean(axis=1))):
         return _t_interval(_mean(values), math.nan, math.nan, n, confidence)
     standard_error, df = _crossed(float(by_teacher), float(by_seed), teachers, seeds)
     return _t_interval(_mean(values), standard_error, df, n, confidence)
@@ -159,7 +160,7 @@ def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interv
     estimated by the mean squares, `MS_t/seeds + MS_s/teachers + MS_r (1 − 1/seeds − 1/teachers)`; that of the mean is
     `crossed_interval`'s; degrees of freedom by Satterthwaite.
     """
-    if values.ndim == 2 and min(values.shape) > 1 and np.ptp(values) > 0:
+    if values.ndim == 2 and min(values.shape) > 1 and _varies(values):
         table = np.asarray(values, np.float64)
         teachers, seeds = table.shape
         by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)

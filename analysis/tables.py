@@ -59,6 +59,12 @@ GAP = 2
 """Characters between columns."""
 
 
+def counts_of(numbers: Sequence[int], noun: str) -> str:
+    """`5 seeds`; `4 to 5 seeds` where they are not all alike."""
+    least, most = min(numbers), max(numbers)
+    return f"{least} to " * (least < most) + count_of(most, noun)
+
+
 def _span(heading: str, cells: Sequence[str]) -> tuple[int, int]:
     """The least and the natural width of a column: cells of numbers are one piece, words are folded at spaces."""
     pieces = [piece for cell in cells for piece in ([cell] if _is_number(cell) else cell.split())]

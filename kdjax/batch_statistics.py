@@ -50,7 +50,7 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
         no_labels, no_logits = jnp.zeros(images.shape[1], jnp.int32), jnp.zeros((images.shape[1], num_classes))
 
         def add(total: Any, index: Array) -> tuple[Any, None]:
-            batch = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(jax.random.key(0), index)))
+            batch = view(Batch(images[index], no_labels, no_logits, jax.random.fold_in(compilation.key(0), index)))
             keys = (batch.key, None)
             both = tuple(models.batch_statistics(model, params, blank, batch.images, key) for key in keys)
             return jax.tree.map(jnp.add, total, both), None

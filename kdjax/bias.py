@@ -89,7 +89,7 @@ def label_free(pool_logits: Logits, omitted: Sequence[int], share: float) -> flo
         pool_logits: the student's, `[images, classes]`, for the unlabelled pool. With several omitted classes z_o is
             the largest of theirs.
         omitted: classes that share the bias.
-        share: π, in [0, 1], from `share_of_omitted`.
+        share: π, in [0, 1), from `share_of_omitted`.
     """
     return -float(np.quantile(-sides(pool_logits, omitted).lead, 1 - share))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+from jaxtyping import Array, Int, PRNGKeyArray
 
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 CPU_OPTIONS = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
@@ -31,6 +32,12 @@ def fixed_numerics() -> Iterator[None]:
         jax.default_matmul_precision(None),
     ):
         yield
+
+
+def key(seed: int | Int[Array, ""]) -> PRNGKeyArray:
+    """`jax.random.key(seed)`, whatever `jax_random_seed_offset` says: JAX adds it to every seed, and `fixed_numerics`
+    cannot set it aside."""
+    return jax.random.key(seed - jax.config.jax_random_seed_offset)  # type: ignore[attr-defined]
 
 
 def jit(function: Callable[..., Any], more: Mapping[str, Any] | None = None, **arguments: Any) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import jax
@@ -93,6 +94,10 @@ def distil(
     names = tuple(names)
     unknown, known = ", ".join(sorted(recipe.keys() - set(RECIPE))), ", ".join(RECIPE)
     require(not unknown, f"distil takes no {unknown}: further arguments are {known}")
+    for name, value in recipe.items():
+        kind = type(getattr(TrainConfig, name))
+        fits = isinstance(value, str) if kind is str else isinstance(value, Real) and not isinstance(value, bool)
+        require(fits, f"{name} {value!r} is not allowed: give {'a name' if kind is str else 'a number'}")
     try:
         student = TrainConfig(tuple(hidden), epochs, batch_size, **recipe)
         grid = SweepConfig(
@@ -116,7 +121,7 @@ def _argument(option: re.Match[str]) -> str:
     return ARGUMENTS.get(option[1], option[1].replace("-", "_"))
 
 
-def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | None) -> DistillationData:
+def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> DistillationData:
     """The arrays, checked, as a dataset with its teacher's logits."""
     train = read_examples("", inputs, labels, teacher_logits)
     logits: Any = train.teacher_logits
@@ -129,8 +134,10 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Sequence[Any] | N
     if test is None:
         train, tested, rows = _held_out(train)
     else:
-        parts = f"test has {len(test)} parts: give (inputs, labels) or (inputs, labels, teacher_logits)"
-        require(2 <= len(test) <= 3, parts)
+        count = len(test) if isinstance(test, (tuple, list)) else None
+        given = f"test is of type {type(test).__name__}" if count is None else f"test has {count} parts"
+        parts = f"{given}: give (inputs, labels) or (inputs, labels, teacher_logits)"
+        require(count in (2, 3), parts)
         tested = read_examples("test ", test[0], test[1], test[2] if len(test) > 2 else None, classes)
         rows = np.arange(len(tested.inputs))
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))

@@ -112,12 +112,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def check_manifest(folder: Path) -> None:
-    """Raises `Damaged`, naming the file, unless every file of `folder` is there, unchanged, and there is no other."""
+    """Raises `Damaged`, naming the file, unless every file of `folder` is there, unchanged, and there is no other.
+    Hidden ones are not counted: file managers and network drives leave them."""
     expected = _read_manifest(folder, f"remove {folder}")
     if expected is None:
         raise Damaged(f"{folder} has no {MANIFEST}: it was not written to the end; remove it")
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    for name in sorted(expected.keys() | files.keys() - {MANIFEST}):
+    shown = {name for name in files if not any(part.startswith(".") for part in name.split("/"))}
+    for name in sorted(expected.keys() | shown - {MANIFEST}):
         if name not in files or _digest(files[name]) != expected.get(name):
             raise Damaged(f"{folder / name} differs from what was written (SHA-256): remove {folder}")
 
@@ -186,8 +188,8 @@ def size_of(folder: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it; nothing where there is none."""
-    if path.is_dir():
+    """Removes a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -118,6 +118,7 @@ def read_labels(name: str, given: Any, num_classes: int | None = None) -> Int32[
     array = read(name, given)
     one_hot = array.ndim == 2 and num_classes in (None, array.shape[1])
     remedy = f"give {name}.argmax(axis=1)" if one_hot else "give one class number for each example, [n]"
+    remedy = f"give {name}[:, 0]" if array.ndim == 2 and array.shape[1] == 1 else remedy
     require(array.ndim == 1, f"{name} of shape {array.shape} are not allowed: {remedy}")
     last = "" if num_classes is None else f", 0 to {num_classes - 1}"
     whole = f"{name} of {array.dtype} are not allowed: give whole numbers{last}"

@@ -85,12 +85,16 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
         kept = [str(argument) for argument in command["arguments"] if argument != "--fresh"]
     except (KeyError, TypeError):
         raise BadInput(f"{folder / 'config.json'} does not tell the command that started it: {remedy}") from None
-    known = module.partition(".")[0] in PACKAGES
-    require(known, f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
+    require(_is_ours(command), f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
     require(place.is_dir(), f"{place}, where {folder} was started, is gone, and paths may be relative to it: {remedy}")
     # The folder may have been moved since; and another version may have another default name for it.
     kept += ["--out", str(folder.parents[1].resolve())] + ["--name", folder.name] * (PACKAGES[0] in module)
     return ["python", "-m", module, *kept], place
+
+
+def _is_ours(command: Any) -> bool:
+    """Whether what started a run is a command of kdjax, and no script or notebook."""
+    return isinstance(command, dict) and str(command.get("module")).partition(".")[0] in PACKAGES
 
 
 def _run(path: Path) -> Entry:
@@ -114,7 +118,7 @@ def _run(path: Path) -> Entry:
         finished,
         sum(_seconds(one) for one in (folder, *sweeps)),
         sum(size_of(one) for one in (folder, *sweeps)),
-        None if finished or "command" not in config else shlex.join(words),
+        None if finished or not _is_ours(config.get("command")) else shlex.join(words),
     )
 
 

@@ -93,7 +93,8 @@ def centred_logit_matching_loss(student_logits: Logits, teacher_logits: AnyShape
 
     `||zc - vc||² / (2N)` (arXiv 1503.02531, Eq. 4).
 
-    `student_logits`, `teacher_logits`: `[..., N]`; returns `[...]`. Raises BadInput for N = 1 or unlike shapes.
+    `student_logits`, `teacher_logits`: `[..., N]`, finite (no class is left out by -inf); returns `[...]`. Raises
+    BadInput for N = 1 or unlike shapes.
     """
     student, teacher = _as_float(student_logits, teacher_logits)
     difference = student - teacher  # before centring: centring each one first loses the digits in which they differ

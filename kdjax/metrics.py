@@ -68,7 +68,9 @@ def nll(logits: Logits, labels: Labels) -> float:
 
 def brier(logits: Logits, labels: Labels) -> float:
     """Brier score: mean over examples of `Σ_i (q_i − 1[i = y])²`, in [0, 2] (Brier 1950)."""
-    return float(np.mean(np.sum((softmax(_wide(logits), axis=1) - np.eye(logits.shape[1])[labels]) ** 2, axis=1)))
+    difference = softmax(_wide(logits), axis=1)
+    difference[np.arange(len(labels)), labels] -= 1
+    return float(np.mean(np.sum(difference**2, axis=1)))
 
 
 def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:

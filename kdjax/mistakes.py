@@ -14,7 +14,9 @@ from kdjax.arrays import HostLogits
 from kdjax.errors import name_rows
 
 LOOKED_AT = 20_000
-"""Rows from which calibration is guessed, evenly spaced."""
+"""Rows from which calibration is guessed, evenly spaced; fewer of many classes."""
+MOST_LOGITS = 2**25
+"""Logits, at most, from which it is guessed."""
 GAP, SHARPER = 0.1, 0.67
 """Logits look divided where confidence is lower than accuracy by more than the one, and the T that would calibrate them
 is below the other."""
@@ -112,7 +114,8 @@ def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right:
 
 
 def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> list[Mistake]:
-    rows = np.linspace(0, len(labels) - 1, min(len(labels), LOOKED_AT)).astype(int)
+    count = min(len(labels), LOOKED_AT, max(1, MOST_LOGITS // logits.shape[1]))
+    rows = np.linspace(0, len(labels) - 1, count).astype(int)
     some, true = np.asarray(logits[rows], np.float64), labels[rows]
     confidence = float(softmax(some, axis=1).max(axis=1).mean())
     if confidence >= right - GAP:

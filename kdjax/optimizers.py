@@ -73,7 +73,8 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
     The decay goes through the momentum, as L2 regularisation does (AdamW's does not); divided by η, it is the same at
     every peak rate. Every fifth step, t of n, lookahead averages: φ ← β·φ + (1 − β)·θ with β = 0.95⁵·(t/n)³, the share
     of the slow weights φ, and θ ← φ (Zhang et al. 2019, arXiv 1907.08610, whose α is 1 − β). After the last step θ ← φ,
-    whether or not an average is due. Parameters under the name `whitening` are left as they are."""
+    whether or not an average is due. Running statistics of batch norms are not averaged (airbench averages them too).
+    Parameters under the name `whitening` are left as they are."""
 
     def init(params: Params) -> Any:
         return jax.tree.map(jnp.zeros_like, params), params

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import files
+from kdjax import files, run_folders
 from kdjax.errors import BadInput, require
 from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
 from kdjax.identity import canonical_json
@@ -128,14 +128,14 @@ class RunDirectory:
             before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            remedy = f"put it back, remove the folder {self.folder}, or give --fresh to start the run again"
+            remedy = f"put it back, or {_start_again(self.folder)}"
             require(fresh, f"{path} is damaged (not JSON): {remedy}")
             return
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"
         require(known, f"{path} is no file of this program: {remedy}")
         differing = ", ".join(sorted(_differences(before["identity"], json.loads(canonical_json(identity))))[:6])
-        remedy = "choose another --name, or --fresh to start it again"
+        remedy = f"choose another --name, or {_start_again(self.folder)}"
         told = f"{self.folder} holds a run of another config (differing: {differing})"
         require(fresh or not differing, f"{told}: {remedy}")
 
@@ -188,7 +188,7 @@ class RunDirectory:
         files.remove(self.checkpoints(block))  # a kill may have come before this
         written = _read_block(folder)
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
-        remedy = "finish it with what started it, give another --name, or --fresh to train all of it again"
+        remedy = f"finish it with what started it, give another --name, or {_start_again(self.folder)}"
         require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
         self._whole.add(block)
         return list(written["rows"])
@@ -339,10 +339,16 @@ def read_rows(block: Path) -> Rows:
     return list(_read_block(block)["rows"])
 
 
+def _start_again(folder: Path) -> str:
+    """How to: `--fresh` of a table leaves the sweeps behind it, which other tables share."""
+    shared = folder.parent.name == run_folders.SWEEPS
+    return f"remove the folder {folder}" if shared else "give --fresh to start the run again"
+
+
 def _read_block(block: Path) -> dict[str, Any]:
     written = read_json(block / "rows.json")
     known = isinstance(written, dict) and {"schema", "rows"} <= written.keys()
-    remedy = "give another --out, or --fresh to train all of it again"
+    remedy = f"give another --out, or {_start_again(block.parents[1])}"
     require(known, f"{block} was written by an earlier version of kdjax: {remedy}")
     return dict(written)
 

@@ -188,9 +188,11 @@ def _measures(index: int, logits: dict[str, np.ndarray], data: DistillationData)
 def _entropy(run: Run, teacher_logits: np.ndarray) -> float | None:
     if math.isnan(run.temperature):
         return None
-    if run.objective == "double_softmax":
-        teacher_logits = np.asarray(jax.nn.softmax(jnp.asarray(teacher_logits)))
-    return metrics.entropy(teacher_logits, run.temperature)
+    objective = objectives.parse(run.objective)
+    if objective.target is None:
+        return metrics.entropy(teacher_logits, run.temperature)
+    softened, temperature = objective.target(jnp.asarray(teacher_logits), run.temperature, **objective.hyperparameters)
+    return metrics.entropy(np.asarray(softened), temperature)
 
 
 def _curve(history: loop.History, index: int) -> Iterator[dict[str, Any]]:

@@ -163,11 +163,7 @@ def find_teachers(
         return None, (), [dataset.teacher.fingerprint]
     if len(dataset.input_shape) == 1:
         config = dataclasses.replace(config, jitter=0)  # which is a teacher's default, and shifts images
-        _require_images_to_change("teacher.augment", config.augment != "none", dataset)
     recipe = config.train_config(teacher_epochs(dataset))
-    _require_images("teacher.batch-size", config.batch_size, dataset)
-    _require_jitter("teacher.jitter", config.jitter, dataset)
-    models.network(recipe, dataset.input_shape, dataset.num_classes)
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
         for teacher in named:
             unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
@@ -176,6 +172,10 @@ def find_teachers(
             require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
             teachers.warn_of_differences(teacher)
         return recipe, named, [teacher.info["fingerprint"] for teacher in named]
+    _require_images_to_change("teacher.augment", config.augment != "none", dataset)
+    _require_images("teacher.batch-size", config.batch_size, dataset)
+    _require_jitter("teacher.jitter", config.jitter, dataset)
+    models.network(recipe, dataset.input_shape, dataset.num_classes)
     name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
     if not teachers.place(run.out, name).exists():
         scheduling.require_devices("teacher.devices", config.devices)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from kdjax import transforms
+from kdjax import compilation, transforms
 from kdjax.arrays import Images, Labels, Logits, StoredImages
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
@@ -157,4 +157,4 @@ def make_update(
 
 def run_key(seed: int | Int[Array, ""], purpose: Purpose) -> PRNGKeyArray:
     """The key of one use of randomness in one run."""
-    return jax.random.fold_in(jax.random.key(seed), purpose)
+    return jax.random.fold_in(compilation.key(seed), purpose)

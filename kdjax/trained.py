@@ -17,6 +17,7 @@ from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
+from kdjax.inputs import read_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Student:
         return params, model_state
 
     def logits(self, images: HostImages) -> HostLogits:
-        """Logits of any images, in evaluation mode; or of features as they stand in the file: they are standardised
-        here, as they were for training."""
-        if self.standardisation is not None:
-            images = self.standardisation.apply(images)
+        """Logits of any images, in evaluation mode: bytes, or floats 0 to 1; or of features as they stand in the file:
+        they are standardised here, as they were for training. Raises BadInput: images of another kind or shape."""
+        apply = self.standardisation.apply if self.standardisation else functools.partial(read_inputs, "images")
+        images = apply(images)
         return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
 
 

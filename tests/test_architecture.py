@@ -31,13 +31,14 @@ ALLOWED = {
     "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
+    "run_directory": BELOW | {"run_folders"},
     "mistakes": BELOW,
     "datasets": BELOW | {"array_files", "columns", "faults", "inputs", "logit_columns", "mistakes"},
     "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},
     "targets": BELOW,
     "optimizers": BELOW | {"models"},
-    "train": BELOW | {"objectives", "models", "optimizers", "transforms"},
+    "train": BELOW | {"compilation", "objectives", "models", "optimizers", "transforms"},
     "evaluation": BELOW | {"compilation", "models", "transforms"},
     "blocks": BELOW | {"compilation", "evaluation", "objectives", "models", "optimizers", "train"},
     "batch_statistics": BELOW | {"compilation", "datasets", "evaluation", "models", "train"},
@@ -160,7 +161,7 @@ def test_only_models_knows_flax():
     assert knows == {"models"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/glossary.md"])
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/extending.md", "docs/own_data.md"])
 def test_modules_that_a_page_names_exist(name):
     named = set(re.findall(r"`((?:kdjax|analysis|experiments)/[\w/]+\.py)`", (ROOT / name).read_text()))
-    assert all((ROOT / path).exists() for path in named)
+    assert named and all((ROOT / path).exists() for path in named if "NAME" not in path)

@@ -140,6 +140,17 @@ def test_a_planted_fault_is_named(tmp_path, framework, expression, expected):
         assert len(faults) == len([part for part in expected if part != "batchmean"]), text
 
 
+def test_a_loss_that_works_in_place_is_no_fault(tmp_path):
+    body = """
+def loss(z, v, T):
+    v /= T
+    p, q = (np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True) for x in (v - v.max(), z / T - (z / T).max()))
+    return T**2 * (p * np.log(p / q)).sum(axis=-1).mean()
+"""
+    found = said(written(tmp_path, "numpy", body))
+    assert found.right, "\n".join(found.lines)
+
+
 @pytest.mark.parametrize(
     ("framework", "expression", "expected"),
     [*each("torch", RIGHT, TORCH_RIGHT), *each("jax", RIGHT, JAX_RIGHT), *each("numpy", RIGHT)],

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tyro
 
-from kdjax import cli, options, teachers
+from kdjax import cli, memory, options, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 from kdjax.datasets import catalog
 from tests import commands
@@ -30,6 +30,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.delenv("KDJAX_RAW_DIR", raising=False)
     monkeypatch.setenv("KDJAX_DATA_DIR", str(tmp_path / "work" / "data"))
+    monkeypatch.setattr(memory, "available", lambda: 64.0 * 2**30)
     return tmp_path / "work"
 
 

@@ -204,6 +204,7 @@ REFUSED = [
     ({"labels": changed(LABELS, 3, -1)}, "labels from -1 to 9 do not fit"),
     ({"labels": LABELS * 1.0}, "labels of float64 are not allowed: give whole numbers, 0 to 9"),
     ({"labels": np.eye(10)[LABELS]}, "labels of shape (70, 10) are not allowed: give labels.argmax(axis=1)"),
+    ({"labels": LABELS[:, None]}, "labels of shape (70, 1) are not allowed: give labels[:, 0]"),
     ({"labels": ["one", "two"]}, "labels: list is no array of numbers"),
     ({"labels": [[1], [1, 2]]}, "labels: list is no array"),
     ({"labels": "none.npy"}, "labels: none.npy does not exist"),
@@ -260,6 +261,11 @@ REFUSED = [
     ),
     ({"network": "small", "hidden": (16,)}, "images of 6×6 pixels are too small"),
     ({"network": "small", "hidden": (16,), **FEATURES}, "the small network is for images, and these are [36] features"),
+    ({"test": 5}, "test is of type int: give (inputs, labels)"),
+    ({"network": None}, "network None is not allowed: give a name"),
+    ({"precision": np.float32}, "precision <class 'numpy.float32'> is not allowed: give a name"),
+    ({"input_dropout": "0.1"}, "input_dropout '0.1' is not allowed: give a number"),
+    ({"average": None}, "average None is not allowed: give a number"),
     ({"dropout": 0.5}, "distil takes no dropout: further arguments are network, optimizer"),
 ]
 

@@ -72,7 +72,9 @@ def test_the_cache_of_a_user_without_a_home_lies_in_the_working_folder(tmp_path,
 
 
 OTHERS = {"jax_enable_x64": True, "jax_threefry_partitionable": False, "jax_default_prng_impl": "rbg"}
+OTHERS |= {"jax_random_seed_offset": 7, "jax_default_matmul_precision": "highest"}
 USUAL = {"jax_enable_x64": False, "jax_threefry_partitionable": True, "jax_default_prng_impl": "threefry2x32"}
+USUAL |= {"jax_random_seed_offset": 0, "jax_default_matmul_precision": None}
 
 
 @pytest.fixture
@@ -97,6 +99,9 @@ def test_the_options_make_a_difference_elsewhere(other_numerics):
     assert jax.numpy.ones(1).dtype == "float64" and str(jax.random.key_impl(jax.random.key(0))) == "rbg"
     with compilation.fixed_numerics():
         assert jax.numpy.ones(1).dtype == "float32" and "fry" in str(jax.random.key_impl(jax.random.key(0)))
+        assert jax.config.jax_default_matmul_precision is None
+        assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 10]
+        assert jax.random.key_data(compilation.key(3)).tolist() == [0, 3]
 
 
 def test_the_library_computes_the_same_bits_whatever_jax_is_set_to(tmp_path, undisturbed, other_numerics):

@@ -39,6 +39,22 @@ def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path):
         assert (tmp_path / "block" / "part").read_text() == content
 
 
+def test_what_file_managers_leave_is_no_damage(tmp_path):
+    with files.whole_folder(tmp_path / "block") as folder:
+        (folder / "part").write_text("x")
+    (tmp_path / "block" / ".DS_Store").write_text("x")
+    (tmp_path / "block" / ".cache").mkdir()
+    (tmp_path / "block" / ".cache" / "part").write_text("x")
+    files.check_manifest(tmp_path / "block")
+
+
+def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").symlink_to(tmp_path / "there")
+    files.remove(tmp_path / "here")
+    assert os.listdir(tmp_path) == ["there"]
+
+
 def damage(path, how, rng):
     data = bytearray(path.read_bytes())
     if how == "flip":

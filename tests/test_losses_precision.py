@@ -59,6 +59,7 @@ def derivative(loss: Loss) -> Loss:
 def worst_error(loss: Loss, case: Case, *gradients: Loss) -> float:
     """The largest relative error of value, derivative and `gradients` (max norm), over what is allowed there."""
     results = [np.asarray(jax.jit(f)(*case), float) for f in (loss, derivative(loss), *gradients)]
+    assert all(np.isfinite(result).all() for result in results), f"seed {SEED}"
     worst = 0.0
     for value, *slopes, z, v, temperature in zip(*results, *case, strict=True):
         divergence, exact_slope = exact(z, v, temperature)

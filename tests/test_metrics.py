@@ -30,6 +30,11 @@ def test_nll_and_brier_by_hand():
     assert metrics.brier(LOGITS, LABELS) == pytest.approx(np.mean(brier))
 
 
+def test_brier_of_many_classes_needs_no_square_of_them():
+    logits = np.zeros((2, 50_000), np.float32)  # whose square is 19 GiB
+    assert metrics.brier(logits, np.array([0, 49_999])) == pytest.approx(1 - 1 / 50_000)
+
+
 def test_calibration_error_by_hand():
     # Confidences .7 .6 .5 .5 lie in the bins 10, 9 (0.6 · 15 = 9.0), 7 and 7; answers right, right, wrong, right.
     expected = (abs(0.7 - 1) + abs(0.6 - 1) + abs(0.5 + 0.5 - 1)) / 4

@@ -289,6 +289,39 @@ def test_dist_without_its_second_term_wants_none():
     np.testing.assert_allclose(alone.loss(z[0], v[0], y[0], 1.0), alone.loss(z, v, y, 1.0)[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["double_softmax", "logit_standardization", "norm_kd", "spherical_kd(m=3)"])
+def test_the_target_is_what_the_loss_is_a_divergence_from(text):
+    """Soft targets are softmax(softened/T): the loss is T² KL from them, times σ_v² for `norm_kd`."""
+    objective, random = objectives.parse(text), np.random.default_rng(0)
+    v, temperature = jnp.asarray(random.normal(0, 3, (4, 10))), 2.0
+    softened, at = objective.target(v, temperature, **objective.hyperparameters)
+    assert at == temperature
+    z = v if text != "double_softmax" else softened  # where student and teacher are alike they are standardised alike
+    loss = objective.loss(z, v, jnp.zeros(4, int), temperature)
+    np.testing.assert_allclose(loss, 0, atol=1e-5)
+    p = jax.nn.softmax(softened / temperature)
+    moved = z + 0.5 * jnp.asarray(random.normal(0, 1, (4, 10)))
+    student = (
+        objective.target(moved, temperature, **objective.hyperparameters)[0] if text != "double_softmax" else moved
+    )
+    q = jax.nn.softmax(student / temperature)
+    scale = jnp.var(v, axis=-1, ddof=1) if text == "norm_kd" else 1
+    wanted = scale * temperature**2 * jnp.sum(p * jnp.log(p / q), axis=-1)
+    np.testing.assert_allclose(objective.loss(moved, v, jnp.zeros(4, int), temperature), wanted, rtol=1e-3)
+
+
+def test_the_placebos_target_is_that_of_the_reference():
+    placebo = objectives.parse("placebo(reference=4)")
+    assert placebo.target("logits", 1.0, **placebo.hyperparameters) == ("logits", 4.0)
+
+
+@pytest.mark.parametrize("labels", [[1, 10], [-1, 3]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    logits = jnp.zeros((2, 10))
+    with pytest.raises(BadInput, match="are not allowed with 10 classes: give 0 to 9"):
+        objectives.parse("dkd").loss(logits, logits, jnp.array(labels), 4.0)
+
+
 def test_an_objective_without_a_word_on_its_limit_refuses_infinity():
     objectives.register(Objective("mine", "mine", lambda z, v, y, t, power: z[..., 0], (Parameter("power", 2),)))
     with pytest.raises(BadInput, match=r"mine\(power=3\) is not allowed: .* because its registry entry"):

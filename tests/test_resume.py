@@ -100,14 +100,18 @@ def test_kills_at_random_moments(raw, uninterrupted, tmp_path):
         assert blocks.items() <= finished_blocks(root).items(), "a finished block was trained again"
         shutil.rmtree(root)
     print(f"{len(killed)} kills: {', '.join(killed)}")
-    assert len(killed) >= 0.8 * KILLS  # a moment that comes once may have passed when it is looked for
+    assert len(killed) >= KILLS - max(1, KILLS // 5)  # a moment that comes once may have passed when it is looked for
 
 
 @pytest.mark.parametrize("number, ending", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_mid_sweep_and_a_second_process_beside_it(raw, uninterrupted, tmp_path, number, ending):
     process = commands.start(arguments(tmp_path, raw))
     wait_for(tmp_path, f"{RUN}/checkpoints/*/[0-9]*/MANIFEST.json", process)
-    code, said = commands.call_sweep(tmp_path, *more(raw))
+    process.send_signal(signal.SIGSTOP)  # it must not end before the second process has looked
+    try:
+        code, said = commands.call_sweep(tmp_path, *more(raw))
+    finally:
+        process.send_signal(signal.SIGCONT)
     assert code == 2 and f"in use by process {process.pid}" in said and said.count("error: ") == 1
     begin = time.monotonic()
     process.send_signal(number)
@@ -146,11 +150,12 @@ def test_two_processes_that_want_the_same_teacher(tmp_path, monkeypatch):
 def test_a_signal_while_starting(raw, tmp_path, seconds):
     process = commands.start(arguments(tmp_path, raw))
     time.sleep(seconds)
+    ended = process.poll() is not None
     process.send_signal(signal.SIGINT)
     time.sleep(0.01)
     process.send_signal(signal.SIGINT)  # impatient
     code, said = commands.finish(process)
-    assert code in (130, 0) and "Traceback" not in said, said
+    assert code == (0 if ended else 130) and "Traceback" not in said, said
 
 
 @pytest.mark.parametrize("module", ["experiments.temperature_sweep", "analysis.plot_mnist_table", "kdjax.datasets"])

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -205,7 +206,9 @@ def test_latest_run_is_the_one_with_the_newest_results(tmp_path):
         run_directory.latest_run(tmp_path, "sweep")
     filled(tmp_path / "sweep" / "a")
     filled(tmp_path / "sweep" / "b")
-    assert run_directory.latest_run(tmp_path, "sweep").name == "b"
+    for newest in ("a", "b"):
+        os.utime(tmp_path / "sweep" / newest / "results.csv", (time.time() + 10 * ord(newest),) * 2)
+        assert run_directory.latest_run(tmp_path, "sweep").name == newest
 
 
 def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):

@@ -33,6 +33,23 @@ def test_prediction_interval_by_hand():
     assert found.high - 74 == pytest.approx(2.77645 * math.sqrt(2.5) * math.sqrt(1.2), abs=1e-4)
 
 
+def test_equal_differences_of_accuracies_and_of_means_are_equal():
+    ours, others = np.array([209, 230, 303]), np.array([200, 221, 294])
+    accuracies = [100 - 100 * errors / 1_000 for errors in (ours, others)]
+    assert np.ptp(accuracies[0] - accuracies[1]) > 0  # by rounding
+    assert math.isnan(stats.paired_difference(*accuracies).p)
+    thirds = np.array([[1, 2, 2], [2, 1, 2], [2, 2, 1]]) / 3
+    assert math.isnan(stats.crossed_interval(thirds).low)  # all means are 5/9
+    small = 1e-6 * np.array([1.0, 1.1, 0.9])
+    assert stats.interval(small).low == pytest.approx(scipy.stats.t.interval(0.95, 2, 1e-6, 1e-7 / 3**0.5)[0])
+
+
+def test_one_seed_under_several_teachers_is_one_run():
+    labels = pd.MultiIndex.from_product([list("abc"), [0]], names=["teacher", "seed"])
+    found = runs.paired(pd.Series([80.0, 82, 81], labels), pd.Series([90.0] * 3, labels))
+    assert (found.mean, found.n) == (-9, 1) and math.isnan(found.p) and not found.differs
+
+
 @given(RUNS, st.sampled_from([0.8, 0.95, 0.99]))
 def test_interval_is_scipys(values, confidence):
     found = stats.interval(values, confidence)

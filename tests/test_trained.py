@@ -32,6 +32,9 @@ def test_each_student_answers_as_its_row_says(swept):
     for student in found:
         logits = student.logits(test.images)
         np.testing.assert_allclose(logits, student.stored_logits("test"), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(student.logits(test.images[..., 0] / 255), logits, rtol=0, atol=1e-4)
+        with pytest.raises(BadInput, match="images are floats from 0 to 255, all whole: give uint8, or divide by 255"):
+            student.logits(test.images.astype(np.float32))
         assert metrics.errors(student.stored_logits("test"), test.labels) == student.row["test_errors"]
     for _, row in table.iterrows():
         where = {name: row[name] for name in ("seed", "objective", "temperature", "soft_weight")}

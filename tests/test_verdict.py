@@ -238,6 +238,27 @@ def test_without_a_holdout_it_is_against_every_baseline():
     assert "a hold-out would choose" in verdict.of(equal).details[0]
 
 
+def test_a_baseline_that_failed_is_not_called_beaten():
+    lost = {(*SMOOTH, seed) for seed in range(5)}
+    alone = {setting: errors for setting, errors in PLANTED.items() if setting != MIXED}
+    ended = "; not compared with label smoothing, of which a run failed or is missing."
+    helps = "Distillation helps at all 2 temperatures, against hard labels"
+    assert sentences(sweep(alone, failed=lost))[0] == helps + ended
+    assert sentences(sweep(alone, failed=set(list(lost)[1:])))[0] == helps + ended  # one seed is no comparison
+    headline, found, *_ = sentences(sweep(PLANTED, failed=lost))
+    assert headline == f"{helps} and against every other baseline{ended}"
+    assert "fewer errors than every other baseline at T = 2, 8" in found and "] from shuffled teacher" in found
+    held = sweep(alone, failed=lost, holdout=held_out(alone))
+    assert sentences(held)[0] == f"{helps}, the best baseline of those compared{ended}"
+
+
+def test_a_temperature_of_which_a_run_failed_is_not_called_excluded():
+    runs = {**BETTER, T4: [121, 122, 120, 123], T8: [103, 107, 99, 101]}
+    found = " ".join(sentences(sweep(runs, failed={(*T8, 0)})))
+    assert "not excluded as the best T: 4 (not tested, as a run failed or is missing: 8)" in found, found
+    assert "every other T" not in found
+
+
 def test_baselines_have_a_setting_each_and_are_not_judged():
     runs = {**PLANTED, ("shuffled", 8.0): [820, 861, 800, 809, 830]}
     half, whole = (sweep(runs, weight=weight, holdout=held_out(runs)) for weight in (0.5, 1.0))

@@ -46,7 +46,9 @@ def _ask_numpy(call: Callable[..., Any], case: Case, precise: bool) -> Answer:
     """By central differences in float64, whatever is asked for: float32 has too few digits for them."""
 
     def value(student: Any) -> float:
-        result = call(student=student, teacher=case.teacher, temperature=case.temperature, labels=case.labels)
+        # Copies: a loss may work in place.
+        teacher, labels = case.teacher.copy(), case.labels.copy()
+        result = call(student=student, teacher=teacher, temperature=case.temperature, labels=labels)
         _check(result, case.student.shape[:-1])
         if np.asarray(result).dtype != np.float64:
             raise WrongResult(

@@ -19,7 +19,7 @@ from analysis.cifar10.rows import rows_of_table, size
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.scales import scaled
-from analysis.tables import count_of, fixed, number
+from analysis.tables import count_of, counts_of, fixed, number
 from kdjax.files import write_csv
 
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -167,8 +167,7 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     difference.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
     difference.set_ylabel(f"{t} minus hard labels,\npoints, paired by seed")
-    pairs = sorted({one.pairs for one in found})
-    n = count_of(pairs[-1], "seed") if len(pairs) == 1 else f"{pairs[0]} to {count_of(pairs[-1], 'seed')}"
+    n = counts_of([one.pairs for one in found], "seed")
     what, images = "Small networks by how long they learn, with 95 % intervals over seeds", results.identity["data"]
     return style.finish(figure, what, images["description"], f"n = {n}, {results.first_teacher}{_soft_weight(results)}")
 

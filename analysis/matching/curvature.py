@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import softmax
 
 from analysis.matching.theory import Logits
-from kdjax import losses
+from kdjax import compilation, losses
 from kdjax.arrays import Images
 from kdjax.layers import FLOAT32
 from kdjax.models.mlp import Mlp
@@ -164,7 +164,7 @@ def measure(
         root = jnp.sqrt(ravel_pytree(divisors)[0])
         matrices = (hessian, gauss_newton, lambda vector: hessian(vector / root) / root)
         # Random, so that no eigenvector is missed, and the same for all, so that they are compared fairly.
-        starts, probes = jax.random.split(jax.random.key(0))
+        starts, probes = jax.random.split(compilation.key(0))
         start = jax.random.normal(starts, gradient.shape)
         found = [largest_eigenvalue(matrix, start) for matrix in matrices]
         residual = jnp.max(jnp.stack([residual / jnp.abs(value) for value, residual in found]))

@@ -13,7 +13,7 @@ from analysis import stats
 from analysis.matching.pair import Pair
 from analysis.matching.rows import Claim, Numbers, Row
 from analysis.matching.theory import slope
-from kdjax import blocks, loop, losses, metrics, models, transfer
+from kdjax import blocks, compilation, loop, losses, metrics, models, transfer
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.objectives import Setting
@@ -86,7 +86,8 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
     floor, ceiling = (numbers.seeds(optimizer, name) for name in ("floor", "ceiling"))
     far = [numbers.seeds(optimizer, "distance", t) for t in (finite[0], 20.0, finite[-1])]
     name = named(optimizer)
-    reaches = next((t for t, mean in zip(finite, means, strict=True) if mean <= 2 * floor.mean()), None)
+    beyond = [t for t, mean in zip(finite, means, strict=True) if mean > 2 * floor.mean()]
+    reaches = next((t for t in finite if not beyond or t > beyond[-1]), None)
     above = [i for i, mean in enumerate(means) if mean > 3 * floor.mean() and finite[i] >= 10]
     fall = slope(np.array(finite)[above], means[above]) if len(above) > 1 else math.nan
     class_mean, hot = numbers.seeds(optimizer, "class mean drift"), numbers.seeds(optimizer, "mean logit drift")
@@ -104,12 +105,15 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
             f"floor {_interval(floor)}, ceiling {_interval(ceiling)}; {reached}",
         ),
-        Claim(
-            f"{name}: and as fast as their gradients do, from T = 10 on and above three floors",
-            "slope −1 ± 0.2",
-            f"{fall:.2f}",
-            abs(fall + 1) <= 0.2,
-        ),
+        *[
+            Claim(
+                f"{name}: and as fast as their gradients do, from T = 10 on and above three floors",
+                "slope −1 ± 0.2",
+                f"{fall:.2f}",
+                abs(fall + 1) <= 0.2,
+            )
+        ]
+        * (not math.isnan(fall)),  # too few T from there on lie above three floors: nothing was tested
         Claim(
             f"{name}: the output layer's class mean " + ("stays where it started, at every T" if sgd else "moves"),
             "relative change below 1e-4 (rounding)" if sgd else "relative change above 1e-2",
@@ -173,7 +177,7 @@ def _setting(temperatures: tuple[float, ...], rate: float) -> Setting:
 
 def _perturb_last(params: Any, seed: int) -> Any:
     """The last of the K networks with each weight multiplied by 1 + 1e-6·N(0, 1)."""
-    key = jax.random.fold_in(jax.random.key(seed), 1_000_000)  # a stream that no training uses
+    key = jax.random.fold_in(compilation.key(seed), 1_000_000)  # a stream that no training uses
 
     def perturb(leaf: jax.Array) -> jax.Array:
         return leaf.at[-1].multiply(1 + PERTURBATION * jax.random.normal(key, leaf.shape[1:]))

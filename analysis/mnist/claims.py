@@ -3,6 +3,7 @@ alike, and the paper's claims about it."""
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from analysis import stats
@@ -22,15 +23,17 @@ def of_table(rows: Sequence[TableRow], results: MnistResults) -> str:
     neither can be told."""
     small = any(row.name.startswith("small net alone") for row in rows)
     named = f"small net distilled, T = {number(results.temperature)}, soft weight {results.soft_weight:g}"
-    said = [_closed(row.gap) for row in rows if row.name.startswith(named)][: int(small)]
+    said = [_closed(row.gap) for row in rows if re.match(rf"{re.escape(named)}(,| \(|$)", row.name)][: int(small)]
     of_paper = ", ".join(f"{row.name.split(',')[0]} {row.verdict}" for row in rows if row.verdict)
     return " ".join(said + [f"The paper's single runs, against ours: {of_paper}."] * bool(of_paper))
 
 
 def _closed(gap: stats.Ratio) -> str:
     """Whether distillation closes the gap, in a sentence."""
+    if gap.n == 0:
+        return "How much of the gap distillation closes is not known: no seed has both a small net and a distilled one."
     if math.isnan(gap.ratio):
-        return "There is no gap to close: small nets make no more errors than the teacher."
+        return "There is no gap to close: small nets make no more errors than the teacher, in the mean."
     what = "of the gap between small net and teacher"
     if math.isnan(gap.low):
         return f"Distillation closes {fixed(gap.ratio, 2)} {what}; {count_of(gap.n, 'run')} cannot tell more."
@@ -134,7 +137,8 @@ def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
     if curve.vertex is not None and not math.isnan(curve.vertex.low):
         text = f"{curve.name}: lowest point of a parabola in log T, over seeds: {curve.vertex.temperature:.1f}"
         text += f" [{number(round(curve.vertex.low, 2))}, {number(round(curve.vertex.high, 2))}]"
-        notes.append(f"{text}{'' if curve.vertex.inside else ' (not inside the temperatures tried)'}{about}.")
+        beyond = "" if curve.vertex.inside else " (not inside the temperatures tried)"
+        notes.append(f"{text}{beyond}{about or ' (about these teachers)'}.")  # each seed's errors are means over them
     for which, alike in (("temperatures", curve.alike), ("finite temperatures", curve.alike_finite)):
         if alike is None or math.isnan(alike.reach) or curve.width <= NARROW:
             continue

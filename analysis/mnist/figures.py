@@ -12,7 +12,7 @@ from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
 from analysis.mnist.widths import WidthCurve
-from analysis.tables import count_of, number
+from analysis.tables import count_of, counts_of, number
 
 
 @style.applied()
@@ -81,6 +81,8 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     if not len(results.of(Role.TRANSFER)):
         return None
     errors = transfer.pairs(results)
+    if not errors:
+        return None
     figure = style.figure(5.4, 3.6)
     axes = figure.subplots()
     for index, name in enumerate(("soft targets", "hard labels")):
@@ -98,8 +100,8 @@ def draw_transfer(results: MnistResults) -> Figure | None:
         f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at "
         f"T = {number(results.temperature)}"
     )
-    n = len(next(iter(errors.values()))[0])
-    return style.finish(figure, f"{what}; bars: 95 % intervals, {n} seeds", _where(results))
+    seeds = counts_of([len(pair[0]) for pair in errors.values()], "seed")
+    return style.finish(figure, f"{what}; bars: 95 % intervals, {seeds}", _where(results))
 
 
 def draw_shifted(results: MnistResults) -> Figure | None:
@@ -117,12 +119,10 @@ def draw_shifted(results: MnistResults) -> Figure | None:
     scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(shifted.PIXELS)
     axes.set_xlabel("shift of the test images (pixels, mean over eight directions)")
-    n, config = (
-        max(len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")),
-        results.identity["config"],
-    )
+    of_students = [len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")]
+    config = results.identity["config"]
     what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {number(results.temperature)}"
-    return style.finish(figure, f"{what}; means of {n} seeds", _where(results))
+    return style.finish(figure, f"{what}; means of {counts_of(of_students, 'seed')}", _where(results))
 
 
 def _where(results: MnistResults) -> str:

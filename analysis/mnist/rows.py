@@ -87,7 +87,7 @@ def rows_of_table(results: MnistResults) -> list[TableRow]:
         one = distilled["teacher"].nunique() == 1
         name = _distilled_name(results, results.soft_weight, one and len(results.teachers) > 1)
         row = _distilled(_named(name, results.failed(Role.DISTILLED)), distilled, by_seed)
-        row = _with_verdict(row, grid(distilled), PAPER_DISTILLED, results)
+        row = _with_verdict(row, _draws(distilled), PAPER_DISTILLED, results)
         rows.append(row._replace(verdict=row.verdict + " (about this teacher)" * (one and bool(row.verdict))))
     return rows + _soft_weight_rows(results, by_seed) + _better_rows(results, by_seed)
 
@@ -103,6 +103,12 @@ def grid(of_row: pd.DataFrame, column: str = "test_errors") -> np.ndarray:
     table = _complete(of_row).pivot_table(index="teacher", columns="seed", values=column, aggfunc="mean")
     crossed = table.shape[1] > 1 and not table.isna().any(axis=None)
     return np.asarray(table if crossed else table.mean(axis=1), np.float64)
+
+
+def _draws(of_row: pd.DataFrame, column: str = "test_errors") -> np.ndarray:
+    """`grid`; one seed under several teachers is one run, their mean: what it is compared with has no teacher."""
+    values = grid(of_row, column)
+    return values if of_row["seed"].nunique() > 1 else values.mean(keepdims=True)
 
 
 def _complete(of_row: pd.DataFrame) -> pd.DataFrame:
@@ -147,9 +153,10 @@ def _distilled(name: str, distilled: pd.DataFrame, small: pd.Series) -> TableRow
     paired = distilled[distilled["seed"].isin(small.index)]
     if len(paired):
         paired = paired.assign(alone=paired["seed"].map(small))
-        alone, errors, teacher = (grid(paired, name) for name in ("alone", "test_errors", "teacher_errors"))
-        if alone.mean() > teacher.mean():  # no gap, no share of it
-            gap = stats.gap_closed(alone, errors, teacher)
+        alone, errors, teacher = (_draws(paired, name) for name in ("alone", "test_errors", "teacher_errors"))
+        gap = stats.gap_closed(alone, errors, teacher)
+        if not alone.mean() > teacher.mean():  # no gap, no share of it
+            gap = stats.Ratio(math.nan, math.nan, math.nan, gap.n)
     return TableRow(name, means, gap)
 
 

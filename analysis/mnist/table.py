@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
-from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, grid, rows_of_table
+from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, rows_of_table
 from analysis.mnist.run import MnistResults, load
 from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
 from kdjax import run_directory
@@ -100,9 +100,10 @@ def _images_note(results: MnistResults, distilled: pd.DataFrame) -> list[str]:
     for run in {*paired["run"], *alone["run"]}:
         wrong |= runs.wrong_answers(runs.sweep_folder(results.folder, run))
     images = runs.over_images(wrong, paired, alone)
-    if images is None:
+    errors = paired.assign(alone=alone["test_errors"]).set_index(runs.RUN)
+    seeds = runs.paired(errors["test_errors"], errors["alone"])
+    if images is None or seeds is None:
         return []
-    seeds = stats.paired_difference(grid(paired), grid(paired.assign(test_errors=alone["test_errors"])))
     return [
         f"Distilled minus small net: {estimate(seeds, sign=True)} on these test images; the interval of these networks "
         f"over images like them is {bounds(images, sign=True)}."

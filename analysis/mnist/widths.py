@@ -72,6 +72,8 @@ class WidthCurve(NamedTuple):
         if not both.any():
             return []
         columns, hard = np.moveaxis(self.errors[..., both, :], -1, 0), self.hard[both]
+        if len(hard) == 1 and self.teachers > 1:  # one run, as hard labels have no teacher
+            columns = columns.mean(axis=1)
         differences = [stats.paired_difference(column, np.broadcast_to(hard, column.shape)) for column in columns]
         adjusted = stats.holm(np.array([difference.p for difference in differences], float))
         return list(zip(differences, map(float, adjusted), strict=True))

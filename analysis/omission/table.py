@@ -84,7 +84,8 @@ def summarise(results: pd.DataFrame) -> list[OmissionRow]:
                 right = 100 - 100 * columns[2] / finished["omitted_images"].to_numpy(float)
                 bias, errors, on_omitted, share = (stats.interval(values) for values in (*columns, right))
                 names = (str(omitted), float(temperature), student, correction)
-                counts = int(finished["test_images"].iloc[0]), len(of_row) - len(finished)
+                failed = groups.get((student, "none"), of_row)["failed_at"].ge(0).sum()  # they are not corrected
+                counts = int(finished["test_images"].iloc[0]), int(failed)
                 rows.append(OmissionRow(*names, bias, errors, on_omitted, share, *counts))
     return rows
 

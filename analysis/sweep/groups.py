@@ -76,6 +76,19 @@ class Group(NamedTuple):
         return found
 
     @property
+    def uncompared(self) -> list[str]:
+        """Names of the baselines that are not compared: at some T no two seeds of both finished; or, where the hold-out
+        chooses one, a run of theirs failed."""
+        if not self.holdout.empty:
+            return [one.name for one in self.baselines if math.isnan(one.holdout)]
+        finished = [self.errors[t].dropna().index for t in self.temperatures]
+        return [
+            one.name
+            for one in self.baselines
+            if any(len(seeds.intersection(one.errors.dropna().index)) < 2 for seeds in finished)
+        ]
+
+    @property
     def temperatures(self) -> list[float]:
         """Those that were asked for."""
         return [t for t in self.errors if t != HARD]

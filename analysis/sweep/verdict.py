@@ -157,27 +157,33 @@ def _beyond(found: Sequence[Found]) -> str:
     helping = [one for one in found if any(call.word == "fewer" for call in one.calls)]
     if not any(one.group.baselines for one in helping):
         return ""
+    left = dict.fromkeys(name for one in helping for name in one.group.uncompared)
+    but = f"; not compared with {' and '.join(left)}, of which a run failed or is missing" if left else ""
     if not any(one.group.rivals for one in helping):
-        return ", the best baseline"
+        return f", the best baseline{' of those compared' * bool(left)}{but}"
     # Where hard labels are the best baseline of a width, what beats them beats the best.
     beyond = [
         one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping
     ]
     words = [call.word for calls in beyond for call in calls]
     fewer, more, rival = words.count("fewer"), words.count("more"), _rival([one.group for one in helping])
+    if not words:
+        return but
     if fewer == len(words):
-        return f" and against {rival}"
+        return f" and against {rival}{but}"
     if fewer:
-        return f"; against {rival}, at {fewer}"
+        return f"; against {rival}, at {fewer}{but}"
     if more:
-        return f", but makes more errors than {rival}, at {more} of these"
-    return f", but is not told apart from {rival}" if helping[0].group.holdout.size else f"; against {rival}, at none"
+        return f", but makes more errors than {rival}, at {more} of these{but}"
+    if helping[0].group.holdout.size:
+        return f", but is not told apart from {rival}{but}"
+    return f"; against {rival}, at none{but}"
 
 
 def _rival(every: Sequence[Group]) -> str:
     """The best baseline in words."""
     if any(group.holdout.empty for group in every):
-        return "every baseline"
+        return "every other baseline" if any(group.uncompared for group in every) else "every baseline"
     names = {rival.name for group in every for rival in group.rivals}
     same = len(names) == 1 and all(group.rivals for group in every)
     return f"{names.pop()}, the best baseline" if same else "the best baseline of each width"
@@ -225,7 +231,7 @@ def _told(calls: Sequence[Call], other: str) -> list[str]:
             most = max(which, key=lambda call: abs(call.difference.mean))
             size = estimate(most.difference, sign=True)
             at = f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
-            hardest = f" from {most.rival}" if other == "every baseline" else ""
+            hardest = f" from {most.rival}" if other.startswith("every") else ""
             parts.append(f"{word} errors than {_before(other, _listed(which))}{at}: {size}{hardest}")
     if neither := [call for call in calls if not call.claimed]:
         parts.append(f"not told apart from {_before(other, _listed(neither))}")
@@ -250,10 +256,11 @@ def _best(found: Found) -> str:
     text += f", of the temperatures T = {number(guess)} ({fixed(soft[guess])})" if best == HARD else ""
     if calls and all(call.word == "more" for call in calls):
         return text
-    possible = group.candidates()
-    if len(possible) > 1:
-        return f"{text}; not excluded as the best T: {', '.join(map(number, possible))}"
-    return f"{text}; every other T is excluded as the best" if possible else text
+    possible, failed = group.candidates(), [t for t in group.temperatures if group.errors[t].isna().any()]
+    if possible == [guess] and not failed:
+        return f"{text}; every other T is excluded as the best"
+    untested = f" (not tested, as a run failed or is missing: {', '.join(map(number, failed))})" if failed else ""
+    return f"{text}; not excluded as the best T: {', '.join(map(number, possible))}{untested}" if possible else text
 
 
 def _choice(found: Found) -> str:
@@ -325,4 +332,4 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
     soft = [(min(means.values()), f"its students, {name}") for means, name in students]
     least, who = min(hard or soft, default=(math.inf, ""))
     better = f"{fixed(mean)} test errors, and {who} {fixed(least)}"
-    return [f"the teacher is worse than what it teaches: {better}."] * (mean > least)
+    return [f"the teacher is no better than what it teaches, in the mean: {better}."] * (mean > least)

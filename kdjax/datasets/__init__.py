@@ -49,8 +49,8 @@ def names() -> tuple[str, ...]:
 
 def is_file(dataset: str) -> bool:
     """Whether what a user gives as `--dataset` means a file of their own: it has a path separator, a suffix of
-    `array_files`, or is a folder that is there; and it is no name."""
-    means = os.sep in dataset or dataset.lower().endswith(array_files.SUFFIXES) or Path(dataset).is_dir()
+    `array_files`, or is a file or folder that is there; and it is no name."""
+    means = os.sep in dataset or dataset.lower().endswith(array_files.SUFFIXES) or Path(dataset).exists()
     return dataset not in names() and means
 
 

@@ -183,6 +183,7 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
         f"{name} of shape {given.shape} are not allowed: images are [n, height, width, channels] or [n, height, width]"
     )
     require(given.ndim in (3, 4), f"{shape}; call [n, d] features")
+    require(min(given.shape[1:]) > 0, f"{shape}, of one pixel or more")
     convert: Callable[[np.ndarray], np.ndarray] = np.asarray
     if given.dtype != np.uint8:
         whole, outside = True, list[np.ndarray]()
@@ -196,8 +197,7 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
             outside.append(block.start + np.flatnonzero(~((part >= 0) & (part <= 1)).all(axis=1)))
         rows_outside = np.concatenate(outside)
         faults.report()
-        floats = given.dtype.kind == "f" or given.dtype.name == "bfloat16"
-        to_bytes = whole and low >= 0 and high <= 255 and (high > 1 or not floats)
+        to_bytes = whole and low >= 0 and 1 < high <= 255  # black and white as 0 and 1 are floats, whatever their type
         wrong = f"{name} from {low:g} to {high:g} lie outside 0 to 1 in {name_rows(rows_outside)}"
         remedy = (
             "give bytes (uint8), whole numbers 0 to 255, or floats 0 to 1; standardised images are to be scaled back"

@@ -71,6 +71,9 @@ class Objective(NamedTuple):
     curvature: Any = None
     """f″(1) of an f-divergence, a function of the hyper-parameters by name: `T² D_f → f″(1)·‖u‖²/(2N)`, u being the
     difference of the centred logits. None: it is none."""
+    target: Any = None
+    """(teacher logits, temperature, hyper-parameters by name) → the logits and the temperature of the soft target.
+    None: the teacher's logits, at T."""
     shift_invariant: bool = True
     """Whether adding a constant to all logits of an example changes nothing."""
     uses_temperature: bool = True
@@ -113,9 +116,16 @@ class Objective(NamedTuple):
         """The soft term of each example: `[..., N]`, `[..., N]`, `[...]` and T in (0, inf] to `[...]`.
 
         float32, or float64 where one of the logits is. T is a number or an array over the leading axes. The teacher is
-        a constant: no derivative goes to its logits, and none to T. Raises BadInput: T = inf where there is no limit
-        (a traced T cannot be refused); shapes that do not fit.
+        a constant: no derivative goes to its logits. That in T is there for `kd`, the standardised objectives and what
+        is made of them; others raise TypeError, and want T in `stop_gradient`. A class that is -inf in both logits is
+        left out by `kd` and the divergences; with others the loss is nan. Raises BadInput: T = inf where there is no
+        limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside 0 to N − 1.
         """
+        if not isinstance(labels, jax.core.Tracer) and np.size(labels):
+            classes = np.shape(student_logits)[-1]
+            least, most = int(np.min(labels)), int(np.max(labels))
+            outside = f"labels from {least} to {most} are not allowed with {classes} classes: give 0 to {classes - 1}"
+            require(least >= 0 and most < classes, outside)
         return self.loss_at(student_logits, teacher_logits, labels, temperature, self.hyperparameters)
 
     def loss_at(

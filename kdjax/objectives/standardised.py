@@ -25,7 +25,7 @@ EPSILON = 1e-7
 
 def standardise(logits: Array, freedom: int, epsilon: float = 0.0) -> tuple[Array, Array]:
     """Logits `[..., N]`, centred and divided by σ + epsilon, and σ, `[...]`, over N − freedom. Equal logits give 0, and
-    where epsilon is 0 too, no gradient."""
+    where epsilon is 0 too, the gradient is that of σ = 1."""
     centred = logits - logits[..., :1]
     centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
     squares = jnp.sum(jnp.square(centred), axis=-1, keepdims=True) / (logits.shape[-1] - freedom)
@@ -49,7 +49,7 @@ def logit_standardization(
 def norm_kd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`(Tσ_v)² KL(softmax(v/(Tσ_v)) ‖ softmax(z/(Tσ_z)))`: σ_v² times `logit_standardization` with no 1e-7.
 
-    Where σ_z = 0, q is uniform and the gradient, infinite in theory, is 0. Exactness: see the module.
+    Where σ_z = 0, q is uniform and the gradient, infinite in theory, is that of σ_z = 1. Exactness: see the module.
     """
     student, teacher = losses._as_float(student_logits, teacher_logits)
     z, (v, deviation) = standardise(student, 1)[0], standardise(teacher, 1)
@@ -140,8 +140,8 @@ def dist(
     whose probability is one over the batch) is 0.
 
     In float32, exact to about 1e-6/√(1 − corr), relative: p and q that are nearly proportional cost digits, and over
-    the batch so does a class whose probability is almost the same throughout. Raises BadInput: γ > 0 and fewer than two
-    examples.
+    the batch so does a class whose probability is almost the same throughout. Raises BadInput: fewer than two examples,
+    unless γ is the number 0 (in training it is traced).
     """
     z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
     few = f"the objective dist correlates over the batch: logits of shape {student_logits.shape} are too few for it"
@@ -192,6 +192,7 @@ register(
         "standardised logits",
         logit_standardization,
         limit=_standardization_limit,
+        target=lambda v, temperature: (standardise(v, 1, EPSILON)[0], temperature),
         paper="2403.01427",
         follows="sunshangquan/logit-standardization-KD mdistiller/distillers/KD.py",
     )
@@ -202,8 +203,9 @@ register(
         "NormKD",
         norm_kd,
         limit=_norm_limit,
+        target=lambda v, temperature: (standardise(v, 1)[0], temperature),
         paper="2308.00520",
-        follows="gizi1/NormKD distillers/NormKD.py",
+        follows="gizi1/NormKD mdistiller/distillers/NormKD.py",
     )
 )
 register(
@@ -213,6 +215,7 @@ register(
         spherical_kd,
         (Parameter("m", 2, 0),),
         limit=_spherical_limit,
+        target=lambda v, temperature, m: (m * standardise(v, 0)[0], temperature),
         paper="2010.07485",
         follows="forjiuzhou/Spherical-Knowledge-Distillation",
     )
@@ -225,6 +228,6 @@ register(
         (Parameter("beta", 1, 0), Parameter("gamma", 1, 0)),
         limit=_dist_limit,
         paper="2205.10536",
-        follows="hunto/DIST_KD dist_kd.py",
+        follows="hunto/DIST_KD segmentation/losses/dist_kd.py",
     )
 )
