@@ -113,7 +113,8 @@ class Steps:
         self.flops = settings * models.step_flops(models.network(recipe, shape, CLASSES), recipe.batch_size)
         self._program = blocks.program_for(recipe, shape, CLASSES, images, settings)
         self._fixed = self.transfer_set, _setting(settings), 0, blocks.epoch_order(0, 0, images)
-        self._state, self._sums, _ = loop.start(self._program, 0, 1)
+        state, self._sums, _ = loop.start(self._program, 0, 1)
+        self._state = loop.prepared(self._program, state, self.transfer_set)
         stored = jax.tree.leaves((self._state.params, self._state.opt_state))
         self.bytes = 2 * sum(leaf.nbytes for leaf in stored)
         lowered = self._program.advance.lower(self._state, self._sums, *self._fixed, 1)  # type: ignore[attr-defined]

@@ -14,11 +14,10 @@ from typing import Any
 
 import jax
 
-from kdjax import compilation_cache
+from kdjax import compilation_cache, earlier_blocks
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
 from kdjax.progress import count_of, say
-from kdjax.provenance import cpus, toolchain
 from kdjax.run_directory import RunDirectory
 from kdjax.scheduling import Board, Device, progress_of, store
 from kdjax.students import Block, BlockResult
@@ -107,10 +106,10 @@ def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict
 
 @functools.cache
 def what_fixes_digits() -> dict[str, Any]:
-    """Facts that all processes of one run must share: sources, versions, device, cores."""
+    """Facts that all processes of one run must share: sources, and the circumstances of a block."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return {"sources": digest, **toolchain(), "cpus": cpus()}
+    return {"sources": digest, **earlier_blocks.circumstances()}
 
 
 @functools.cache

@@ -192,7 +192,7 @@ def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
     dataset, transfer_set = data.dataset, transfer.on_device(data)
     trained: list[Student] = []
     with Progress("students", sum(block.steps for block in blocks)) as progress:
-        board = scheduling.Board(progress, 0)
+        board = scheduling.Board(progress, 0, blocks=len(blocks))
         for block in blocks:
             report = functools.partial(board.update, block.name)
             result = students_.train_block(block, data, transfer_set, None, report)

@@ -84,6 +84,7 @@ class RunDirectory:
         """Called whenever a block has been stored: interim results are written there."""
         self.made_with: dict[str, Any] | None = None
         """What fixes the bits of the blocks that this process trains, beside their settings; stored with them."""
+        self._made_with = dict[str, dict[str, Any] | None]()
         self._trained, self._whole = False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
@@ -128,14 +129,14 @@ class RunDirectory:
             before = json.loads(files.read_bytes(path))
         except ValueError:
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            remedy = f"put it back, or {_start_again(self.folder)}"
+            remedy = f"put it back, {_start_again(self.folder)}"
             require(fresh, f"{path} is damaged (not JSON): {remedy}")
             return
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"
         require(known, f"{path} is no file of this program: {remedy}")
         differing = ", ".join(sorted(_differences(before["identity"], json.loads(canonical_json(identity))))[:6])
-        remedy = f"choose another --name, or {_start_again(self.folder)}"
+        remedy = f"choose another --name, {_start_again(self.folder)}"
         told = f"{self.folder} holds a run of another config (differing: {differing})"
         require(fresh or not differing, f"{told}: {remedy}")
 
@@ -188,10 +189,21 @@ class RunDirectory:
         files.remove(self.checkpoints(block))  # a kill may have come before this
         written = _read_block(folder)
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
-        remedy = f"finish it with what started it, give another --name, or {_start_again(self.folder)}"
+        remedy = f"finish it with what started it, give another --name, {_start_again(self.folder)}"
         require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
         self._whole.add(block)
         return list(written["rows"])
+
+    def begin(self, block: str) -> None:
+        """Notes what a block is made with, before it is trained. Where its checkpoints were made with anything else, or
+        it is not known with what, no other run takes the block over."""
+        folder = self.checkpoints(block)
+        note, made_with = folder / "made_with.json", json.loads(canonical_json(self.made_with))
+        if any(folder.glob("[0-9]*")) and (not note.exists() or read_json(note) != made_with):
+            made_with = None
+        make_folder(folder)
+        write_json(note, made_with)
+        self._made_with[block] = made_with
 
     def finish(
         self, block: str, rows: Rows, history: Rows, logits: Arrays, save_params: Callable[[Path], None], seconds: float
@@ -199,7 +211,8 @@ class RunDirectory:
         """Writes a finished block whole: rows, history, logits, and what `save_params(folder)` writes. Its checkpoints
         are then removed, and its seconds added to `timing.json`."""
         with files.whole_folder(self.folder / "blocks" / block) as folder:
-            write_json(folder / "rows.json", {"schema": self.schema, "made_with": self.made_with, "rows": rows})
+            made_with = self._made_with.get(block, self.made_with)
+            write_json(folder / "rows.json", {"schema": self.schema, "made_with": made_with, "rows": rows})
             write_json(folder / "history.json", history)
             write_arrays(folder / "logits.npz", **logits)
             save_params(folder / "parameters")
@@ -228,14 +241,10 @@ class RunDirectory:
 
     def gather(self, blocks: Iterable[str]) -> Any:
         """The same from these blocks, which are whole, without a seal. Returns the rows as a pandas table."""
-        import pandas as pd  # late: a third of a second
-
-        rows, history = [], []
-        for name in sorted(blocks):
-            rows += read_rows(self.folder / "blocks" / name)
+        names = sorted(blocks)
+        table, history = self.rows_of(names), []
+        for name in names:
             history += read_json(self.folder / "blocks" / name / "history.json")
-        order = [column for column in ORDER if rows and column in rows[0]]
-        table = pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
         files.write_csv(self.folder / "results.csv", table)
 
         def order_of(line: dict[str, Any]) -> list[tuple[bool, bool, Any]]:
@@ -246,6 +255,14 @@ class RunDirectory:
         lines = sorted(history, key=order_of)
         files.write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
         return table
+
+    def rows_of(self, blocks: Iterable[str]) -> Any:
+        """The rows of blocks that are whole, as a pandas table."""
+        import pandas as pd  # late: a third of a second
+
+        rows = [row for name in sorted(blocks) for row in read_rows(self.folder / "blocks" / name)]
+        order = [column for column in ORDER if rows and column in rows[0]]
+        return pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
 
     def seal(self, names: Iterable[str]) -> None:
         """Marks the run as finished: all of its blocks are there, and these files are as they stay."""
@@ -342,13 +359,13 @@ def read_rows(block: Path) -> Rows:
 def _start_again(folder: Path) -> str:
     """How to: `--fresh` of a table leaves the sweeps behind it, which other tables share."""
     shared = folder.parent.name == run_folders.SWEEPS
-    return f"remove the folder {folder}" if shared else "give --fresh to start the run again"
+    return f"remove the folder {folder}, or give {'another --out' if shared else '--fresh to start the run again'}"
 
 
 def _read_block(block: Path) -> dict[str, Any]:
     written = read_json(block / "rows.json")
     known = isinstance(written, dict) and {"schema", "rows"} <= written.keys()
-    remedy = f"give another --out, or {_start_again(block.parents[1])}"
+    remedy = _start_again(block.parents[1])
     require(known, f"{block} was written by an earlier version of kdjax: {remedy}")
     return dict(written)
 

@@ -118,6 +118,7 @@ def _on_devices(
             board.update(block.name, step, note)
 
         device, folder = idle.get(), record.checkpoints(block.name)
+        record.begin(block.name)
         try:
             return device.train(block, data, Checkpoints(folder, config.checkpoint_seconds), report)
         finally:

@@ -339,7 +339,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
             train(blocks, data, record, sweep.run)
-            results = record.gather(record.whole)
+            results = record.rows_of(record.whole)  # not written: the rates of later rounds may be there, too
             further = () if config.own_rates else wider(results, rates)
             if not further:
                 break

@@ -43,7 +43,9 @@ def test_students_and_teachers_that_do_not_fit_are_refused_before_anything_is_tr
     with pytest.raises(BadInput, match=r"the teacher would need about .* there are 0.0: give smaller --teacher.widths"):
         sweeps.prepare(asked)
     monkeypatch.setattr(memory, "available", lambda: 2.0**30)
-    with pytest.raises(BadInput, match=r"the students would need about .* there are 1.0: give smaller --widths"):
+    with pytest.raises(
+        BadInput, match=r"the students would need about .* there are 1.0: give smaller widths, a smaller --batch-size"
+    ):
         sweeps.prepare(small_sweep.config(tmp_path, widths=(4000,)))
     monkeypatch.setattr(memory, "available", lambda: math.inf)
     sweeps.prepare(asked)

@@ -166,6 +166,24 @@ def test_checkpoints_of_a_finished_block_are_removed(tmp_path):
     assert not record.checkpoints("one").exists()
 
 
+def test_of_a_block_that_was_begun_elsewhere_it_is_not_known_what_made_it(tmp_path):
+    def stored(name, *cores):
+        for count in cores:  # a process each, the last of which finishes it
+            record = run_directory.RunDirectory(tmp_path)
+            record.made_with = {"cpus": count, "versions": {"jax": "1"}}
+            record.begin(name)
+            (record.checkpoints(name) / "5").mkdir(exist_ok=True)
+        finish(record, name, ROW)
+        assert not record.checkpoints(name).exists()
+        return json.loads((tmp_path / "blocks" / name / "rows.json").read_text())["made_with"]
+
+    run_directory.RunDirectory(tmp_path).open(IDENTITY)
+    assert stored("here", 2, 2) == {"cpus": 2, "versions": {"jax": "1"}}
+    assert stored("elsewhere", 2, 4) is None and stored("back", 2, 4, 4) is None
+    (tmp_path / "checkpoints" / "before" / "5").mkdir(parents=True)  # of a version that did not note it
+    assert stored("before", 2) is None
+
+
 def test_other_versions_are_warned_of(tmp_path, capfd):
     record = filled(tmp_path)
     record.describe({"versions": {"jax": "1"}, "device": "cpu"})

@@ -166,6 +166,6 @@ def test_a_device_keeps_the_transfer_set_of_equal_blocks(monkeypatch):
 
 def test_a_worker_that_differs_is_refused():
     facts = cluster.what_fixes_digits()
-    for name in ("sources", "versions", "device", "cpus"):
+    for name in ("sources", "versions", "device", "cpus", "processor", "xla_flags"):
         with pytest.raises(BadInput, match=f"has other {name} than the first one"):
             cluster.train_on_worker(BLOCK, data_of(None), {**facts, name: "other"})

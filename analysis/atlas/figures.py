@@ -63,7 +63,7 @@ def _errors(figure: Figure, axes: Axes, atlas: Atlas, table: pd.DataFrame) -> No
     axes.xaxis.set_major_locator(FixedLocator([0.1, 1, 4, 20, 100, 1e3]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("temperature T (logits); bar: within 10 %")
+    axes.set_xlabel("temperature T (log scale); bar: within 10 %")
     axes.set_yticks(range(len(table)), list(table["objective"]))
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_title("Distance from its own limit", loc="left")

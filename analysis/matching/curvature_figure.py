@@ -68,7 +68,8 @@ def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
             values = rates.best_rates(numbers, optimizer)[0] * rates.predictors(numbers, optimizer)[name]
             label = f"{named(optimizer)}, {short}"
             _line(axes, axis, values / math.sqrt(np.min(values) * np.max(values)), label, 2 * row + column)
-    style.band(axes, 1, 1 / FACTOR, FACTOR, label="within a factor of 2")
+    axes.axhspan(1 / FACTOR, FACTOR, color=style.GREY, alpha=0.15, lw=0, label="within a factor of 2")
+    axes.axhline(1, color=style.GREY, lw=1.2, ls="--")
     scales.log_axis(axes.yaxis, "rate · eigenvalue (middle: 1)")
     axes.set_title("4. Is the best rate one over the eigenvalue?", loc="left")
     axes.legend(fontsize=8.5)

@@ -88,7 +88,7 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     for index, name in enumerate(("soft targets", "hard labels")):
         intervals = [stats.interval(pair[index]) for pair in errors.values()]
         means = np.array([mean.mean for mean in intervals])
-        bars = np.nan_to_num([[mean.mean - mean.low, mean.high - mean.mean] for mean in intervals]).T
+        bars = np.array([[mean.mean - mean.low, mean.high - mean.mean] for mean in intervals]).T
         axes.errorbar(
             list(errors), means, bars, color=style.PALETTE[index], marker=style.MARKERS[index], capsize=3, label=name
         )

@@ -21,9 +21,11 @@ READING = {
     "fewer_images": "Errors where students see fewer images: the gap between the curves is what soft targets add.",
     "shifted": "Errors on test images that are shifted by some pixels: what the student has learned of shifts.",
     "students": "A line a kind of student: accuracy, negative log-likelihood and overconfidence, with 95 % intervals. "
-    "The dashed line is the teacher.",
+    "The dashed line is the teacher, or a number with an arrow where it lies beyond the scale; upright marks are means "
+    "with batch statistics without dropout.",
     "class_similarity": "Which classes the teacher confuses: the mean probability that it gives to each other class.",
-    "batch_statistics": "The same networks under three kinds of batch statistics.",
+    "lengths": "Accuracy after each number of epochs, at the left; at the right soft targets minus hard labels, paired "
+    "by seed: above zero soft targets are better.",
     "soft_predictions": "What students say of images of the class that they never saw.",
     "errors_against_bias": "Errors as the bias of the omitted class is raised: where the curves are lowest, the "
     "student knows the class best. The signs mark the biases that each method chooses.",

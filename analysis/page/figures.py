@@ -33,22 +33,24 @@ def read(
     folder: Path, order: Sequence[str], findings: Mapping[str, str], said: str
 ) -> tuple[list[PageFigure], list[str]]:
     """The figures of a run directory, those of `order` first, and the names of those that there was no room for. Where
-    `findings` has none, a figure says the verdict."""
+    `findings` has none, the first figure says the verdict, and the others how they are read."""
     found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
     told = set[str]()
     names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
     figures, left_out, room = list[PageFigure](), list[str](), MOST_BYTES
     for name in names:
-        room -= found[name].stat().st_size
-        if room < 0:
+        size = found[name].stat().st_size
+        if size > room:
             left_out.append(name)
             continue
+        room -= size
         text = read_bytes(found[name]).decode()
         sentences = _metadata(text, "title").splitlines()
         short = [re.sub(r" \([^()]*\)", "", one) if one in told else one for one in sentences]
         told.update(sentences)
-        caption = " ".join([*short, _metadata(text, "description") or captions.reading(name)]).strip()
-        svg = _embedded(text, name, " ".join([*short, findings.get(name) or said]))
+        how = _metadata(text, "description") or captions.reading(name)
+        caption = " ".join([*short, how]).strip()
+        svg = _embedded(text, name, " ".join([*short, findings.get(name) or (how if figures else said)]))
         figures.append(PageFigure(svg, caption, "<image" in svg))
     return figures, left_out
 

@@ -87,7 +87,7 @@ KINDS = {
         "Does distillation help a small convolutional network on CIFAR-10, and what does double softmax do?",
         _cifar10,
         ("summary.md",),
-        ("students", "class_similarity", "batch_statistics"),
+        ("students", "lengths", "class_similarity"),
         (LAST_EPOCH, "Intervals are over seeds, and over teachers too where each has students of its own."),
     ),
     "logit_matching": Kind(

@@ -83,7 +83,9 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
             if len(hard) and not curve.thin and (len(baselines) > 1 or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
                 colour = style.GREY if len(baselines) == 1 else style.colour(index)
-                style.band(axes, *mean[:3], colour=colour, label="hard labels")
+                several = len(baselines) > 1
+                rate = f", rate {curve.hard['learning_rate'].iloc[0]:g}" * several
+                style.band(axes, *mean[:3], colour=colour, label=f"hard labels{rate}", filled=not several)
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
         _draw_teacher(axes, sweep.teachers["errors"], *beyond)
         axes.set_ylabel(f"test errors ({sweep.examples})")
@@ -202,7 +204,7 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     of = f"test image {row}" if pictured else f"row {row} of the test part, labelled {label}"
     what = f"Softening: the teacher's soft targets of {of}; below, the mean entropy of what students learned from"
     reading = (
-        "As T grows, the probabilities of the classes become alike: the entropy of equal shares is the dotted line."
+        "As T grows, the probabilities of the classes become alike: the entropy of equal shares is the dashed line."
     )
     style.title(figure, what, sweep.where, reading=reading + _stretch(axis))
     return figure

@@ -122,8 +122,9 @@ class Objective(NamedTuple):
         limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside 0 to N − 1.
         """
         if not isinstance(labels, jax.core.Tracer) and np.size(labels):
+            given = np.asarray(labels)
             classes = np.shape(student_logits)[-1]
-            least, most = int(np.min(labels)), int(np.max(labels))
+            least, most = int(given.min()), int(given.max())
             outside = f"labels from {least} to {most} are not allowed with {classes} classes: give 0 to {classes - 1}"
             require(least >= 0 and most < classes, outside)
         return self.loss_at(student_logits, teacher_logits, labels, temperature, self.hyperparameters)
