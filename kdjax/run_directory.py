@@ -365,7 +365,7 @@ def _start_again(folder: Path) -> str:
 def _read_block(block: Path) -> dict[str, Any]:
     written = read_json(block / "rows.json")
     known = isinstance(written, dict) and {"schema", "rows"} <= written.keys()
-    remedy = _start_again(block.parents[1])
+    remedy = f"give another --out, or remove the folder {block.parents[1]}"
     require(known, f"{block} was written by an earlier version of kdjax: {remedy}")
     return dict(written)
 
