@@ -199,8 +199,11 @@ class RunDirectory:
         it is not known with what, no other run takes the block over."""
         folder = self.checkpoints(block)
         note, made_with = folder / "made_with.json", json.loads(canonical_json(self.made_with))
-        if any(folder.glob("[0-9]*")) and (not note.exists() or read_json(note) != made_with):
-            made_with = None
+        if any(folder.glob("[0-9]*")):
+            before = None
+            with contextlib.suppress(BadInput):  # it is not there, or damaged
+                before = read_json(note)
+            made_with = made_with if before == made_with else None
         make_folder(folder)
         write_json(note, made_with)
         self._made_with[block] = made_with

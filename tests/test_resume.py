@@ -23,9 +23,9 @@ RUN = "runs/temperature_sweep/run"
 MOMENTS = {  # and the files that show that it has come
     "preparing data": "data/.mnist.tmp-*",
     "saving the teacher's checkpoint": "runs/teachers/*.checkpoints/.*.tmp-*",
-    "training, or saving a block's checkpoint": f"{RUN}/checkpoints/*/*",
+    "training, or saving a block's checkpoint": f"{RUN}/checkpoints/*/[0-9]*",
     "keeping the teacher": "runs/teachers/.*.tmp-*",
-    "saving a block's checkpoint": f"{RUN}/checkpoints/*/.*.tmp-*",
+    "saving a block's checkpoint": f"{RUN}/checkpoints/*/.[0-9]*.tmp-*",
     "keeping a block": f"{RUN}/blocks/.*.tmp-*",
     "writing results": f"{RUN}/.results.csv.tmp-*",
     "drawing": f"{RUN}/figures/*",

@@ -182,6 +182,9 @@ def test_of_a_block_that_was_begun_elsewhere_it_is_not_known_what_made_it(tmp_pa
     assert stored("elsewhere", 2, 4) is None and stored("back", 2, 4, 4) is None
     (tmp_path / "checkpoints" / "before" / "5").mkdir(parents=True)  # of a version that did not note it
     assert stored("before", 2) is None
+    (tmp_path / "checkpoints" / "damaged" / "5").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "damaged" / "made_with.json").write_text('{"cpus"')
+    assert stored("damaged", 2) is None
 
 
 def test_other_versions_are_warned_of(tmp_path, capfd):
