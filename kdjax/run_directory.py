@@ -242,13 +242,12 @@ class RunDirectory:
         self.gather(folder.name for folder in block_folders(self.folder) if _is_whole(folder))
         self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
 
-    def gather(self, blocks: Iterable[str]) -> Any:
-        """The same from these blocks, which are whole, without a seal. Returns the rows as a pandas table."""
-        names = sorted(blocks)
-        table, history = self.rows_of(names), []
+    def gather(self, blocks: Iterable[str]) -> None:
+        """The same from these blocks, which are whole, without a seal."""
+        names, history = sorted(blocks), []
         for name in names:
             history += read_json(self.folder / "blocks" / name / "history.json")
-        files.write_csv(self.folder / "results.csv", table)
+        files.write_csv(self.folder / "results.csv", self.rows_of(names))
 
         def order_of(line: dict[str, Any]) -> list[tuple[bool, bool, Any]]:
             # None first, then numbers, then words: the three do not compare.
@@ -257,7 +256,6 @@ class RunDirectory:
 
         lines = sorted(history, key=order_of)
         files.write_whole(self.folder / "history.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
-        return table
 
     def rows_of(self, blocks: Iterable[str]) -> Any:
         """The rows of blocks that are whole, as a pandas table."""

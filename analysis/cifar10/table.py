@@ -230,11 +230,11 @@ def _double_softmax(results: Cifar10Results) -> str:
         for rows in (runs.finished(results.of(role)) for role in (Role.DOUBLE_SOFTMAX, Role.DISTILLED))
     )
     bug, true = (rows.set_index("seed") for rows in (bug, true[true["teacher"].isin(bug["teacher"])]))
-    lines = []
     found = {column: runs.paired(bug[column], true[column]) for column in results.columns}
-    predicted = {column: less for column, less in found.items() if less and not column.endswith("_accuracy")}
     if None in found.values():
         return ""
+    predicted = {column: less for column, less in found.items() if less and not column.endswith("_accuracy")}
+    lines = []
     for (column, less), seen in zip(predicted.items(), stats.claimed(list(predicted.values())), strict=True):
         measure, name = measures.of_column("cifar10", column), column.split("_", 1)[1]
         verdict = "no verdict at n = 1" if less.n == 1 else "no difference seen"

@@ -69,7 +69,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         shuffled = [curve for curve in own if curve.baseline and curve.swept and not curve.thin]
         of_width = sorted([one for one in own if not (one.baseline and one.swept)], key=lambda curve: curve.thin)
         bold = [curve for curve in of_width if not curve.thin]
-        baselines = {tuple(sorted(set(curve.hard["learning_rate"]))) for curve in bold}
+        several = len({tuple(sorted(set(curve.hard["learning_rate"]))) for curve in bold}) > 1  # hard labels
         for i, curve in enumerate(of_width):
             index = i if len(of_width) > 1 else row
             many = curve.thin and len(of_width) > CURVES
@@ -80,10 +80,9 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
                 x = [axis.place(value) + 1.5 * axis.nudge(1, 2) for value in finished["temperature"]]
                 axes.plot(x, finished["test_errors"], ls="", marker=".", ms=5, color=style.colour(index), alpha=0.5)
             hard = runs.finished(curve.hard)
-            if len(hard) and not curve.thin and (len(baselines) > 1 or i == 0):
+            if len(hard) and not curve.thin and (several or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
-                colour = style.GREY if len(baselines) == 1 else style.colour(index)
-                several = len(baselines) > 1
+                colour = style.colour(index) if several else style.GREY
                 rate = f", rate {curve.hard['learning_rate'].iloc[0]:g}" * several
                 style.band(axes, *mean[:3], colour=colour, label=f"hard labels{rate}", filled=not several)
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]

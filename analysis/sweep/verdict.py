@@ -161,6 +161,11 @@ def _beyond(found: Sequence[Found]) -> str:
     but = f"; not compared with {' and '.join(left)}, of which a run failed or is missing" if left else ""
     if not any(one.group.rivals for one in helping):
         return f", the best baseline{' of those compared' * bool(left)}{but}"
+    return _against_rivals(helping) + but
+
+
+def _against_rivals(helping: Sequence[Found]) -> str:
+    """How what helps does against the best baseline; empty where nothing of it could be compared."""
     # Where hard labels are the best baseline of a width, what beats them beats the best.
     beyond = [
         one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping
@@ -168,16 +173,14 @@ def _beyond(found: Sequence[Found]) -> str:
     words = [call.word for calls in beyond for call in calls]
     fewer, more, rival = words.count("fewer"), words.count("more"), _rival([one.group for one in helping])
     if not words:
-        return but
+        return ""
     if fewer == len(words):
-        return f" and against {rival}{but}"
+        return f" and against {rival}"
     if fewer:
-        return f"; against {rival}, at {fewer}{but}"
+        return f"; against {rival}, at {fewer}"
     if more:
-        return f", but makes more errors than {rival}, at {more} of these{but}"
-    if helping[0].group.holdout.size:
-        return f", but is not told apart from {rival}{but}"
-    return f"; against {rival}, at none{but}"
+        return f", but makes more errors than {rival}, at {more} of these"
+    return f", but is not told apart from {rival}" if helping[0].group.holdout.size else f"; against {rival}, at none"
 
 
 def _rival(every: Sequence[Group]) -> str:
