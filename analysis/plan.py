@@ -25,11 +25,11 @@ class PlanConfig:
     out: Path = Path("runs")
     """Folder that holds the run directories."""
     difference: float = 5.0
-    """A true difference that should be seen, in test errors."""
+    """The true difference to detect, in test errors."""
     margin: float = 7.0
-    """Differences smaller than this count as alike, in test errors."""
+    """The equivalence margin: smaller differences count as alike, in test errors."""
     power: float = 0.8
-    """The probability with which it should be seen, or shown, in (0, 1)."""
+    """Statistical power: the probability of detecting it, or of showing that two are alike, in (0, 1)."""
     teachers: tuple[int, ...] = ()
     """Numbers of teachers to plan for, each with all seeds (default: as many as there are in the runs)."""
     alike_from: float = 8.0

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
-from kdjax.files import require_ordinary
+from kdjax.files import read_json, require_ordinary
 from kdjax.run_folders import SWEEPS
 from kdjax.targets import WORDS
 
@@ -50,6 +50,12 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     require_ordinary(path)
     with reading(path), np.load(path) as arrays:
         return {name: arrays[name] for name in names or arrays.files}
+
+
+def read_config(folder: Path) -> Any:
+    """`config.json` of a run directory. Raises BadInput: there is none, or it is damaged."""
+    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
+    return read_json(folder / "config.json")
 
 
 def read(folder: Path) -> pd.DataFrame:

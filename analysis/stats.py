@@ -58,21 +58,6 @@ class Vertex(NamedTuple):
     """The temperature and its interval lie within the temperatures tried: otherwise it is extrapolation."""
 
 
-class Equivalence(NamedTuple):
-    """Which differences are smaller than a margin."""
-
-    means: Real[np.ndarray, "comparisons"]
-    low: Real[np.ndarray, "comparisons"]
-    """Bounds of simultaneous intervals; each difference is called alike where its interval lies inside ±margin."""
-    high: Real[np.ndarray, "comparisons"]
-    alike: Bool[np.ndarray, "comparisons"]
-    all_alike: bool
-    """All differences at once are smaller than the margin."""
-    reach: float
-    """How far from 0 the intervals reach that decide `all_alike`; nan where nothing is known about spread."""
-    n: int
-
-
 def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
     """The mean over teachers crossed with seeds, when both are draws: runs that share a teacher are not independent.
 
@@ -86,7 +71,7 @@ def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
     teachers, seeds = values.shape
     if min(teachers, seeds) == 1:
         return interval(values.ravel(), confidence)
-    (by_teacher,), (by_seed,) = _mean_squares(np.asarray(values, np.float64)[None])[..., 0]
+    (by_teacher,), (by_seed,) = _mean_products(np.asarray(values, np.float64)[None])[..., 0]
     n = values.size
     if not (_varies(values.mean(axis=0)) or _varies(values.mean(axis=1))):
         return _t_interval(_mean(values), math.nan, math.nan, n, confidence)
@@ -163,13 +148,9 @@ def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interv
     if values.ndim == 2 and min(values.shape) > 1 and _varies(values):
         table = np.asarray(values, np.float64)
         teachers, seeds = table.shape
-        by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-        residual = table - by_teacher - by_seed + table.mean()
         df = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
-        squares = np.array([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), 0.0])
-        squares[2] = np.sum(residual**2) / df[2]
         shares = np.array([1 / seeds + 1 / table.size, 1 / teachers + 1 / table.size, 1 - 1 / seeds - 1 / teachers])
-        parts = shares * squares
+        parts = shares * mean_squares(table)
         total = float(parts.sum())
         return _t_interval(
             _mean(table), math.sqrt(total), total**2 / float((parts**2 / df).sum()), table.size, confidence
@@ -199,24 +180,16 @@ def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."], confidence: flo
     return Difference(total, low, high, images, p, low > 0 or high < 0)
 
 
-def equivalent(differences: Table, margin: float | int, alpha: float = 0.05) -> Equivalence:
-    """Two one-sided paired t tests (Schuirmann 1987) for each comparison, the last axis, over runs or over teachers
-    crossed with seeds.
+def reach(differences: Table, alpha: float = 0.05) -> float:
+    """How far from 0 the `1 − 2α` intervals of the differences (the last axis) reach, over runs or over teachers
+    crossed with seeds; nan where nothing is known about spread.
 
-    `alike` holds simultaneously, with Bonferroni: a column's `1 − 2α/m` interval lies inside ±margin. `all_alike` is
-    one claim about all columns, an intersection-union test (Berger 1982), and needs no adjustment: every `1 − 2α`
-    interval lies inside.
+    Where it is below a margin, all differences at once are smaller than that: two one-sided paired t tests (Schuirmann
+    1987) for each, and an intersection-union test (Berger 1982) over all, which needs no adjustment.
     """
-    require(margin > 0 and 0 < alpha < 0.5, f"margin {margin:g} and alpha {alpha:g}: margin > 0, 0 < alpha < 0.5")
-    m = differences.shape[-1]
-    columns = np.moveaxis(differences, -1, 0)
-    together = [interval_over(column, 1 - 2 * alpha / m) for column in columns]
-    alone = [interval_over(column, 1 - 2 * alpha) for column in columns]
-    means, low, high = (np.array([getattr(each, name) for each in together]) for name in ("mean", "low", "high"))
-    all_alike = all(-margin < each.low and each.high < margin for each in alone)
-    reach = float(np.max([[abs(each.low), abs(each.high)] for each in alone]))
-    n = differences[..., 0].size
-    return Equivalence(means, low, high, (low > -margin) & (high < margin), all_alike, reach, n)
+    require(0 < alpha < 0.5, f"alpha {alpha:g}: 0 < alpha < 0.5")
+    each = [interval_over(column, 1 - 2 * alpha) for column in np.moveaxis(differences, -1, 0)]
+    return float(np.max([[abs(one.low), abs(one.high)] for one in each]))
 
 
 def all_pairs(table: Table) -> Real[np.ndarray, "*runs pairs"]:
@@ -278,7 +251,7 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid, confidenc
     if pairs.ndim == 2:
         covariance = np.cov(pairs) / n
     else:
-        squares = _mean_squares(pairs)
+        squares = _mean_products(pairs)
         covariance = squares.sum(axis=0) / n
         at = np.array([1.0, -ratio])
         by_teacher, by_seed = (float(at @ square @ at) for square in squares)
@@ -357,7 +330,15 @@ def difference_in_words(difference: Difference, seen: bool | None = None) -> str
     return "fewer errors" if difference.mean < 0 else "more errors"
 
 
-def _mean_squares(tables: Real[np.ndarray, "variables teachers seeds"]) -> Real[np.ndarray, "2 variables variables"]:
+def mean_squares(table: Grid) -> Real[np.ndarray, "3"]:
+    """Mean squares by teacher, by seed, and of what is left (analysis of variance)."""
+    teachers, seeds = table.shape
+    by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+    rest = np.sum((table - by_teacher - by_seed + table.mean()) ** 2) / ((teachers - 1) * (seeds - 1))
+    return np.array([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), rest])
+
+
+def _mean_products(tables: Real[np.ndarray, "variables teachers seeds"]) -> Real[np.ndarray, "2 variables variables"]:
     """Mean squares (and products) of several variables by teacher, then by seed."""
     _, teachers, seeds = tables.shape
     by_teacher = np.atleast_2d(seeds * np.cov(tables.mean(axis=2)))

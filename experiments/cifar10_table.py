@@ -223,6 +223,8 @@ class TableConfig:
         require(not self.each_teaches or self.teachers > 1, "--each-teaches needs --teachers 2 or more")
         refused = "--batch-statistics with --each-teaches is not allowed: they are of one teacher's students"
         require(not (self.batch_statistics and self.each_teaches), refused)
+        refused = "--batch-statistics with --networks fast is not allowed: they have no dropout; leave it out"
+        require(not (self.batch_statistics and self.networks == "fast"), refused)
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")

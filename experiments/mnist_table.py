@@ -84,8 +84,8 @@ class TableConfig:
     temperature: float = 20.0
     """Temperature T of the soft targets (no unit), except where T is what varies."""
     soft_weights: tuple[float, ...] = (0.9,)
-    """Weights w of the soft term: the first makes the row, and holds for all but the widths, which have 1; the others,
-    under the first teacher, are its sensitivity."""
+    """Weights w of the soft term. The first holds everywhere but for the widths, which have 1; the others show, under
+    the first teacher, how much w matters."""
     epochs: int = 80
     """Passes of a student over the training images."""
     elastic_epochs: int = 60

@@ -3,7 +3,8 @@
 Not an experiment of its own. Both styles train a student at T = 4 by Adam, on a mix of soft and hard labels.
 
     idiomatic  a shuffled DataLoader; the teacher (784-1200-1200-10, or the big network) is queried at every step
-    tuned      tensors in memory (channels last), the teacher's logits looked up, torch.compile, fused Adam
+    tuned      tensors in memory (channels last), the teacher's logits looked up, torch.compile, fused Adam; no biases
+               before batch norm, which subtracts them again
 
 Students of bfloat16 run under autocast, the teacher too; parameters, optimizer and loss are float32.
 """
@@ -87,7 +88,7 @@ def _idiomatic(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> It
 
 
 def _tuned(recipe: TrainConfig, images: Any, labels: Any, logits: Any) -> Iterator[None]:
-    student = _network(recipe, images)
+    student = _network(recipe, images, biased=False)
     if images.ndim == 4:
         student, images = student.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(student.parameters(), 1e-3, fused=True)
@@ -111,7 +112,7 @@ def _autocast(recipe: TrainConfig) -> Any:
     return torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
 
-def _network(recipe: TrainConfig, images: Any) -> Any:
+def _network(recipe: TrainConfig, images: Any, biased: bool = True) -> Any:
     if recipe.network == "fast":
         return _fast(recipe, images.shape[1])
     name, after_norm = recipe.network.removesuffix(AFTER_NORM), recipe.network.endswith(AFTER_NORM)
@@ -123,11 +124,11 @@ def _network(recipe: TrainConfig, images: Any) -> Any:
     for stage in STAGES[name]:
         for outputs in stage:
             norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=1 - MOMENTUM)
-            parts += [nn.Conv2d(channels, outputs, 3, padding=1), norm, nn.LeakyReLU(LEAK)]
+            parts += [nn.Conv2d(channels, outputs, 3, padding=1, bias=biased), norm, nn.LeakyReLU(LEAK)]
             channels = outputs
         parts += [nn.MaxPool2d(2), *[nn.Dropout(DROPOUT)] * (not after_norm)]
         height, width = height // 2, width // 2
-    parts += [nn.Flatten(), nn.Linear(height * width * channels, units)]
+    parts += [nn.Flatten(), nn.Linear(height * width * channels, units, bias=biased)]
     parts += [nn.BatchNorm1d(units, eps=1e-3, momentum=1 - MOMENTUM), nn.LeakyReLU(LEAK)]
     parts += [*[nn.Dropout(DROPOUT)] * after_norm, nn.Linear(units, 10)]
     return nn.Sequential(*parts)

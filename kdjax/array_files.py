@@ -78,6 +78,8 @@ def _reading(path: Path, name: str = "") -> Iterator[None]:
         raise BadInput(f"{where} {error}") from None
     except MemoryError:
         raise
+    except PermissionError as error:
+        raise BadInput(f"{where} may not be read ({error.strerror}): give yourself the right to read it") from None
     except Exception as error:  # whatever a library makes of a file that is none of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{where} cannot be read, it is damaged or cut off ({reason}): write it again") from None

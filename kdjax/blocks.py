@@ -121,8 +121,7 @@ def make_program(
         return own._replace(step=last), sums
 
     def logits(state: State, images: StoredImages | HostImages) -> StackLogits:
-        params = state.params if state.averaged is None else state.averaged
-        return evaluator(model)(params, state.model_state, images)
+        return evaluator(model)(state.evaluated, state.model_state, images)
 
     compiled: Callable[..., tuple[State, Metrics]] = jit(
         advance, WIDE if model.side_by_side else None, donate_argnums=(0, 1)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from kdjax import environment
 from kdjax.compilation_cache import persistent_cache
 from kdjax.errors import BadInput, require
+from kdjax.progress import say
 
 Config = TypeVar("Config")
 
@@ -92,6 +93,9 @@ def parse(
         parsed: Config = tyro.cli(config_class, prog=prog, args=list(arguments))
     else:
         preset = _preset(arguments, presets) if presets else config_class()
+        for option in options.options_of(preset):
+            if isinstance(option.default, tuple) and option.times_given(arguments) > 1:
+                say(f"note: {option.flag} is given twice: the last holds; several values go after one {option.flag}")
         try:
             parsed = options.parse(preset, prog, arguments)
         except BadInput as error:
@@ -126,7 +130,7 @@ def _set_by_preset(message: str, preset: Any, usual: Any, arguments: Sequence[st
         for option in options.options_of(preset)
         if re.search(rf"{re.escape(option.flag)}(?![\w-])", message)
         and option.default != defaults[option.path].default
-        and not option.is_given(arguments)
+        and not option.times_given(arguments)
     ]
     return f" (--preset {preset.preset} sets {', '.join(said)})" if said else ""
 

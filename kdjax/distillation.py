@@ -128,9 +128,7 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
     classes = int(logits.shape[1])
     right = float(np.mean(logits.argmax(axis=1) == train.labels))
     say(f"the teacher is right on {100 * right:.1f} % of {len(logits):,} examples")
-    for mistake in mistakes.of_teacher(logits, train.labels):
-        require(not mistake.certain, mistake.text)
-        say(f"warning: {mistake.text}")
+    _check_teacher(train, "")
     if test is None:
         train, tested, rows = _held_out(train)
     else:
@@ -140,6 +138,7 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
         require(count in (2, 3), parts)
         tested = read_examples("test ", test[0], test[1], test[2] if len(test) > 2 else None, classes)
         rows = np.arange(len(tested.inputs))
+        _check_teacher(tested, "test")
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
     for mistake in mistakes.of_parts(train.inputs, tested.inputs, rows):
@@ -150,6 +149,14 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
     dataset = Dataset("arrays", classes, names, splits[0], none, splits[1], "", "arrays")
     own: Any = train.teacher_logits
     return DistillationData(dataset, "arrays", own, own[:0], tested.teacher_logits)
+
+
+def _check_teacher(given: Examples, part: str) -> None:
+    if given.teacher_logits is None:
+        return
+    for mistake in mistakes.of_teacher(given.teacher_logits, given.labels, part=part):
+        require(not mistake.certain, mistake.text)
+        say(f"warning: {mistake.text}")
 
 
 def _held_out(given: Examples) -> tuple[Examples, Examples, np.ndarray]:

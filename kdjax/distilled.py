@@ -73,8 +73,8 @@ class Distillation:
         interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the number of rows (Holm 1979): where
         it is below 1 − confidence, a difference was found; and both means.
 
-        Raises BadInput: an objective that was not trained, or compared with itself; an unknown measure; a confidence
-        outside (0, 1).
+        Failed students are left out; without a pair there is no row. Raises BadInput: an objective that was not
+        trained, or compared with itself; an unknown measure; a confidence outside (0, 1).
         """
         known = list(dict.fromkeys(self.table["objective"]))
         for name in (against, objective or against):
@@ -92,13 +92,16 @@ class Distillation:
                 if name not in chosen or partner != against or not (same or against == "hard"):
                     continue
                 pairs = runs.merge(partners, on="seed", suffixes=("", "_against"))
+                if pairs.empty:
+                    continue
                 own, other = (pairs[measure + suffix].to_numpy(np.float64) for suffix in ("", "_against"))
                 found = difference(interval(own - other, confidence))
                 where = at if math.isnan(temperature) else temperature
                 row = {"objective": name, "against": against, "temperature": where, "soft_weight": weight}
                 row |= {"difference": found.mean, "low": found.low, "high": found.high, "n": found.n, "p": found.p}
                 rows.append(row | {"mean": own.mean(), "against_mean": other.mean()})
-        compared = pd.DataFrame(rows)
+        names = ["difference", "low", "high", "n", "p", "mean", "against_mean"]
+        compared = pd.DataFrame(rows, columns=["objective", "against", "temperature", "soft_weight", *names])
         compared.insert(compared.columns.get_loc("p") + 1, "p_holm", holm(compared["p"].to_numpy(np.float64)))
         return compared
 
@@ -111,7 +114,7 @@ class Distillation:
         self._require_measure(measure)
         axes = plt.subplots(layout="constrained")[1] if axes is None else axes
         temperatures = sorted(self.table["temperature"].dropna().unique())
-        curves = self.table.groupby(["objective", "soft_weight"], sort=False)
+        curves = self._finished.groupby(["objective", "soft_weight"], sort=False)
         for index, ((name, weight), runs) in enumerate(curves):
             by_temperature = runs.groupby("temperature", dropna=False)[measure]
             means = [interval(values.to_numpy(np.float64)) for _, values in by_temperature]
@@ -138,8 +141,13 @@ class Distillation:
     def _repr_html_(self) -> str:
         return f"<p>{self._verdict()}</p>{self._summary().to_html(index=False)}"
 
+    @property
+    def _finished(self) -> pd.DataFrame:
+        """The table without failed students, whose measures say nothing."""
+        return self.table[self.table["failed_at"] < 0]
+
     def _settings(self) -> Iterator[tuple[Any, pd.DataFrame]]:
-        yield from self.table.groupby(SETTING, sort=False, dropna=False)
+        yield from self._finished.groupby(SETTING, sort=False, dropna=False)
 
     def _weights(self) -> int:
         return int(self.table.loc[self.table["objective"] != "hard", "soft_weight"].nunique())
@@ -152,7 +160,8 @@ class Distillation:
     def _compared(self) -> pd.DataFrame | None:
         """The comparison with hard labels, where there is one."""
         names = set(self.table["objective"])
-        return self.compare() if "hard" in names and len(names) > 1 else None
+        compared = self.compare() if "hard" in names and len(names) > 1 else None
+        return compared if compared is not None and len(compared) else None
 
     def _summary(self) -> pd.DataFrame:
         """Mean errors of each setting, and the difference from hard labels."""

@@ -24,7 +24,7 @@ StackLogits = Float[Array, "settings images classes"]
 def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
     """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out. Images
     of another shape than the network's are `BadInput`.
-    `EVALUATION_BATCH` images at a time, by one compiled program whatever their number (fewer: one for each number). The
+    `EVALUATION_BATCH` images at a time, by one compiled program for any larger number, and one for each smaller. The
     same model has the same evaluator."""
 
     @jit

@@ -128,7 +128,11 @@ def _student(folder: Path, config: ExportConfig) -> Any:
 
 def _default_path(student: Any, suffix: str) -> Path:
     row, temperature = student.row, student.row["temperature"]
-    words = [student.block.parents[1].name, str(row["width"]), re.sub(r"[^A-Za-z0-9_.-]+", "_", row["objective"])]
+    words = [
+        student.block.resolve().parents[1].name,
+        str(row["width"]),
+        re.sub(r"[^A-Za-z0-9_.-]+", "_", row["objective"]),
+    ]
     words += [] if temperature is None else [f"T{temperature:g}"]
     return Path("-".join([*words, f"seed{row['seed']}"]) + suffix)
 

@@ -67,7 +67,7 @@ def state_dict(student: Student) -> Arrays:
 def metadata(student: Student) -> str:
     """What the student is, as JSON: its row of `results.csv`, its network, its data's name, classes and shape of an
     input, the version of kdjax."""
-    folder = student.block.parents[1]
+    folder = student.block.resolve().parents[1]
     data = read_json(folder / "config.json")["identity"]["data"]
     config = student.config
     return canonical_json(

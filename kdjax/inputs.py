@@ -71,7 +71,7 @@ def read_examples(
     if teacher_logits is not None or num_classes is None:
         logits = read_logits(f"{prefix}teacher_logits", teacher_logits, num_classes)
         num_classes = int(logits.shape[1])
-    classes = read_labels(f"{prefix}labels", labels, num_classes or 0)
+    classes = read_labels(f"{prefix}labels", labels, num_classes)
     counts = {f"{prefix}inputs": len(images), f"{prefix}labels": len(classes)}
     counts |= {} if logits is None else {f"{prefix}teacher_logits": len(logits)}
     listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
@@ -85,7 +85,7 @@ def read_inputs(name: str, given: Any) -> HostImages:
     (uint8), which are divided by 255 in training, or as floats, which are used as they are.
 
     Raises BadInput: another shape or type; values that are not finite; images whose channels come first; float images
-    of whole numbers up to 255, which are bytes.
+    of whole numbers up to 255, which are bytes; bytes of 0 and 1 alone, which are floats.
     """
     array = read(name, given)
     shapes = "give images [n, height, width, channels] or [n, height, width], or features [n, d]"
@@ -102,6 +102,8 @@ def read_inputs(name: str, given: Any) -> HostImages:
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype == np.uint8:
+        binary = f"{name} are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
+        require(array.max(initial=0) != 1, binary)
         return array
     with np.errstate(over="ignore"):  # what becomes inf is refused
         array = array.astype(np.float32)
@@ -144,7 +146,10 @@ def read_logits(name: str, given: Any, num_classes: int | None = None) -> HostLo
     another shape or type; values that are not finite; probabilities."""
     array = read(name, given)
     require_classes(name, array, num_classes)
-    array, faults = read_numbers(name, array), Faults()
+    with np.errstate(over="ignore"):  # what becomes inf is refused
+        array = np.asarray(read_raw(name, array), np.float32)
+    require_finite(name, array)
+    faults = Faults()
     faults.distributions(name, array)
     faults.report()
     return array
@@ -155,14 +160,6 @@ def require_classes(name: str, array: np.ndarray, num_classes: int | None = None
     known = "classes" if num_classes is None else num_classes
     fits = array.ndim == 2 and array.shape[1] >= 2 and num_classes in (None, array.shape[1])
     require(fits, f"{name} of shape {array.shape} are not allowed: give [n, {known}], a logit for each class")
-
-
-def read_numbers(name: str, given: Any) -> Float[np.ndarray, "..."]:
-    """Numbers as float32. Raises BadInput: another type; values that are not finite, or not as float32."""
-    with np.errstate(over="ignore"):  # what becomes inf is refused
-        array = np.asarray(read_raw(name, given), np.float32)
-    require_finite(name, array)
-    return array
 
 
 def read_raw(name: str, given: Any) -> np.ndarray:

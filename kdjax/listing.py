@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kdjax.errors import BadInput, require
 from kdjax.files import MANIFEST, read_json, size_of
 from kdjax.progress import say
-from kdjax.run_folders import sweeps_of
+from kdjax.run_folders import seconds_of, sweeps_of
 
 TEACHERS = "teachers"
 """The folder of teachers, and what stands in place of their experiment."""
@@ -102,8 +102,10 @@ def _run(path: Path) -> Entry:
     identity, progress = config["identity"], config.get("progress", {"done": 0, "total": 0})
     settings = identity["config"]
     sweeps = sweeps_of(folder)
-    # A table's own T first; JSON has no infinity: it is text there.
-    given = [*[settings[name] for name in ("temperature",) if name in settings], *settings.get("temperatures", [])]
+    # JSON has no infinity: it is text there.
+    given = list(settings.get("temperatures", []))
+    if "temperature" in settings:  # of a table
+        given.append(settings["temperature"])
     seal = folder / MANIFEST
     finished = (config.get("finished") or _written(seal)) if seal.exists() else None
     words = ["python", "-m", "kdjax", "resume", f"{folder.parent.name}/{folder.name}", "--out", str(folder.parents[1])]
@@ -116,7 +118,7 @@ def _run(path: Path) -> Entry:
         progress["total"],
         config.get("started") or _written(path),
         finished,
-        sum(_seconds(one) for one in (folder, *sweeps)),
+        round(seconds_of(folder), 1),
         sum(size_of(one) for one in (folder, *sweeps)),
         None if finished or not _is_ours(config.get("command")) else shlex.join(words),
     )
@@ -130,9 +132,3 @@ def _teacher(path: Path) -> Entry:
 
 def _written(path: Path) -> str:
     return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC).isoformat(timespec="seconds")
-
-
-def _seconds(folder: Path) -> float:
-    path = folder / "timing.json"
-    times: dict[str, Any] = read_json(path) if path.exists() else {}
-    return round(sum(map(float, times.values())), 1)

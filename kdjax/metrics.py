@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
 from kdjax.errors import require, require_new
@@ -64,6 +65,13 @@ def errors(logits: Logits, labels: Labels, teacher_logits: Any = None) -> int:
 def nll(logits: Logits, labels: Labels) -> float:
     """Mean negative log-likelihood of the labels at T = 1, in nats: `−mean log q_y`."""
     return float(-np.mean(log_softmax(_wide(logits), axis=1)[np.arange(len(labels)), labels]))
+
+
+def calibrating_temperature(logits: Logits, labels: Labels, bounds: tuple[float, float] = (-3, 3)) -> float:
+    """The T, its logarithm within `bounds`, by which logits are divided for the lowest NLL: temperature scaling (Guo
+    et al. 2017, arXiv 1706.04599, Section 4.2)."""
+    found = minimize_scalar(lambda log_t: nll(logits / np.exp(log_t), labels), bounds=bounds, method="bounded")
+    return float(np.exp(found.x))
 
 
 def brier(logits: Logits, labels: Labels) -> float:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
-from scipy.optimize import linear_sum_assignment, minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
 
+from kdjax import metrics
 from kdjax.arrays import HostLogits
 from kdjax.errors import name_rows
 
@@ -50,10 +51,13 @@ def of_teacher(
     predicted, classes = logits.argmax(axis=1), logits.shape[1]
     right = float(np.mean(predicted == labels))
     about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} {part}{' ' * bool(part)}rows"
-    if not _is_at_chance(predicted, labels, classes):
-        return _of_calibration(logits, labels, right)
-    shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
     differs = f"it differs from the label in {name_rows(np.sort(rows[predicted != labels]))}"
+    if not _is_at_chance(predicted, labels, classes):
+        order = _other_order(
+            predicted, labels, classes, right
+        )  # such as "0", "1", "10", "2", which leaves some in place
+        return [Mistake(f"{about}: {order}; {differs}", True)] if order else _of_calibration(logits, labels, right)
+    shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
     for shift, word in ((1, "one more than"), (-1, "one less than")):
         agreed = float(np.mean(predicted - labels == shift))
         if agreed > max(0.5, 2 * right):
@@ -62,7 +66,7 @@ def of_teacher(
             return [Mistake(f"{text}: {counted} {'to' if shift > 0 else 'from'} the labels, or drop a logit", True)]
     if order := _other_order(predicted, labels, classes, right):
         return [Mistake(f"{about}: {order}; {differs}", True)]
-    varied = np.sum(shares[0] > 0.01) > 1
+    varied = np.sum(shares[0] > min(0.01, 0.1 / classes)) > 1
     if varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT:
         found = f"{about}, no better than chance, and predicts each class as often as it is a label"
         remedy = (
@@ -82,7 +86,8 @@ def of_teacher_in_parts(
         return found
     large = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST}
     of_parts = [of_teacher(logits[rows], labels[rows], rows, part) for part, rows in large.items()]
-    return [*found, *(mistake for of_part in of_parts for mistake in of_part if mistake.certain)]
+    # Where a doubt of the whole is there already, that of a part says it once more.
+    return [*found, *(mistake for of_part in of_parts for mistake in of_part if mistake.certain or not found)]
 
 
 def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:
@@ -120,12 +125,7 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> lis
     confidence = float(softmax(some, axis=1).max(axis=1).mean())
     if confidence >= right - GAP:
         return []
-
-    def nll(log_temperature: float) -> float:
-        scaled = some / math.exp(log_temperature)
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(true)), true]))
-
-    fitted = math.exp(minimize_scalar(nll, bounds=(-7, 3), method="bounded").x)
+    fitted = metrics.calibrating_temperature(some, true, (-7, 3))
     if fitted >= SHARPER:
         return []
     found = f"the teacher is right on {100 * right:.1f} % and sure of {100 * confidence:.1f} % at T = 1"

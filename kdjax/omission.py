@@ -51,19 +51,23 @@ def plan(
         tasks: sets of omitted classes.
         runs: the soft settings; a hard run takes its rate from the first.
         dataset: with the pool as its hold-out.
-        recipe: number of training images → how a student on that many is trained. A batch that is larger than a
-            transfer set is `BadInput`.
+        recipe: number of training images without the omitted classes (`all_digits`: with them) → how all students of
+            the task are trained, so that they can be compared. A batch that is larger than a transfer set is
+            `BadInput`.
     """
     kinds_of: dict[TransferSpec, set[bool]] = {}
+    images_of: dict[TransferSpec, int] = {}
     for task, student in itertools.product(tasks, students):
+        omitted = () if student == "all_digits" else task
         for transfer in transfers(student, task, dataset.num_classes):
             kinds_of.setdefault(transfer, set()).add(learns_hard_labels(student))
+            images_of.setdefault(transfer, int((~np.isin(dataset.train.labels, omitted)).sum()))
     hard = Run("hard", float("nan"), 0.0, runs[0].learning_rate)
     blocks = []
     for transfer, kinds in kinds_of.items():
         count = int((~np.isin(dataset.train.labels, transfer.omitted)).sum())
         count += len(dataset.holdout.images) if transfer.variant == "with_pool" else 0
-        config = recipe(count)
+        config = recipe(images_of[transfer])
         left = f"without {', '.join(map(str, transfer.omitted))} {count:,} training images are left"
         require(config.batch_size <= count, f"--batch-size {config.batch_size} is too large: {left}")
         chosen = (*[hard] * (True in kinds), *(runs if False in kinds else ()))

@@ -47,10 +47,10 @@ class Option(NamedTuple):
         """What turns it off, where it is a yes or no."""
         return f"--no-{self.flag[2:]}"
 
-    def is_given(self, arguments: Sequence[str]) -> bool:
-        """Whether the flag is among the arguments."""
-        typed = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
-        return not {self.flag, self.negation}.isdisjoint(typed)
+    def times_given(self, arguments: Sequence[str]) -> int:
+        """How often the flag is among the arguments."""
+        typed = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+        return typed.count(self.flag) + typed.count(self.negation)
 
     @property
     def typed(self) -> str:
@@ -75,7 +75,7 @@ def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
     for option in options:
         group = getattr(found, option.group) if option.group else found
         values[option.path] = getattr(group, "_".join(option.path))
-        if option.is_open and not option.is_given(arguments):
+        if option.is_open and not option.times_given(arguments):
             values[option.path] = option.default
     return _filled(config, values)
 

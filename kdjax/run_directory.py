@@ -145,16 +145,22 @@ class RunDirectory:
         Versions or a device that changed are warned of: the same config may then give other last digits."""
         config = read_json(self.folder / "config.json")
         details = json.loads(canonical_json(details))
+        earlier = config["details"] if isinstance(config.get("details"), dict) else {}
         for name in ("versions", "device"):
-            before = config["details"].get(name) if isinstance(config.get("details"), dict) else None
+            before = earlier.get(name)
             if before not in (None, details.get(name)):
                 say(f"note: this run was started with other {name} ({before}; now {details.get(name)})")
-        write_json(self.folder / "config.json", {**config, "details": details})
+        kept = {name: earlier[name] for name in ("workers",) if name in earlier}  # of a cluster that comes later
+        self._record(details={**kept, **details})
+
+    def details(self) -> dict[str, Any]:
+        """Those that stand in `config.json`."""
+        found: dict[str, Any] = read_json(self.folder / "config.json")["details"]
+        return found
 
     def note(self, name: str, value: Any) -> None:
         """Adds one detail to `config.json`."""
-        details = read_json(self.folder / "config.json")["details"]
-        self._record(details={**details, name: json.loads(canonical_json(value))})
+        self._record(details={**self.details(), name: json.loads(canonical_json(value))})
 
     def note_progress(self, done: int | None = None, total: int | None = None) -> None:
         """Writes how many of all blocks the results hold; None: as many as before."""

@@ -32,3 +32,9 @@ def sweeps_of(folder: Path) -> list[Path]:
     config = read_json(folder / "config.json")
     names = config.get("sweeps", []) if isinstance(config, dict) else []
     return [folder.parent / SWEEPS / str(name) for name in dict.fromkeys(names)]
+
+
+def seconds_of(folder: Path) -> float:
+    """Spent on training the blocks of a run, those of its sweeps among them."""
+    timings = (one / "timing.json" for one in (folder, *sweeps_of(folder)))
+    return sum(sum(map(float, read_json(path).values())) for path in timings if path.exists())

@@ -142,8 +142,7 @@ def train_block(
     logits = {name: np.asarray(program.logits(state, jnp.asarray(part))) for name, part in splits.items() if len(part)}
     rows, history = _rows(block, data, fit, logits, start, split, program.steps_per_epoch)
     stored = {name: table[: len(block.runs)] for name, table in logits.items() if name != "train"}
-    evaluated = state.params if state.averaged is None else state.averaged  # as in `program.logits`
-    own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (evaluated, state.model_state))
+    own = jax.tree.map(lambda leaf: leaf[: len(block.runs)], (state.evaluated, state.model_state))
     params = jax.tree.map(np.asarray, models.pack_variables(*own))
     return BlockResult(rows, history, stored, params, time.perf_counter() - begin)
 

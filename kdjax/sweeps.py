@@ -187,6 +187,16 @@ def _require_images(option: str, number: int, dataset: Dataset) -> None:
     require(number <= count, f"--{option} {number} is more than the {count:,} training images")
 
 
+def _require_classes(transfer_images: int | None, dataset: Dataset) -> None:
+    """Refuses a transfer set of one class, and warns of one without all classes: its images are the first ones."""
+    first, there = np.unique(dataset.train.labels[:transfer_images]), np.unique(dataset.train.labels)
+    about = f"the first {transfer_images} training rows are of {len(first):,} of the {len(there):,} classes"
+    mixed = "if the rows are sorted by class, shuffle those of the file"
+    require(transfer_images is None or len(first) > 1, f"--transfer-images is not allowed: {about}; {mixed}")
+    if len(first) < len(there):
+        say(f"warning: {about}; {mixed}")
+
+
 def _require_images_to_change(option: str, changes: object, dataset: Dataset) -> None:
     features = f"--{option} is not allowed: it changes images, and {dataset.name} has features; leave it out"
     require(not changes or len(dataset.input_shape) == 3, features)
@@ -227,6 +237,7 @@ def prepare(
     dataset = dataset or read_data(config.data)
     config = with_baselines(config, dataset)
     _require_images("transfer-images", config.transfer_images or 0, dataset)
+    _require_classes(config.transfer_images, dataset)
     _require_images("batch-size", config.batch_size, dataset)
     _require_jitter("jitter", config.jitter, dataset)
     _require_images_to_change("augment", config.augment != "none", dataset)

@@ -180,7 +180,7 @@ def _train(
     model = models.network(config, dataset.input_shape, dataset.num_classes)
     info |= {"parameters": models.parameter_count(model), "provenance": provenance()}
     info |= {"seconds": round(time.perf_counter() - begin, 1)}
-    save(folder, state.params if state.averaged is None else state.averaged, info, state.model_state)
+    save(folder, state.evaluated, info, state.model_state)
     teacher = load(folder, dataset)
     errors = teacher.info["test"]["errors"]
     say(f"teacher {teacher.name} trained in {clock(info['seconds'])}: {errors} test errors; stored in {folder}")
@@ -193,6 +193,9 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
     require(shape == dataset.input_shape, f"{folder} is a teacher for images of shape {shape}, {actual}")
     actual = f"and {dataset.name} has {dataset.num_classes}"
     require(classes == dataset.num_classes, f"{folder} is a teacher of {classes} classes, {actual}")
+    own = dataset.standardisation is None or info.get("data") == dataset.fingerprint
+    standardised = f"{folder} learnt features standardised by other training rows than those of {dataset.name}"
+    require(own, f"{standardised}: give a teacher of this file, or its logits as a column")
     # The bundled digits are MNIST training images: a teacher that was trained on MNIST has seen the test digits.
     leaked = info["dataset"] == "mnist" and dataset.name == "mnist5k"
     reason = "contains the test digits of mnist5k: use a teacher trained on mnist5k"

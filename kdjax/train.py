@@ -31,6 +31,11 @@ class State(NamedTuple):
     failed_at: Int[Array, "*settings"]
     """Step at which the loss stopped being finite, or -1. A failed run keeps its last parameters."""
 
+    @property
+    def evaluated(self) -> Params:
+        """What is evaluated: the moving average of the parameters, where there is one."""
+        return self.params if self.averaged is None else self.averaged
+
 
 class Batch(NamedTuple):
     """What all settings of a block share at one step."""
@@ -44,7 +49,7 @@ class Batch(NamedTuple):
     teachers: Any = ()
     """(parameters, model_state) of each teacher, where they are queried about the images of the step."""
     mirrored: Bool[Array, "batch"] | None = None
-    """Whether an image is mirrored in this epoch, where it is in every second one."""
+    """With `augment="alternate"`: which images are mirrored in this epoch; else None."""
 
 
 class Metrics(NamedTuple):

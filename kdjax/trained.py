@@ -39,8 +39,10 @@ class Student:
     """Where it sees features: what was done to those of the file."""
 
     def stored_logits(self, split: str) -> HostLogits:
-        """Its logits of a split, `test` or (where there is one) `holdout`, as evaluated after training."""
+        """Its logits of a split, `test` or `holdout`, as evaluated after training. Raises BadInput: the run has none of
+        this split."""
         with np.load(self.block / "logits.npz") as arrays:
+            require(split in arrays, f"the run has no logits of {split}: there are {', '.join(arrays)}")
             logits: np.ndarray = arrays[split][self.index]
         return logits
 
@@ -132,7 +134,11 @@ def results(*folders: Path | str) -> Any:
         config = read_json(run / "config.json")
         try:
             identity = config["identity"]
-            names = {"run": run.name, "experiment": identity["experiment"], "dataset": identity["data"]["name"]}
+            names = {
+                "run": run.resolve().name,
+                "experiment": identity["experiment"],
+                "dataset": identity["data"]["name"],
+            }
         except (KeyError, TypeError) as error:
             raise BadInput(f"{run / 'config.json'} is not that of a run, or damaged ({error!r})") from None
         rows = run_directory.read_results(run)

@@ -32,7 +32,7 @@ ALLOWED = {
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
     "run_directory": BELOW | {"run_folders"},
-    "mistakes": BELOW,
+    "mistakes": BELOW | {"metrics"},
     "datasets": BELOW | {"array_files", "columns", "faults", "inputs", "logit_columns", "mistakes"},
     "models": BELOW | {"compilation", "layers"},
     "objectives": BELOW | {"losses"},

@@ -220,6 +220,8 @@ CALLS = {
         "{'z': {student}, 'v': {teacher}}, {temperature}"
     ),
     "def loss(z, v): return kl(log_softmax(z), v)": "",
+    "def loss(teacher_logits, logits, T): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(t_logits, s_logits, T): return T**2 * kl(log_softmax(s_logits / T), t_logits / T)": "",
 }
 
 
@@ -228,6 +230,17 @@ def test_how_it_is_called(tmp_path, body):
     found = said(written(tmp_path, "numpy", body), call=CALLS[body])
     assert found.right and "kd as in the paper" in found.lines[0], found.lines
     assert ("taken as T = 1" in "\n".join(found.lines)) == ("(z, v)" in body)
+
+
+def test_a_loss_in_numpy_beside_an_import_of_jax(tmp_path):
+    found = said(
+        written(
+            tmp_path,
+            "numpy",
+            "import jax\n\ndef loss(z, v, T):\n    z = np.array(z)\n    return T**2 * kl(log_softmax(z / T), v / T)\n",
+        )
+    )
+    assert found.right, found.lines
 
 
 BAD = {

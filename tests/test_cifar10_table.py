@@ -151,6 +151,7 @@ REFUSED = {
     "--networks fast --dropout-after-norm": "--dropout-after-norm says nothing of --networks fast",
     "--networks fast --small-width 0": "--small-width 0 is not allowed",
     "--each-teaches": "--each-teaches needs --teachers 2 or more",
+    "--preset fast --batch-statistics --teachers 1 --no-each-teaches": "--batch-statistics with --networks fast is not",
     "--each-teaches --teachers 2 --batch-statistics": "--batch-statistics with --each-teaches is not allowed",
 }
 

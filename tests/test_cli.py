@@ -246,6 +246,13 @@ def test_a_flag_may_be_left_open(given, value):
     assert cli.parse(SweepConfig, "sweep", [*given, "--seeds", "2"]).baselines is value
 
 
+def test_the_last_of_two_lists_holds_which_is_said(capsys):
+    arguments = ["--temperatures", "1", "--seeds", "2", "--seeds", "3", "--temperatures=4"]
+    parsed = cli.parse(SweepConfig, commands.PROG, arguments)
+    assert (parsed.temperatures, parsed.seeds) == ((4.0,), 3)
+    assert capsys.readouterr().err.startswith("note: --temperatures is given twice: the last holds; several values")
+
+
 def test_help_is_quick():
     begin = os.times()
     asked = commands.start(["--help"], stdout=subprocess.PIPE)

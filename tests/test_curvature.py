@@ -161,6 +161,9 @@ def test_inverse_eigenvalues_are_judged():
     assert right[what] and not wrong[what]
     assert not right["SGD, best hold-out errors: none: one rate for all T"]
     assert not right["eigenvalues are converged"]  # 2 %
+    # Where the rates were chosen by hold-out errors, curvature at them says nothing of those of the training loss.
+    own = "sharpness at the end of training at T's best rate"
+    assert f"SGD, best hold-out errors: {own}" in right and f"SGD, best training loss: {own}" not in right
     assert right["SGD, best hold-out errors: no best rate at the grid's edge"]
     edge = np.full(len(rates.TEMPERATURES), rates.RATES["sgd"][-1])
     assert not verdicts(made_up(edge, edge))["SGD, best hold-out errors: no best rate at the grid's edge"]

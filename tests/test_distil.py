@@ -1,5 +1,6 @@
 """`kdjax.distil`: from arrays to students and their comparison; and what it refuses before it trains anything."""
 
+import dataclasses
 import inspect
 import math
 import pydoc
@@ -183,6 +184,19 @@ def test_arrays_may_be_files_or_tensors(result, tmp_path):
         inputs.read("inputs", torch.ones(2, requires_grad=True))
 
 
+def test_students_that_failed_are_left_out_of_comparisons(result):
+    table = result.table
+    lost = (table["objective"] == "hard") & (table["seed"] > 0) | (table["temperature"] == TEMPERATURES[0])
+    failed = dataclasses.replace(
+        result, table=table.assign(failed_at=lost * 5 - 1, test_errors=table["test_errors"].where(~lost, 40))
+    )
+    compared = failed.compare()
+    assert list(compared["n"]) == [1] * 3 and TEMPERATURES[0] not in set(compared["temperature"])
+    assert compared["against_mean"].eq(table.query("objective == 'hard' and seed == 0")["test_errors"].iloc[0]).all()
+    none = dataclasses.replace(result, table=table.assign(failed_at=table["objective"].eq("hard") * 5 - 1))
+    assert not len(none.compare()) and "3 of 15 students failed" in repr(none) and "fewer" not in repr(none)
+
+
 def test_students_that_failed_are_counted(capsys):
     failed = distil(logits=5 * np.eye(10)[LABELS], seeds=1, learning_rate=1e30)
     assert ", 4 of 4 students failed (loss not finite: lower learning_rate)" in repr(failed)
@@ -229,6 +243,11 @@ REFUSED = [
     ({"test": (TEST[0] / 255, TEST[1])}, "test inputs are float32 [6, 6, 1] and inputs are uint8 [6, 6, 1]"),
     ({"test": (TEST[0], TEST[1] + 1)}, "test labels are counted from 1"),
     ({"test": (*TEST, LOGITS[:40, :9])}, "test teacher_logits of shape (40, 9) are not allowed: give [n, 10]"),
+    (
+        {"test": (*TEST, 9 * np.eye(10, dtype=np.float32)[(TEST[1] + 1) % 10])},
+        "the teacher is right on 0.0 % of 40 test rows, and on",
+    ),
+    ({"given": IMAGES // 128}, "inputs are bytes of 0 and 1 alone, and bytes are divided by 255: give floats"),
     ({"test": None, "labels": LABELS[:4], "given": IMAGES[:4], "logits": LOGITS[:4]}, "no class has 5 examples"),
     ({"temperatures": (1.0, 0.0)}, "temperatures 0 is not allowed: a temperature is a number above 0"),
     ({"temperatures": (4, 4)}, "temperatures repeats 4"),

@@ -16,6 +16,7 @@ from analysis.matching.rows import Numbers, Row
 from analysis.pair_file import read_pair
 from kdjax import cli, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
+from kdjax.errors import BadInput
 from tests import small_sweep
 
 PROG = logit_matching.PROG
@@ -165,10 +166,20 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(tmp_path,
     for line, words in (
         ("--images 5000", "--images 5000 is more than the 4,000"),
         ("--curvature --epochs 1", "2 or more"),
+        ("--curvature --no-training", "--no-training says nothing with --curvature: leave it out"),
+        ("--no-training --epochs 3 --seeds 9", "--seeds and --epochs says nothing with --no-training: leave it out"),
     ):
         for more in ((), ("--dry-run",)):
             assert words in refused(capsys, "--out", tmp_path / "runs", *line.split(), *more)
     assert not list(tmp_path.glob("runs/*/*/blocks/*"))
+
+
+def test_failed_students_are_neither_followed_nor_teachers(tmp_path):
+    asked = small_sweep.config(tmp_path, temperatures=(20.0,), learning_rates=(1e30,), seeds=1)
+    folder = sweeps.run(sweeps.prepare(asked))
+    with pytest.raises(BadInput, match=r"the student of .* to follow, of T = 20, failed at step \d+ \(loss not finite"):
+        pair_.load(folder, asked.run.out, ("end",))
+    assert pair_._peers(folder) == {}
 
 
 def copied(swept, tmp_path):

@@ -363,6 +363,10 @@ def test_few_images_get_more_epochs_unless_the_user_says_how_many(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, keep=(7, 8), epochs=None))
     epochs = {block.transfer.omitted: block.config.epochs for block in plan.blocks}
     assert epochs[()] * omit_digit.FEW == epochs[0, 1, 2, 3, 4, 5, 6, 9]
+    # All students of a task are trained for as long, though the pool or a pair of classes makes more or fewer images.
+    for kept in ((0, 1, 2, 3), (5, 6, 7, 8, 9)):
+        plan = omit_digit.prepare(config(tmp_path, keep=kept, epochs=None))
+        assert len({block.config.epochs for block in plan.blocks if block.transfer.omitted}) == 1
 
 
 def test_the_default_pool_depends_on_the_dataset(tmp_path):

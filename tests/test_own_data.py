@@ -82,6 +82,7 @@ def test_columns_may_have_other_names_and_types(tmp_path, caplog):
         (BYTES.astype(np.float32), np.uint8),
         (BYTES[..., None].astype(np.int64), np.uint8),
         (np.asfortranarray(BYTES), np.uint8),
+        (BYTES // 128, np.float32),
     ],
 )
 def test_images_are_bytes_or_from_0_to_1(tmp_path, given, expected):
@@ -256,6 +257,35 @@ def test_a_topk_teacher_says_its_share_at_each_temperature(tmp_path):
     again = sweeps.run(sweeps.prepare(fewer))
     assert again != folder and "have no mass at any T" in table.write_summary(again)
     assert np.isfinite([student.row["test_nll"] for student in trained.find(again)]).all()
+
+
+def test_a_transfer_set_of_rows_that_are_sorted_by_class(tmp_path, capsys):
+    given = columns()
+    order = np.argsort(given["labels"], kind="stable")
+    path = write(tmp_path, {**{name: array[order] for name, array in given.items()}, "split": SPLIT})
+    ours = len(given["labels"][order][SPLIT == "train"])
+    per_class = int((given["labels"][order][SPLIT == "train"] == 0).sum())
+    with pytest.raises(BadInput, match=r"--transfer-images is not allowed: .* are of 1 of the 4 classes; if the rows"):
+        sweeps.prepare(config(path, tmp_path / "runs", transfer_images=per_class, batch_size=10))
+    assert "warning" not in capsys.readouterr().err
+    sweeps.prepare(config(path, tmp_path / "runs", transfer_images=per_class + 1, batch_size=10))
+    assert f"warning: the first {per_class + 1} training rows are of 2 of the 4 classes" in capsys.readouterr().err
+    sweeps.prepare(config(path, tmp_path / "runs", transfer_images=ours, batch_size=10))
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_teacher_of_features_standardised_by_other_rows_is_refused(tmp_path):
+    runs, parts = tmp_path / "runs", {"teacher_logprobs": None, "split": np.where(SPLIT == "holdout", "train", SPLIT)}
+    recipe = TeacherConfig(widths=(8,), epochs=1, batch_size=50)
+    one = config(write(tmp_path, columns(**parts), name="one"), runs, teacher=recipe, seeds=1)
+    sweeps.run(sweeps.prepare(one))
+    (folder,) = (path for path in (runs / "teachers").iterdir() if path.is_dir())
+    features = columns()["features"] + 100
+    other = write(tmp_path, columns(**parts, features=features), name="other")
+    with pytest.raises(BadInput, match="learnt features standardised by other training rows than those of other"):
+        sweeps.prepare(config(other, runs, teacher_from=(folder,)))
+    again = dataclasses.replace(one, teacher=TeacherConfig(), teacher_from=(folder,))
+    sweeps.prepare(again)
 
 
 def test_a_file_without_a_teacher_has_one_trained(tmp_path):

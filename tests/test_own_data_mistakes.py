@@ -247,6 +247,49 @@ def test_chance_is_that_of_all_orders_of_the_rows():
                 assert mistakes._is_at_chance(predicted, labels, 3) == (own <= threshold), (predicted, labels)
 
 
+@pytest.mark.parametrize("classes", [12, 100, 200, 1000])
+def test_many_classes_in_another_order_or_rows_of_one_part(classes):
+    labels = np.arange(20 * classes) % classes
+    said = 30 * np.eye(classes, dtype=np.float32)[labels]
+    parts = {"training": np.arange(15 * classes), "test": np.arange(15 * classes, 20 * classes)}
+    assert mistakes.of_teacher_in_parts(said, labels, parts) == []
+    as_text = np.argsort([str(number) for number in range(classes)])  # as folders are listed: 0, 1, 10, 11, 2
+    (mistake,) = mistakes.of_teacher_in_parts(said[:, as_text], labels, parts)
+    assert mistake.certain and "its classes are in another order" in mistake.text, mistake.text
+    training = np.random.default_rng(0).permutation(parts["training"])
+    shuffled = np.concatenate([said[training], said[parts["test"]]])
+    (mistake,) = mistakes.of_teacher_in_parts(shuffled, labels, parts)
+    assert mistake.certain and f"of {15 * classes:,} training rows, no better than chance" in mistake.text, mistake.text
+
+
+def test_a_weak_teacher_is_not_told_that_its_classes_are_in_another_order():
+    random = np.random.default_rng(1)
+    for classes, share in ((12, 0.2), (100, 0.1), (300, 0.3)):
+        labels = np.arange(5 * classes) % classes
+        said = np.where(random.random(len(labels)) < share, labels, random.integers(0, classes, len(labels)))
+        assert not any(one.certain for one in mistakes.of_teacher(np.float32(np.eye(classes)[said]), labels))
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    np.save(tmp_path / "mine.npy", LABELS)
+    monkeypatch.setattr(array_files, "_npy", refuse)
+    with pytest.raises(BadInput, match=r"mine.npy may not be read \(Permission denied\): give yourself the right"):
+        array_files.read_npy(tmp_path / "mine.npy")
+
+
+def test_labels_may_begin_at_1_where_the_teacher_names_class_0(tmp_path):
+    given = largest(2)
+    shifted = {**given, "teacher_topk_indices": given["teacher_topk_indices"] + 1, "labels": LABELS + 1}
+    shifted["teacher_topk_indices"][5, 1] = 0
+    assert datasets.load(DataConfig(dataset=str(write(tmp_path, columns(**shifted))))).num_classes == CLASSES + 1
+    counted = columns(**{**given, "labels": LABELS + 1})
+    with pytest.raises(BadInput, match="its class is one less than the label"):
+        datasets.load(DataConfig(dataset=str(write(tmp_path, counted))))
+
+
 def test_a_teacher_that_is_as_sure_as_it_is_right_is_not_doubted():
     random = np.random.default_rng(0)
     for spread in (1.0, 2.0, 5.0):

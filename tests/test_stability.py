@@ -74,6 +74,20 @@ def test_ratios_are_geometric_and_paired_by_seed():
     assert stability.ratio(soft.assign(seed=soft["seed"] + 5), hard, "churn") is None
 
 
+def test_controls_and_settings_that_are_not_compared_are_named():
+    rows = [
+        {"width": 8, "learning_rate": 0.1, "objective": kind, "soft_weight": w, "temperature": t, "seed": seed}
+        | {"fluctuation": value + 0.1 * seed, "churn": 0.0}
+        for kind, w, t, value in (("hard", 0.0, math.nan, 3.0), ("kd", 0.9, 4.0, 1.0), ("kd", 0.9, 8.0, 1.0))
+        for seed in range(3)
+    ]
+    measured = pd.DataFrame(rows)
+    measured.loc[(measured["temperature"] == 8) & (measured["seed"] == 1), "fluctuation"] = 0
+    said = stability.verdict(measured, "shuffled")
+    assert said.startswith("On soft targets (shuffled targets), against hard labels: fluctuation smaller at 1 and")
+    assert "of 1 setting (1 not compared)" in said
+
+
 def test_the_command_writes_its_table(swept):
     code, said = commands.call(command.main, command.StabilityConfig, [str(swept)], command.PROG)
     assert code == 0, said

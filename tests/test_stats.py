@@ -78,7 +78,7 @@ def test_nothing_is_claimed_without_a_spread(values):
     assert stats.difference_in_words(difference) == stats.reproduced(a, 74.0) == f"no verdict at n = {len(a)}"
     table = np.stack([a, a + 90], axis=1)
     assert stats.candidates_for_best(table).all()
-    assert not stats.equivalent(stats.all_pairs(table), 200.0).alike.any()
+    assert math.isnan(stats.reach(stats.all_pairs(table)))
     assert math.isnan(stats.gap_closed(a + 50, a, a - 10).low)
     assert math.isnan(stats.vertex(np.array([1.0, 4.0, 16.0]), np.stack([a + 5, a, a + 5], axis=1)).low)
 
@@ -163,21 +163,19 @@ def test_holm_lies_between_p_and_bonferroni_and_keeps_order(p):
 
 def test_equivalence_is_two_one_sided_t_tests():
     differences = np.random.default_rng(3).normal(1, 4, (10, 1))
-    found = stats.equivalent(differences, 5.0)
     both = max(
         scipy.stats.ttest_1samp(differences[:, 0], m, alternative=side).pvalue
         for m, side in ((-5, "greater"), (5, "less"))
     )
-    assert found.alike[0] == found.all_alike == (both < 0.05)
+    assert (stats.reach(differences) < 5.0) == (both < 0.05)
 
 
 def test_equivalence_is_rarely_claimed_at_the_margin():
     random = np.random.default_rng(4)
     tables = [random.normal(0, 5, (10, 1)) + random.normal(0, 2, (10, 3)) + np.array([0, 3.5, 7]) for _ in range(400)]
-    found = [stats.equivalent(stats.all_pairs(table), 7.0) for table in tables]
-    assert np.mean([one.all_alike for one in found]) <= 0.08  # alpha 0.05, and three standard errors
-    assert np.mean([one.alike[1] for one in found]) <= 0.05  # the pair at the margin, Bonferroni over three
-    near = [stats.equivalent(stats.all_pairs(table - np.array([0, 3.5, 7])), 7.0).all_alike for table in tables]
+    found = [stats.reach(stats.all_pairs(table)) < 7 for table in tables]
+    assert np.mean(found) <= 0.08  # alpha 0.05, and three standard errors
+    near = [stats.reach(stats.all_pairs(table - np.array([0, 3.5, 7]))) < 7 for table in tables]
     assert np.mean(near) > 0.95
 
 

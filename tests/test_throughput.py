@@ -105,6 +105,10 @@ def test_the_networks_of_pytorch_are_these():
         network = torch_baseline._network(TrainConfig((units,), 1, 1, network=kind), images)
         counted = sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
         assert counted == parameters
+        tuned = torch_baseline._network(TrainConfig((units,), 1, 1, network=kind), images, biased=False)
+        biases = [name for name, _ in tuned.named_parameters() if name.endswith("bias")]
+        norms = sum(isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for part in tuned)
+        assert len(biases) == norms + 1  # as in a training step here: those of batch norm, and of the logits
         after = torch_baseline._network(TrainConfig((units,), 1, 1, network=f"{kind}_after_norm"), images)
         assert sum(isinstance(part, torch.nn.Dropout) for part in network) == 3
         assert [isinstance(part, torch.nn.Dropout) for part in after][-2:] == [True, False]

@@ -65,6 +65,8 @@ def test_what_is_not_there_is_refused(swept, tmp_path):
         trained.find(swept, temperature=5)
     with pytest.raises(BadInput, match=r"no column temprature: there are width, teacher, .* did you mean temperature"):
         trained.find(str(swept), temprature=4)
+    with pytest.raises(BadInput, match="the run has no logits of train: there are "):
+        trained.find(swept, seed=0)[0].stored_logits("train")
     (tmp_path / "config.json").write_text('{"identity": {}}')
     with pytest.raises(BadInput, match="not that of a run with students"):
         trained.find(tmp_path)

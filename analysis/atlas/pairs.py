@@ -114,9 +114,7 @@ def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
     rows = _chosen(given.rows)
     pair = Pair("given", 0, given.student.block(rows), given.teacher.block(rows), given.labels[rows])
     where = f"{path.name}; {len(rows):,} examples, {given.classes} classes"
-    return Pairs(
-        f"{path.resolve().stem}-logits", where, [pair], "given", given.student.logprobs or given.teacher.logprobs
-    )
+    return Pairs(f"{given.name}-logits", where, [pair], "given", given.student.logprobs or given.teacher.logprobs)
 
 
 def _name(temperature: float) -> str:

@@ -125,5 +125,5 @@ NUMPY = Framework("NumPy", frozenset({"numpy", "scipy"}), _quietly(_ask_numpy))
 
 
 def named_in(packages: Collection[str]) -> list[Framework]:
-    """Those whose packages are among these, to be tried in turn; else NumPy."""
-    return [one for one in FRAMEWORKS if one.packages & set(packages)] or [NUMPY]
+    """Those whose packages are among these, to be tried in turn, NumPy last; where there are none, NumPy."""
+    return [one for one in (*FRAMEWORKS, NUMPY) if one.packages & set(packages)] or [NUMPY]

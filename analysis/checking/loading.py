@@ -19,8 +19,8 @@ from kdjax.errors import BadInput, require, suggest
 
 ROLES = ("student", "teacher", "temperature", "labels")
 NAMES = {
-    "student": r".*student.*|z|s|[zys]_s|logits_s|stu\w*|y_pred|inputs?|pred\w*|outputs?",
-    "teacher": r".*teacher.*|v|[zyv]_t|logits_t|tea\w*",
+    "student": r".*student.*|z|s|[zys]_s|logits_s|s_logits|stu\w*|y_pred|inputs?|pred\w*|outputs?",
+    "teacher": r".*teacher.*|v|[zyv]_t|logits_t|t_logits|tea\w*",
     "temperature": r"temp\w*|tau|\w+_temperature",
     "labels": r"labels?|y|ground_truth|hard_\w+",
 }
@@ -188,8 +188,11 @@ def _named(name: str, parameters: list[inspect.Parameter], has_temperature: bool
     found = _roles(name, parameters)
     required = [one.name for one in parameters if one.default is inspect.Parameter.empty]
     if not {"student", "teacher"} <= set(found.values()):
-        first = [one.name for one in parameters][: max(2, min(len(required), 2 if has_temperature else 3))]
-        found = dict(zip(first, ROLES, strict=False))
+        known = {parameter: role for parameter, role in found.items() if role in ("student", "teacher")}
+        others = [one.name for one in parameters if one.name not in known]
+        count = max(2, min(len(required), 2 if has_temperature else 3)) - len(known)
+        left = [role for role in ROLES if role not in known.values()]
+        found = known | dict(zip(others[:count], left, strict=False))
     unknown = [one for one in required if one not in found]
     said = f"{name} takes {', '.join(one.name for one in parameters) or 'no argument that has a name'}"
     require(len(found) >= 2 and not unknown, f'{said}: say with --call which is what, as "{{student}}, {{teacher}}"')

@@ -12,7 +12,7 @@ from analysis.measures import SPLITS
 from analysis.tuning import Choice
 from kdjax import run_directory
 from kdjax.errors import BadInput, require
-from kdjax.files import check_seal, read_json
+from kdjax.files import check_seal
 
 APART = {SweepRole.STABILITY, SweepRole.TUNING, SweepRole.LENGTHS}
 """Sweeps that are no rows of the table."""
@@ -93,8 +93,7 @@ def load(folder: Path) -> Cifar10Results:
     Raises:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = read_json(folder / "config.json")
+    config = runs.read_config(folder)
     check_seal(folder)
     try:
         identity, details = config["identity"], config["details"]

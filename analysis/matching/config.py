@@ -40,8 +40,8 @@ class MatchingConfig:
     columns: tuple[str, ...] = ()
     """With --logits: the file's own names, such as student_logits=z labels=y."""
     topk_rest: TopkRest | None = None
-    """With --logits and a top-k teacher: the mass left over is spread evenly over the other classes (the default), or
-    they have none."""
+    """With --logits and a top-k teacher: spread (the default) divides the remaining probability mass evenly among the
+    other classes; renormalised gives them none."""
     curvature: bool = False
     """Measure curvature and the best learning rate at T = 0.5 … 32 and ∞ under SGD and Adam, and nothing else. The run
     needs a hold-out (default: a pair of 30 units, trained on the bundled digits)."""
@@ -66,6 +66,12 @@ class MatchingConfig:
         if self.logits is None:
             alone = [name for name in changed if name in of_file]
             require(not alone, f"{_listed(alone)} is about a file of logits: give it with --logits FILE")
+            for option, unread, given in (
+                ("curvature", ("training", "classes", "scale"), self.curvature),
+                ("no-training", ("seeds", "epochs"), not self.training),
+            ):
+                idle = [name for name in changed if name in unread]
+                require(not (given and idle), f"{_listed(idle)} says nothing with --{option}: leave it out")
             return
         require(self.run is None, "a run directory with --logits is not allowed: give one of them")
         others = [name for name in changed if name not in of_file | {"out"}]

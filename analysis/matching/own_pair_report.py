@@ -44,7 +44,7 @@ def write(config: MatchingConfig) -> Path:
     assert config.logits is not None
     begin = time.perf_counter()
     pair = read_pair(config.logits, config.columns, config.topk_rest)
-    folder = config.out / "logit_matching" / f"{pair.path.resolve().stem}-logits"
+    folder = config.out / "logit_matching" / f"{pair.name}-logits"
     make_folder(folder)
     say(f"logits: {described(pair)}")
     measured = own_pair.measure(pair)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from analysis.matching.rows import STAGES
 from analysis.matching.theory import Curves, Temperatures
+from analysis.runs import read_config
 from kdjax import (
     blocks,
     datasets,
@@ -84,8 +85,7 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     Raises:
         BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
     """
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     try:
         identity, details = config["identity"], config["details"]["config"]
         experiment, fingerprints, images = identity["experiment"], identity["teachers"], identity["data"]
@@ -111,6 +111,9 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
         (stored / "parameters").is_dir(),
         f"{folder} holds no parameters of its students ({stored / 'parameters'} is missing): name a finished run",
     )
+    failed = _student(folder, block, index).row["failed_at"]
+    followed = f"the student of {folder} to follow, of T = {block.runs[index].temperature:g}, failed at step {failed}"
+    require(failed < 0, f"{followed} (loss not finite): name a run with a lower learning rate")
     dataset = datasets.load(data)
     require(
         dataset.fingerprint == images["fingerprint"],
@@ -205,17 +208,20 @@ def _stages(pair: Pair, block: students.Block, index: int, folder: Path, stages:
         return loop.fit(program, transfer.on_device(pair.data), setting, block.seed, begun).state.params
 
     def end() -> Any:
-        (student, *_) = trained.find(folder, width=block.width, seed=block.seed, **run._asdict())
-        return student.variables[0]
+        return _student(folder, block, index).variables[0]
 
     each = dict(zip(STAGES, (start, middle, end), strict=True))
     return {stage: jax.tree.map(lambda leaf: leaf[0], each[stage]()) for stage in stages}
 
 
+def _student(folder: Path, block: students.Block, index: int) -> trained.Student:
+    return trained.find(folder, width=block.width, seed=block.seed, **block.runs[index]._asdict())[0]
+
+
 def _peers(folder: Path) -> dict[str, np.ndarray]:
     """Test logits of the run's students on hard labels, by width and seed."""
     peers: dict[str, np.ndarray] = {}
-    hard = trained.find(folder, objective="hard")
+    hard = [student for student in trained.find(folder, objective="hard") if student.row["failed_at"] < 0]
     for student in sorted(hard, key=lambda student: (student.row["width"], student.row["seed"])):
         peers.setdefault(f"{student.row['width']} units, seed {student.row['seed']}", student.stored_logits("test"))
     return peers

@@ -197,6 +197,9 @@ def best_rates(numbers: Numbers, optimizer: Any, kind: str = "errors") -> tuple[
     return best, low, high
 
 
+OWN = "sharpness at the end of training at T's best rate"
+
+
 def predictors(numbers: Numbers, optimizer: str) -> dict[str, np.ndarray]:
     """Each eigenvalue whose inverse may be the best rate, over T; first the one that is the same at all T."""
     last, own = (f"{optimizer}, {rate} rate, the last epoch" for rate in ("common", "own"))
@@ -206,7 +209,7 @@ def predictors(numbers: Numbers, optimizer: str) -> dict[str, np.ndarray]:
         "sharpness of one trained student": ("curvature", "trained student", "hessian"),
         "sharpness after epoch 1 at one rate": ("curvature", f"{optimizer}, common rate, epoch 1", "hessian"),
         "sharpness at the end of training at one rate": ("curvature", last, "hessian"),
-        "sharpness at the end of training at T's best rate": ("curvature", own, "hessian"),
+        OWN: ("curvature", own, "hessian"),
     }
     if optimizer == "adam":
         places["the same, of the Hessian as Adam divides it, at one rate"] = ("curvature", last, "preconditioned")
@@ -222,6 +225,8 @@ def claims(numbers: Numbers) -> Iterator[Claim]:
             best = best_rates(numbers, optimizer, kind)[0]
             what = "hold-out errors" if kind == "errors" else "training loss"
             for predictor, values in predictors(numbers, optimizer).items():
+                if predictor == OWN and kind == "loss":
+                    continue  # it was measured at the rates that are best by hold-out errors
                 spread = curvature.spread_of(best * values)
                 yield Claim(
                     f"{name}, best {what}: {predictor}",

@@ -103,7 +103,7 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             f"RMS {_interval(far[0])} at T = {finite[0]:g}, {_interval(far[1])} at 20, {_interval(far[2])} at "
             f"{finite[-1]:g}",
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
-            f"floor {_interval(floor)}, ceiling {_interval(ceiling)}; {reached}",
+            f"floor {_interval(floor)}, ceiling {ceiling.mean():.3g}; {reached}",
         ),
         *[
             Claim(

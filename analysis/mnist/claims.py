@@ -139,15 +139,15 @@ def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
         text += f" [{number(round(curve.vertex.low, 2))}, {number(round(curve.vertex.high, 2))}]"
         beyond = "" if curve.vertex.inside else " (not inside the temperatures tried)"
         notes.append(f"{text}{beyond}{about or ' (about these teachers)'}.")  # each seed's errors are means over them
-    for which, alike in (("temperatures", curve.alike), ("finite temperatures", curve.alike_finite)):
-        if alike is None or math.isnan(alike.reach) or curve.width <= NARROW:
+    margin = MARGIN * results.test_images / 10_000
+    for which, reach in (("temperatures", curve.reach), ("finite temperatures", curve.reach_finite)):
+        if reach is None or math.isnan(reach) or curve.width <= NARROW:
             continue
-        margin = f"alike within ±{MARGIN * results.test_images / 10_000:g} errors"
-        verdict = margin if alike.all_alike else f"not shown to be {margin}"
-        if alike.all_alike and of_paper and curve.width >= WIDE:
+        verdict = f"{'not shown to be ' * (reach >= margin)}alike within ±{margin:g} errors"
+        if reach < margin and of_paper and curve.width >= WIDE:
             verdict += ", as the paper says: reproduced"
-        reach = f"the 90 % intervals of the differences reach {alike.reach:.1f}"
-        notes.append(f"{curve.name}, every two {which} from {HIGH:g} on: {verdict} ({reach}){about}.")
+        intervals = f"the 90 % intervals of the differences reach {reach:.1f}"
+        notes.append(f"{curve.name}, every two {which} from {HIGH:g} on: {verdict} ({intervals}){about}.")
     if curve.width == NARROW and results.on_mnist and curve.seeds * curve.teachers > 1:
         inside = (curve.candidates >= BEST[0]) & (curve.candidates <= BEST[1])
         word = "only these may be best" if inside.all() else "possible, and so are others"

@@ -1,8 +1,6 @@
 """Controls of the MNIST table: what label smoothing, self-distillation, temperature scaling and wrong targets do."""
 
-import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from analysis import measures, runs, stats
 from analysis.mnist.roles import Role
@@ -79,11 +77,6 @@ def temperature_scaled(results: MnistResults, hard: pd.DataFrame) -> pd.DataFram
             runs.sweep_folder(results.folder, row["run"]) / "test.npz", "holdout_labels", "labels"
         )
         held_out_labels, labels = stored["holdout_labels"], stored["labels"]
-
-        def nll(log_t: float, logits: np.ndarray = held_out, labels: np.ndarray = held_out_labels) -> float:
-            return metrics.nll(logits / np.exp(log_t), labels)
-
-        log_t = minimize_scalar(nll, bounds=(-3, 3), method="bounded").x
-        evaluated = metrics.evaluate(tested / np.exp(log_t), labels)
+        evaluated = metrics.evaluate(tested / metrics.calibrating_temperature(held_out, held_out_labels), labels)
         rows.append({**row, **{f"test_{name}": value for name, value in evaluated.items()}})
     return pd.DataFrame(rows)

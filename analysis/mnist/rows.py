@@ -62,10 +62,10 @@ class TableRow(NamedTuple):
         """The verdict with its numbers, for `table.csv`."""
         expected = f": one more run in {bounds(self.one_more)}" if self.one_more else ""
         texts = [self.verdict + expected] * bool(self.verdict)
-        for against, less, p in self.comparisons:
-            verdict = Comparison(against, less, p).verdict
-            adjusted = "" if math.isnan(p) else f", p = {p_value(p)} (Holm)"
-            texts.append(f"against {against}: {estimate(less, sign=True)} errors, {verdict}{adjusted}")
+        for one in self.comparisons:
+            adjusted = "" if math.isnan(one.p_holm) else f", p = {p_value(one.p_holm)} (Holm)"
+            less = f"{estimate(one.difference, sign=True)} errors, {one.verdict}{adjusted}"
+            texts.append(f"against {one.against}: {less}")
         return "; ".join(texts)
 
 

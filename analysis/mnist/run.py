@@ -36,7 +36,7 @@ class MnistResults(NamedTuple):
         return int((self.trained(role, **where)["failed_at"] >= 0).sum())
 
     def trained(self, role: Role | str, **where: Any) -> pd.DataFrame:
-        """Both of them."""
+        """All runs of a role, failed ones too."""
         rows = self.results[self.results["role"] == Role(role).value]
         for column, value in where.items():
             same = rows[column] == value
@@ -101,8 +101,7 @@ def load(folder: Path) -> MnistResults:
     Raises:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = read_json(folder / "config.json")
+    config = runs.read_config(folder)
     broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
     require(isinstance(config, dict), broken)
     identity, details = config.get("identity") or {}, config.get("details") or {}

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
-from analysis.mnist.rows import PAPER_GAP, Comparison, TableRow, rows_of_table
+from analysis.mnist.rows import PAPER_GAP, TableRow, rows_of_table
 from analysis.mnist.run import MnistResults, load
 from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
 from kdjax import run_directory
@@ -114,9 +114,9 @@ def _comparisons(rows: list[TableRow]) -> str:
     header = ["comparison of test errors", "against", "difference", "verdict", "p (Holm)", "n"]
     cells = []
     for row in rows:
-        for against, less, p in row.comparisons:
-            verdict = Comparison(against, less, p).verdict
-            cells.append([row.name, against, estimate(less, sign=True), verdict, p_value(p), str(less.n)])
+        for one in row.comparisons:
+            words = [one.against, estimate(one.difference, sign=True), one.verdict]
+            cells.append([row.name, *words, p_value(one.p_holm), str(one.difference.n)])
     notes = [
         "Paired by seed, each a mean over teachers, with 95 % intervals. p is adjusted over the soft weights, and over "
         "the other rows (Holm): a difference is called one where its interval excludes zero and that p is 0.05 at most."

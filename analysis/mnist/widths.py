@@ -33,9 +33,10 @@ class WidthCurve(NamedTuple):
     """The temperatures that are not excluded as best, all at once (`simultaneous`)."""
     vertex: stats.Vertex | None
     """Over seeds, each a mean over teachers."""
-    alike: stats.Equivalence | None
-    """Of every two temperatures from HIGH on, T = ∞ among them where it was tried."""
-    alike_finite: stats.Equivalence | None
+    reach: float | None
+    """How far from 0 the 90 % intervals of the differences of every two temperatures from HIGH on reach, T = ∞ among
+    them where it was tried; None where fewer than two were."""
+    reach_finite: float | None
     """The same without T = ∞; None where it was not tried, or leaves one."""
     left_out: tuple[float, ...]
     """Temperatures at which some run is missing or failed."""
@@ -121,7 +122,6 @@ def name_of(width: int, epochs: int) -> str:
 
 def read(results: MnistResults) -> list[AtWidth]:
     """One a width and schedule; empty where the part was not made."""
-    margin = MARGIN * results.test_images / 10_000
     found, fresh = [], results.trained(Role.ONE_RATE)
     everything = pd.concat([fresh, results.trained(Role.TUNED)], ignore_index=True)
     for (width, epochs), tried in results.trained(Role.TUNING).groupby(SCHEDULE):  # type: ignore[misc]
@@ -130,13 +130,13 @@ def read(results: MnistResults) -> list[AtWidth]:
         of_all, of_one = (rows[(rows["width"] == width) & (rows["epochs"] == epochs)] for rows in (everything, fresh))
         at_tuned = tuning.at_rates(of_all, chosen)
         under_way = len(at_tuned) < len(tuning.at_settings(of_one, chosen))
-        tuned = None if under_way else _curve(at_tuned, margin)
-        one_rate = _curve(of_one, margin)
+        tuned = None if under_way else _curve(at_tuned)
+        one_rate = _curve(of_one)
         found.append(AtWidth(int(width), int(epochs), chosen, rates, tuple(lost), tuned, one_rate, under_way))
     return found
 
 
-def _curve(rows: pd.DataFrame, margin: float) -> WidthCurve | None:
+def _curve(rows: pd.DataFrame) -> WidthCurve | None:
     """Over teachers crossed with seeds, or over seeds under one teacher."""
     soft, hard = (rows[rows["objective"] == kind] for kind in ("kd", "hard"))
     names, seeds = sorted(soft["teacher"].unique()), sorted(soft["seed"].unique())
@@ -161,11 +161,11 @@ def _curve(rows: pd.DataFrame, margin: float) -> WidthCurve | None:
         len(names),
         temperatures[stats.candidates_for_best(errors, simultaneous=True)],
         stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
-        _alike(errors[..., high], margin),
-        _alike(errors[..., finite], margin) if (high != finite).any() else None,
+        _reach(errors[..., high]),
+        _reach(errors[..., finite]) if (high != finite).any() else None,
         tuple(t for t in asked if t not in whole),
     )
 
 
-def _alike(errors: np.ndarray, margin: float) -> stats.Equivalence | None:
-    return stats.equivalent(stats.all_pairs(errors), margin) if errors.shape[-1] > 1 else None
+def _reach(errors: np.ndarray) -> float | None:
+    return stats.reach(stats.all_pairs(errors)) if errors.shape[-1] > 1 else None

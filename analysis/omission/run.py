@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.runs import load_arrays
+from analysis.runs import load_arrays, read_config
 from analysis.tables import count_of
 from kdjax import run_directory
 from kdjax.errors import require
-from kdjax.files import read_json
 from kdjax.targets import WORDS
 
 
@@ -60,12 +59,11 @@ def load(folder: Path) -> OmissionResults:
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    identity = read_json(folder / "config.json").get("identity", {})
+    identity = read_config(folder).get("identity", {})
     require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
     rows = read(folder)
     test = load_arrays(folder / "test.npz", "labels", "example_images", "example_rows")
-    first = float(identity["config"]["temperatures"][0])  # JSON has no infinity: it is text there
+    first = float(f"{float(identity['config']['temperatures'][0]):.9g}")  # as in results.csv
     return OmissionResults(folder, rows, **test, data=described(identity), temperature=first)
 
 

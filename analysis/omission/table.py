@@ -103,10 +103,13 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
 
 
 def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
-    """Which of these differences there are, all considered at once (`stats.claimed`)."""
-    seen = stats.claimed(list(compared.values()))
-    words = map(stats.difference_in_words, compared.values(), seen)
-    return dict(zip(compared, words, strict=True))
+    """Which of these differences there are, all considered at once (`stats.claimed`); but not whether a bias is worse
+    than the oracle's for the same students, as none is better."""
+    sizes = {name for name, ((left, _), right) in COMPARISONS.items() if right == (left, "oracle")}
+    tested = {name: difference for name, difference in compared.items() if name not in sizes}
+    words = map(stats.difference_in_words, tested.values(), stats.claimed(list(tested.values())))
+    said = dict(zip(tested, words, strict=True))
+    return {name: said.get(name, "the oracle has the fewest by definition") for name in compared}
 
 
 def write_summary(folder: Path) -> str:
@@ -130,7 +133,8 @@ def write_summary(folder: Path) -> str:
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
     title = ", ".join(filter(None, ["Classes never seen, on " + data["description"], run_directory.progress(folder)]))
-    said = verdict(results, data, float(config["identity"]["config"]["temperatures"][0]))
+    first = float(f"{float(config['identity']['config']['temperatures'][0]):.9g}")  # as in results.csv
+    said = verdict(results, data, first)
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
@@ -251,7 +255,9 @@ def _over(results: pd.DataFrame) -> str:
     seeds = results["seed"].nunique()
     if seeds == 1:
         return "1 seed: nothing is known about spread, and no difference is called one."
-    return f"{seeds} seeds: mean and 95 % t interval over seeds, about this teacher; another teacher is another draw."
+    what = "means over seeds, whose intervals are in table.csv," if results["omitted"].nunique() > 1 else ""
+    what = what or "mean and 95 % t interval over seeds,"
+    return f"{seeds} seeds: {what} about this teacher; another teacher is another draw."
 
 
 def _percent(interval: stats.Interval) -> stats.Interval:

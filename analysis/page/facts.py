@@ -15,7 +15,7 @@ from analysis.tables import count_of
 from kdjax import run_directory
 from kdjax.files import read_json
 from kdjax.progress import clock
-from kdjax.run_folders import sweeps_of
+from kdjax.run_folders import seconds_of, sweeps_of
 
 
 class Facts(NamedTuple):
@@ -132,10 +132,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _time(folder: Path, config: Mapping[str, Any]) -> str:
-    seconds = 0.0
-    for one in (folder, *sweeps_of(folder)):
-        if (one / "timing.json").exists():
-            seconds += sum(map(float, read_json(one / "timing.json").values()))
+    seconds = seconds_of(folder)
     parts = [f"{clock(seconds)} to train the students"] * (seconds > 0)
     started, finished = (config.get(name) for name in ("started", "finished"))
     if started:

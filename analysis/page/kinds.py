@@ -1,5 +1,7 @@
 """The kinds of run directories: what each asks, who writes its summary and draws its figures, what to beware of."""
 
+import functools
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,39 +23,16 @@ class Kind(NamedTuple):
     caveats: tuple[str, ...]
 
 
-def _sweep(folder: Path) -> None:
-    from analysis.sweep import figures, table
-
-    table.write_summary(folder)
-    figures.draw(folder)
-
-
-def _omission(folder: Path) -> None:
-    from analysis.omission import figures, table
-
-    table.write_summary(folder)
-    figures.draw(folder)
-
-
-def _mnist(folder: Path) -> None:
-    from analysis.mnist import figures, table
-
-    table.write_summary(folder)
-    figures.draw(folder)
-
-
-def _cifar10(folder: Path) -> None:
-    from analysis.cifar10 import figures, table
-
-    table.write_summary(folder)
-    figures.draw(folder)
+def _refresh(package: str, folder: Path) -> None:
+    for step in ("table:write_summary", "figures:draw"):
+        pkgutil.resolve_name(f"analysis.{package}.{step}")(folder)
 
 
 LAST_EPOCH = "The last epoch is what is reported; no checkpoint was chosen."
 KINDS = {
     "temperature_sweep": Kind(
         "Which temperature is best for this student on these data, and does distillation help it at all?",
-        _sweep,
+        functools.partial(_refresh, "sweep"),
         ("summary.md", "stability.md"),
         ("errors", "difference_from_hard_labels", "difference_from_kd", "calibration_and_agreement", "softening"),
         (
@@ -66,7 +45,7 @@ KINDS = {
     ),
     "omit_digit": Kind(
         "What does a student know of a class that it never saw, and does one bias bring it out?",
-        _omission,
+        functools.partial(_refresh, "omission"),
         ("summary.md",),
         ("errors_against_bias", "each", "errors_by_class", "taken_for", "soft_predictions"),
         (
@@ -78,14 +57,14 @@ KINDS = {
     ),
     "mnist_table": Kind(
         "How much of a big network's lead does distillation give a small one on MNIST, as in Hinton et al. 2015?",
-        _mnist,
+        functools.partial(_refresh, "mnist"),
         ("summary.md", "cost.md"),
         (),
         (LAST_EPOCH, "The paper reports single networks; this table reports means over seeds beside them."),
     ),
     "cifar10_table": Kind(
         "Does distillation help a small convolutional network on CIFAR-10, and what does double softmax do?",
-        _cifar10,
+        functools.partial(_refresh, "cifar10"),
         ("summary.md",),
         ("students", "lengths", "class_similarity"),
         (LAST_EPOCH, "Intervals are over seeds, and over teachers too where each has students of its own."),

@@ -22,6 +22,12 @@ class PairFile(NamedTuple):
     labels: Int[np.ndarray, "n"] | None
 
     @property
+    def name(self) -> str:
+        """That of the file, without its ending, or of the folder."""
+        path = self.path.resolve()
+        return path.stem if path.is_file() else path.name
+
+    @property
     def rows(self) -> int:
         return len(self.student.array)
 

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from analysis import runs, stats, style
 from analysis.runs import NAMES, RUN
-from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, fixed, number, p_value
-from kdjax.objectives import words_of
+from kdjax.objectives import is_compared, words_of
 
 KEYS = ["width", "soft_weight", "learning_rate"]
 

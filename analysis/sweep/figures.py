@@ -14,15 +14,16 @@ from analysis import runs, scales, stats, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
 from analysis.sweep import against_kd
-from analysis.sweep.groups import is_compared
 from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
 from kdjax.errors import require_option
-from kdjax.objectives import words_of
+from kdjax.objectives import is_compared, words_of
 
 FLOOR = 0.01
 """Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
+HALF = 0.5
+"""The same of errors that are counted."""
 CURVES = 7
 """Where there are more in a panel, those of one rate for all T are grey, and one entry of the legend."""
 
@@ -226,6 +227,8 @@ def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
         details = f" ({', '.join(said[name] for name in varying)})" if varying else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
+        fewer = (shown.groupby([*runs.SETTING, "epoch"], dropna=False)["monitor_errors"].mean() < HALF).any()
+        floor += f"; a mean of fewer errors than {HALF:g} is drawn at {HALF:g}" * bool(fewer)
         figure = _learning_curves(shown, _axis(sweep).temperatures, sweep.examples)
         style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
         figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
@@ -249,7 +252,7 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples:
             error_rate = 100 * rows.groupby("epoch")["transfer_error_rate"].mean()
             left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
             monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
-            right.plot(monitored.index, monitored, lw=1.4, marker=".", ms=5, **look)
+            right.plot(monitored.index, monitored.clip(lower=HALF), lw=1.4, marker=".", ms=5, **look)
         scales.log_axis(left.yaxis, "training errors (%)")
         scales.log_axis(right.yaxis, f"{monitor} errors ({examples})")
         left.set_title(f"{width} units per layer", loc="left")

@@ -14,12 +14,7 @@ from analysis.runs import HARD as HARD
 from analysis.runs import NAMES, NONE
 from analysis.sweep import plan
 from analysis.tables import number
-from kdjax.objectives import is_baseline, is_control, words_of
-
-
-def is_compared(objective: str) -> bool:
-    """Whether an objective is compared with hard labels: it is neither these, nor a baseline, nor a control."""
-    return objective != "hard" and not is_baseline(objective) and not is_control(objective)
+from kdjax.objectives import is_baseline, is_compared, words_of
 
 
 class Baseline(NamedTuple):

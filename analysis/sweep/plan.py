@@ -24,7 +24,7 @@ from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import canonical_json
-from kdjax.objectives import is_baseline, is_control, words_of
+from kdjax.objectives import is_compared, words_of
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
@@ -115,12 +115,7 @@ def spread_of(differences: Iterable[Float[np.ndarray, "teachers seeds"]]) -> Spr
     teachers, seeds = tables[0].shape
     if teachers == 1:
         return Spread(math.nan, 0.0, math.sqrt(np.mean([np.var(table, ddof=1) for table in tables])))
-    squares = []
-    for table in tables:
-        by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-        rest = np.sum((table - by_teacher - by_seed + table.mean()) ** 2) / ((teachers - 1) * (seeds - 1))
-        squares.append([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), rest])
-    of_teachers, of_seeds, of_runs = np.mean(squares, axis=0)
+    of_teachers, of_seeds, of_runs = np.mean([stats.mean_squares(table) for table in tables], axis=0)
     components = ((of_teachers - of_runs) / seeds, (of_seeds - of_runs) / teachers, of_runs)
     return Spread(*(math.sqrt(max(float(component), 0.0)) for component in components))
 
@@ -251,11 +246,7 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
-    names = [
-        name
-        for name in results["objective"].unique()
-        if name != "hard" and not is_control(name) and not is_baseline(name)
-    ]
+    names = list(filter(is_compared, results["objective"].unique()))
     objective = "kd" if "kd" in names else names[0] if names else ""  # one stands for the others
     results = results[results["objective"].isin(["hard", objective])]
     tuned = runs.best_on_holdout(results, by=["width", "soft_weight", "temperature"])

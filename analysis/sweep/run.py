@@ -12,8 +12,6 @@ from analysis import runs
 from analysis.sweep import verdict
 from analysis.tables import count_of, number
 from kdjax import metrics, run_directory
-from kdjax.errors import require
-from kdjax.files import read_json
 from kdjax.objectives import is_baseline, words_of
 
 
@@ -78,8 +76,7 @@ def load(folder: Path) -> SweepResults:
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    config = read_json(folder / "config.json")
+    config = runs.read_config(folder)
     results = runs.read(folder)
     test = runs.load_arrays(folder / "test.npz", "labels", "teacher_logits", "example_images", "example_rows")
     path = folder / "history.jsonl"

@@ -94,14 +94,15 @@ def write(folder: Path) -> str:
         "corrected for their number; the first sentence is.",
         *_double_softmax_notes(measured),
     ]
-    title = f"# Fluctuation from epoch to epoch, {data['description']}"
-    text = f"{title}\n\n**{verdict(measured)}**\n\n{table._replace(notes=notes).markdown()}\n"
+    title = ", ".join(["# Fluctuation from epoch to epoch", data["description"], *runs.unusual_options(identity)])
+    said, shown = verdict(measured, config.get("targets", "teacher")), table._replace(notes=notes).markdown()
+    text = f"{title}\n\n**{said}**\n\n{shown}\n"
     write_csv(folder / "stability.csv", measured)
     write_whole(folder / "stability.md", text)
     return text
 
 
-def verdict(measured: pd.DataFrame) -> str:
+def verdict(measured: pd.DataFrame, targets: str = "teacher") -> str:
     """Whether networks on soft targets are steadier than on hard labels, for all settings of a measure at once."""
     parts = list[str]()
     for column, heading in MEASURES.items():
@@ -115,11 +116,13 @@ def verdict(measured: pd.DataFrame) -> str:
         claims = stats.claimed(logs)
         counts = [sum(call and sign * one.mean > 0 for one, call in zip(logs, claims, strict=True)) for sign in (-1, 1)]
         if logs:
-            name = heading.split(",")[0]
+            name, left = heading.split(",")[0], len(ratios) - len(logs)
             parts.append(f"{name} smaller at {counts[0]} and larger at {counts[1]} of {count_of(len(logs), 'setting')}")
+            parts[-1] += f" ({left} not compared)" * bool(left)
     if not parts:
         return "Whether soft targets make a network steadier cannot be told: nothing can be compared over two seeds."
-    return f"On soft targets, against hard labels: {'; '.join(parts)}; elsewhere no difference is seen."
+    subject = "soft targets" + (f" ({WORDS.get(targets, targets)})" if targets != "teacher" else "")
+    return f"On {subject}, against hard labels: {'; '.join(parts)}; elsewhere no difference is seen."
 
 
 def _table(measured: pd.DataFrame, targets: str) -> Table:

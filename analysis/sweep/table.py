@@ -10,11 +10,10 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.runs import NAMES, RUN
 from analysis.sweep import against_kd, given_teacher, verdict
-from analysis.sweep.groups import is_compared
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
-from kdjax.objectives import is_baseline, parse, words_of
+from kdjax.objectives import is_baseline, is_compared, parse, words_of
 
 
 class SweepRow(NamedTuple):

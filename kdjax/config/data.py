@@ -58,12 +58,12 @@ class DataConfig:
     """Training images set aside, from the end of the training set, for choosing T and rates; never trained on. A file
     has its own: what its column split says, else a tenth."""
     columns: tuple[str, ...] = dataclasses.field(default=(), metadata=added(()))
-    """Of a file, columns that have other names than these: images or features, labels, teacher_logits or
-    teacher_logprobs, teacher_topk_logits or teacher_topk_logprobs with teacher_topk_indices, teacher_logsumexp, split,
-    groups. Each as OURS=THEIRS, such as images=x labels=y."""
+    """Your file's own names of its columns, each as OURS=THEIRS, such as images=x labels=y. Ours are: images or
+    features, labels, teacher_logits or teacher_logprobs, teacher_topk_logits or teacher_topk_logprobs with
+    teacher_topk_indices, teacher_logsumexp, split, groups."""
     topk_rest: TopkRest = dataclasses.field(default="spread", metadata=added("spread"))
-    """Of a file whose teacher gives its largest k classes alone: spread divides what they leave of the mass evenly over
-    the others, at T = 1; renormalised gives the others nothing, at any T."""
+    """For a file with a top-k teacher: spread divides the remaining probability mass (at T = 1) evenly among the other
+    classes; renormalised gives them none, at any T."""
 
     def __post_init__(self) -> None:
         as_paths(self, "raw_dir", "data_dir")

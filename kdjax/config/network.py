@@ -43,7 +43,7 @@ class NetworkSpec:
     name: str
     """On the command line."""
     hidden_layers: int
-    """Widths that a recipe gives; a student has as many layers of one width."""
+    """Of a student, all of one width w: `hidden = (w,) * hidden_layers`."""
     build: str | Callable[..., Any]
     """(config, input_shape, num_classes) → `models.Model`: a function, or "module:function", imported when needed."""
     family: str

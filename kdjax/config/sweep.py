@@ -69,8 +69,8 @@ class SweepConfig:
     """Also train each student on hard labels alone: the baseline."""
     baselines: bool | None = dataclasses.field(default=None, metadata=NO_RESULT)  # its objectives are identified
     """Also train each student on label_smoothing, and on shuffled (at each step, the teacher's logits of another
-    example): is distillation better than the best of these and hard labels, which the hold-out chooses? (default: where
-    the teacher came with the data)"""
+    example). The hold-out chooses the best of these and hard labels, with which distillation is compared (default:
+    where the teacher came with the data)."""
     objectives: tuple[str, ...] = ("kd",)
     """What students minimise, each trained at every temperature, or once where it has none: kd (soft targets), another
     name in the registry, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several

@@ -101,11 +101,12 @@ def _targets(columns: Columns, kind: str, config: DataConfig) -> tuple[Table | N
         classes = full.logits.shape[1]
         labels = read_labels(name, given, classes)
     else:
-        labels = read_labels(name, given)
         indices = columns[INDICES] if topk and INDICES in columns else np.zeros(0, int)
         largest = int(indices.max(initial=0)) if indices.dtype.kind in "iu" else 0
         counted = f"{INDICES} of up to {largest:,} are no class numbers: count classes from 0"
         require(largest < MOST_CLASSES, counted)
+        named = indices.dtype.kind in "iu" and 0 in indices  # then labels may begin at 1: `mistakes` compares the two
+        labels = read_labels(name, given, MOST_CLASSES if named else None)
         classes = max(int(labels.max()), largest) + 1
         full = None
     table = own_teacher.read_topk(columns, classes, config.topk_rest) or full
@@ -185,7 +186,10 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
     require(given.ndim in (3, 4), f"{shape}; call [n, d] features")
     require(min(given.shape[1:]) > 0, f"{shape}, of one pixel or more")
     convert: Callable[[np.ndarray], np.ndarray] = np.asarray
-    if given.dtype != np.uint8:
+    if given.dtype == np.uint8:
+        if max(given[block].max(initial=0) for block in _blocks(len(given))) == 1:
+            convert = lambda part: part.astype(np.float32)  # noqa: E731  black and white
+    else:
         whole, outside = True, list[np.ndarray]()
         low, high, faults = np.inf, -np.inf, Faults()
         for block in _blocks(len(given)):
@@ -197,7 +201,7 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
             outside.append(block.start + np.flatnonzero(~((part >= 0) & (part <= 1)).all(axis=1)))
         rows_outside = np.concatenate(outside)
         faults.report()
-        to_bytes = whole and low >= 0 and 1 < high <= 255  # black and white as 0 and 1 are floats, whatever their type
+        to_bytes = whole and low >= 0 and 1 < high <= 255  # 0 and 1 are floats, whatever their type
         wrong = f"{name} from {low:g} to {high:g} lie outside 0 to 1 in {name_rows(rows_outside)}"
         remedy = (
             "give bytes (uint8), whole numbers 0 to 255, or floats 0 to 1; standardised images are to be scaled back"

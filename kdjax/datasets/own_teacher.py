@@ -29,7 +29,7 @@ class Table(NamedTuple):
     logits: HostLogits
     kind: str
     kept: int | None = None
-    """As in `GivenTeacher`, and so the next two, of every row."""
+    """k of a top-k teacher; `rest` and `dropped` as in `GivenTeacher`, of every row."""
     rest: Float[np.ndarray, "images"] | None = None
     dropped: Float[np.ndarray, "images"] | None = None
     doubt: str = ""

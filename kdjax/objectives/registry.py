@@ -233,10 +233,10 @@ def words_of(text: str) -> str:
     return objective.words + str(objective).removeprefix(objective.name).replace("(", " (")
 
 
-def is_control(text: str) -> bool:
-    """Whether an objective is there for comparison; one that isn't registered is no control."""
-    name = text.partition("(")[0]
-    return name in OBJECTIVES and OBJECTIVES[name].control
+def is_compared(text: str) -> bool:
+    """Whether an objective is compared with hard labels: it is neither these, nor a baseline, nor a control."""
+    entry = OBJECTIVES.get(text.partition("(")[0])
+    return text != "hard" and not (entry and (entry.baseline or entry.control))
 
 
 def is_baseline(text: str) -> bool:
