@@ -105,12 +105,12 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         if count > 1:
             errors[name] = metrics.errors(teachers.ensemble_logits(known, dataset.test.images), dataset.test.labels)
         model = models.network(config, shape, classes)
-        params = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0))[0])
+        params, state = jax.tree.map(lambda leaf, n=count: jnp.stack([leaf] * n), model.init(jax.random.key(0)))
         evaluate = evaluation.evaluator(model)
-        evaluate(params, {}, images).mean(axis=0).block_until_ready()
+        evaluate(params, state, images).mean(axis=0).block_until_ready()
         begin = time.perf_counter()
         for _ in range(5):
-            evaluate(params, {}, images).mean(axis=0).block_until_ready()
+            evaluate(params, state, images).mean(axis=0).block_until_ready()
         milliseconds = 1000 * (time.perf_counter() - begin) / 5 / len(images)
         operations = count * models.forward_flops(model) / 1e6
         mean = f"{errors[name]:.1f}" if name in errors else ""
@@ -118,7 +118,7 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
         cells.append([name, mean, parameters, f"{operations:.2f}", f"{milliseconds:.4f}"])
     header = ["", "test errors", "parameters", "million operations per image", "milliseconds per image"]
     notes = ["Errors: means over teachers and over distilled students. Forward pass, batches of 1,000, on this device."]
-    write_whole(folder / "cost.md", "## Cost\n\n" + Table(header, cells, notes, left=1).markdown() + "\n")
+    write_whole(folder / "cost.md", "# Cost\n\n" + Table(header, cells, notes, left=1).markdown() + "\n")
 
 
 def write_batch_statistics(folder: Path, dataset: Dataset, networks: Sequence[Teacher], teaching: int) -> None:

@@ -95,7 +95,8 @@ def parse(
         preset = _preset(arguments, presets) if presets else config_class()
         for option in options.options_of(preset):
             if isinstance(option.default, tuple) and option.times_given(arguments) > 1:
-                say(f"note: {option.flag} is given twice: the last holds; several values go after one {option.flag}")
+                again = f"note: {option.flag} is given more than once, and the last holds"
+                say(f"{again}: give it once, with all values after it")
         try:
             parsed = options.parse(preset, prog, arguments)
         except BadInput as error:

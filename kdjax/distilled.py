@@ -166,10 +166,11 @@ class Distillation:
     def _summary(self) -> pd.DataFrame:
         """Mean errors of each setting, and the difference from hard labels."""
         compared, rows = self._compared, []
-        for (name, temperature, weight), runs in self._settings():
+        for (name, temperature, weight), runs in self.table.groupby(SETTING, sort=False, dropna=False):
             row = {"objective": name, "T": _number(temperature)}
             row |= {"soft weight": f"{weight:g}"} if self._weights() > 1 else {}
-            row["test errors"] = _estimate(interval(runs["test_errors"].to_numpy(np.float64)))
+            errors = runs.loc[runs["failed_at"] < 0, "test_errors"].to_numpy(np.float64)
+            row["test errors"] = _estimate(interval(errors)) if len(errors) else "failed"
             if compared is not None:
                 at = compared["temperature"].eq(temperature) | math.isnan(temperature)
                 own = compared[compared["objective"].eq(name) & compared["soft_weight"].eq(weight) & at]

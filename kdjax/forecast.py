@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from kdjax import memory, models, teachers
 from kdjax.compilation import jit
-from kdjax.config import Precision, TrainConfig, network_spec
+from kdjax.config import Precision, SweepConfig, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, count_of
 from kdjax.students import Block
@@ -56,6 +56,9 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
         f"{memory.needed(sweep.blocks, dataset) / 2**30:.1f} GiB of memory, "
         f"{memory.disk_needed(absent, dataset) / 2**20:.0f} MiB of disk"
     )
+    config = sweep.config
+    if isinstance(config, SweepConfig) and config.data.holdout and len(config.rates()) > 1 and not config.own_rates:
+        text += "; more where the best of several rates lies at an edge, and the grid is widened"
     return Forecast(text, seconds)
 
 

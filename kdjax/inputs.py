@@ -67,6 +67,8 @@ def read_examples(
     of logits, the teacher's may be left out (None). Raises BadInput: an array is refused, or they are not of the same
     examples."""
     images = read_inputs(prefix + "inputs", inputs)
+    binary = f"{prefix}inputs are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
+    require(images.dtype != np.uint8 or images.max(initial=0) != 1, binary)
     logits = None
     if teacher_logits is not None or num_classes is None:
         logits = read_logits(f"{prefix}teacher_logits", teacher_logits, num_classes)
@@ -85,7 +87,7 @@ def read_inputs(name: str, given: Any) -> HostImages:
     (uint8), which are divided by 255 in training, or as floats, which are used as they are.
 
     Raises BadInput: another shape or type; values that are not finite; images whose channels come first; float images
-    of whole numbers up to 255, which are bytes; bytes of 0 and 1 alone, which are floats.
+    of whole numbers up to 255, which are bytes.
     """
     array = read(name, given)
     shapes = "give images [n, height, width, channels] or [n, height, width], or features [n, d]"
@@ -102,8 +104,6 @@ def read_inputs(name: str, given: Any) -> HostImages:
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype == np.uint8:
-        binary = f"{name} are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
-        require(array.max(initial=0) != 1, binary)
         return array
     with np.errstate(over="ignore"):  # what becomes inf is refused
         array = array.astype(np.float32)
@@ -114,9 +114,11 @@ def read_inputs(name: str, given: Any) -> HostImages:
     return array
 
 
-def read_labels(name: str, given: Any, num_classes: int | None = None) -> Int32[np.ndarray, "examples"]:
-    """Class numbers `[n]` from 0 to `num_classes` − 1; where that is not known (None), to the largest. Raises BadInput:
-    another shape, type, range or count."""
+def read_labels(
+    name: str, given: Any, num_classes: int | None = None, from_one: bool = False
+) -> Int32[np.ndarray, "examples"]:
+    """Class numbers `[n]` from 0 to `num_classes` − 1; where that is not known (None), to the largest, and the least
+    may be 1 if it is known to be right (`from_one`). Raises BadInput: another shape, type, range or count."""
     array = read(name, given)
     one_hot = array.ndim == 2 and num_classes in (None, array.shape[1])
     remedy = f"give {name}.argmax(axis=1)" if one_hot else "give one class number for each example, [n]"
@@ -128,7 +130,7 @@ def read_labels(name: str, given: Any, num_classes: int | None = None) -> Int32[
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     if num_classes is None:
         counted = f"{name} begin at 1 ({name_rows(np.flatnonzero(array == 1))}) and no row has class 0"
-        require(low != 1, f"{counted}: they are counted from 1; subtract 1")
+        require(low != 1 or from_one, f"{counted}: they are counted from 1; subtract 1")
         require(high < MOST_CLASSES, f"{name} of up to {high:,} are no class numbers: count classes from 0")
         num_classes = high + 1
     else:

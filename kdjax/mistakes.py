@@ -52,7 +52,7 @@ def of_teacher(
     right = float(np.mean(predicted == labels))
     about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} {part}{' ' * bool(part)}rows"
     differs = f"it differs from the label in {name_rows(np.sort(rows[predicted != labels]))}"
-    if not _is_at_chance(predicted, labels, classes):
+    if labels.min() == labels.max() or not _is_at_chance(predicted, labels, classes):
         order = _other_order(
             predicted, labels, classes, right
         )  # such as "0", "1", "10", "2", which leaves some in place
@@ -66,7 +66,7 @@ def of_teacher(
             return [Mistake(f"{text}: {counted} {'to' if shift > 0 else 'from'} the labels, or drop a logit", True)]
     if order := _other_order(predicted, labels, classes, right):
         return [Mistake(f"{about}: {order}; {differs}", True)]
-    varied = np.sum(shares[0] > min(0.01, 0.1 / classes)) > 1
+    varied = np.sum(shares[0] > 0.01) > 1 or shares[0].max() < 0.5  # of many classes each is rare
     if varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT:
         found = f"{about}, no better than chance, and predicts each class as often as it is a label"
         remedy = (
@@ -84,10 +84,14 @@ def of_teacher_in_parts(
     found = of_teacher(logits, labels)
     if any(mistake.certain for mistake in found):
         return found
-    large = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST}
-    of_parts = [of_teacher(logits[rows], labels[rows], rows, part) for part, rows in large.items()]
-    # Where a doubt of the whole is there already, that of a part says it once more.
-    return [*found, *(mistake for of_part in of_parts for mistake in of_part if mistake.certain or not found)]
+    more = []
+    for part, rows in parts.items():
+        if len(rows) >= FEWEST:
+            some, true = logits[rows], labels[rows]
+            # Calibration is that of all rows; where these are in doubt already, a part says it once more.
+            doubted = not found and _is_at_chance(some.argmax(axis=1), true, logits.shape[1])
+            more += [one for one in of_teacher(some, true, rows, part) if one.certain or doubted]
+    return [*found, *more]
 
 
 def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:
@@ -110,6 +114,8 @@ def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right:
     table = np.bincount(predicted * classes + labels, minlength=classes**2).reshape(classes, classes)
     own, theirs = linear_sum_assignment(-table)
     if table[own, theirs].sum() < max(0.5, right + 0.2) * len(labels) or len(labels) < 5 * classes:
+        return ""
+    if _is_at_chance(theirs[predicted], labels, classes):  # it may be a frequent class that is never predicted
         return ""
     pairs = [
         f"{one} is label {other}" for one, other in zip(own, theirs, strict=True) if one != other and table[one].any()

@@ -191,7 +191,7 @@ def _require_classes(transfer_images: int | None, dataset: Dataset) -> None:
     """Refuses a transfer set of one class, and warns of one without all classes: its images are the first ones."""
     first, there = np.unique(dataset.train.labels[:transfer_images]), np.unique(dataset.train.labels)
     about = f"the first {transfer_images} training rows are of {len(first):,} of the {len(there):,} classes"
-    mixed = "if the rows are sorted by class, shuffle those of the file"
+    mixed = "if they are sorted by class, shuffle them first"
     require(transfer_images is None or len(first) > 1, f"--transfer-images is not allowed: {about}; {mixed}")
     if len(first) < len(there):
         say(f"warning: {about}; {mixed}")

@@ -194,8 +194,8 @@ def _refuse_unfit(folder: Path, info: dict[str, Any], dataset: Dataset) -> None:
     actual = f"and {dataset.name} has {dataset.num_classes}"
     require(classes == dataset.num_classes, f"{folder} is a teacher of {classes} classes, {actual}")
     own = dataset.standardisation is None or info.get("data") == dataset.fingerprint
-    standardised = f"{folder} learnt features standardised by other training rows than those of {dataset.name}"
-    require(own, f"{standardised}: give a teacher of this file, or its logits as a column")
+    other = f"{folder} was trained on other rows or labels than those of {dataset.name}, which standardise its features"
+    require(own, f"{other}: give a teacher of these, or its logits as a column")
     # The bundled digits are MNIST training images: a teacher that was trained on MNIST has seen the test digits.
     leaked = info["dataset"] == "mnist" and dataset.name == "mnist5k"
     reason = "contains the test digits of mnist5k: use a teacher trained on mnist5k"

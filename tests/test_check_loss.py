@@ -221,6 +221,9 @@ CALLS = {
     ),
     "def loss(z, v): return kl(log_softmax(z), v)": "",
     "def loss(teacher_logits, logits, T): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(a, b, t): return t**2 * kl(log_softmax(a / t), b / t)": "",
+    "def loss(teacher_logits, T, logits): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(logits, target_logits, t): return t**2 * kl(log_softmax(logits / t), target_logits / t)": "",
     "def loss(t_logits, s_logits, T): return T**2 * kl(log_softmax(s_logits / T), t_logits / T)": "",
 }
 

@@ -244,8 +244,12 @@ REFUSED = [
     ({"test": (TEST[0], TEST[1] + 1)}, "test labels are counted from 1"),
     ({"test": (*TEST, LOGITS[:40, :9])}, "test teacher_logits of shape (40, 9) are not allowed: give [n, 10]"),
     (
-        {"test": (*TEST, 9 * np.eye(10, dtype=np.float32)[(TEST[1] + 1) % 10])},
-        "the teacher is right on 0.0 % of 40 test rows, and on",
+        {
+            "test": tuple(
+                np.repeat(array, 3, axis=0) for array in (*TEST, 9 * np.eye(10, dtype=np.float32)[(TEST[1] + 1) % 10])
+            )
+        },
+        "the teacher is right on 0.0 % of 120 test rows, and on",
     ),
     ({"given": IMAGES // 128}, "inputs are bytes of 0 and 1 alone, and bytes are divided by 255: give floats"),
     ({"test": None, "labels": LABELS[:4], "given": IMAGES[:4], "logits": LOGITS[:4]}, "no class has 5 examples"),

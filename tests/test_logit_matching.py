@@ -166,8 +166,8 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(tmp_path,
     for line, words in (
         ("--images 5000", "--images 5000 is more than the 4,000"),
         ("--curvature --epochs 1", "2 or more"),
-        ("--curvature --no-training", "--no-training says nothing with --curvature: leave it out"),
-        ("--no-training --epochs 3 --seeds 9", "--seeds and --epochs says nothing with --no-training: leave it out"),
+        ("--curvature --no-training", "leave out --no-training, which --curvature does not use"),
+        ("--no-training --epochs 3 --seeds 9", "leave out --seeds and --epochs, which --no-training does not use"),
     ):
         for more in ((), ("--dry-run",)):
             assert words in refused(capsys, "--out", tmp_path / "runs", *line.split(), *more)

@@ -265,7 +265,7 @@ def test_a_transfer_set_of_rows_that_are_sorted_by_class(tmp_path, capsys):
     path = write(tmp_path, {**{name: array[order] for name, array in given.items()}, "split": SPLIT})
     ours = len(given["labels"][order][SPLIT == "train"])
     per_class = int((given["labels"][order][SPLIT == "train"] == 0).sum())
-    with pytest.raises(BadInput, match=r"--transfer-images is not allowed: .* are of 1 of the 4 classes; if the rows"):
+    with pytest.raises(BadInput, match=r"--transfer-images is not allowed: .* are of 1 of the 4 classes; if they"):
         sweeps.prepare(config(path, tmp_path / "runs", transfer_images=per_class, batch_size=10))
     assert "warning" not in capsys.readouterr().err
     sweeps.prepare(config(path, tmp_path / "runs", transfer_images=per_class + 1, batch_size=10))
@@ -282,7 +282,9 @@ def test_a_teacher_of_features_standardised_by_other_rows_is_refused(tmp_path):
     (folder,) = (path for path in (runs / "teachers").iterdir() if path.is_dir())
     features = columns()["features"] + 100
     other = write(tmp_path, columns(**parts, features=features), name="other")
-    with pytest.raises(BadInput, match="learnt features standardised by other training rows than those of other"):
+    with pytest.raises(
+        BadInput, match="was trained on other rows or labels than those of other, which standardise its features"
+    ):
         sweeps.prepare(config(other, runs, teacher_from=(folder,)))
     again = dataclasses.replace(one, teacher=TeacherConfig(), teacher_from=(folder,))
     sweeps.prepare(again)

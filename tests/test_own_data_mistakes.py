@@ -270,6 +270,22 @@ def test_a_weak_teacher_is_not_told_that_its_classes_are_in_another_order():
         assert not any(one.certain for one in mistakes.of_teacher(np.float32(np.eye(classes)[said]), labels))
 
 
+def test_a_class_that_is_predicted_too_often_is_not_another_order():
+    random = np.random.default_rng(2)
+    rare = (random.random(2000) < 0.1).astype(int)
+    said = np.where(rare | (random.random(2000) < 0.75), 1, 0)  # finds every rare one, and is right on a third of all
+    assert not any(one.certain for one in mistakes.of_teacher(np.float32(9 * np.eye(2)[said]), rare))
+
+
+def test_calibration_is_judged_of_all_rows():
+    labels, random = np.arange(1000) % 10, np.random.default_rng(3)
+    right = np.where(random.random(1000) < 0.86, labels, (labels + 1) % 10)
+    logits = np.float32(np.log(0.86 / 0.14 * 9) * np.eye(10)[right])  # sure of 86 %
+    logits[:500] = np.log(0.86 / 0.14 * 9) * np.eye(10)[labels[:500]]  # training rows: learnt by heart
+    parts = {"training": np.arange(500), "test": np.arange(500, 1000)}
+    assert mistakes.of_teacher_in_parts(logits, labels, parts) == []
+
+
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
@@ -285,6 +301,13 @@ def test_labels_may_begin_at_1_where_the_teacher_names_class_0(tmp_path):
     shifted = {**given, "teacher_topk_indices": given["teacher_topk_indices"] + 1, "labels": LABELS + 1}
     shifted["teacher_topk_indices"][5, 1] = 0
     assert datasets.load(DataConfig(dataset=str(write(tmp_path, columns(**shifted))))).num_classes == CLASSES + 1
+    for wrong, words in (
+        (LABELS - 1.0, "labels of float64 are not allowed: give whole numbers"),
+        (np.eye(CLASSES)[LABELS], "give labels.argmax"),
+        (LABELS - 1, "labels from -1 to 2 do not fit"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            datasets.load(DataConfig(dataset=str(write(tmp_path, columns(**{**given, "labels": wrong})))))
     counted = columns(**{**given, "labels": LABELS + 1})
     with pytest.raises(BadInput, match="its class is one less than the label"):
         datasets.load(DataConfig(dataset=str(write(tmp_path, counted))))

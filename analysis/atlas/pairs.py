@@ -94,10 +94,16 @@ def run_pairs(folder: Path) -> Pairs:
         for at, seed in sorted(found)
     ]
     followed = min((at for at, _ in found), key=lambda at: abs(math.log(at / PAPER)))
-    data = read_json(folder / "config.json")["identity"]["data"].get("description", folder.name)
+    config = read_json(folder / "config.json")
+    data = config["identity"]["data"].get("description", folder.name)
+    given = [
+        str(one.get("kind", "")) for one in config["details"].get("teachers", [])
+    ]  # of one that came with the data
     where = f"{data}; students of {width} units, soft weight {weight:g}"
     where = f"{where}, {_name(followed)}; {len(pairs[0].labels):,} test images"
-    return Pairs(folder.resolve().name, where, pairs, _name(followed), run=folder)
+    return Pairs(
+        folder.resolve().name, where, pairs, _name(followed), any(kind not in ("", "logits") for kind in given), folder
+    )
 
 
 def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:

@@ -188,7 +188,10 @@ def _named(name: str, parameters: list[inspect.Parameter], has_temperature: bool
     found = _roles(name, parameters)
     required = [one.name for one in parameters if one.default is inspect.Parameter.empty]
     if not {"student", "teacher"} <= set(found.values()):
-        known = {parameter: role for parameter, role in found.items() if role in ("student", "teacher")}
+        known = {parameter: role for parameter, role in found.items() if len(parameter) > 1 or parameter == "T"}
+        missing = {"student", "teacher"} - set(known.values())
+        if len(known) + len(missing) > len(parameters):  # what is called labels has to be one of them
+            known = {parameter: role for parameter, role in known.items() if role != "labels"}
         others = [one.name for one in parameters if one.name not in known]
         count = max(2, min(len(required), 2 if has_temperature else 3)) - len(known)
         left = [role for role in ROLES if role not in known.values()]

@@ -71,7 +71,7 @@ class MatchingConfig:
                 ("no-training", ("seeds", "epochs"), not self.training),
             ):
                 idle = [name for name in changed if name in unread]
-                require(not (given and idle), f"{_listed(idle)} says nothing with --{option}: leave it out")
+                require(not (given and idle), f"leave out {_listed(idle)}, which --{option} does not use")
             return
         require(self.run is None, "a run directory with --logits is not allowed: give one of them")
         others = [name for name in changed if name not in of_file | {"out"}]

@@ -129,7 +129,7 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
 
 def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
     about = _about(curve)
-    of_paper = results.on_mnist and curve.teachers >= 3
+    of_paper = results.with_papers_teacher and curve.teachers >= 3
     notes = []
     if curve.left_out:
         missing = ", ".join(map(number, curve.left_out))

@@ -1,5 +1,6 @@
 """Controls of the MNIST table: what label smoothing, self-distillation, temperature scaling and wrong targets do."""
 
+import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
@@ -77,6 +78,7 @@ def temperature_scaled(results: MnistResults, hard: pd.DataFrame) -> pd.DataFram
             runs.sweep_folder(results.folder, row["run"]) / "test.npz", "holdout_labels", "labels"
         )
         held_out_labels, labels = stored["holdout_labels"], stored["labels"]
-        evaluated = metrics.evaluate(tested / metrics.calibrating_temperature(held_out, held_out_labels), labels)
+        temperature = metrics.calibrating_temperature(held_out, held_out_labels)
+        evaluated = metrics.evaluate(tested.astype(np.float64) / temperature, labels)
         rows.append({**row, **{f"test_{name}": value for name, value in evaluated.items()}})
     return pd.DataFrame(rows)

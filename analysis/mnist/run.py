@@ -53,10 +53,13 @@ class MnistResults(NamedTuple):
     def of_paper(self) -> bool:
         """Whether the setting is the paper's: all of MNIST, 800 units, T = 20, teachers of 1200 units whose images are
         shifted at most."""
-        config, data = self.identity["config"], self.identity["data"]
-        nets = (config["width"], self.temperature, list(config["teacher"]["widths"]))
-        whole = self.on_mnist and bool(data["train_images"] == 60_000)
-        return whole and nets == (800, 20.0, [1200, 1200]) and self.augment == "none"
+        return self.with_papers_teacher and (self.identity["config"]["width"], self.temperature) == (800, 20.0)
+
+    @property
+    def with_papers_teacher(self) -> bool:
+        """Whether images and teachers are the paper's."""
+        widths, images = self.identity["config"]["teacher"]["widths"], self.identity["data"]["train_images"]
+        return self.on_mnist and images == 60_000 and list(widths) == [1200, 1200] and self.augment == "none"
 
     @property
     def augment(self) -> str:

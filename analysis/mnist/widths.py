@@ -129,7 +129,7 @@ def read(results: MnistResults) -> list[AtWidth]:
         lost = sorted(tuning.settings(tried) - {choice.name for choice in chosen})
         of_all, of_one = (rows[(rows["width"] == width) & (rows["epochs"] == epochs)] for rows in (everything, fresh))
         at_tuned = tuning.at_rates(of_all, chosen)
-        under_way = len(at_tuned) < len(tuning.at_settings(of_one, chosen))
+        under_way = of_one.empty or len(at_tuned) < len(tuning.at_settings(of_one, chosen))
         tuned = None if under_way else _curve(at_tuned)
         one_rate = _curve(of_one)
         found.append(AtWidth(int(width), int(epochs), chosen, rates, tuple(lost), tuned, one_rate, under_way))

@@ -46,7 +46,7 @@ def of_run(folder: Path, experiment: str) -> Facts:
         if teachers := _teachers(details, data):
             lines["Teacher" if len(teachers) == 1 else "Teachers"] = "; ".join(teachers)
         results = [read for one in (folder, *sweeps_of(folder)) if (read := _results(one)) is not None]
-        lines |= _students(results)
+        lines |= _students(results, _unit(identity.get("config", {})))
         lines["Device"] = f"{_device(details)}, {count_of(details.get('cpus') or 0, 'core')}"
         lines["Versions"] = ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items())
         lines["Commit"] = details.get("git_commit") or ""
@@ -93,6 +93,7 @@ def _device(details: Mapping[str, Any]) -> str:
 def _teachers(details: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
     """Each teacher with its test errors, or by name alone."""
     listed = details.get("teachers", [])
+    listed = listed or details.get("networks", [])  # of a table of CIFAR-10
     if not listed and details.get("teacher"):
         return [str(details["teacher"])]
     if is_given(listed):
@@ -108,13 +109,21 @@ def _results(folder: Path) -> pd.DataFrame | None:
     return rows
 
 
-def _students(results: Sequence[pd.DataFrame]) -> dict[str, str]:
+def _unit(config: Mapping[str, Any]) -> str:
+    """What a width counts."""
+    network = config.get("network", {"post": "small", "fast": "fast"}.get(config.get("networks", ""), "mlp"))
+    if network == "fast":
+        return "channels in the first group"
+    return "units a layer" if network == "mlp" else "units in the hidden layer"
+
+
+def _students(results: Sequence[pd.DataFrame], unit: str) -> dict[str, str]:
     if not results:
         return {}
     rows, count = pd.concat(results), sum(len(_distinct(one)) for one in results)
     widths = ", ".join(f"{width:,}" for width in sorted(rows["width"].unique()))
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
-    said = {"Students": f"{count:,}, of {widths} units a layer", "Seeds": _listed(seeds)}
+    said = {"Students": f"{count:,}, of {widths} {unit}", "Seeds": _listed(seeds)}
     if "epochs" in rows:
         said["Epochs"] = ", ".join(f"{epochs:,}" for epochs in sorted(int(one) for one in rows["epochs"].unique()))
     return said

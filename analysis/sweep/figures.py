@@ -18,7 +18,7 @@ from analysis.sweep.run import Curve, SweepResults, curves, load
 from analysis.tables import number
 from kdjax import metrics
 from kdjax.errors import require_option
-from kdjax.objectives import is_compared, words_of
+from kdjax.objectives import OBJECTIVES, is_compared, words_of
 
 FLOOR = 0.01
 """Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
@@ -191,6 +191,8 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
     top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
     soft = sweep.results[sweep.results["objective"].map(is_compared)]
+    own = soft["objective"].map(_has_own_target).astype(bool)  # logit_standardization softens other logits
+    soft = soft[soft["objective"].eq(soft["objective"].iloc[0])] if own.all() else soft[~own]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
     style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
@@ -233,6 +235,12 @@ def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
         style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
         figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
     return figures
+
+
+def _has_own_target(objective: str) -> bool:
+    """Whether students of it learn from something else than the teacher's soft targets."""
+    entry = OBJECTIVES.get(objective.partition("(")[0])
+    return entry is not None and entry.target is not None
 
 
 def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples: str) -> Figure:

@@ -106,7 +106,7 @@ def _targets(columns: Columns, kind: str, config: DataConfig) -> tuple[Table | N
         counted = f"{INDICES} of up to {largest:,} are no class numbers: count classes from 0"
         require(largest < MOST_CLASSES, counted)
         named = indices.dtype.kind in "iu" and 0 in indices  # then labels may begin at 1: `mistakes` compares the two
-        labels = read_labels(name, given, MOST_CLASSES if named else None)
+        labels = read_labels(name, given, from_one=named)
         classes = max(int(labels.max()), largest) + 1
         full = None
     table = own_teacher.read_topk(columns, classes, config.topk_rest) or full
@@ -178,7 +178,8 @@ def _taken(given: np.ndarray, rows: np.ndarray, convert: Callable[[np.ndarray], 
 
 
 def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
-    """Bytes, or floats from 0 to 1. Whole numbers from 0 to 255 of another type become bytes."""
+    """Bytes, or floats from 0 to 1. Whole numbers from 0 to 255 of another type become bytes; bytes of 0 and 1 alone
+    become floats."""
     read_raw(name, given[:0])
     shape = (
         f"{name} of shape {given.shape} are not allowed: images are [n, height, width, channels] or [n, height, width]"
