@@ -141,7 +141,7 @@ REFUSED = {
     "--preset fast --holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--lengths 3 12": "--lengths 12 is not allowed: the table itself has these --epochs",
     "--tuning-weights 0.5": "--tuning-weights needs --tuning-rates",
-    "--preset fast --soft-weight 0.7": "--soft-weight is not allowed with --tuning-weights, among which",
+    "--tuning-rates 0.1 --tuning-weights 0.5 --soft-weight 0.7": "--soft-weight is not allowed with --tuning-weights, among which",
     "--tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
     "--tuning-rates 0.1 --tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
     "--tuning-rates -1": "--tuning-rates -1 is not allowed",
@@ -152,7 +152,7 @@ REFUSED = {
     "--networks fast --dropout-after-norm": "--dropout-after-norm says nothing of --networks fast",
     "--networks fast --small-width 0": "--small-width 0 is not allowed",
     "--each-teaches": "--each-teaches needs --teachers 2 or more",
-    "--preset fast --batch-statistics --teachers 1 --no-each-teaches": "--batch-statistics with --networks fast is not",
+    "--networks fast --batch-statistics": "--batch-statistics with --networks fast is not",
     "--each-teaches --teachers 2 --batch-statistics": "--batch-statistics with --each-teaches is not allowed",
 }
 

@@ -105,8 +105,12 @@ def draw_students(results: Cifar10Results) -> Figure:
     networks = size(results.identity["config"])
     trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    what, images = "Small networks by what they learn from, with 95 % intervals over seeds", results.identity["data"]
+    what, images = f"Small networks by what they learn from{_intervals(seeds)}", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
+
+
+def _intervals(seeds: int) -> str:
+    return ", with 95 % intervals over seeds" if seeds > 1 else " (single runs)"
 
 
 def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
@@ -168,7 +172,8 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
     difference.set_ylabel(f"{t} minus hard labels,\npoints, paired by seed")
     n = counts_of([one.pairs for one in found], "seed")
-    what, images = "Small networks by how long they learn, with 95 % intervals over seeds", results.identity["data"]
+    most, images = max((one.pairs for one in found), default=0), results.identity["data"]
+    what = f"Small networks by how long they learn{_intervals(most)}"
     return style.finish(figure, what, images["description"], f"n = {n}, {results.first_teacher}{_soft_weight(results)}")
 
 
