@@ -383,7 +383,8 @@ def results_of(rows, width=800, teachers=1, drop=(), rate=2e-3):
                 failed = 3 if (teacher, seed, temperature) in drop else -1
                 of_run = {"teacher": str(teacher), "seed": seed, "test_errors": errors, "failed_at": failed}
                 table.append({"role": "one rate", **setting, **of_run})
-    identity = {"data": {"name": "mnist", "test_images": 10_000}, "config": {"learning_rate": rate}}
+    data = {"name": "mnist", "train_images": 60_000, "test_images": 10_000}
+    identity = {"data": data, "config": {"learning_rate": rate, "teacher": {"widths": [1200, 1200]}}}
     return mnist_run.MnistResults(None, identity, [], pd.DataFrame(table), None)
 
 
