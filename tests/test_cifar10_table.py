@@ -141,7 +141,7 @@ REFUSED = {
     "--preset fast --holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--lengths 3 12": "--lengths 12 is not allowed: the table itself has these --epochs",
     "--tuning-weights 0.5": "--tuning-weights needs --tuning-rates",
-    "--tuning-rates 0.1 --tuning-weights 0.5 --soft-weight 0.7": "--soft-weight is not allowed with --tuning-weights, among which",
+    "--tuning-rates 0.1 --tuning-weights 0.5 --soft-weight 0.7": "--soft-weight is not allowed with --tuning-weights",
     "--tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
     "--tuning-rates 0.1 --tuning-seeds 3": "--tuning-seeds needs several --tuning-rates or --tuning-weights",
     "--tuning-rates -1": "--tuning-rates -1 is not allowed",

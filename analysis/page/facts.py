@@ -117,7 +117,7 @@ def _unit(config: Mapping[str, Any]) -> str:
     return "units a layer" if network == "mlp" else "units in the hidden layer"
 
 
-def _students(results: Sequence[pd.DataFrame], unit: str) -> dict[str, str]:
+def _students(results: Sequence[pd.DataFrame], unit: str = "units a layer") -> dict[str, str]:
     if not results:
         return {}
     rows, count = pd.concat(results), sum(len(_distinct(one)) for one in results)
