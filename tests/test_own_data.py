@@ -82,7 +82,6 @@ def test_columns_may_have_other_names_and_types(tmp_path, caplog):
         (BYTES.astype(np.float32), np.uint8),
         (BYTES[..., None].astype(np.int64), np.uint8),
         (np.asfortranarray(BYTES), np.uint8),
-        (BYTES // 128, np.float32),
     ],
 )
 def test_images_are_bytes_or_from_0_to_1(tmp_path, given, expected):
@@ -90,6 +89,12 @@ def test_images_are_bytes_or_from_0_to_1(tmp_path, given, expected):
     wanted = given[SPLIT == "train"].reshape(-1, 4, 2, 1)
     assert found.train.images.dtype == expected and found.standardisation is None
     np.testing.assert_allclose(found.train.images, wanted, rtol=1e-6)
+
+
+def test_bytes_of_0_and_1_alone_are_floats(tmp_path):
+    given = np.random.default_rng(1).integers(0, 2, (ROWS, 8, 8)).astype(np.uint8)
+    found = load(write(tmp_path, columns(features=None, images=given, split=SPLIT)))
+    assert found.train.images.dtype == np.float32 and set(np.unique(found.test.images)) == {0, 1}
 
 
 def test_a_constant_column_is_divided_by_1(tmp_path):
