@@ -48,15 +48,32 @@ def of_teacher(
     `rows` are their numbers in the file (default: from 0), `part` says which of its rows they are: "training".
     """
     rows = np.arange(len(labels)) if rows is None else rows
+    return _of_order(logits.argmax(axis=1), labels, logits.shape[1], rows, part) or _of_calibration(logits, labels)
+
+
+def of_teacher_in_parts(
+    logits: HostLogits, labels: Int[np.ndarray, "images"], parts: Mapping[str, Int[np.ndarray, "rows"]]
+) -> list[Mistake]:
+    """`of_teacher` of all rows; where these look well, of each part of them, but for calibration, as one part may be
+    shuffled and the others not."""
+    found = of_teacher(logits, labels)
+    if any(mistake.certain for mistake in found):
+        return found
     predicted, classes = logits.argmax(axis=1), logits.shape[1]
+    large = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST}
+    of_parts = [_of_order(predicted[rows], labels[rows], classes, rows, part) for part, rows in large.items()]
+    # Where a doubt of the whole is there already, that of a part says it once more.
+    return [*found, *(one for of_part in of_parts for one in of_part if one.certain or not found)]
+
+
+def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.ndarray, part: str) -> list[Mistake]:
+    """What looks wrong with the order of rows or classes; empty where nothing does."""
     right = float(np.mean(predicted == labels))
     about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} {part}{' ' * bool(part)}rows"
     differs = f"it differs from the label in {name_rows(np.sort(rows[predicted != labels]))}"
     if labels.min() == labels.max() or not _is_at_chance(predicted, labels, classes):
-        order = _other_order(
-            predicted, labels, classes, right
-        )  # such as "0", "1", "10", "2", which leaves some in place
-        return [Mistake(f"{about}: {order}; {differs}", True)] if order else _of_calibration(logits, labels, right)
+        order = _other_order(predicted, labels, classes, right)  # "0", "1", "10", "2" leaves some in place
+        return [Mistake(f"{about}: {order}; {differs}", True)] if order else []
     shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
     for shift, word in ((1, "one more than"), (-1, "one less than")):
         agreed = float(np.mean(predicted - labels == shift))
@@ -74,24 +91,6 @@ def of_teacher(
         )
         return [Mistake(f"{found} ({differs}): {remedy}", True)]
     return [Mistake(f"{about}: no better than chance; are its rows in the order of the labels?", False)]
-
-
-def of_teacher_in_parts(
-    logits: HostLogits, labels: Int[np.ndarray, "images"], parts: Mapping[str, Int[np.ndarray, "rows"]]
-) -> list[Mistake]:
-    """`of_teacher` of all rows; where these look well, of each part of them, as one part may be shuffled and the others
-    not."""
-    found = of_teacher(logits, labels)
-    if any(mistake.certain for mistake in found):
-        return found
-    more = []
-    for part, rows in parts.items():
-        if len(rows) >= FEWEST:
-            some, true = logits[rows], labels[rows]
-            # Calibration is that of all rows; where these are in doubt already, a part says it once more.
-            doubted = not found and _is_at_chance(some.argmax(axis=1), true, logits.shape[1])
-            more += [one for one in of_teacher(some, true, rows, part) if one.certain or doubted]
-    return [*found, *more]
 
 
 def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:
@@ -124,7 +123,8 @@ def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right:
     return f"its classes are in another order (its class {', '.join(pairs[:3])}): {remedy}"
 
 
-def _of_calibration(logits: HostLogits, labels: np.ndarray, right: float) -> list[Mistake]:
+def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
+    right = float(np.mean(logits.argmax(axis=1) == labels))
     count = min(len(labels), LOOKED_AT, max(1, MOST_LOGITS // logits.shape[1]))
     rows = np.linspace(0, len(labels) - 1, count).astype(int)
     some, true = np.asarray(logits[rows], np.float64), labels[rows]

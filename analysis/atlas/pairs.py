@@ -96,14 +96,11 @@ def run_pairs(folder: Path) -> Pairs:
     followed = min((at for at, _ in found), key=lambda at: abs(math.log(at / PAPER)))
     config = read_json(folder / "config.json")
     data = config["identity"]["data"].get("description", folder.name)
-    given = [
-        str(one.get("kind", "")) for one in config["details"].get("teachers", [])
-    ]  # of one that came with the data
+    # What a teacher that came with the data gave: anything but logits tells them but for a shift.
+    shifted = any(one.get("kind", "logits") != "logits" for one in config["details"].get("teachers", []))
     where = f"{data}; students of {width} units, soft weight {weight:g}"
     where = f"{where}, {_name(followed)}; {len(pairs[0].labels):,} test images"
-    return Pairs(
-        folder.resolve().name, where, pairs, _name(followed), any(kind not in ("", "logits") for kind in given), folder
-    )
+    return Pairs(folder.resolve().name, where, pairs, _name(followed), shifted, folder)
 
 
 def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:

@@ -63,8 +63,12 @@ def load(folder: Path) -> OmissionResults:
     require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
     rows = read(folder)
     test = load_arrays(folder / "test.npz", "labels", "example_images", "example_rows")
-    first = float(f"{float(identity['config']['temperatures'][0]):.9g}")  # as in results.csv
-    return OmissionResults(folder, rows, **test, data=described(identity), temperature=first)
+    return OmissionResults(folder, rows, **test, data=described(identity), temperature=first_temperature(identity))
+
+
+def first_temperature(identity: dict[str, Any]) -> float:
+    """The first of the temperatures, to the nine digits that results.csv has."""
+    return float(f"{float(identity['config']['temperatures'][0]):.9g}")
 
 
 def read(folder: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
-from analysis.omission.run import at_temperature, described, name_task, read
+from analysis.omission.run import at_temperature, described, first_temperature, name_task, read
 from analysis.tables import Table, columns_of, estimate, number
 from kdjax import run_directory
 from kdjax.files import read_json, write_csv, write_whole
@@ -133,8 +133,7 @@ def write_summary(folder: Path) -> str:
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
     title = ", ".join(filter(None, ["Classes never seen, on " + data["description"], run_directory.progress(folder)]))
-    first = float(f"{float(config['identity']['config']['temperatures'][0]):.9g}")  # as in results.csv
-    said = verdict(results, data, first)
+    said = verdict(results, data, first_temperature(config["identity"]))
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
