@@ -19,7 +19,7 @@ from analysis.matching.training import named
 WIDTH, HEIGHT = 10.0, 4.0
 """Inches of a row."""
 T = "temperature T"
-SPREADS = "temperature T / spread s of the logits"
+SPREADS = "T / standard deviation s of the logits"
 WORDS = {"start": "untrained student", "middle": "half trained", "end": "trained"}
 """`STAGES` in words."""
 Panel = Callable[[Axes, Numbers, MatchingConfig], None]
@@ -42,13 +42,14 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
     for name, panels in rows.items():
         high = len(panels) // 2
         figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)
-        for axes, panel in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=True):
+        for number, (axes, panel) in enumerate(zip(figure.subplots(high, 2).flat, panels, strict=True), 1):
             panel(axes, numbers, config)
-        style.title(
-            figure,
-            "When soft targets are logit matching (z: student's logits, v: teacher's)",
-            f"{where}; random logits N(0, {config.scale:g}²)",
-        )
+            axes.set_title(f"{number}. {axes.get_title(loc='left')}", loc="left")
+        shown = [where, *[f"random logits N(0, {config.scale:g}²)"] * (not {random_errors, labels}.isdisjoint(panels))]
+        if distances in panels:
+            shown.append(f"{len(numbers.seeds(numbers.data('training')[0], 'floor'))} seeds, 95 % intervals")
+        words = "When soft targets are logit matching (z: student's logits, v: teacher's)"
+        style.title(figure, words, "; ".join(shown))
     return style.save_all(folder, figures)
 
 
@@ -66,7 +67,7 @@ def random_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         x, y = numbers.curve("error", main, name)
         axes.plot(x / config.scale, y, color=style.GREY, ls=ls, label=f"N = {config.main_classes}, {label}")
     axes.plot([], [], color="black", ls=":", lw=1.2, label="predicted")
-    _logs(axes, SPREADS, "relative error", f"1. Gradient of N classes: error of (z − v)/N, s = {config.scale:g}")
+    _logs(axes, SPREADS, "relative error", f"Gradient of N classes: error of (z − v)/N, s = {config.scale:g}")
     axes.set_ylim(1e-9, 30)
     _legend(axes, fontsize=8.5, loc="lower left")
 
@@ -84,7 +85,7 @@ def pair_errors(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         axes.plot([at], [level / 100], ls="", marker="D", color="black", zorder=4)
         lines.append(f"◆ {level} % at T = {at:.0f}")
     axes.text(0.62, 0.72, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=9.5)
-    _logs(axes, T, "relative error", "2. The same on a trained pair")
+    _logs(axes, T, "relative error", "The same on a trained pair")
     axes.set_ylim(1e-5, 20)
     _legend(axes, loc="lower left")
 
@@ -97,7 +98,7 @@ def teachers(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         known = np.isfinite(x)
         ls = ("-", (0, (6, 6)), (6, (3, 9)), (9, (3, 9)))[index % 4]  # they lie on each other
         axes.plot(x[known] / s, y[known], color=style.colour(index), ls=ls, label=f"{name}: s = {s:.1f}")
-    _logs(axes, SPREADS, "relative error", "3. Error of (z − v)/N: teachers fall on one curve")
+    _logs(axes, SPREADS, "relative error", "Error of (z − v)/N: teachers fall on one curve")
     axes.set_xlim(0.1, 1e3)
     axes.set_ylim(1e-3, 10)
     _legend(axes, fontsize=8.5, loc="lower left")
@@ -109,7 +110,7 @@ def norms(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         for name, ls in (("C", "--"), ("T² C", "-")):
             curve = numbers.curve("norm", f"pair, {stage}", name)
             axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{WORDS[stage]}: {name}")
-    _logs(axes, T, "norm of an example's gradient", "4. Cross-entropy C: T² undoes its small gradients")
+    _logs(axes, T, "norm of an example's gradient", "Cross-entropy C: T² undoes its small gradients")
     _legend(axes, fontsize=8.5, loc="lower left")
 
 
@@ -119,7 +120,7 @@ def shares(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     for rank, colour in zip(range(1, count + 1), _shades(count), strict=True):
         label = f"rank {rank}" if rank in (1, 2, 3, count // 2, count) else ""
         axes.plot(*numbers.curve("attention", "pair, end", f"share rank {rank}"), color=colour, label=label or None)
-    _logs(axes, T, "share of the squared gradient", "5. Who gets it: by rank of the teacher's logit")
+    _logs(axes, T, "share of the squared gradient", "Who gets it: by rank of the teacher's logit")
     axes.set_ylim(1e-6, 1.5)
     _legend(axes, loc="lower right")
 
@@ -132,7 +133,7 @@ def effective_number(axes: Axes, numbers: Numbers, config: MatchingConfig) -> No
     scales.log_axis(axes.xaxis, T)
     axes.set_ylim(0, 103)
     axes.set_ylabel("effective examples (%)")
-    axes.set_title("6. How many examples carry the gradient", loc="left")
+    axes.set_title("How many examples carry the gradient", loc="left")
     _legend(axes, loc="lower right")
 
 
@@ -147,7 +148,7 @@ def weights(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     axes.set_xlim(5, 1e3)
     axes.set_ylim(-0.3, 3.2)
     axes.set_ylabel("weight 1 + (2vc + zc)/(3T)")
-    axes.set_title("7. Less attention to negative logits", loc="left")
+    axes.set_title("Less attention to negative logits", loc="left")
     _legend(axes)
 
 
@@ -161,7 +162,7 @@ def labels(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     x = np.array([1e-3, 0.1])
     reference = numbers.at("label", names[0], "gradient", 0.01)
     axes.plot(x, reference * np.sqrt(x / 0.01), color="black", ls=":", lw=1.2, label="√T")
-    _logs(axes, T, "relative error", "8. T → 0: error of matching the top class alone")
+    _logs(axes, T, "relative error", "T → 0: error of matching the top class alone")
     axes.set_ylim(1e-3, 2)
     _legend(axes, loc="lower right")
 
@@ -174,7 +175,7 @@ def rounding(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
             axes.plot(*curve, color=style.PALETTE[index], ls=ls, label=f"{what}, {form}")
     x, y = numbers.curve("error", "pair, end", APPROXIMATIONS[0])
     axes.plot(x, y, color=style.GREY, ls=":", label="error of (z − v)/N")
-    _logs(axes, T, "relative error", "9. float32: where rounding takes over")
+    _logs(axes, T, "relative error", "float32: where rounding takes over")
     axes.set_ylim(1e-8, 10)
     _legend(axes, fontsize=8.5, loc="upper right")
 
@@ -188,7 +189,7 @@ def parameters(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         )
         right.plot(*numbers.curve("parameters", f"pair, {stage}", "cosine"), color=style.PALETTE[index], ls="--")
     axes.plot([], [], color=style.GREY, ls="--", label="cosine (right)")
-    _logs(axes, T, "relative distance", "10. The whole parameter gradient, G(T) and G(∞)")
+    _logs(axes, T, "relative distance", "The whole parameter gradient, G(T) and G(∞)")
     axes.set_ylim(1e-6, 3)
     right.set_ylim(min(0.0, right.get_ylim()[0]), 1.05)
     right.set_ylabel("cosine")
@@ -211,7 +212,8 @@ def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
             style.band(axes, value, math.nan, math.nan, colour=style.PALETTE[index], ls=ls, label=f"{name}: {words}")
     axis.dress(axes, crowded=0.12)
     scales.log_axis(axes.yaxis, "distance from the ∞ student (logits)")
-    axes.set_title("11. Where students end up", loc="left")
+    axes.set_ylim(top=30)  # room for the legend
+    axes.set_title("Where students end up", loc="left")
     _legend(axes, fontsize=8.5)
 
 
@@ -228,7 +230,7 @@ def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
         style.band(axes, value, math.nan, math.nan, colour=colour, label=label)
     axis.dress(axes, crowded=0.12)
     scales.log_axis(axes.yaxis, "drift from the start")
-    axes.set_title("12. What is conserved", loc="left")
+    axes.set_title("What is conserved", loc="left")
     _legend(axes, fontsize=8.5)
 
 
@@ -251,7 +253,7 @@ def _data(name: str) -> str:
 
 def _legend(axes: Axes, **look: Any) -> None:
     """A legend that can be read where a curve runs below it."""
-    axes.legend(frameon=True, framealpha=0.85, edgecolor="none", **look)
+    axes.legend(frameon=True, framealpha=0.85, edgecolor="none", handlelength=3, **look)
 
 
 def _shades(count: int) -> list[Any]:

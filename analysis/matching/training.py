@@ -89,7 +89,7 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
     beyond = [t for t, mean in zip(finite, means, strict=True) if mean > 2 * floor.mean()]
     reaches = next((t for t in finite if not beyond or t > beyond[-1]), None)
     above = [i for i, mean in enumerate(means) if mean > 3 * floor.mean() and finite[i] >= 10]
-    fall = slope(np.array(finite)[above], means[above]) if len(above) > 1 else math.nan
+    fitted = np.array(finite)[above]
     class_mean, hot = numbers.seeds(optimizer, "class mean drift"), numbers.seeds(optimizer, "mean logit drift")
     mse, mse_drift = (numbers.seeds(optimizer, f"MSE: {kind}") for kind in ("class mean drift", "mean logit drift"))
     own, pinned = (numbers.seeds(optimizer, f"{kind}distance to the teacher") for kind in ("", "MSE: "))
@@ -105,22 +105,20 @@ def claims(numbers: Numbers, optimizer: str) -> list[Claim]:
             bool(far[0].mean() > far[1].mean() > far[2].mean() and far[2].mean() < ceiling.mean() / 2),
             f"floor {_interval(floor)}, ceiling {ceiling.mean():.3g}; {reached}",
         ),
-        *[
-            Claim(
-                f"{name}: and as fast as their gradients do, from T = 10 on and above three floors",
-                "slope −1 ± 0.2",
-                f"{fall:.2f}",
-                abs(fall + 1) <= 0.2,
-            )
-        ]
-        * (not math.isnan(fall)),  # too few T from there on lie above three floors: nothing was tested
+    ]
+    if len(fitted) > 1:  # else too few T from 10 on lie above three floors: nothing is tested
+        fall = slope(fitted, means[above])
+        where = f"from T = {fitted[0]:g} to {fitted[-1]:g}, where the distance is above three floors"
+        claim = f"{name}: and as fast as their gradients do, {where}"
+        listed.append(Claim(claim, "slope −1 ± 0.2", f"{fall:.2f}", abs(fall + 1) <= 0.2))
+    listed.append(
         Claim(
             f"{name}: the output layer's class mean " + ("stays where it started, at every T" if sgd else "moves"),
             "relative change below 1e-4 (rounding)" if sgd else "relative change above 1e-2",
             f"{class_mean.max():.1g} at ∞; mean logit drifts by {_interval(hot)} (hidden units move)",
             conserved if sgd else bool(class_mean.min() > 1e-2),
-        ),
-    ]
+        )
+    )
     if sgd:  # under Adam both move it, and which moves it more is not predicted
         listed.append(
             Claim(
