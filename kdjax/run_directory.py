@@ -315,13 +315,27 @@ def _command() -> dict[str, Any]:
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
 
 
-def note_command(folder: Path, page: str, measured_on: str, run: Path | None = None) -> None:
+def make_analysis_folder(folder: Path, source: Path | None) -> None:
+    """Makes the folder of an analysis of that run directory or file of logits, if it is not there.
+
+    Raises:
+        BadInput: it holds results of another one of the same name.
+    """
+    path = folder / COMMAND
+    pages = read_json(path).values() if path.exists() else ()
+    for other in (folder / page["source"] for page in pages if page.get("source")):
+        same = source is None or not other.exists() or other.samefile(source)
+        require(same, f"{folder} holds what was measured on {other.resolve()}: give another --out, or remove it")
+    make_folder(folder)
+
+
+def note_command(folder: Path, page: str, measured_on: str, source: Path | None) -> None:
     """Writes into the folder of an analysis, as `command.json`, which command wrote a page of it, and on what it was
-    measured; `run`: the run directory, if it was one."""
+    measured; `source`: the run directory or the file of logits, if it was one."""
     path = folder / COMMAND
     before = read_json(path) if path.exists() else {}
-    where = None if run is None else os.path.relpath(run, folder)
-    write_json(path, {**before, page: {"command": _command(), "measured_on": measured_on, "run": where}})
+    where = None if source is None else os.path.relpath(source, folder)
+    write_json(path, {**before, page: {"command": _command(), "measured_on": measured_on, "source": where}})
 
 
 def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:

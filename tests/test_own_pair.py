@@ -16,7 +16,7 @@ from analysis import logit_matching
 from analysis.matching import own_pair, own_pair_report, theory
 from analysis.page import facts
 from analysis.pair_file import read_pair
-from kdjax import logit_columns, losses, metrics
+from kdjax import logit_columns, losses, metrics, run_directory
 from tests import commands
 
 RANDOM = np.random.default_rng(1)
@@ -200,6 +200,23 @@ def test_the_command_from_a_file_to_its_summary(tmp_path, capsys):
     assert len(table) == len(own_pair.TEMPERATURES) and "error_not_centred" not in table
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {t}" for t in (1, 2, 4, 10, 20, 100, 1000, "∞")]
+
+
+def test_results_of_another_file_of_the_same_name_are_not_replaced(tmp_path, capsys):
+    first, second = tmp_path / "a" / "pair.npz", tmp_path / "b" / "pair.npz"
+    for seed, path in enumerate((first, second)):
+        path.parent.mkdir()
+        z, v = theory.random_logits(4, 3.0, 30, seed)
+        np.savez(path, student_logits=z, teacher_logits=v)
+    assert call("--logits", first, "--out", tmp_path)[0] == 0
+    summary = tmp_path / "logit_matching" / "pair-logits" / "summary.md"
+    before = summary.read_bytes()
+    code, said = call("--logits", second, "--out", tmp_path)
+    assert code == 2 and f"holds what was measured on {first}: give another --out" in said, said
+    assert summary.read_bytes() == before
+    run_directory.make_analysis_folder(summary.parent, first)
+    first.rename(tmp_path / "moved.npz")  # what they are of is gone, or has another name
+    run_directory.make_analysis_folder(summary.parent, second)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ class Pairs(NamedTuple):
     """The name of those of which the tables tell most."""
     logprobs: bool = False
     """Whether the logits of one network are known but for a shift."""
-    run: Path | None = None
-    """The run directory, if they are of one."""
+    source: Path | None = None
+    """The run directory or the file, if they are of one."""
 
 
 def batches(count: int) -> int:
@@ -117,7 +117,8 @@ def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
     rows = _chosen(given.rows)
     pair = Pair("given", 0, given.student.block(rows), given.teacher.block(rows), given.labels[rows])
     where = f"{path.name}; {len(rows):,} examples, {given.classes} classes"
-    return Pairs(f"{given.name}-logits", where, [pair], "given", given.student.logprobs or given.teacher.logprobs)
+    shifted = given.student.logprobs or given.teacher.logprobs
+    return Pairs(f"{given.name}-logits", where, [pair], "given", shifted, path)
 
 
 def _name(temperature: float) -> str:

@@ -10,7 +10,7 @@ from analysis.atlas.pairs import Pairs
 from analysis.atlas.table import Atlas
 from kdjax import objectives, run_directory
 from kdjax.errors import require
-from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.files import write_csv, write_whole
 from kdjax.objectives import Objective
 from kdjax.progress import say
 
@@ -21,14 +21,14 @@ def write(config: AtlasConfig) -> Path:
     if measured_on.logprobs:
         chosen = _shift_invariant(chosen, bool(config.objectives))
     folder = config.out / "objectives" / measured_on.name
-    make_folder(folder)
+    run_directory.make_analysis_folder(folder, measured_on.source)
     say(f"logits: {measured_on.where}")
     atlas = measure(chosen, measured_on)
     lines = table.frame(atlas)
     write_csv(folder / "objectives.csv", atlas.curves)
     write_csv(folder / "table.csv", lines)
     write_whole(folder / "objectives.md", page.markdown(atlas, lines, list(identities(_followed(measured_on)))))
-    run_directory.note_command(folder, "objectives.md", measured_on.where, measured_on.run)
+    run_directory.note_command(folder, "objectives.md", measured_on.where, measured_on.source)
     figures.draw(folder, atlas, lines)
     say(f"written: {folder}")
     return folder

@@ -10,7 +10,7 @@ from analysis.matching.rows import Numbers, Row
 from kdjax import forecast as forecast_
 from kdjax import run_directory, sweeps
 from kdjax.errors import require
-from kdjax.files import make_folder, write_csv, write_whole
+from kdjax.files import write_csv, write_whole
 from kdjax.forecast import Forecast
 from kdjax.progress import clock, count_of, say
 
@@ -94,7 +94,7 @@ def forecast(config: MatchingConfig) -> Forecast:
 
 def _folder(config: MatchingConfig, run: Path) -> Path:
     folder = config.out / "logit_matching" / run.resolve().name
-    make_folder(folder)
+    run_directory.make_analysis_folder(folder, run)
     return folder
 
 

@@ -67,7 +67,7 @@ def _of_analysis(folder: Path, experiment: str) -> Facts:
         for noted in read_json(path).values() if path.exists() else ():
             commands.append(_command(noted["command"]))
             lines["Measured on"] = noted["measured_on"]
-            if noted["run"] and ((run := folder / noted["run"]) / "config.json").exists():
+            if noted.get("source") and ((run := folder / noted["source"]) / "config.json").exists():
                 of_sweep = of_run(run, "temperature_sweep")
                 lines |= {**of_sweep.lines, "Trained by": of_sweep.command}
     lines = {name: text for name, text in lines.items() if text} | {"Run directory": f"{experiment}/{folder.name}"}
