@@ -33,6 +33,7 @@ from kdjax.config import (
     Schedule,
     SweepConfig,
     TeacherConfig,
+    as_declared,
 )
 from kdjax.errors import (
     BadInput,
@@ -60,6 +61,8 @@ OBJECTIVES = {"double_softmax": "double_softmax", "label_smoothing": "label_smoo
 """Controls that are objectives, trained in the blocks of hard labels; the others stand for the teacher's logits."""
 
 
+SEEDS_APART = 1_000_000
+"""Between big and small networks of one size: students of one's own seed would start from its initial weights."""
 FAST_TEACHERS = {"teachers": 3, "each_teaches": True, "teacher_epochs": 16}
 """Of the preset fast, unless teachers are given."""
 
@@ -171,6 +174,7 @@ class TableConfig:
     """Options by group, the most used first (`kdjax.options`); recipes that both networks have stand under student."""
 
     def __post_init__(self) -> None:
+        as_declared(self)
         if self.teacher_from and self.preset == "fast":  # what the preset says of training them is not asked
             unset = {"teachers": 1, "each_teaches": False, "teacher_epochs": None}
             for name, value in FAST_TEACHERS.items():
@@ -248,7 +252,8 @@ class TableConfig:
         return max(1, round((NETWORKS[size].full_units or 1) * self.width_multiplier))
 
     def teacher(self, number: int = 0) -> TeacherConfig:
-        """The recipe of the big network of that number."""
+        """The recipe of the big network of that number. One of the small network's size has a seed of no student."""
+        as_small = (self.network("big"), self.units("big")) == (self.network("small"), self.units("small"))
         return TeacherConfig(
             widths=(self.units("big"),),
             epochs=self.epochs if self.teacher_epochs is None else self.teacher_epochs,
@@ -261,7 +266,7 @@ class TableConfig:
             schedule=self.schedule,
             mirrored_views=self.mirrored_views,
             precision=self.precision,
-            seed=number,
+            seed=number + SEEDS_APART * as_small,
         )
 
     def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:

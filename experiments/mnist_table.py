@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import TUNING_SEED, DataConfig, Precision, RunConfig, SweepConfig, Targets, TeacherConfig
+from kdjax.config import (
+    TUNING_SEED,
+    DataConfig,
+    Precision,
+    RunConfig,
+    SweepConfig,
+    Targets,
+    TeacherConfig,
+    as_declared,
+)
 from kdjax.errors import require, require_count, require_distinct, require_option, require_positive
 from kdjax.identity import NO_RESULT, result_fields
 
@@ -137,6 +146,7 @@ class TableConfig:
     """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
+        as_declared(self)
         require(self.only, f"--only is empty: name one or more of {', '.join(PARTS)}")
         require(len(set(self.only)) == len(self.only), "--only names a part twice: give each part once")
         require_count("teachers", self.teachers, "teachers", most=100)
@@ -227,7 +237,9 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
             add({"distilled", "shifted", "better"}, Role.DISTILLED, t)
     if others := config.soft_weights[1:]:
         add({"distilled"}, Role.SOFT_WEIGHTS, soft_weights=others)
-    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
+    holdout = max(images // 6, 1)
+    few = None if config.data.train_images is None else images - holdout  # --train-images counts what is left
+    data = dataclasses.replace(config.data, holdout=holdout, train_images=few)
     seeds = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
     for width, epochs in config.schedules():
         rates = {"learning_rates": config.tuning_rates, "data": data}
@@ -352,7 +364,7 @@ PRESETS = {
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
-    from kdjax import datasets, scheduling, sweeps
+    from kdjax import datasets, sweeps
 
     datasets.require_named(config.data, "mnist_table")
     sweeps.check_run(config.run)
@@ -363,7 +375,6 @@ def prepare(config: TableConfig) -> "Study":
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
-    scheduling.require_devices("teacher.devices", config.teacher.devices)
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 import tyro
 
 from kdjax import cli
-from kdjax.config import DataConfig, OmissionStudent, RunConfig, Targets, TeacherConfig, TrainConfig, numerics
+from kdjax.config import (
+    DataConfig,
+    OmissionStudent,
+    RunConfig,
+    Targets,
+    TeacherConfig,
+    TrainConfig,
+    as_declared,
+    numerics,
+)
 from kdjax.errors import (
     require,
     require_count,
@@ -111,6 +120,7 @@ class OmitConfig:
     """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
+        as_declared(self)
         selections = {
             "--digit": self.digit is not None,
             "--digits": self.digits,
@@ -201,6 +211,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
+    sweeps.require_own_start(blocks, recipe, config.teacher.seed, loaded)
     sweeps.check_blocks(blocks, None if loaded else recipe, dataset)
     resolved = {
         "omitted": tasks,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from analysis import terminal
 from analysis.page import page
 from experiments.member import Member
-from kdjax import forecast, sweeps, teachers
+from kdjax import forecast, scheduling, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.forecast import Forecast
@@ -125,13 +125,15 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
 
 
 def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterator[tuple[str, float, str]]:
-    """What training each teacher would cost: a line, seconds, and its fingerprint."""
+    """What training each teacher would cost: a line, seconds, and its fingerprint. Raises BadInput: there are too few
+    devices for one that is missing."""
     config, compiled = recipe.train_config(sweeps.teacher_epochs(study.dataset)), set[Any]()
     for index in range(count):
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         if teachers.place(study.run.out, name).exists():
             yield f"teacher {index + 1}: it is there", 0.0, name
         else:
+            scheduling.require_devices("teacher.devices", recipe.devices)
             seconds = forecast.training_seconds(config, study.dataset, compiled)
             yield f"teacher {index + 1}: would be trained, about {clock(seconds)}", seconds, name
 

@@ -59,7 +59,9 @@ def read_arrays(path: Path) -> Arrays:
     readers = {".npz": _of_npz, ".safetensors": _of_safetensors, ".parquet": _of_parquet}
     read = _of_folder if path.is_dir() else readers.get(path.suffix.lower())
     if read is None:
-        raise BadInput(f"{path} is of no kind that is read here: give {KINDS}")
+        pickled = path.suffix.lower() in (".pt", ".pth", ".pkl")
+        remedy = "write the arrays in it with numpy.savez (docs/own_data.md)" if pickled else f"give {KINDS}"
+        raise BadInput(f"{path} is of no kind that is read here: {remedy}")
     if not path.is_dir():
         require_ordinary(path)
     with _reading(path):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax import memory, models, teachers
+from kdjax import memory, models, targets, teachers
 from kdjax.compilation import jit
 from kdjax.config import Precision, SweepConfig, TrainConfig, network_spec
 from kdjax.datasets import Dataset
@@ -87,6 +87,10 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
             everything * models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
             for config in queried
         )
+    averaged = {block.transfer: block.images for block in missing if block.transfer.targets == "shift_averaged"}
+    for config in queried:
+        pass_seconds = models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
+        seconds += sum(averaged.values()) * (2 * targets.SHIFTS + 1) ** 2 * pass_seconds if averaged else 0.0
     return seconds
 
 

@@ -102,7 +102,9 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
 def listed(values: Iterable[Any]) -> str:
     """The values of a column, for a message: the lowest eight of them."""
     ordered = sorted(values, key=lambda value: (value is not None, value))
-    shown = ["none" if value is None else f"{value:g}" if isinstance(value, float) else str(value) for value in ordered]
+    shown = [
+        "none" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value) for value in ordered
+    ]
     return "|".join(shown[:8] + ["…"] * (len(shown) > 8))
 
 

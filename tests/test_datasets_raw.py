@@ -220,13 +220,6 @@ def test_what_has_no_end_or_says_so_is_refused_by_name(tmp_path, monkeypatch):
     assert f"{images} holds more than 50,000 bytes, decompressed" in refused(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_an_unreadable_file_is_refused_by_name(tmp_path):
-    write_random_idx(tmp_path, zipped=False)
-    (tmp_path / IDX_FILES[0]).chmod(0)
-    assert IDX_FILES[0] in refused(tmp_path)
-
-
 IMAGES = idx_bytes(np.arange(2 * 28 * 28, dtype=np.uint64).astype(np.uint8).reshape(2, 28, 28))
 
 

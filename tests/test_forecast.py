@@ -127,14 +127,19 @@ def test_the_steps_of_a_network_are_timed_on_batches_that_take_no_minutes(monkey
 
 
 @pytest.mark.parametrize(
-    "more, passes",
-    (([], 0), (["--jitter", "2"], 1), (["--jitter", "2", "--objectives", "label_smoothing", "--no-hard-labels"], 0)),
+    "more, passes, shifts",
+    (
+        ([], 0, 0),
+        (["--jitter", "2"], 1, 0),
+        (["--jitter", "2", "--objectives", "label_smoothing", "--no-hard-labels"], 0, 0),
+        (["--targets", "shift_averaged"], 0, 25),
+    ),
 )
-def test_the_passes_of_queried_teachers_are_counted(tmp_path, monkeypatch, more, passes):
+def test_the_passes_of_queried_teachers_are_counted(tmp_path, monkeypatch, more, passes, shifts):
     monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e9)
     sweep = prepared(tmp_path, *more)
     one, two = (forecast.sweep_seconds(sweep, members=members) for members in (1, 2))
     images = 500 + 1_000  # of a teacher more: training and test images, once
-    images += passes * sum(block.steps * block.config.batch_size for block in sweep.blocks)
+    images += passes * sum(block.steps * block.config.batch_size for block in sweep.blocks) + shifts * 500
     forward = 2 * (784 * 32 + 32 * 10)
     assert two - one == pytest.approx(images * forward / 0.7e9, rel=1e-6)

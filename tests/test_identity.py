@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import cifar10_table, mnist_table, omit_digit
@@ -31,6 +32,17 @@ def test_fields_that_fix_no_result_later_fields_at_their_old_value_and_groups_ar
     assert result_fields(Config(warmth=0.0)) == {"rate": 0.5}
     assert result_fields(Config()) == {"rate": 0.5, "warmth": 1.0}  # it is the old value that counts, not the default
     assert result_fields(Config(title="b", group=Group(4))) == result_fields(Config())
+
+
+def test_what_a_script_writes_otherwise_and_is_equal_has_one_identity():
+    """1 for 1.0, a list or an array for a tuple, NumPy's numbers, text for a path."""
+    usual = SweepConfig(temperatures=(1.0, 2.0), soft_weights=(1.0,), seeds=3, teacher_from=(Path("a"),))
+    written = SweepConfig(temperatures=np.array([1, 2]), soft_weights=[1], seeds=np.int64(3), teacher_from=["a"])
+    assert canonical_json(result_fields(written)) == canonical_json(result_fields(usual))
+    assert written == usual and written.teacher_from == (Path("a"),)
+    recipe = TeacherConfig(widths=[16], hidden_dropout=0, max_norm=0, learning_rate=np.float64(0.001)).train_config(3)
+    assert digest(recipe) == digest(TeacherConfig(widths=(16,), hidden_dropout=0.0, max_norm=0.0).train_config(3))
+    assert canonical_json(SweepConfig(epochs=None).epochs) == "null"  # what may be None stays so
 
 
 def test_an_identity_holds_what_a_default_became_and_whose_targets_were_learnt():

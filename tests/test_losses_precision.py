@@ -63,7 +63,7 @@ def worst_error(loss: Loss, case: Case, *gradients: Loss) -> float:
     worst = 0.0
     for value, *slopes, z, v, temperature in zip(*results, *case, strict=True):
         divergence, exact_slope = exact(z, v, temperature)
-        if divergence <= 1e-12:
+        if divergence * max(1.0, float(temperature)) ** 2 <= 1e-12:  # it falls as 1/T²
             continue
         t = mpmath.mpf(float(temperature))
         allowed = BAR * (1 if temperature >= 1 else max(1.0, abs(float(mpmath.log(divergence))) / 16))

@@ -50,12 +50,15 @@ def test_snippet_runs(source, tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 600).astype(np.int32)
     np.savez(
-        tmp_path / "mine.npz",
+        tmp_path / "train.npz",
         images=random.integers(0, 256, (600, 28, 28, 1)).astype(np.uint8),
         labels=labels,
         teacher_logits=(random.normal(0, 5, (600, 10)) + 10 * np.eye(10)[labels]).astype(np.float32),
-        test_images=random.integers(0, 256, (50, 28, 28, 1)).astype(np.uint8),
-        test_labels=random.integers(0, 10, 50).astype(np.int32),
+    )
+    np.savez(
+        tmp_path / "test.npz",
+        images=random.integers(0, 256, (50, 28, 28, 1)).astype(np.uint8),
+        labels=random.integers(0, 10, 50).astype(np.int32),
     )
     if "runs/temperature_sweep/NAME" in source:
         code, said = commands.call_sweep(tmp_path, "--name", "NAME", "--seeds", "1")

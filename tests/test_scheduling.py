@@ -1,6 +1,5 @@
 """Where blocks are trained changes no bit of what they find: several devices, worker processes, killed workers."""
 
-import dataclasses
 import os
 import pickle
 import signal
@@ -10,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from kdjax import cluster, scheduling, students, sweeps, transfer
-from kdjax.config import RunConfig, SweepConfig, TrainConfig
+from kdjax import cluster, scheduling, students, transfer
+from kdjax.config import RunConfig, TrainConfig
 from kdjax.errors import BadInput
 from tests import commands, hurry
 
@@ -121,12 +120,6 @@ def test_worker_processes_and_one_that_is_killed(one_device, tmp_path):
     assert commands.outcome(tmp_path) == one_device
     assert not commands.leftovers(tmp_path)
     assert not [pid for pid in found if is_worker(pid)]
-
-
-def test_where_is_no_part_of_what_a_run_is(tmp_path):
-    config = SweepConfig(data=dataclasses.replace(SweepConfig().data, dataset="mnist5k", raw_dir=None))
-    elsewhere = dataclasses.replace(config, run=RunConfig(devices=1))
-    assert sweeps.prepare(config).identity == sweeps.prepare(elsewhere).identity
 
 
 def test_local_workers():

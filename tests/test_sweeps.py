@@ -10,7 +10,7 @@ import pytest
 
 from analysis.sweep import figures, table
 from kdjax import forecast, metrics, run_directory, students, sweeps, trained
-from kdjax.config import SweepConfig
+from kdjax.config import SweepConfig, TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST
 from kdjax.identity import added
@@ -35,6 +35,25 @@ def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
     assert [run.objective for run in soft] == ["kd"] * 3
     planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2, 300)
     assert [run.learning_rate for block in planned for run in block.runs] == [1e-3] * 4 + [1e-2] * 4
+
+
+def test_no_student_starts_from_its_teachers_own_weights(tmp_path):
+    """Of one network and seed both would: the student would be next to its teacher before it learns anything."""
+
+    def asked(**recipe):
+        return config(tmp_path, widths=(12, 16), teacher=TeacherConfig(epochs=1, batch_size=50, **recipe))
+
+    with pytest.raises(BadInput, match=r"student of seed 0 .* both are mlp of width 16: give another --teacher.seed"):
+        sweeps.prepare(asked(widths=(16, 16)))
+    with pytest.raises(BadInput, match="student of seed 1 would start from its teacher's own"):
+        sweeps.prepare(asked(widths=(16, 16), seed=1))
+    for recipe in ({"widths": (16, 16), "seed": 1000}, {"widths": (16, 12)}):
+        assert len(sweeps.prepare(asked(**recipe)).blocks) == 4
+    sweep = sweeps.prepare(asked(widths=(16, 16), seed=5))
+    teacher = sweeps.train_teacher(sweep)[0].folder
+    later = dataclasses.replace(sweep.config, teacher_from=(teacher,), first_seed=4)
+    with pytest.raises(BadInput, match="student of seed 5 would start from its teacher's own"):
+        sweeps.prepare(later)
 
 
 def test_blocks_have_one_size_and_lose_no_run(tmp_path):

@@ -54,16 +54,21 @@ def test_sgd_step_is_the_gradient_of_the_mean_loss():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.params, expected)
 
 
-def test_adam_step_is_optax_adam():
-    (state, _), before, batch, model = one_step((4.0, 1.0, 1e-2), schedule="constant")
-    optimizer = optax.adam(1e-2)
-    gradients = jax.jit(jax.grad(mean_loss(model, batch, 4.0, 1.0)))(before.params)
-    updates, _ = optimizer.update(gradients, optimizer.init(before.params))
-    expected = optax.apply_updates(before.params, updates)
-    # Adam's first step is ±rate wherever the gradient is not tiny: compare by norm.
-    assert float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, expected))) < 1e-4 * float(
-        optax.tree.norm(updates)
-    )
+def test_adam_steps_are_those_of_optax():
+    """Three, each on a batch of its own: the first alone does not depend on how moments are averaged."""
+    rate, optimizer = 1e-2, optax.adam(1e-2, b1=0.9, b2=0.999, eps=1e-8)
+    _, before, _, model = one_step((4.0, 1.0, rate), schedule="constant")
+    step = compiled_step(objectives.distillation, schedule="constant")[2]
+    setting = objectives.Setting(*map(jnp.float32, (4.0, 1.0, rate)))
+    state, params, moments = before, before.params, optimizer.init(before.params)
+    gradient = jax.jit(lambda params, batch: jax.grad(mean_loss(model, batch, 4.0, 1.0))(params))
+    for index in range(3):
+        batch = train.Batch(*(array[16 * index : 16 * index + 16] for array in small.transfer_set()[:3]), None)
+        state, _ = step(state, batch._replace(key=jax.random.key(index)), setting)
+        updates, moments = optimizer.update(gradient(params, batch), moments)
+        params = optax.apply_updates(params, updates)
+    moved = optax.tree.norm(jax.tree.map(jnp.subtract, params, before.params))
+    assert float(optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))) < 1e-3 * float(moved)
 
 
 def test_trap_1_temperature_squared_stays_when_the_hard_weight_is_zero():
@@ -98,16 +103,6 @@ def test_hard_labels_alone_ignore_teacher_and_temperature():
     expected = jax.tree.map(lambda value, gradient: value - 0.1 * gradient, before.params, gradients)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), hard.params, expected)
     jax.tree.map(np.testing.assert_array_equal, hard.params, other.params)
-
-
-def test_with_adam_and_soft_targets_a_constant_factor_changes_nothing():
-    def scaled(student_logits, teacher_logits, labels, setting):
-        return 1000.0 * objectives.distillation(student_logits, teacher_logits, labels, setting)
-
-    (plain, _), before, *_ = one_step((4.0, 1.0, 1e-2))
-    (times, _), *_ = one_step((4.0, 1.0, 1e-2), objective=scaled)
-    moved = optax.tree.norm(jax.tree.map(jnp.subtract, plain.params, before.params))
-    assert optax.tree.norm(jax.tree.map(jnp.subtract, plain.params, times.params)) < 1e-3 * moved
 
 
 def test_max_norm_holds_after_the_step():

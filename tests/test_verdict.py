@@ -123,7 +123,7 @@ def test_of_500_teachers_no_better_than_label_smoothing_5_percent_are_told_apart
     errors[0]["shuffled"] = 100.0
     said = [said_of(with_baselines(random, seeds, errors[i % 2], (1.0, 4.0), 0.9, holdout)) for i in range(500)]
     assert np.mean([hard == ["fewer"] * 2 for hard, _ in said]) > 0.99
-    assert scipy.stats.binomtest(sum(any(one) for _, one in said), 500, 0.05, alternative="greater").pvalue > 0.05
+    assert sum(any(one) for _, one in said) <= 25
 
 
 def test_more_errors_than_a_chosen_baseline_count_as_often_as_there_were_to_choose_from():

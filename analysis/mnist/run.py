@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import runs
 from analysis.mnist.roles import Role
 from kdjax.errors import BadInput, require
-from kdjax.files import read_json
+from kdjax.files import check_seal, read_json
 
 
 class MnistResults(NamedTuple):
@@ -105,6 +105,7 @@ def load(folder: Path) -> MnistResults:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
     config = runs.read_config(folder)
+    check_seal(folder)
     broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
     require(isinstance(config, dict), broken)
     identity, details = config.get("identity") or {}, config.get("details") or {}

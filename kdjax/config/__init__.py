@@ -4,7 +4,7 @@ A field's docstring is its help text. Defaults stand here, but for the epochs th
 (`kdjax.sweeps`).
 """
 
-from kdjax.config.data import DataConfig, TopkRest, cache_folder, default_data_dir
+from kdjax.config.data import DataConfig, TopkRest, as_declared, cache_folder, default_data_dir
 from kdjax.config.network import (
     AFTER_NORM,
     NETWORKS,
@@ -44,6 +44,7 @@ __all__ = [
     "TeacherConfig",
     "TopkRest",
     "TrainConfig",
+    "as_declared",
     "cache_folder",
     "default_data_dir",
     "network_spec",

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import types
+import typing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +34,26 @@ def default_raw_dir() -> Path | None:
     return Path(folder) if folder else None
 
 
-def as_paths(config: Any, *names: str) -> None:
-    """Makes paths of fields of a frozen dataclass that were given as text, as a script may."""
-    for name in names:
-        if isinstance(value := getattr(config, name), str):
-            object.__setattr__(config, name, Path(value))
+def as_declared(config: Any) -> None:
+    """Gives the fields of a frozen dataclass the types that they are declared with, where a script wrote 1 for 1.0,
+    text for a path, or a list or an array for a tuple: what is equal has one identity."""
+    declared = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        object.__setattr__(config, field.name, _as_kind(getattr(config, field.name), declared[field.name]))
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _as_kind(value, typing.get_args(kind)[0])
+    if hasattr(value, "tolist"):  # of NumPy
+        value = value.tolist()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(_as_kind(one, typing.get_args(kind)[0]) for one in value)
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +83,6 @@ class DataConfig:
     classes; renormalised gives them none, at any T."""
 
     def __post_init__(self) -> None:
-        as_paths(self, "raw_dir", "data_dir")
+        as_declared(self)
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+from kdjax.config.data import as_declared
 from kdjax.errors import (
     BadInput,
     require,
@@ -128,6 +129,7 @@ class TrainConfig:
     """In evaluation, the logits of an image are the mean of its own and its mirror image's."""
 
     def __post_init__(self) -> None:
+        as_declared(self)
         network_spec(self.network)
         for name, known in (
             ("optimizer", Optimizer),
@@ -207,6 +209,9 @@ class TeacherConfig:
     """The teacher's logits are the mean of those of an image and of its mirror image."""
     precision: Precision = "float32"
     """Operands of the teacher's matrix products: float32, or bfloat16, as for students."""
+
+    def __post_init__(self) -> None:
+        as_declared(self)
 
     def train_config(self, default_epochs: int) -> TrainConfig:
         """The teacher as a network to train."""

@@ -5,7 +5,7 @@ import math
 import re
 from pathlib import Path
 
-from kdjax.config.data import as_paths
+from kdjax.config.data import as_declared
 from kdjax.errors import require, require_count, require_name, require_option
 
 CHECKPOINT_SECONDS = 30.0
@@ -35,7 +35,7 @@ class RunConfig:
     machine, or local for one per device. Needs the extra `cluster`."""
 
     def __post_init__(self) -> None:
-        as_paths(self, "out")
+        as_declared(self)
         require_name(self.name)
         require_count("checkpoint-seconds", self.checkpoint_seconds, "seconds", 0)
         require_count("devices", self.devices, "devices")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
-from kdjax.config.data import DataConfig
+from kdjax.config.data import DataConfig, as_declared
 from kdjax.config.network import (
     DEFAULT_RATES,
     Augment,
@@ -151,6 +151,7 @@ class SweepConfig:
     """Options by group, the most used first (`kdjax.options`)."""
 
     def __post_init__(self) -> None:
+        as_declared(self)
         require_known("targets", self.targets, get_args(Targets))
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
@@ -177,7 +178,6 @@ class SweepConfig:
         require(
             finite, f"--temperature-schedule {self.temperature_schedule} with T = inf is not allowed: give finite ones"
         )
-        object.__setattr__(self, "teacher_from", tuple(map(Path, self.teacher_from)))  # a script may give text
         require_distinct("widths", self.widths)
         folders = set(map(os.path.realpath, self.teacher_from))  # a loop of links is no error of this one
         twice = "--teacher-from names a folder twice: give each teacher once"

@@ -249,12 +249,17 @@ def loss_of(name: str, batch: int = 2) -> Loss:
     """The loss that trains an objective, mixed with hard labels; its hyper-parameters are those of the setting.
 
     The same name gives the same function, which names a compiled program. Raises BadInput: there is no objective of
-    that name; it doesn't give one number per example of a batch of that size.
+    that name; it doesn't give one number per example of a batch of that size, with three classes.
     """
     require_known("objectives", name, OBJECTIVES)
     objective = OBJECTIVES[name]
     training: Loss = objective.training or _mix(objective)
-    _require_one_each(name, _shape_of(training, objective, batch), (batch,))
+    try:
+        shape = _shape_of(training, objective, batch)
+    except (TypeError, ValueError) as error:  # JAX's own, of shapes that do not fit
+        checked = f"the objective {name} fails on a batch of {batch} with 3 classes, on which it is checked"
+        raise BadInput(f"{checked}: {str(error).splitlines()[0]}; write it for any number of classes") from None
+    _require_one_each(name, shape, (batch,))
     return training
 
 
