@@ -222,7 +222,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
     words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
     folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
-    sweep = sweeps.Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    sweep = sweeps.Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
     memory.require_disk(sweep.absent, dataset, config.run.out)
     return sweep
 

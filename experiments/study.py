@@ -30,13 +30,18 @@ class Study(NamedTuple):
     """A study that is ready to run: what the config became once the data were read."""
 
     config: Any
-    run: RunConfig
     dataset: Dataset
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
     data: dict[DataConfig, Dataset]
     """The images that its sweeps want, as they are read: each once."""
+
+    @property
+    def run(self) -> RunConfig:
+        """Where to run and what to write."""
+        options: RunConfig = self.config.run
+        return options
 
 
 def prepare(
@@ -52,7 +57,7 @@ def prepare(
     it is of; `resolved` are fields as they became once the data were read."""
     facts = identity(experiment, config, dataset.identity(), numerics(network), fingerprints, **resolved)
     folder = run_folder(config.run.out / experiment, config.run.name, facts, [dataset.name, *words])
-    return Study(config, config.run, dataset, facts, folder, {config.data: dataset})
+    return Study(config, dataset, facts, folder, {config.data: dataset})
 
 
 def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teacher]:

@@ -17,6 +17,8 @@ from kdjax.errors import require, require_new
 
 Logits = Float[np.ndarray, "examples classes"]
 Labels = Int[np.ndarray, "examples"]
+BINS = 15
+"""Of confidence, for the calibration error."""
 
 
 class Metric(NamedTuple):
@@ -81,13 +83,13 @@ def brier(logits: Logits, labels: Labels) -> float:
     return float(np.mean(np.sum(difference**2, axis=1)))
 
 
-def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:
-    """Expected calibration error: mean |confidence − accuracy| over equal-width bins of confidence, weighted by count.
-    Guo et al. 2017 (arXiv 1706.04599, Eq. 3), with their 15 bins."""
+def calibration_error(logits: Logits, labels: Labels) -> float:
+    """Expected calibration error: mean |confidence − accuracy| over `BINS` equal-width bins of confidence, weighted by
+    count. Guo et al. 2017 (arXiv 1706.04599, Eq. 3)."""
     confidence = softmax(_wide(logits), axis=1).max(axis=1)
     correct = ~_wrong(logits, labels)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(which, confidence - correct, minlength=bins)
+    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = np.bincount(which, confidence - correct, minlength=BINS)
     return float(np.sum(np.abs(gap)) / len(labels))
 
 

@@ -39,16 +39,11 @@ class Mistake(NamedTuple):
     """Whether there is nothing to learn from such data, so that they are refused; else it is a warning."""
 
 
-def of_teacher(
-    logits: HostLogits, labels: Int[np.ndarray, "images"], rows: Int[np.ndarray, "images"] | None = None, part: str = ""
-) -> list[Mistake]:
+def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"], part: str = "") -> list[Mistake]:
     """What looks wrong with a teacher's logits beside the labels: rows or classes in another order, labels counted from
-    1, no better than chance, or divided by a temperature already.
-
-    `rows` are their numbers in the file (default: from 0), `part` says which of its rows they are: "training".
-    """
-    rows = np.arange(len(labels)) if rows is None else rows
-    return _of_order(logits.argmax(axis=1), labels, logits.shape[1], rows, part) or _of_calibration(logits, labels)
+    1, no better than chance, or divided by a temperature already. `part` says of which data: "training"."""
+    rows, predicted = np.arange(len(labels)), logits.argmax(axis=1)
+    return _of_order(predicted, labels, logits.shape[1], rows, part) or _of_calibration(logits, labels)
 
 
 def of_teacher_in_parts(

@@ -56,7 +56,6 @@ class Sweep(NamedTuple):
 
     config: Any
     """`SweepConfig`, or that of another experiment."""
-    run: RunConfig
     dataset: Dataset
     teacher_config: TrainConfig | None
     """Its recipe; None: it came with the data."""
@@ -66,6 +65,12 @@ class Sweep(NamedTuple):
     identity: dict[str, Any]
     """What fixes the results: it names the run directory and must not change under the same name."""
     folder: Path
+
+    @property
+    def run(self) -> RunConfig:
+        """Where to run and what to write."""
+        options: RunConfig = self.config.run
+        return options
 
     @property
     def absent(self) -> list[Block]:
@@ -271,7 +276,7 @@ def prepare(
         resolved["padded"] = False  # before, K was that of the largest group that is trained at each temperature
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
-    sweep = Sweep(config, config.run, dataset, recipe, loaded, blocks, facts, folder)
+    sweep = Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
     memory.require_disk(sweep.absent, dataset, config.run.out)
     return sweep
 

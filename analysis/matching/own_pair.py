@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from analysis.matching.theory import centred, falls_below
 from analysis.pair_file import PairFile
 from kdjax.logit_columns import Logits, TopK
+from kdjax.metrics import BINS
 from kdjax.progress import Progress
 from kdjax.provenance import cpus
 
@@ -28,8 +29,6 @@ TEMPERATURES = np.unique([*np.geomspace(0.1, 1e5, 31).round(9), *SHOWN])
 """Five a decade, those of the summary, and ∞."""
 RANKS = (1, 5, 10, 100)
 """The last rank of each group of classes, by the teacher's logit; the classes after the last are a group, too."""
-BINS = 15
-"""Of confidence, for the calibration error."""
 NOTHING = -1e300
 """The logarithm of no mass: its exponential is 0 at every T, and it times 0 is 0."""
 LEVELS = (0.1, 0.01)
