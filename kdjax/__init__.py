@@ -59,3 +59,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if "pdoc" in sys.modules:  # the API reference shows what a module holds, and would leave these out
+    globals().update({name: __getattr__(name) for name in _MODULES})

@@ -79,7 +79,7 @@ def test_everything_is_written(written):
 
 def test_a_file_of_the_same_pair_says_the_same(swept, written, tmp_path):
     pair = pair_.load(swept, swept.parent.parent, ("end",))
-    chosen = np.sort(np.random.default_rng(0).choice(300, 64, replace=False))
+    chosen = pair.sample(64)
     logits = {
         "student_logits": pair_.student_logits(pair, "end", chosen),
         "teacher_logits": pair.data.train_logits[chosen],

@@ -28,6 +28,7 @@ from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
 from kdjax import interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
+from kdjax.files import Damaged
 from tests import commands, hurry, raw_files
 
 TINY = [
@@ -106,6 +107,12 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     assert [one.teacher.seed for one in one_rate] == [0, 1, 2] * 3
     assert [one.hard_labels for one in one_rate] == [True, False, False] * 3
     assert {one.rates() for one in one_rate} == {(TableConfig().learning_rate,)}
+
+
+def test_hold_outs_are_taken_from_among_the_images_that_are_asked_for():
+    config = TableConfig(only=("controls",), data=DataConfig(train_images=3_600))
+    parts = {(one.config.data.holdout, one.config.data.train_images) for one in mnist_table.members(config, 3_600)}
+    assert parts == {(600, 3_000)}
 
 
 def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_ones():
@@ -807,6 +814,15 @@ def test_another_dataset_is_another_name_and_nothing_else(tmp_path):
 def test_an_unknown_role_is_an_error():
     with pytest.raises(ValueError, match="hard jitterd"):
         results_of({4.0: [100]}).of("hard jitterd")
+
+
+def test_a_changed_digit_in_a_finished_tables_config_is_reported(whole, tmp_path):
+    folder = tmp_path / "mnist_table" / "run"
+    shutil.copytree(folder_of(whole), folder)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(re.sub(r'"errors": \d+', '"errors": 0', text, count=1))
+    with pytest.raises(Damaged, match=r"config\.json is missing or differs from what was written"):
+        mnist_run.load(folder)
 
 
 @pytest.fixture

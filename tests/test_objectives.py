@@ -63,6 +63,15 @@ def test_another_shape_is_refused(term):
         objectives.loss_of("wrong")
 
 
+def test_one_for_a_fixed_number_of_classes_is_refused_in_one_line():
+    weights = jnp.arange(10.0)
+    term = Objective("weighted", "weighted", lambda z, v, y, t: jnp.sum(weights * (z - v) ** 2, axis=-1))
+    objectives.register(term)
+    with pytest.raises(BadInput, match="the objective weighted fails on a batch of 2 with 3 classes") as error:
+        objectives.loss_of("weighted")
+    assert "\n" not in str(error.value)
+
+
 def test_a_hyperparameter_without_a_default_is_asked_for():
     with pytest.raises(BadInput, match=r"the objective matched needs a value: write matched\(reference=NUMBER\)"):
         objectives.parse("matched")

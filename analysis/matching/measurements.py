@@ -31,8 +31,7 @@ def random_rows(config: MatchingConfig) -> Iterator[Row]:
 
 def pair_rows(pair: Pair, images: int) -> Iterator[Row]:
     """Everything that is measured on the trained pair, on so many training images."""
-    dataset = pair.data.dataset
-    chosen = np.sort(np.random.default_rng(0).choice(len(dataset.train.images), images, replace=False))
+    chosen = pair.sample(images)
     v = pair.data.train_logits[chosen].astype(np.float64)
     for stage in STAGES:
         data = f"pair, {stage}"

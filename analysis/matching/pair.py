@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from analysis.matching.rows import STAGES
 from analysis.matching.theory import Curves, Temperatures
@@ -58,6 +58,11 @@ class Pair(NamedTuple):
     def model(self) -> models.Model:
         dataset = self.data.dataset
         return models.network(self.config, dataset.train.images.shape[1:], dataset.num_classes)
+
+    def sample(self, images: int) -> Int[np.ndarray, "images"]:
+        """So many training images, by number and in order: the same for all that is measured on them."""
+        count = len(self.data.dataset.train.images)
+        return np.sort(np.random.default_rng(0).choice(count, images, replace=False))
 
 
 def small_sweep(out: Path, curvature: bool = False) -> sweeps.Sweep:

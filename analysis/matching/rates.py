@@ -57,7 +57,7 @@ def measure(pair: Pair, seeds: int, epochs: int, images: int) -> Iterator[Row]:
         images: training images over which the loss of the curvature is a mean, drawn once.
     """
     dataset = pair.data.dataset
-    chosen = np.sort(np.random.default_rng(0).choice(len(dataset.train.images), images, replace=False))
+    chosen = pair.sample(images)
     yield from _common(pair, chosen)
     config = dataclasses.replace(pair.config, epochs=epochs)
     per_epoch = len(dataset.train.images) // config.batch_size
