@@ -135,11 +135,12 @@ def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterat
     config, compiled = recipe.train_config(sweeps.teacher_epochs(study.dataset)), set[Any]()
     for index in range(count):
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
-        if teachers.place(study.run.out, name).exists():
+        folder = teachers.place(study.run.out, name)
+        if folder.exists():
             yield f"teacher {index + 1}: it is there", 0.0, name
         else:
             scheduling.require_devices("teacher.devices", recipe.devices)
-            seconds = forecast.training_seconds(config, study.dataset, compiled)
+            seconds = forecast.training_seconds(config, study.dataset, compiled, folder)
             yield f"teacher {index + 1}: would be trained, about {clock(seconds)}", seconds, name
 
 

@@ -60,6 +60,11 @@ class Checkpoints:
     def __init__(self, folder: Path, seconds: float = CHECKPOINT_SECONDS):
         self.folder, self.seconds = folder, seconds
 
+    @property
+    def step(self) -> int:
+        """That of the newest checkpoint; 0: there is none."""
+        return int(steps[-1].name) if (steps := self._steps()) else 0
+
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint, then removes all but the last two."""
         save(self.folder / f"{step:09d}", tree)

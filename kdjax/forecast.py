@@ -5,16 +5,19 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax import memory, models, targets, teachers
+from kdjax.checkpoints import Checkpoints
 from kdjax.compilation import jit
 from kdjax.config import Precision, SweepConfig, TrainConfig, network_spec
 from kdjax.datasets import Dataset
 from kdjax.progress import clock, count_of
+from kdjax.run_directory import RunDirectory
 from kdjax.students import Block
 from kdjax.sweeps import Sweep
 
@@ -72,13 +75,16 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     dataset, missing, seconds = sweep.dataset, sweep.missing, 0.0
     if teacher and not _has_teacher(sweep):
         assert sweep.teacher_config is not None
-        seconds = training_seconds(sweep.teacher_config, dataset, compiled)
+        place = teachers.place(sweep.run.out, sweep.identity["teachers"][0])
+        seconds = training_seconds(sweep.teacher_config, dataset, compiled, place)
     for block in missing:
         images = block.images + len(dataset.test.images) + len(dataset.holdout.images)
-        seconds += block_flops(block, dataset) / rate_of(block.config, dataset)
+        stored = Checkpoints(RunDirectory(sweep.folder).checkpoints(block.name))
+        left = 1 - stored.step / block.steps * (not sweep.run.fresh)
+        seconds += left * block_flops(block, dataset) / rate_of(block.config, dataset)
         seconds += evaluation_flops(block, dataset) / rate_of(block.config, dataset, train=False)
         seconds += METRIC_SECONDS * block.size * images + BLOCK_SECONDS
-        seconds += sum(query_flops(block, dataset, one) / rate_of(one, dataset, train=False) for one in queried)
+        seconds += left * sum(query_flops(block, dataset, one) / rate_of(one, dataset, train=False) for one in queried)
         program = block.config, block.size, block.objective, block.transfer.targets
         seconds += _compile_seconds(program, compiled)
     if missing:
@@ -88,9 +94,9 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
             for config in queried
         )
     averaged = {block.transfer: block.images for block in missing if block.transfer.targets == "shift_averaged"}
-    for config in queried:
-        pass_seconds = models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
-        seconds += sum(averaged.values()) * (2 * targets.SHIFTS + 1) ** 2 * pass_seconds if averaged else 0.0
+    passes = sum(averaged.values()) * (2 * targets.SHIFTS + 1) ** 2
+    for config in queried * bool(passes):
+        seconds += passes * models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
     return seconds
 
 
@@ -99,9 +105,12 @@ def _has_teacher(sweep: Sweep) -> bool:
     return given or bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
-def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any]) -> float:
-    """Seconds of compiling and training one network alone, such as a teacher, here. `compiled`: as in `of_sweep`."""
-    return network_flops(config, dataset) / rate_of(config, dataset) + _compile_seconds((config, 1), compiled)
+def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any], folder: Path) -> float:
+    """Seconds of compiling and training a teacher here, or the rest of it, where checkpoints of it are. `compiled`: as
+    in `sweep_seconds`; `folder`: where it will be stored."""
+    steps = config.epochs * (len(dataset.train.images) // config.batch_size)
+    left = 1 - teachers.checkpoints_of(folder).step / steps
+    return left * network_flops(config, dataset) / rate_of(config, dataset) + _compile_seconds((config, 1), compiled)
 
 
 def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any]) -> float:

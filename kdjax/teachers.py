@@ -63,6 +63,11 @@ def mean_logits(tables: Float[np.ndarray, "teachers images classes"]) -> HostLog
     return np.asarray(tables.mean(axis=0, dtype=np.float64), np.float32)
 
 
+def checkpoints_of(folder: Path, seconds: float = CHECKPOINT_SECONDS) -> Checkpoints:
+    """Those of the training of the teacher that will be stored there."""
+    return Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), seconds)
+
+
 def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: Dataset) -> str:
     """SHA-256 of everything that fixes a teacher: recipe, rate, seed, training images and labels, numerics."""
     recipe = {"config": result_fields(config), "learning_rate": learning_rate, "seed": seed}
@@ -89,7 +94,7 @@ def find_or_train(
     never trained on. It is stored in `out/teachers/FINGERPRINT/`."""
     folder = place(out, fingerprint(config, learning_rate, seed, dataset))
     make_folder(folder.parent)
-    stored = Checkpoints(folder.with_name(f"{folder.name}.checkpoints"), checkpoint_seconds)
+    stored = checkpoints_of(folder, checkpoint_seconds)
     note = "waiting for a teacher that process {} is training"
     with lock(folder.with_name(f"{folder.name}.lock"), lambda holder: say(note.format(holder))):
         clear_leftovers(folder.parent, folder.name)

@@ -58,7 +58,9 @@ ALLOWED = {
     "sweeps": BELOW
     | {"cluster", "compilation", "datasets", "earlier_blocks", "examples", "interim", "memory", "metrics", "models"}
     | {"objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "teachers", "transfer"},
-    "forecast": BELOW | {"compilation", "datasets", "memory", "models", "students", "sweeps", "targets", "teachers"},
+    "forecast": BELOW
+    | {"checkpoints", "compilation", "datasets", "memory", "models", "run_directory", "students", "sweeps", "targets"}
+    | {"teachers"},
     "trained": BELOW
     | {"array_files", "checkpoints", "datasets", "evaluation", "inputs", "models", "run_directory", "run_folders"},
     "exported": BELOW | {"trained"},

@@ -7,8 +7,9 @@ import jax
 import pytest
 
 from experiments import study
-from kdjax import cli, forecast, models, sweeps
+from kdjax import cli, forecast, models, sweeps, teachers
 from kdjax.config import NETWORKS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
+from kdjax.run_directory import RunDirectory
 from tests import commands
 
 SHORTER = "--dataset mnist5k"
@@ -44,6 +45,23 @@ def test_minutes_are_said_before_it_starts_and_not_of_what_is_done(swept, tmp_pa
     assert forecast.of_sweep(done).seconds == 0 and said_at_the_start(done, forecast.of_sweep(done), capsys) == []
     again = forecast.of_sweep(prepared(swept, "--fresh"))
     assert 0 < again.seconds < cost.seconds  # its teacher stays
+
+
+def test_of_what_was_begun_the_rest_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e9)
+    sweep = prepared(tmp_path)
+    block, whole = sweep.blocks[0], forecast.sweep_seconds(sweep)
+    (RunDirectory(sweep.folder).checkpoints(block.name) / f"{block.steps // 2:09d}").mkdir(parents=True)
+    half = forecast.block_flops(block, sweep.dataset) / forecast.dense_rate("float32") / 2
+    rest = forecast.sweep_seconds(sweep)
+    assert whole - rest == pytest.approx(half, rel=1e-6)
+    assert forecast.sweep_seconds(prepared(tmp_path, "--fresh")) == pytest.approx(whole, rel=1e-6)
+    recipe = sweep.teacher_config
+    steps = recipe.epochs * (len(sweep.dataset.train.images) // recipe.batch_size)
+    stored = teachers.checkpoints_of(teachers.place(sweep.run.out, sweep.identity["teachers"][0]))
+    (stored.folder / f"{steps:09d}").mkdir(parents=True)  # all but what follows the last step
+    of_teacher = forecast.network_flops(recipe, sweep.dataset) / forecast.dense_rate("float32")
+    assert rest - forecast.sweep_seconds(sweep) == pytest.approx(of_teacher, rel=1e-6)
 
 
 @pytest.mark.parametrize(("minutes", "named"), [(29, False), (31, True)])
