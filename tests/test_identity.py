@@ -10,7 +10,7 @@ import pytest
 
 from experiments import cifar10_table, mnist_table, omit_digit
 from kdjax import datasets, sweeps, teachers
-from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
+from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, as_declared
 from kdjax.identity import NO_RESULT, added, canonical_json, digest, identity, result_fields
 from tests import raw_files
 
@@ -34,15 +34,28 @@ def test_fields_that_fix_no_result_later_fields_at_their_old_value_and_groups_ar
     assert result_fields(Config(title="b", group=Group(4))) == result_fields(Config())
 
 
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """A config of a script; those of kdjax are checked for their types in these tests, and only here."""
+
+    rates: tuple[float, ...] = (1.0, 2.0)
+    seeds: int = 3
+    folders: tuple[Path, ...] = ()
+    most: float | None = None
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        as_declared(self)
+
+
 def test_what_a_script_writes_otherwise_and_is_equal_has_one_identity():
     """1 for 1.0, a list or an array for a tuple, NumPy's numbers, text for a path."""
-    usual = SweepConfig(temperatures=(1.0, 2.0), soft_weights=(1.0,), seeds=3, teacher_from=(Path("a"),))
-    written = SweepConfig(temperatures=np.array([1, 2]), soft_weights=[1], seeds=np.int64(3), teacher_from=["a"])
-    assert canonical_json(result_fields(written)) == canonical_json(result_fields(usual))
-    assert written == usual and written.teacher_from == (Path("a"),)
-    recipe = TeacherConfig(widths=[16], hidden_dropout=0, max_norm=0, learning_rate=np.float64(0.001)).train_config(3)
-    assert digest(recipe) == digest(TeacherConfig(widths=(16,), hidden_dropout=0.0, max_norm=0.0).train_config(3))
-    assert canonical_json(SweepConfig(epochs=None).epochs) == "null"  # what may be None stays so
+    usual = Declared(folders=(Path("a"),), most=2.0)
+    for rates in (np.array([1, 2]), [1, 2], (np.float32(1), np.int64(2))):
+        written = Declared(rates=rates, seeds=np.int64(3), folders=["a"], most=2)
+        assert canonical_json(written) == canonical_json(usual) and written == usual and hash(written) == hash(usual)
+        assert [type(one) for one in (*written.rates, written.seeds, written.most)] == [float, float, int, float]
+    assert canonical_json(Declared(fresh=True, most=None)) != canonical_json(usual)
 
 
 def test_an_identity_holds_what_a_default_became_and_whose_targets_were_learnt():
