@@ -58,7 +58,7 @@ def write_curvature(config: MatchingConfig) -> Path:
     write_csv(folder / "curvature.csv", numbers.table)
     write_whole(folder / "curvature.md", rates.summary(numbers, note))
     run_directory.note_command(folder, "curvature.md", pair.where, run)
-    curvature_figure.draw(folder, numbers, pair.where)
+    curvature_figure.draw(folder, numbers, f"{pair.where}; rates: {count_of(config.seeds, 'seed')}")
     say(f"written: {folder}")
     return folder
 
