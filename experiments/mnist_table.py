@@ -237,9 +237,7 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
             add({"distilled", "shifted", "better"}, Role.DISTILLED, t)
     if others := config.soft_weights[1:]:
         add({"distilled"}, Role.SOFT_WEIGHTS, soft_weights=others)
-    holdout = max(images // 6, 1)
-    few = None if config.data.train_images is None else images - holdout  # --train-images counts what is left
-    data = dataclasses.replace(config.data, holdout=holdout, train_images=few)
+    data = dataclasses.replace(config.data, holdout=max(images // 6, 1))  # of what is there before --train-images
     seeds = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
     for width, epochs in config.schedules():
         rates = {"learning_rates": config.tuning_rates, "data": data}

@@ -109,12 +109,6 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     assert {one.rates() for one in one_rate} == {(TableConfig().learning_rate,)}
 
 
-def test_hold_outs_are_taken_from_among_the_images_that_are_asked_for():
-    config = TableConfig(only=("controls",), data=DataConfig(train_images=3_600))
-    parts = {(one.config.data.holdout, one.config.data.train_images) for one in mnist_table.members(config, 3_600)}
-    assert parts == {(600, 3_000)}
-
-
 def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_ones():
     found = asked(only=("widths", "controls"), widths=(30,))
     fresh, tried, controls_ = (
