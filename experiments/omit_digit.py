@@ -211,8 +211,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
-    sweeps.require_own_start(blocks, recipe, config.teacher.seed, loaded)
-    sweeps.check_blocks(blocks, None if loaded else recipe, dataset)
+    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),

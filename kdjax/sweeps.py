@@ -187,21 +187,6 @@ def find_teachers(
     return recipe, (), [name]
 
 
-def require_own_start(
-    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
-) -> None:
-    """Refuses students that would start from a teacher's own initial weights, and see its batches: those of the
-    teacher's network and seed. `recipe` and `seed` are of the teacher that is trained where none is `loaded`."""
-    taken = {(one.config.network, one.config.hidden, one.info.get("seed")) for one in loaded}
-    if recipe is not None and not loaded:
-        taken = {(recipe.network, recipe.hidden, seed)}
-    for block in blocks:
-        same = (block.config.network, block.config.hidden, block.seed) in taken
-        about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
-        remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
-        require(not same, f"{about}, as both are {block.config.network} of width {block.width}: {remedy}")
-
-
 def _require_images(option: str, number: int, dataset: Dataset) -> None:
     count = len(dataset.train.images)
     require(number <= count, f"--{option} {number} is more than the {count:,} training images")
@@ -228,12 +213,30 @@ def _require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
     require_option(pixels < side, option, pixels, f"images of {side} pixels a side are shifted by less than that")
 
 
-def check_blocks(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
-    """Refuses students that cannot be built, and what needs more memory than there is; `teacher` is None where no
-    teacher will be trained."""
+def _require_own_start(
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
+) -> None:
+    """Refuses students that would start from a teacher's own initial weights, and see its batches: those of the
+    teacher's network and seed."""
+    taken = {(one.config.network, one.config.hidden, one.info.get("seed")) for one in loaded}
+    if recipe is not None and not loaded:
+        taken = {(recipe.network, recipe.hidden, seed)}
+    for block in blocks:
+        same = (block.config.network, block.config.hidden, block.seed) in taken
+        about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
+        remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
+        require(not same, f"{about}, as both are {block.config.network} of width {block.width}: {remedy}")
+
+
+def check_blocks(
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
+) -> None:
+    """Refuses students that cannot be built, that would start as their teacher did, and what needs more memory than
+    there is. `recipe` and `seed` are of the teacher that is trained where none is `loaded`."""
+    _require_own_start(blocks, recipe, seed, loaded)
     for config in dict.fromkeys(block.config for block in blocks):
         models.network(config, dataset.input_shape, dataset.num_classes)
-    memory.require_enough(blocks, teacher, dataset)
+    memory.require_enough(blocks, None if loaded else recipe, dataset)
 
 
 def check_run(run: RunConfig) -> None:
@@ -266,8 +269,7 @@ def prepare(
         _require_given(config, dataset.name, dataset.teacher)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
-    require_own_start(blocks, recipe, config.teacher.seed, loaded)
-    check_blocks(blocks, None if loaded else recipe, dataset)
+    check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
         resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature

@@ -281,7 +281,7 @@ def test_an_objective_without_temperature_is_named():
     assert sentences(sweep(runs, holdout=runs)) == [
         "Distillation helps, against hard labels.",
         f"Fewer errors than hard labels: {less}.",
-        "Best guess: squared error of logits (101.8 errors).",
+        "Fewest test errors (oracle): squared error of logits (101.8).",
         f"The hold-out would choose squared error of logits: 101.8 test errors, {less} from hard labels.",
     ]
 
@@ -310,7 +310,7 @@ def test_worse_everywhere():
     assert sentences(sweep(WORSE)) == [
         "Distillation is worse at all 2 temperatures: use hard labels.",
         "More errors than hard labels at T = 4, ∞, most at T = ∞: +41.0 [+39.7, +42.3].",
-        "Best guess: hard labels (100.5 errors), of the temperatures T = 4 (120.5).",
+        "Fewest test errors (oracle): hard labels (100.5), of the temperatures T = 4 (120.5).",
     ]
     only = sweep({HARD: WORSE[HARD], T4: WORSE[T4]})
     assert sentences(only, subject="Distillation (uniform targets)")[0].startswith(
@@ -326,7 +326,7 @@ def test_helps_at_some():
     assert f"−44.2 [{t4.low:.1f}, {t4.high:.1f}]".replace("-", "−") in found
     assert found.startswith("Fewer errors than hard labels at T = 4, 8, most at T = 4: ")
     assert "not told apart from hard labels at T = ∞." in found
-    assert best.startswith("Best guess: T = 4 (101.5 errors); not excluded as the best T: 4, 8.")
+    assert best.startswith("Fewest test errors (oracle): T = 4 (101.5); not excluded as the best T: 4, 8.")
     assert best.endswith("python -m analysis.plan RUN --difference 5")
 
 
@@ -349,7 +349,8 @@ def test_where_seeds_are_too_few_it_says_how_many_would_tell():
     assert headline == (
         f"3 seeds cannot tell whether distillation helps: about {needed} would, for a difference of 5 errors."
     )
-    assert best.startswith("Best guess: hard labels (100.0 errors), of the temperatures T = 4 (100.7); not excluded")
+    fewest = "Fewest test errors (oracle): hard labels (100.0), of the temperatures T = 4 (100.7)"
+    assert best.startswith(f"{fewest}; not excluded")
     assert best.endswith("python -m analysis.plan mine --difference 5")
     assert plan_command.PlanConfig().difference == plan.DIFFERENCE
     wild = sweep({setting: [10 * value for value in values] for setting, values in NOISE.items()})

@@ -247,13 +247,13 @@ def _before(name: str, at: str) -> str:
 
 
 def _best(found: Found) -> str:
-    """The best guess, and what is not excluded as best among the temperatures."""
+    """The setting of the fewest test errors, and what is not excluded as best among the temperatures."""
     (group, calls, _), means = found, found.group.means()
     soft = {t: mean for t, mean in means.items() if t != HARD}
     if not soft:
         return ""
     best, guess = min(means, key=means.__getitem__), min(soft, key=soft.__getitem__)
-    text = f"best guess: {_setting(best, group)} ({fixed(means[best])} errors)"
+    text = f"fewest test errors (oracle): {_setting(best, group)} ({fixed(means[best])})"
     if NONE in soft:
         return text
     text += f", of the temperatures T = {number(guess)} ({fixed(soft[guess])})" if best == HARD else ""
