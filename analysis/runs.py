@@ -14,7 +14,7 @@ from analysis import stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json, require_ordinary
-from kdjax.run_folders import SWEEPS
+from kdjax.run_folders import sweep_folder
 from kdjax.targets import WORDS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
@@ -200,11 +200,6 @@ def unusual_options(identity: dict[str, Any]) -> list[str]:
     words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
     words["targets"] = f"targets: {WORDS.get(options['targets'], options['targets']).removesuffix(' targets')}"
     return [words[name] for name, value in options.items() if value != usual[name]]
-
-
-def sweep_folder(folder: Path, run: str) -> Path:
-    """The run directory of one of the sweeps behind the table in `folder`."""
-    return folder.parent / SWEEPS / run
 
 
 def load_student(folder: Path, row: pd.Series) -> trained.Student:

@@ -24,6 +24,7 @@ from kdjax.config import (
     AFTER_NORM,
     NETWORKS,
     STABILITY_EPOCHS,
+    TEACHER_SEED,
     TUNING_SEED,
     Augment,
     DataConfig,
@@ -61,8 +62,6 @@ OBJECTIVES = {"double_softmax": "double_softmax", "label_smoothing": "label_smoo
 """Controls that are objectives, trained in the blocks of hard labels; the others stand for the teacher's logits."""
 
 
-SEEDS_APART = 1_000_000
-"""Between big and small networks of one size: students of one's own seed would start from its initial weights."""
 FAST_TEACHERS = {"teachers": 3, "each_teaches": True, "teacher_epochs": 16}
 """Of the preset fast, unless teachers are given."""
 
@@ -252,8 +251,7 @@ class TableConfig:
         return max(1, round((NETWORKS[size].full_units or 1) * self.width_multiplier))
 
     def teacher(self, number: int = 0) -> TeacherConfig:
-        """The recipe of the big network of that number. One of the small network's size has a seed of no student."""
-        as_small = (self.network("big"), self.units("big")) == (self.network("small"), self.units("small"))
+        """The recipe of the big network of that number."""
         return TeacherConfig(
             widths=(self.units("big"),),
             epochs=self.epochs if self.teacher_epochs is None else self.teacher_epochs,
@@ -266,7 +264,7 @@ class TableConfig:
             schedule=self.schedule,
             mirrored_views=self.mirrored_views,
             precision=self.precision,
-            seed=number + SEEDS_APART * as_small,
+            seed=TEACHER_SEED + number,
         )
 
     def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:
@@ -453,9 +451,9 @@ def run(table: "Study") -> Path:
 
     from analysis import tuning
     from analysis.cifar10 import table as summary
-    from analysis.runs import sweep_folder
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps, teachers
+    from kdjax.run_folders import sweep_folder
 
     config, dataset = table.config, table.dataset
     splits = {"test": dataset.test} | ({"holdout": dataset.holdout} if len(dataset.holdout.images) else {})

@@ -21,13 +21,14 @@ from analysis.cifar10.roles import Role as Cifar10Role
 from analysis.mnist import run as mnist
 from analysis.mnist import shifted
 from analysis.mnist.roles import Role
-from analysis.runs import load_student, sweep_folder
+from analysis.runs import load_student
 from analysis.tables import Table
 from kdjax import batch_statistics, evaluation, metrics, models, teachers, trained, transforms
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset
 from kdjax.files import read_json, write_csv, write_whole
 from kdjax.progress import Progress
+from kdjax.run_folders import sweep_folder
 from kdjax.teachers import Teacher
 from kdjax.trained import Student
 

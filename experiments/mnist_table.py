@@ -383,10 +383,10 @@ def run(table: "Study") -> Path:
     from analysis import tuning
     from analysis.mnist import table as summary
     from analysis.mnist.roles import Role
-    from analysis.runs import sweep_folder
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps
     from kdjax.progress import say
+    from kdjax.run_folders import sweep_folder
 
     config, dataset = table.config, table.dataset
     if not (table.folder / "table.csv").exists():

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from kdjax import environment
 from kdjax.compilation_cache import persistent_cache
+from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
 from kdjax.progress import say
 
@@ -55,7 +56,8 @@ def run(
             _open_streams()
             try:
                 config = parse(config_class, prog, arguments, presets)
-                environment.prepare()
+                run = getattr(config, "run", None)
+                environment.prepare(isinstance(run, RunConfig) and run.local_workers() > 0)
                 main(config)
             finally:
                 if sys.stdout is not None:
@@ -153,6 +155,8 @@ def _refuse_undecodable(argument: str | Path) -> None:
 
 def _refuse_overflow(argument: str) -> None:
     # float("1e400") is inf, which is a temperature: but not the one that was written.
+    if re.fullmatch(r"[0-9a-f]{12,64}", argument):  # the name of a teacher
+        return
     number, largest = argument.rpartition("=")[2], "the largest is 1.8e308; for infinity write inf"
     with contextlib.suppress(ValueError):
         if math.isinf(float(number)) and "inf" not in number.lower():

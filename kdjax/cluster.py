@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from kdjax import compilation_cache, earlier_blocks
+from kdjax import compilation_cache, earlier_blocks, environment
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
 from kdjax.progress import count_of, say
@@ -37,7 +37,7 @@ _ONE_AT_A_TIME = threading.Lock()
 def check(run: RunConfig) -> None:
     """Raises `BadInput` unless Dask is installed and the cluster answers."""
     if run.local_workers():  # to which this process must leave the memory of the accelerator
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        environment.leave_memory()
     distributed = _dask()
     if not run.local_workers():
         with _client(distributed, run):

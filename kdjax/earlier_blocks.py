@@ -76,8 +76,8 @@ def take_over(record: RunDirectory, names: Iterable[str]) -> None:
                     shutil.copytree(earlier, copy, dirs_exist_ok=True)
                     files.check_manifest(copy)
                     files.remove(copy / files.MANIFEST)  # it is written anew
-            except (Damaged, OSError):
-                say(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be read")
+            except (Damaged, OSError) as error:
+                say(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be copied ({error})")
                 continue
             record.note_taken_over(name, run.name, _read(run / "timing.json").get(name, 0.0))
             taken[run.name] += 1

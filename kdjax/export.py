@@ -127,9 +127,11 @@ def _student(folder: Path, config: ExportConfig) -> Any:
 
 
 def _default_path(student: Any, suffix: str) -> Path:
+    from kdjax.exported import run_of
+
     row, temperature = student.row, student.row["temperature"]
     words = [
-        student.block.resolve().parents[1].name,
+        run_of(student).name,
         str(row["width"]),
         re.sub(r"[^A-Za-z0-9_.-]+", "_", row["objective"]),
     ]

@@ -10,7 +10,9 @@ takes (features − mean) / deviation.
 """
 
 import io
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -64,10 +66,15 @@ def state_dict(student: Student) -> Arrays:
     return {name: np.ascontiguousarray(array, np.float32) for name, array in state.items()}
 
 
+def run_of(student: Student) -> Path:
+    """The student's run directory, even if its blocks are a link to another place."""
+    return Path(os.path.abspath(student.block)).parents[1]
+
+
 def metadata(student: Student) -> str:
     """What the student is, as JSON: its row of `results.csv`, its network, its data's name, classes and shape of an
     input, the version of kdjax."""
-    folder = student.block.resolve().parents[1]
+    folder = run_of(student)
     data = read_json(folder / "config.json")["identity"]["data"]
     config = student.config
     return canonical_json(

@@ -1,5 +1,6 @@
 """Where runs are: `<out>/<experiment>/<name>/`, and `<out>/<experiment>/sweeps/<name>/` for the sweeps of a table."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,11 +28,16 @@ def span(values: Iterable[float], before: str = "") -> str:
     return before + "-".join(f"{value:g}" for value in dict.fromkeys([ordered[0], ordered[-1]]))
 
 
+def sweep_folder(table: Path, name: str) -> Path:
+    """The run directory of a sweep behind the table in `table`."""
+    return Path(os.path.abspath(table)).parent / SWEEPS / name  # of "." too, and beside a link, not its target
+
+
 def sweeps_of(folder: Path) -> list[Path]:
     """The run directories of the sweeps that a table has run so far; none for another run."""
     config = read_json(folder / "config.json")
     names = config.get("sweeps", []) if isinstance(config, dict) else []
-    return [folder.parent / SWEEPS / str(name) for name in dict.fromkeys(names)]
+    return [sweep_folder(folder, str(name)) for name in dict.fromkeys(names)]
 
 
 def seconds_of(folder: Path) -> float:

@@ -117,10 +117,11 @@ def _on_devices(
                 raise futures.CancelledError
             board.update(block.name, step, note)
 
-        device, folder = idle.get(), record.checkpoints(block.name)
-        record.begin(block.name)
+        device = idle.get()
         try:
-            return device.train(block, data, Checkpoints(folder, config.checkpoint_seconds), report)
+            record.begin(block.name)
+            checkpoints = Checkpoints(record.checkpoints(block.name), config.checkpoint_seconds)
+            return device.train(block, data, checkpoints, report)
         finally:
             idle.put(device)
 

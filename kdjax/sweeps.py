@@ -25,7 +25,7 @@ from kdjax import (
     teachers,
 )
 from kdjax.compilation import fixed_numerics
-from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
+from kdjax.config import AFTER_NORM, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset, GivenTeacher
 from kdjax.datasets.splits import MOST_T, NO_MASS
 from kdjax.errors import require, require_option
@@ -217,15 +217,25 @@ def _require_own_start(
     blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
 ) -> None:
     """Refuses students that would start from a teacher's own initial weights, and see its batches: those of the
-    teacher's network and seed."""
-    taken = {(one.config.network, one.config.hidden, one.info.get("seed")) for one in loaded}
+    teacher's network and seed. Warns of others of its seed: initial weights are drawn in one order, so that the first
+    layer of a narrower perceptron would be a part of the teacher's."""
+    taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
     if recipe is not None and not loaded:
-        taken = {(recipe.network, recipe.hidden, seed)}
+        taken = {(_layers(recipe), seed)}
+    remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
     for block in blocks:
-        same = (block.config.network, block.config.hidden, block.seed) in taken
         about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
-        remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
-        require(not same, f"{about}, as both are {block.config.network} of width {block.width}: {remedy}")
+        same = f"{about}, as both are {block.config.network} of width {block.width}: {remedy}"
+        require((_layers(block.config), block.seed) not in taken, same)
+    if shared := sorted({block.seed for block in blocks} & {seed for _, seed in taken}):
+        seeds = ", ".join(map(str, shared))
+        about = f"students and their teacher share the random numbers of seed {seeds}, and so some initial weights"
+        say(f"warning: {about}: {remedy}")
+
+
+def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
+    """What fixes the shapes of a network's weights."""
+    return config.network.removesuffix(AFTER_NORM), config.hidden
 
 
 def check_blocks(

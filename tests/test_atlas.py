@@ -13,6 +13,7 @@ from analysis.atlas import identities as identities_
 from analysis.atlas import measurements, pairs, report, table
 from analysis.matching import theory
 from kdjax import objectives, sweeps
+from kdjax.datasets.splits import NO_MASS
 from tests import commands, hurry, small_sweep
 
 SOME = ("kd", "dkd", "logit_standardization", "dist", "mse", "ttm", "total_variation", "nkd")
@@ -226,10 +227,22 @@ def test_the_students_of_a_run(swept, tmp_path):
 def test_a_run_without_what_is_needed_is_refused(swept, tmp_path):
     folder = tmp_path / "runs"
     shutil.copytree(swept, folder)
+    with np.load(folder / "test.npz") as stored:
+        arrays = dict(stored)
+    arrays["teacher_logits"][0, 3] -= NO_MASS
+    np.savez(folder / "test.npz", **arrays)
+    assert "a top-k teacher with --topk-rest renormalised" in refused(tmp_path, folder)
     (folder / "test.npz").unlink()
     assert "test.npz is missing" in refused(tmp_path, folder)
     shutil.rmtree(folder / "blocks")
     assert "holds no student of objective kd" in refused(tmp_path, folder)
+
+
+def test_an_objective_without_a_limit_alone(tmp_path):
+    options = ["--objectives", "nkd", "--out", str(tmp_path)]
+    code, said = commands.call(command.main, command.AtlasConfig, options)
+    assert code == 0, said
+    assert "nkd has no limit" in (tmp_path / "objectives" / "random" / "objectives.md").read_text()
 
 
 def refused(root, *arguments):

@@ -174,7 +174,7 @@ def test_a_block_that_cannot_be_read_is_trained_and_the_others_are_not(two_seeds
     assert len(more(asked, seeds=3).missing) == 2
     (second / "logits.npz").write_bytes(b"damaged")
     _, trained = trained_of(more(asked, seeds=3), monkeypatch)
-    said = f"block {second.name} of {folder.name} is not taken over: it is damaged, or cannot be read"
+    said = f"block {second.name} of {folder.name} is not taken over: it is damaged, or cannot be copied ("
     assert said in capfd.readouterr().err and len(trained) == 3
 
 

@@ -49,6 +49,12 @@ def test_flags_in_a_file_without_an_end(monkeypatch):
         environment.prepare()
 
 
+def test_flags_are_not_refused_because_the_machine_is_slow(monkeypatch):
+    monkeypatch.setattr(environment, "SECONDS", 0.001)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_thunk_runtime=true")
+    environment.prepare()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 def test_a_user_without_a_home_and_without_a_name(tmp_path):
     left = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "USER")}

@@ -29,6 +29,7 @@ from kdjax import interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import Damaged
+from kdjax.run_folders import sweep_folder
 from tests import commands, hurry, raw_files
 
 TINY = [
@@ -104,7 +105,7 @@ def test_every_teacher_teaches_the_widths_and_hard_labels_are_trained_once():
     tuning_, one_rate = ([one.config for one in found if one.role == role] for role in (Role.TUNING, Role.ONE_RATE))
     # The longer schedule is not for the wider net.
     assert [(one.widths[0], one.epochs) for one in tuning_] == [(30, 20), (30, 60), (800, 20)]
-    assert [one.teacher.seed for one in one_rate] == [0, 1, 2] * 3
+    assert [one.teacher.seed for one in one_rate] == [1000, 1001, 1002] * 3
     assert [one.hard_labels for one in one_rate] == [True, False, False] * 3
     assert {one.rates() for one in one_rate} == {(TableConfig().learning_rate,)}
 
@@ -336,7 +337,7 @@ def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
     temperatures = np.exp(np.linspace(-3, 3, 3001))
     for (_, row), nll in zip(hard.iterrows(), scaled["test_nll"], strict=True):
         student = runs_.load_student(results.folder, row)
-        with np.load(runs_.sweep_folder(results.folder, row["run"]) / "test.npz") as stored:
+        with np.load(sweep_folder(results.folder, row["run"]) / "test.npz") as stored:
             held_out, labels = stored["holdout_labels"], stored["labels"]
         best = min(temperatures, key=lambda t: metrics.nll(student.stored_logits("holdout") / t, held_out))
         assert nll == pytest.approx(metrics.nll(student.stored_logits("test") / best, labels), rel=1e-3)

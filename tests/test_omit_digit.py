@@ -177,6 +177,17 @@ def test_students_that_failed_are_counted_for_every_correction(table):
     )
 
 
+def test_students_of_which_every_run_failed_are_named(finished, table, tmp_path):
+    _, _, folder, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / MANIFEST).unlink()
+    table.assign(failed_at=np.where(table["student"] == "control", 3, -1)).to_csv(copy / "results.csv", index=False)
+    said = "* hard labels without 3: every run failed (loss not finite), so no row says anything of them."
+    assert said in omission_table.write_summary(copy)
+    assert "every run failed" not in omission_table.write_summary(folder)
+
+
 @pytest.mark.parametrize(
     ("tasks", "name"),
     [([(3,)], "digit3"), ([(3, 5)], "digits3-5"), ([(0, 1, 2, 3, 4, 5, 6, 9)], "keep7-8"), ([(0,), (1,)], "each")],

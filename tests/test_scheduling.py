@@ -12,6 +12,7 @@ import pytest
 from kdjax import cluster, scheduling, students, transfer
 from kdjax.config import RunConfig, TrainConfig
 from kdjax.errors import BadInput
+from kdjax.run_directory import RunDirectory
 from tests import commands, hurry
 
 
@@ -57,6 +58,15 @@ def test_what_fails_on_one_device_ends_the_others(tmp_path, monkeypatch):
     code, said = commands.call_sweep(tmp_path, *MANY, "--epochs", "3000", "--devices", "2")
     assert code == 2 and "error: somewhere: No space left on device" in said
     assert time.monotonic() - begin < 60 and len(begun) <= 3
+
+
+def test_blocks_that_cannot_begin_end_the_run(tmp_path, monkeypatch):
+    def failing(self, name):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(RunDirectory, "begin", failing)
+    code, said = commands.call_sweep(tmp_path, *MANY, "--devices", "2")
+    assert code == 2 and "error: somewhere: No space left on device" in said
 
 
 @pytest.mark.parametrize(

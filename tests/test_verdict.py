@@ -286,6 +286,34 @@ def test_an_objective_without_temperature_is_named():
     ]
 
 
+def test_a_plan_corrects_for_as_many_tests_as_the_verdict():
+    """Of several widths, soft weights and objectives, not of one width's temperatures alone."""
+    runs = {**PLANTED, ("mse", math.nan): PLANTED["kd", 2.0]}
+    parts = [sweep(runs, width=width, weight=weight) for width in (30, 300) for weight in (0.5, 1.0)]
+    results = pd.concat(parts).drop_duplicates()
+    calls = [call for one in verdict._tested(groups.of(results)) for call in one.calls]
+    assert plan.settings_compared(results) == len(calls) == 2 * 2 * 3
+    tuned = pd.concat([sweep(runs, rate=rate, holdout=held_out(runs)) for rate in (0.001, 0.002)])
+    assert plan.settings_compared(tuned) == len(verdict._tested(groups.of(tuned))[0].calls) + 1 == 3
+
+
+def test_of_several_rates_what_failed_at_each_is_said():
+    """As it is where there is one rate."""
+
+    def tuned(failed, runs=PLANTED):
+        rates = (0.001, 0.002)
+        return pd.concat([sweep(runs, rate=rate, holdout=held_out(runs), failed=failed) for rate in rates])
+
+    alone = {setting: errors for setting, errors in PLANTED.items() if setting != MIXED}
+    said = sentences(tuned({(*SMOOTH, 0)}, alone))[0]
+    assert said.endswith("; not compared with label smoothing, of which a run failed or is missing."), said
+    (group,) = groups.of(tuned({(*T8, 0)}))
+    assert group.temperatures == [2.0, 8.0] and group.errors[8.0].isna().all()
+    said = " ".join(sentences(tuned({(*T8, 0)}, {**BETTER, T4: BETTER[T8]})))
+    assert "(not tested, as a run failed or is missing: 8)" in said and "every other T" not in said
+    assert "no setting has two seeds that finished" in sentences(tuned({(*HARD, 0)}))[0]
+
+
 def differences(*samples):
     return [stats.paired_difference(np.array(one, float), np.zeros(len(one))) for one in samples]
 

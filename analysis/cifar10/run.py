@@ -13,6 +13,7 @@ from analysis.tuning import Choice
 from kdjax import run_directory
 from kdjax.errors import BadInput, require
 from kdjax.files import check_seal
+from kdjax.run_folders import sweep_folder
 
 APART = {SweepRole.STABILITY, SweepRole.TUNING, SweepRole.LENGTHS}
 """Sweeps that are no rows of the table."""
@@ -100,7 +101,7 @@ def load(folder: Path) -> Cifar10Results:
         require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
         sweeps = dict[str, list[Path]]()
         for entry in details["answers"]:
-            sweeps.setdefault(entry["role"], []).append(runs.sweep_folder(folder, entry["run"]))
+            sweeps.setdefault(entry["role"], []).append(sweep_folder(folder, entry["run"]))
         networks, teacher = details["networks"], details["teacher"]
         taught_by = networks[: int(details["taught_by"])]
         images = {"test": int(identity["data"]["test_images"]), "holdout": int(identity["data"]["holdout"])}

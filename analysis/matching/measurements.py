@@ -38,8 +38,8 @@ def pair_rows(pair: Pair, images: int) -> Iterator[Row]:
         z = pair_.student_logits(pair, stage, chosen).astype(np.float64)
         yield from limit_rows(data, z, v)
         yield from other_rows(data, z, v)
-        for name, values in pair_.parameter_curves(pair, stage, chosen, theory.TEMPERATURES[::2]).items():
-            yield from _curve("parameters", data, name, theory.TEMPERATURES[::2], values)
+        for name, values in pair_.parameter_curves(pair, stage, chosen, theory.TEMPERATURES).items():
+            yield from _curve("parameters", data, name, theory.TEMPERATURES, values)
     for name, logits in pair.peers.items():
         # Against a student before training, whose logits are alike: what differs is the teacher.
         v = logits[:images].astype(np.float64)

@@ -68,9 +68,13 @@ class Numbers:
         return rows["temperature"].to_numpy(), rows["value"].to_numpy()
 
     def at(self, part: str, data: str, curve: str, temperature: float) -> float:
-        """A curve's value at the measured temperature nearest to the one given."""
+        """A curve's value at the measured temperature nearest to the one given. Raises ValueError: none is within
+        1 %."""
         temperatures, values = self.curve(part, data, curve)
-        return float(values[np.abs(np.log(temperatures / temperature)).argmin()])
+        far = np.abs(np.log(temperatures / temperature))
+        if far.min() > 0.01:
+            raise ValueError(f"{part}, {data}, {curve}: nothing was measured at T = {temperature:g}")
+        return float(values[far.argmin()])
 
     def seeds(self, data: str, curve: str, temperature: float = math.inf) -> np.ndarray:
         """One value a seed, of the training part."""

@@ -9,6 +9,7 @@ from analysis.mnist.run import MnistResults
 from analysis.tables import Table, estimate, number
 from kdjax import metrics
 from kdjax.objectives import words_of
+from kdjax.run_folders import sweep_folder
 from kdjax.targets import WORDS
 
 CONTROLS = (Role.DOUBLE_SOFTMAX, Role.SHUFFLED, Role.RANDOM, Role.UNIFORM)
@@ -74,9 +75,7 @@ def temperature_scaled(results: MnistResults, hard: pd.DataFrame) -> pd.DataFram
     for _, row in hard.iterrows():
         student = runs.load_student(results.folder, row)
         held_out, tested = student.stored_logits("holdout"), student.stored_logits("test")
-        stored = runs.load_arrays(
-            runs.sweep_folder(results.folder, row["run"]) / "test.npz", "holdout_labels", "labels"
-        )
+        stored = runs.load_arrays(sweep_folder(results.folder, row["run"]) / "test.npz", "holdout_labels", "labels")
         held_out_labels, labels = stored["holdout_labels"], stored["labels"]
         temperature = metrics.calibrating_temperature(held_out, held_out_labels)
         evaluated = metrics.evaluate(tested.astype(np.float64) / temperature, labels)

@@ -10,6 +10,7 @@ from analysis import runs
 from analysis.mnist.roles import Role
 from kdjax.errors import BadInput, require
 from kdjax.files import check_seal, read_json
+from kdjax.run_folders import sweep_folder
 
 
 class MnistResults(NamedTuple):
@@ -117,7 +118,7 @@ def load(folder: Path) -> MnistResults:
     parts = []
     try:
         for answer in details["answers"]:
-            sweep = runs.sweep_folder(folder, answer["run"])
+            sweep = sweep_folder(folder, answer["run"])
             teachers = read_json(sweep / "config.json")["details"]["teachers"]
             errors = {str(teacher["name"]): teacher["test_errors"] for teacher in teachers}
             rows = runs.read(sweep)

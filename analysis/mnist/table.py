@@ -14,6 +14,7 @@ from analysis.mnist.run import MnistResults, load
 from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
 from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
+from kdjax.run_folders import sweep_folder
 
 
 def write_summary(folder: Path) -> str:
@@ -98,7 +99,7 @@ def _images_note(results: MnistResults, distilled: pd.DataFrame) -> list[str]:
     alone = small.loc[paired["seed"]].reset_index()
     wrong = dict[tuple[str, ...], np.ndarray]()
     for run in {*paired["run"], *alone["run"]}:
-        wrong |= runs.wrong_answers(runs.sweep_folder(results.folder, run))
+        wrong |= runs.wrong_answers(sweep_folder(results.folder, run))
     images = runs.over_images(wrong, paired, alone)
     errors = paired.assign(alone=alone["test_errors"]).set_index(runs.RUN)
     seeds = runs.paired(errors["test_errors"], errors["alone"])

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from analysis import runs, stats
+from analysis import stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import Table, estimate, number
 from kdjax.files import read_json
+from kdjax.run_folders import sweep_folder
 
 
 def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -14,7 +15,7 @@ def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     no seed has both."""
     errors = {}
     for run, rows in results.of(Role.TRANSFER).groupby("run"):
-        identity = read_json(runs.sweep_folder(results.folder, str(run)) / "config.json")["identity"]
+        identity = read_json(sweep_folder(results.folder, str(run)) / "config.json")["identity"]
         images = identity["config"].get("transfer_images") or identity["data"]["train_images"]
         soft, hard = (rows[rows["objective"] == kind].set_index("seed")["test_errors"] for kind in ("kd", "hard"))
         shared = soft.index.intersection(hard.index)

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     same: stats.Difference
     """From `kd` at the same T (at each, where the objective has none), soft weight and rate."""
     best: stats.Difference | None
-    """From the best `kd` of its width."""
+    """From the best `kd` of its width; None where of each a run failed."""
     p_holm: float
     """Of the first, adjusted over the rows of a width and objective (Holm)."""
 
@@ -54,9 +54,10 @@ class Comparison(NamedTuple):
             for one in self.best.values()
         ]
         at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
-        how = "oracle: chosen on the test set itself, so it is flattered" if self.oracle else "chosen on the hold-out"
+        how = "on the hold-out, by the runs that are compared, so it is flattered a little"
+        how = f"chosen {'on the test set itself (oracle), so it is flattered' if self.oracle else how}"
         notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
-        return Table(header, cells, [*notes, f"The best kd ({how}): {at}."])
+        return Table(header, cells, [*notes, *[f"The best kd ({how}): {at}."] * bool(at)])
 
     def frame(self) -> pd.DataFrame:
         """For `from_kd.csv`."""
@@ -81,8 +82,9 @@ def compare(results: pd.DataFrame) -> Comparison:
         same = kd[(kd[[*KEYS, "temperature"]] == setting[[*KEYS, "temperature"]]).all(axis=1)]
         less = runs.difference(of_setting, same.set_index(RUN))
         of_width = best.get(int(setting["width"]))
-        if less and of_width is not None:
-            rows.append(Row(setting, less, runs.difference(of_setting, of_width.set_index(RUN)), np.nan))
+        if less:
+            most = runs.difference(of_setting, of_width.set_index(RUN)) if of_width is not None else None
+            rows.append(Row(setting, less, most, np.nan))
     settings = {width: runs.by_setting(one)[0][0] for width, one in best.items()}
     return Comparison(_with_holm(rows), settings, oracle)
 

@@ -120,7 +120,7 @@ def of(results: pd.DataFrame) -> list[Group]:
     """Those of a sweep's runs, by width, those that failed included."""
     names = [name for name in runs.SETTING if name not in ("temperature", "learning_rate")]
     several = results.groupby([*names, "temperature"], dropna=False)["learning_rate"].nunique().max() > 1
-    chosen = runs.best_on_holdout(results, by=[*names, "temperature"]) if several else results
+    chosen = _at_chosen_rates(results, [*names, "temperature"]) if several else results
     keys = names if len(chosen) else [*names, "learning_rate"]
     results = chosen if len(chosen) else results
     soft, others = (results[results["objective"].map(kind)] for kind in (is_compared, is_baseline))
@@ -136,6 +136,17 @@ def of(results: pd.DataFrame) -> list[Group]:
         objective = words_of(str(setting["objective"]))
         found.append(Group(named, objective, _by_seed(both, "test_errors"), _holdout(both), _baselines(of_baselines)))
     return found
+
+
+def _at_chosen_rates(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The runs of each setting at the rate that the hold-out chooses; one of which a run failed at every rate has no
+    choice, and counts as failed. Empty where nothing is chosen."""
+    chosen = runs.best_on_holdout(results, by=by)
+    if chosen.empty:
+        return chosen
+    left = results.merge(chosen[by].drop_duplicates(), how="left", on=by, indicator=True)  # pandas joins nan to nan
+    left = left[left["_merge"] == "left_only"].drop_duplicates([*by, *runs.RUN]).drop(columns="_merge")
+    return pd.concat([chosen, left.assign(failed_at=0)], ignore_index=True)
 
 
 def _holdout(rows: pd.DataFrame) -> pd.Series:

@@ -132,15 +132,16 @@ class Comparison(NamedTuple):
     """"Alike" is to be shown for all pairs at once, not for one."""
 
 
-def comparisons(table: pd.DataFrame, alike_from: float) -> Iterator[Comparison]:
-    """What may be compared among test errors indexed by teacher and seed, a column a temperature (`HARD`, `NONE`)."""
+def comparisons(table: pd.DataFrame, alike_from: float, tests: int) -> Iterator[Comparison]:
+    """What may be compared among test errors indexed by teacher and seed, a column a temperature (`HARD`, `NONE`).
+    `tests`: the differences from hard labels that the verdict of the sweep tests together."""
     teachers = table.index.get_level_values("teacher").nunique()
     soft = {t: table[t].to_numpy(float).reshape(teachers, -1) for t in table}
     hard = soft.pop(HARD, None)
     if hard is not None and soft:
         pairs = [column - hard for column in soft.values()]
         what = "the objective" if NONE in soft else "a temperature"
-        yield Comparison(f"{what} and hard labels", pairs, tests=len(pairs))
+        yield Comparison(f"{what} and hard labels", pairs, tests)
     if len(soft) > 1:
         yield Comparison("two temperatures", _pairs(soft.values()))
     high = {t: column for t, column in soft.items() if t >= alike_from}
@@ -176,9 +177,11 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
     header = ["", "a difference between", "spread", "teachers", f"to see {aim.difference:g}: seeds", "now"]
     header += [f"to show within ±{aim.margin:g}: seeds", "now"]
     cells, said, same = list[list[str]](), list[str](), list[str]()
-    for where, table in _tables(folders):
+    results = _read(folders)
+    tests = settings_compared(results)
+    for where, table in _tables(results):
         seen, seeds = (table.index.get_level_values(name).nunique() for name in runs.RUN)
-        for kind in comparisons(table, aim.alike_from):
+        for kind in comparisons(table, aim.alike_from, tests):
             spread = spread_of(kind.pairs)
             if not any(value > 0 for value in spread):
                 same.append(f"{where}: {kind.name} differ by the same in every run, which says nothing about spread.")
@@ -194,7 +197,8 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         f"Seeds, under each teacher, with which it is seen or shown with probability {aim.power:g}; now: that "
         "probability with as many seeds as these runs have.",
         "Seen: the 95 % interval of the paired difference excludes zero, where the true one is "
-        f"{aim.difference:g} errors; from hard labels, after a correction for all temperatures. Shown: two one-sided "
+        f"{aim.difference:g} errors; from hard labels, after a correction for all {tests} settings that are compared "
+        "with them, as in the verdict of a sweep. Shown: two one-sided "
         f"tests at 5 % find it within ±{aim.margin:g}, where it is 0. For every two at once these are bounds: at most "
         "so many seeds, at least that probability.",
         "Spread: standard deviation of the paired difference of test errors, a mean over the pairs of settings. "
@@ -235,17 +239,30 @@ def _uncertain(teachers: int, seeds: int) -> str:
     return f"the true spread may be up to {', and '.join(factors)}; seeds go with its square"
 
 
-def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Of each width, soft weight and rate, in words: test errors by teacher and seed, a column a temperature.
-
-    With a hold-out and several rates, each setting has the rate that the hold-out chooses. Settings with a failed run
-    are left out, as are seeds that not every teacher has; hard labels are the same under every teacher.
-    """
+def _read(folders: Sequence[Path]) -> pd.DataFrame:
+    """The runs of sweeps of one recipe."""
     results = pd.concat([runs.read(folder) for folder in folders], ignore_index=True)
     again = results.duplicated([*runs.SETTING, *runs.RUN]).any()
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
+    return results
+
+
+def settings_compared(results: pd.DataFrame) -> int:
+    """How many settings a verdict compares with hard labels: all but controls, each at the rate that the hold-out
+    chooses, where there is one."""
+    chosen = len(runs.best_on_holdout(results, by=["width"])) > 0
+    names = [name for name in runs.SETTING if not (chosen and name == "learning_rate")]
+    return len(results.loc[results["objective"].map(is_compared), names].drop_duplicates())
+
+
+def _tables(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of each width, soft weight and rate, in words: test errors by teacher and seed, a column a temperature.
+
+    With a hold-out and several rates, each setting has the rate that the hold-out chooses. Settings with a failed run
+    are left out, as are seeds that not every teacher has; hard labels are the same under every teacher.
+    """
     names = list(filter(is_compared, results["objective"].unique()))
     objective = "kd" if "kd" in names else names[0] if names else ""  # one stands for the others
     results = results[results["objective"].isin(["hard", objective])]
@@ -277,7 +294,16 @@ def _recipe(folder: Path) -> object:
     """What sweeps that are pooled have in common: the images, and how students are trained."""
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
-        own = {"seeds", "temperatures", "widths", "soft_weights", "learning_rates", "hard_labels", "objectives"}
+        own = {
+            "seeds",
+            "first_seed",
+            "temperatures",
+            "widths",
+            "soft_weights",
+            "learning_rates",
+            "hard_labels",
+            "objectives",
+        }
         own |= {"without_temperature"}
         config = {name: value for name, value in identity["config"].items() if name not in own | {"block_size"}}
         return {"config": config, "data": identity["data"]}

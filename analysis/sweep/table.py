@@ -127,8 +127,8 @@ def write_summary(folder: Path) -> str:
 def norm_notes(results: pd.DataFrame) -> list[str]:
     """Better temperature, or larger step? For each T, paired differences of errors that tell one from the other.
 
-    `matched − kd(reference)`: steps of equal size in the directions of T and the reference, so temperature alone.
-    `kd(T) − placebo(T)`: again equal steps, of T's size, in the two directions. All three are needed, at one width,
+    `matched − kd(reference)`: logit gradients of equal norm in the directions of T and the reference. `kd(T) −
+    placebo(T)`: again of equal norm, that of T, in the two directions. All three are needed, at one width,
     soft weight and rate; the first also needs the reference among the temperatures of kd.
     """
     notes = []
@@ -145,8 +145,8 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
             for t in sorted(value for value in of_group["temperature"].unique() if value != reference):
                 at = [rows[rows["temperature"] == t].set_index(RUN) for rows in (kd, matched, placebo)]
                 differences = {
-                    "steps of the reference's size, against the reference": runs.difference(at[1], own),
-                    "steps of T's size, against the placebo": runs.difference(at[0], at[2]),
+                    "gradient norm of the reference, against the reference": runs.difference(at[1], own),
+                    "gradient norm of T, against the placebo": runs.difference(at[0], at[2]),
                 }
                 numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
                 where = f"{width} units, T = {number(t)}, reference T = {number(reference)}"

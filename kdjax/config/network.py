@@ -54,6 +54,8 @@ class NetworkSpec:
     None for other networks."""
 
 
+TEACHER_SEED = 1000
+"""A teacher's default seed, or the first of several: students have 0, 1, …"""
 AFTER_NORM = "_after_norm"
 """Ends the names of `small` and `big` with dropout once, after the last batch norm."""
 
@@ -191,8 +193,9 @@ class TeacherConfig:
     """Decay, per step, of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0: none."""
     devices: int = 1
     """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
-    seed: int = 0
-    """Fixes initial weights, batch order, masks, jitter and augmentation."""
+    seed: int = TEACHER_SEED
+    """Fixes initial weights, batch order, masks, jitter and augmentation. A student's is another one: of one seed both
+    would share a part of their initial weights."""
     network: str = "mlp"
     """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
     norm and their own dropout (small_after_norm, big_after_norm: once, after the last batch norm); or fast:
