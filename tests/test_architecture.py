@@ -53,7 +53,8 @@ ALLOWED = {
     "interim": BELOW | {"run_directory"},
     "earlier_blocks": BELOW | {"compilation_cache", "provenance", "run_directory", "transfer"},
     "scheduling": BELOW | {"blocks", "checkpoints", "run_directory", "students", "transfer"},
-    "cluster": BELOW | {"compilation_cache", "earlier_blocks", "run_directory", "scheduling", "students", "transfer"},
+    "cluster": BELOW
+    | {"compilation_cache", "earlier_blocks", "environment", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "sweeps": BELOW
     | {"cluster", "compilation", "datasets", "earlier_blocks", "examples", "interim", "memory", "metrics", "models"}

@@ -52,8 +52,8 @@ class Curvature(NamedTuple):
     gradient: Any
     """Norm of the gradient."""
     residual: Any
-    """The largest over the three eigenvalues λ of `‖A x − λ x‖ / λ`, by Lanczos in exact arithmetic: some eigenvalue of A
-    is as near as that to λ, but for rounding."""
+    """The largest over the three eigenvalues λ of `‖A x − λ x‖ / λ`, by Lanczos in exact arithmetic: some eigenvalue of
+    A is as near as that to λ, but for rounding."""
 
 
 def in_logits(logits: Logits, temperature: float) -> dict[str, float]:

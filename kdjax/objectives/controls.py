@@ -37,10 +37,10 @@ def matched(
     With the plain sweep (direction and norm of T) and its run at T = reference these fill the square of direction ×
     norm, both of the gradient in the logits. Under SGD two runs of equal norm differ by the direction (matched at T and
     the reference; the plain run at T and its placebo), two of equal direction by the size of their steps. In the
-    parameters, two logit gradients of equal norm may still be steps of two lengths. In the placebo, scaling the gradient
-    is scaling the rate at that step: the rate of the reference, multiplied by `n(T)/n(reference)`, which is the factor
-    that matching divides out. No gradient passes through the factor; where a norm is 0 (student and teacher equal) it
-    is 1. At T = reference both are `kd`.
+    parameters, two logit gradients of equal norm may still be steps of two lengths. In the placebo, scaling the
+    gradient is scaling the rate at that step: the rate of the reference, multiplied by `n(T)/n(reference)`, which is
+    the factor that matching divides out. No gradient passes through the factor; where a norm is 0 (student and teacher
+    equal) it is 1. At T = reference both are `kd`.
 
     Under Adam with w = 1 a factor that does not change from step to step has no effect, up to eps: this is for SGD.
     """
