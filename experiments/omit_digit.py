@@ -211,7 +211,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
-    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
+    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset, config.run)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),

@@ -24,8 +24,11 @@ PROGRAM = 0.6e9
 """Bytes of the process before it trains anything."""
 METRIC_ARRAYS = 5
 """Arrays of the size of a run's logits, in float64, that its metrics hold at a time."""
-CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says what a container may use."""
+CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
+"""Where Linux says what a group of processes may use, such as a container or a batch job: of the second version of
+control groups, and of the first."""
+OWN_CGROUPS = "/proc/self/cgroup"
+"""The groups of this process, a line each: a number, controllers, and a path below the folder of `CGROUPS`."""
 
 
 def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
@@ -35,12 +38,18 @@ def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
     return _needed(((block.config, block.size, block.images) for block in blocks), dataset)
 
 
-def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset: Dataset) -> None:
-    """Raises `BadInput` if this machine has less memory than the blocks need, or a teacher that is to be trained."""
+def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset: Dataset, at_once: int = 1) -> None:
+    """Raises `BadInput` if this machine has less memory than so many blocks at once need, or a teacher that is to be
+    trained."""
     alone = _needed([(teacher, 1, len(dataset.train.images))], dataset) if teacher else 0
+    students = f"{at_once} blocks of students at once" if at_once > 1 else "the students"
     for what, bytes_, remedy in (
         ("the teacher", alone, "--teacher.widths or --teacher.batch-size"),
-        ("the students", needed(blocks, dataset), "widths, a smaller --batch-size or --block-size"),
+        (
+            students,
+            PROGRAM + at_once * (needed(blocks, dataset) - PROGRAM),
+            "widths, a smaller --batch-size or --block-size",
+        ),
     ):
         wanted, there = (round(size / 2**30, 1) for size in (bytes_, available()))
         told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"
@@ -69,13 +78,27 @@ def available() -> float:
     """Bytes that this process may use: of the machine, its container, its own limit; and of its device, if that says.
     What other processes use of it isn't subtracted."""
     limits = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
-    for path in map(Path, CGROUPS):
-        text = path.read_text().strip() if path.exists() else ""
-        limits += [float(text)] if text.isdigit() else []
+    limits += _limits_of_groups()
     own = resource.getrlimit(resource.RLIMIT_AS)[0]
     limits += [] if own == resource.RLIM_INFINITY else [float(own)]
     device = jax.local_devices()[0].memory_stats() or {}
     return min([*limits, *([float(device["bytes_limit"])] if device.get("bytes_limit") else [])])
+
+
+def _limits_of_groups() -> list[float]:
+    """Of this process's control groups and of those that hold them."""
+    own = Path(OWN_CGROUPS).read_text() if Path(OWN_CGROUPS).exists() else ""
+    names = {controller: "/" for controller in CGROUPS}
+    for line in own.splitlines():
+        _, controllers, name = line.split(":", 2)
+        names |= {controller: name for controller in controllers.split(",") if controller in CGROUPS}
+    found = []
+    for controller, (root, file) in CGROUPS.items():
+        group = Path(names[controller])
+        for path in (Path(root, str(one).lstrip("/"), file) for one in (group, *group.parents)):
+            text = path.read_text().strip() if path.exists() else ""
+            found += [float(text)] if text.isdigit() else []
+    return found
 
 
 def _needed(kinds: Iterable[tuple[TrainConfig, int, int]], dataset: Dataset) -> float:

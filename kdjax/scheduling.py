@@ -5,6 +5,7 @@ where it runs, what else is running, and how often it was resumed. One process w
 """
 
 import contextlib
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,16 @@ def progress_of(blocks: Sequence[Block], record: RunDirectory) -> Iterator[tuple
     with Progress("students", total) as progress:
         found, steps = len(blocks) - len(unfinished), sum(block.steps for block in unfinished)
         yield unfinished, Board(progress, total - steps, found, len(blocks))
+
+
+def at_once(run: RunConfig, blocks: int) -> int:
+    """Blocks that share this machine's memory in training, of so many; 0 where other machines train them."""
+    workers = run.local_workers()
+    if run.cluster is not None and not workers:
+        return 0
+    if jax.default_backend() != "cpu":
+        return 1  # each device has a memory of its own
+    return int(min(blocks, workers if 0 < workers < math.inf else len(jax.local_devices()[: run.devices])))
 
 
 def _on_devices(

@@ -239,14 +239,19 @@ def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
 
 
 def check_blocks(
-    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
+    blocks: Sequence[Block],
+    recipe: TrainConfig | None,
+    seed: int,
+    loaded: Sequence[Teacher],
+    dataset: Dataset,
+    run: RunConfig,
 ) -> None:
     """Refuses students that cannot be built, that would start as their teacher did, and what needs more memory than
     there is. `recipe` and `seed` are of the teacher that is trained where none is `loaded`."""
     _require_own_start(blocks, recipe, seed, loaded)
     for config in dict.fromkeys(block.config for block in blocks):
         models.network(config, dataset.input_shape, dataset.num_classes)
-    memory.require_enough(blocks, None if loaded else recipe, dataset)
+    memory.require_enough(blocks, None if loaded else recipe, dataset, scheduling.at_once(run, len(blocks)))
 
 
 def check_run(run: RunConfig) -> None:
@@ -279,7 +284,7 @@ def prepare(
         _require_given(config, dataset.name, dataset.teacher)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
-    check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
+    check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset, config.run)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
         resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature

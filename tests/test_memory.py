@@ -1,5 +1,6 @@
 """What training needs of memory, and what there is."""
 
+import dataclasses
 import math
 import os
 import resource
@@ -8,7 +9,8 @@ import types
 
 import pytest
 
-from kdjax import memory, models, sweeps
+from kdjax import memory, models, scheduling, sweeps
+from kdjax.config import RunConfig
 from kdjax.errors import BadInput
 from tests import small_sweep
 
@@ -19,9 +21,16 @@ def test_what_there_is_is_no_more_than_the_machine_has(monkeypatch, tmp_path):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**29, resource.RLIM_INFINITY))
     assert memory.available() <= 2**29
     (tmp_path / "limit").write_text("268435456\n")
-    monkeypatch.setattr(memory, "CGROUPS", (str(tmp_path / "none"), str(tmp_path / "limit")))
+    monkeypatch.setattr(memory, "CGROUPS", {"": (str(tmp_path / "none"), "max"), "memory": (str(tmp_path), "limit")})
     assert memory.available() == 2**28
-    (tmp_path / "limit").write_text("max\n")
+    job = tmp_path / "batch" / "job_7"
+    (job / "step").mkdir(parents=True)
+    (job / "limit").write_text("134217728\n")  # the job's, which is not the group of this process
+    (tmp_path / "own").write_text("0::/init\n3:cpu,memory:/batch/job_7/step\n")
+    monkeypatch.setattr(memory, "OWN_CGROUPS", str(tmp_path / "own"))
+    assert memory.available() == 2**27
+    for folder in (tmp_path, job):
+        (folder / "limit").write_text("max\n")
     assert memory.available() <= 2**29
 
 
@@ -47,9 +56,28 @@ def test_students_and_teachers_that_do_not_fit_are_refused_before_anything_is_tr
         BadInput, match=r"the students would need about .* there are 1.0: give smaller widths, a smaller --batch-size"
     ):
         sweeps.prepare(small_sweep.config(tmp_path, widths=(4000,)))
+    several = small_sweep.config(tmp_path, widths=(1000,))
+    two = dataclasses.replace(several, run=dataclasses.replace(several.run, devices=2))
+    sweep = sweeps.prepare(several)
+    need = memory.needed(sweep.blocks, sweep.dataset) - memory.PROGRAM
+    monkeypatch.setattr(memory, "available", lambda: memory.PROGRAM + 2 * need - 2**27)
+    sweeps.prepare(several)
+    with pytest.raises(BadInput, match="2 blocks of students at once would need about"):
+        sweeps.prepare(two)
     monkeypatch.setattr(memory, "available", lambda: math.inf)
     sweeps.prepare(asked)
     assert not (tmp_path / "runs").exists()
+
+
+def test_blocks_at_once_share_the_memory_of_this_machine_alone():
+    for options, expected in (
+        ({"devices": 1}, 1),
+        ({"devices": 2}, 2),
+        ({"cluster": "local:3"}, 3),
+        ({"cluster": "local:8"}, 5),
+        ({"cluster": "tcp://10.0.0.1:8786"}, 0),
+    ):
+        assert scheduling.at_once(RunConfig(**options), 5) == expected
 
 
 def test_a_run_that_the_disk_does_not_hold_is_refused_before_anything_is_written(tmp_path, monkeypatch):

@@ -33,4 +33,3 @@ class AtlasConfig:
         both = "a run directory with --logits is not allowed: give one of them, or neither for random logits"
         require(self.run is None or self.logits is None, both)
         require(self.logits is not None or not self.columns, "--columns is about a file: give it with --logits FILE")
-        require(len(set(self.objectives)) == len(self.objectives), "--objectives names one twice: give each once")

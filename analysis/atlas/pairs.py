@@ -13,7 +13,7 @@ from analysis.pair_file import read_pair
 from analysis.runs import load_arrays
 from analysis.tables import number
 from kdjax import trained
-from kdjax.datasets.splits import NO_MASS
+from kdjax.datasets.splits import has_no_mass
 from kdjax.errors import require
 from kdjax.files import read_json
 
@@ -90,12 +90,9 @@ def run_pairs(folder: Path) -> Pairs:
         if (student.row["width"], student.row["soft_weight"]) == (width, weight):
             found.setdefault((float(student.row["temperature"]), int(student.row["seed"])), student)
     test = load_arrays(folder / "test.npz", "labels", "teacher_logits")
-    no_mass = float(np.ptp(test["teacher_logits"], axis=1).max(initial=0)) > NO_MASS / 2
-    require(
-        not no_mass,
-        f"{folder} has a top-k teacher with --topk-rest renormalised: without the mass of the other "
-        "classes its logits have no limit at large T; name a run with --topk-rest spread",
-    )
+    about = f"{folder} has a top-k teacher with --topk-rest renormalised"
+    reason = "its logits have no limit at large T, as the other classes have no mass"
+    require(not has_no_mass(test["teacher_logits"]), f"{about}: {reason}; name a run with --topk-rest spread")
     pairs = [
         _pair(_name(at), seed, found[at, seed].stored_logits("test"), test["teacher_logits"], test["labels"])
         for at, seed in sorted(found)

@@ -15,7 +15,7 @@ from analysis import runs
 from analysis.tables import number
 from kdjax import run_directory
 from kdjax.arrays import HostLogits
-from kdjax.datasets.splits import NO_MASS
+from kdjax.datasets.splits import has_no_mass
 from kdjax.files import read_json
 from kdjax.objectives import words_of
 from kdjax.targets import WORDS
@@ -87,8 +87,8 @@ def of_run(folder: Path) -> Explorer | None:
         targets = str(options.get("targets", "teacher"))
         changes = options.get("temperature_schedule", "constant") != "constant"
         last = float(options.get("last_temperature", 1.0)) if changes else None
-    no_mass = float(np.ptp(teacher, axis=1).max(initial=0)) > NO_MASS / 2  # then logit matching has no meaning
-    if not len(rows) or not _curves(results) or no_mass:
+    curves = _curves(results)
+    if not len(rows) or not curves or has_no_mass(teacher):  # logit matching has no meaning then
         return None
     students, left_out = _students(folder, results, rows, teacher.shape[1])
     if not students:
@@ -99,7 +99,6 @@ def of_run(folder: Path) -> Explorer | None:
         )
         for row, pixel, mistake in zip(rows, pixels, mistaken, strict=True)
     ]
-    curves = _curves(results)
     data = {
         "classes": names,
         "temperatures": [_json(t) for t in temperatures(results["temperature"].dropna().tolist())],

@@ -28,6 +28,11 @@ MOST_T = 1e7
 """The highest T at which a class `NO_MASS` below has none."""
 
 
+def has_no_mass(teacher_logits: HostLogits) -> bool:
+    """Whether a class of some example has no mass: a top-k teacher's whose other classes were dropped."""
+    return float(np.ptp(teacher_logits, axis=1).max(initial=0)) > NO_MASS / 2
+
+
 class Standardisation(NamedTuple):
     """Features less the mean of the training part, over its deviation."""
 
