@@ -17,6 +17,7 @@ import tyro
 
 from kdjax import cli
 from kdjax.config import (
+    TEACHER_SEED,
     TUNING_SEED,
     DataConfig,
     Precision,
@@ -317,7 +318,7 @@ def own_kind(config: TableConfig) -> TeacherConfig:
         hidden_dropout=0.0,
         max_norm=0.0,
         jitter=0,
-        seed=1_000,
+        seed=TEACHER_SEED,
         precision=config.precision,
     )
 
@@ -359,10 +360,16 @@ PRESETS = {
 }
 
 
+WIDTHS = ("widths", "width_temperatures", "width_epochs", "width_teachers", "width_seeds")
+OF_PARTS: dict[Part, tuple[str, ...]] = {"widths": WIDTHS, "transfer": ("fractions",)}
+"""Options that one part alone has."""
+
+
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
     from kdjax import datasets, sweeps
+    from kdjax.progress import say
 
     datasets.require_named(config.data, "mnist_table")
     sweeps.check_run(config.run)
@@ -373,6 +380,10 @@ def prepare(config: TableConfig) -> "Study":
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
+    for part, options in OF_PARTS.items():
+        changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
+        if changed and part not in config.only:
+            say(f"note: --{' --'.join(changed).replace('_', '-')} has no effect: --only leaves out the part {part}")
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)

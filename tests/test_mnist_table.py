@@ -729,6 +729,12 @@ def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
         assert code == 2 and "is not allowed" in said and not (tmp_path / "runs").exists()
 
 
+def test_options_of_parts_that_are_left_out_are_named(tmp_path):
+    code, said = call(tmp_path, "--only", "widths", "--dry-run")
+    assert code == 0 and "note: --fractions has no effect: --only leaves out the part transfer" in said
+    assert said.count("has no effect") == 1, said
+
+
 def test_few_images_do_not_ask_one_sweep_twice():
     shown = [member.config.transfer_images for member in mnist_table.members(TableConfig(only=("transfer",)), 4_000)]
     assert shown == sorted(set(shown)) and shown[0] == 128
