@@ -318,7 +318,7 @@ def own_kind(config: TableConfig) -> TeacherConfig:
         hidden_dropout=0.0,
         max_norm=0.0,
         jitter=0,
-        seed=TEACHER_SEED,
+        seed=TEACHER_SEED + 100,  # of none of the table's teachers
         precision=config.precision,
     )
 
@@ -360,9 +360,13 @@ PRESETS = {
 }
 
 
-WIDTHS = ("widths", "width_temperatures", "width_epochs", "width_teachers", "width_seeds")
-OF_PARTS: dict[Part, tuple[str, ...]] = {"widths": WIDTHS, "transfer": ("fractions",)}
-"""Options that one part alone has."""
+OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
+    ("widths",): ("widths", "width_temperatures", "width_teachers", "width_seeds", "tuning_rates", "tuning_seeds"),
+    ("widths", "transfer"): ("width_epochs",),
+    ("transfer",): ("fractions",),
+    ("better",): ("elastic_epochs",),
+}
+"""Options that are of some parts alone."""
 
 
 def prepare(config: TableConfig) -> "Study":
@@ -380,10 +384,11 @@ def prepare(config: TableConfig) -> "Study":
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
-    for part, options in OF_PARTS.items():
+    for parts, options in OF_PARTS.items():
         changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
-        if changed and part not in config.only:
-            say(f"note: --{' --'.join(changed).replace('_', '-')} has no effect: --only leaves out the part {part}")
+        if changed and not set(parts) & set(config.only):
+            which = " or ".join(parts)
+            say(f"note: --{' --'.join(changed).replace('_', '-')} has no effect without the part {which} (--only)")
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)

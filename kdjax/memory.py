@@ -25,8 +25,8 @@ PROGRAM = 0.6e9
 METRIC_ARRAYS = 5
 """Arrays of the size of a run's logits, in float64, that its metrics hold at a time."""
 CGROUPS = {"": ("/sys/fs/cgroup", "memory.max"), "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")}
-"""Where Linux says what a group of processes may use, such as a container or a batch job: of the second version of
-control groups, and of the first."""
+"""Where Linux says what a group of processes, such as a container or a batch job, may use: by the controller that
+`OWN_CGROUPS` names, which is none in the second version of control groups."""
 OWN_CGROUPS = "/proc/self/cgroup"
 """The groups of this process, a line each: a number, controllers, and a path below the folder of `CGROUPS`."""
 
@@ -43,13 +43,10 @@ def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset
     trained."""
     alone = _needed([(teacher, 1, len(dataset.train.images))], dataset) if teacher else 0
     students = f"{at_once} blocks of students at once" if at_once > 1 else "the students"
+    fewer = "widths, a smaller --batch-size or --block-size" + ", or fewer --devices or workers" * (at_once > 1)
     for what, bytes_, remedy in (
         ("the teacher", alone, "--teacher.widths or --teacher.batch-size"),
-        (
-            students,
-            PROGRAM + at_once * (needed(blocks, dataset) - PROGRAM),
-            "widths, a smaller --batch-size or --block-size",
-        ),
+        (students, PROGRAM + at_once * (needed(blocks, dataset) - PROGRAM), fewer),
     ):
         wanted, there = (round(size / 2**30, 1) for size in (bytes_, available()))
         told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"

@@ -104,12 +104,11 @@ def progress_of(blocks: Sequence[Block], record: RunDirectory) -> Iterator[tuple
 
 def at_once(run: RunConfig, blocks: int) -> int:
     """Blocks that share this machine's memory in training, of so many; 0 where other machines train them."""
-    workers = run.local_workers()
+    workers, devices = run.local_workers(), len(jax.local_devices()[: run.devices])
     if run.cluster is not None and not workers:
         return 0
-    if jax.default_backend() != "cpu":
-        return 1  # each device has a memory of its own
-    return int(min(blocks, workers if 0 < workers < math.inf else len(jax.local_devices()[: run.devices])))
+    places = int(min(blocks, workers if 0 < workers < math.inf else devices))
+    return places if jax.default_backend() == "cpu" else math.ceil(places / devices)  # others have memory of their own
 
 
 def _on_devices(

@@ -216,9 +216,9 @@ def _require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
 def _require_own_start(
     blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
 ) -> None:
-    """Refuses students that would start from a teacher's own initial weights, and see its batches: those of the
-    teacher's network and seed. Warns of others of its seed: initial weights are drawn in one order, so that the first
-    layer of a narrower perceptron would be a part of the teacher's."""
+    """Refuses students that would start from a teacher's own initial weights: those of its network and seed. Warns of
+    other students of its seed, which see its batches and augmented images, and may start from a part of its weights:
+    the first layer of a narrower perceptron is the first rows of a wider one's."""
     taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
     if recipe is not None and not loaded:
         taken = {(_layers(recipe), seed)}
@@ -227,10 +227,11 @@ def _require_own_start(
         about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
         same = f"{about}, as both are {block.config.network} of width {block.width}: {remedy}"
         require((_layers(block.config), block.seed) not in taken, same)
-    if shared := sorted({block.seed for block in blocks} & {seed for _, seed in taken}):
+    taught = {block.seed for block in blocks if any(run.objective != "hard" for run in block.runs)}
+    if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
-        about = f"students and their teacher share the random numbers of seed {seeds}, and so some initial weights"
-        say(f"warning: {about}: {remedy}")
+        about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
+        say(f"warning: {about} initial weights): {remedy}, or another --first-seed where there is one")
 
 
 def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:

@@ -731,8 +731,8 @@ def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
 
 def test_options_of_parts_that_are_left_out_are_named(tmp_path):
     code, said = call(tmp_path, "--only", "widths", "--dry-run")
-    assert code == 0 and "note: --fractions has no effect: --only leaves out the part transfer" in said
-    assert said.count("has no effect") == 1, said
+    assert code == 0 and "note: --fractions has no effect without the part transfer (--only)" in said
+    assert said.count("has no effect") == 2 and "--elastic-epochs has no effect" in said, said
 
 
 def test_few_images_do_not_ask_one_sweep_twice():

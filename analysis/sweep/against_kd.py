@@ -21,7 +21,7 @@ class Row(NamedTuple):
     same: stats.Difference
     """From `kd` at the same T (at each, where the objective has none), soft weight and rate."""
     best: stats.Difference | None
-    """From the best `kd` of its width; None where of each a run failed."""
+    """From the best `kd` of its width; None where there is none without a failed run."""
     p_holm: float
     """Of the first, adjusted over the rows of a width and objective (Holm)."""
 

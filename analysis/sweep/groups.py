@@ -139,8 +139,8 @@ def of(results: pd.DataFrame) -> list[Group]:
 
 
 def _at_chosen_rates(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The runs of each setting at the rate that the hold-out chooses; one of which a run failed at every rate has no
-    choice, and counts as failed. Empty where nothing is chosen."""
+    """The runs of each setting at the rate that the hold-out chooses. A setting with a failed run at every rate has no
+    such rate: all of its runs count as failed. Empty where nothing is chosen."""
     chosen = runs.best_on_holdout(results, by=by)
     if chosen.empty:
         return chosen

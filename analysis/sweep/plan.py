@@ -198,7 +198,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         "probability with as many seeds as these runs have.",
         "Seen: the 95 % interval of the paired difference excludes zero, where the true one is "
         f"{aim.difference:g} errors; from hard labels, after a correction for all {tests} settings that are compared "
-        "with them, as in the verdict of a sweep. Shown: two one-sided "
+        "with them, as in a verdict on all of these runs. Shown: two one-sided "
         f"tests at 5 % find it within ±{aim.margin:g}, where it is 0. For every two at once these are bounds: at most "
         "so many seeds, at least that probability.",
         "Spread: standard deviation of the paired difference of test errors, a mean over the pairs of settings. "

@@ -194,8 +194,8 @@ class TeacherConfig:
     devices: int = 1
     """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = TEACHER_SEED
-    """Fixes initial weights, batch order, masks, jitter and augmentation. A student's is another one: of one seed both
-    would share a part of their initial weights."""
+    """Fixes initial weights, batch order, masks, jitter and augmentation. Give one that no student has: of one seed
+    they share these random numbers."""
     network: str = "mlp"
     """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
     norm and their own dropout (small_after_norm, big_after_norm: once, after the last batch norm); or fast:
