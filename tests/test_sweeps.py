@@ -166,12 +166,14 @@ def test_a_grid_of_rates_is_widened_where_the_holdout_chooses_an_edge(tmp_path, 
         train(blocks, data, record, run)
 
     monkeypatch.setattr(sweeps, "train", spy)
-    # Rates too small to learn anything in two epochs, but not by much: the higher is better for both settings.
-    asked = config(tmp_path, holdout=100, learning_rates=(1e-5, 3e-4), temperatures=(4.0,), seeds=1, widths=(64,))
+    # Rates too small to learn much in two epochs: the higher is better for both settings, as the teacher has learnt.
+    learnt = TeacherConfig(widths=(64,), epochs=20, batch_size=50, hidden_dropout=0.0, jitter=0)
+    options = {"learning_rates": (1e-3, 3e-3), "temperatures": (4.0,), "seeds": 1, "widths": (64,), "teacher": learnt}
+    asked = config(tmp_path, holdout=100, **options)
     table = run_directory.read_results(sweeps.run(sweeps.prepare(asked)))
     assert "edge of the grid: adding 0.009" in capfd.readouterr().err
     assert len(sealed) > 1 and not any(sealed)  # a run is finished once nothing is added
-    assert {1e-5, 3e-4, 9e-3} <= set(table["learning_rate"])
+    assert {1e-3, 3e-3, 9e-3} <= set(table["learning_rate"])
     assert (table.groupby("learning_rate").size() == 2).all()  # the baseline and the temperature alike
 
 
