@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -231,7 +232,12 @@ def _require_own_start(
     if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
         about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
-        say(f"warning: {about} initial weights): {remedy}, or another --first-seed where there is one")
+        _warn(f"{about} initial weights): give another --teacher.seed, or --first-seed")
+
+
+@functools.cache  # once for all sweeps of a table
+def _warn(about: str) -> None:
+    say(f"warning: {about}")
 
 
 def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
