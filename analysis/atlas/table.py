@@ -15,8 +15,6 @@ from analysis.tables import columns_of
 LOW, MIDDLE, HIGH = 1.0, PAPER, math.inf
 SHOWN = (LOW, 4.0, MIDDLE, HIGH)
 """Temperatures of the tables."""
-MEASURED = ("loss", "mean_logit", "matching", "error", "scale", "direction", "first", "lower")
-"""What the tables show at each."""
 
 
 class Atlas(NamedTuple):
@@ -58,7 +56,7 @@ def frame(atlas: Atlas) -> pd.DataFrame:
     `mean_logit`, `matching` (cosine with logit matching) and `first`, `lower`: the shares of the gradient of the class
     that the teacher likes best, and of the lower half.
     """
-    by_temperature = {temperature: means(atlas, temperature) for temperature in SHOWN}
+    by_temperature = {temperature: means(atlas, temperature).reindex(list(atlas.kinds)) for temperature in SHOWN}
     slopes = of_student(atlas.summary, atlas.pairs.followed).groupby("objective")["slope"].mean()
     constant = same_at_every_temperature(atlas.curves)
     rows = []
@@ -67,8 +65,7 @@ def frame(atlas: Atlas) -> pd.DataFrame:
         row = {"objective": objective, "becomes": kind, **columns_of("threshold", near), "n": near.n}
         row |= {"slope": slopes[objective], "depends_on_temperature": objective not in constant}
         for temperature, table in by_temperature.items():
-            found = _of(table.loc[objective]) if objective in table.index else dict.fromkeys(MEASURED, math.nan)
-            row |= {f"{name}_{temperature:g}": value for name, value in found.items()}
+            row |= {f"{name}_{temperature:g}": value for name, value in _of(table.loc[objective]).items()}
         rows.append(row)
     table = pd.DataFrame(rows)
     order = table["becomes"].map(list(KINDS).index)
@@ -80,5 +77,4 @@ def _of(row: pd.Series) -> dict[str, float]:
     names = {"loss": "loss over limit", "mean_logit": "mean logit", "matching": "logit matching"}
     names |= {name: name for name in ("error", "scale", "direction")}
     lower = float(shares[len(shares) // 2 :].sum())
-    found = {name: float(row[column]) for name, column in names.items()} | {"first": float(shares[0]), "lower": lower}
-    return {name: found[name] for name in MEASURED}
+    return {**{name: float(row[column]) for name, column in names.items()}, "first": shares[0], "lower": lower}

@@ -102,10 +102,11 @@ def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str
     return {name: difference for name, difference in differences.items() if difference}
 
 
-def _lost(results: pd.DataFrame) -> list[str]:
-    """Students of whom no run finished, in words."""
-    tasks = results.groupby(["omitted", "student"], sort=False)["failed_at"].min()
-    return [STUDENTS[student].format(shown=f"without {omitted}") for (omitted, student), at in tasks.items() if at >= 0]
+def _lost(results: pd.DataFrame, data: dict[str, Any]) -> list[str]:
+    """Students of whom no run finished, in words; without pairs, which have no row of their own."""
+    first = results[results["student"].isin(STUDENTS)].groupby(["omitted", "student"], sort=False)["failed_at"].min()
+    lost = first[first >= 0].index
+    return [STUDENTS[student].format(shown=name_task(omitted, data)) for omitted, student in lost]
 
 
 def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
@@ -131,7 +132,9 @@ def write_summary(folder: Path) -> str:
         _over(results),
         "The bias is added to the logits of the omitted classes; to lower those of the others by it is the same.",
     ]
-    notes += [f"{one}: every run failed (loss not finite), so no row says anything of them." for one in _lost(results)]
+    notes += [
+        f"{one}: every run failed (loss not finite), so no row says anything of them." for one in _lost(results, data)
+    ]
     if "targets" in data:
         notes.append(
             f"Soft targets of every student: {data['targets']}. What the pool's images are called, and the share of "

@@ -54,10 +54,10 @@ class Comparison(NamedTuple):
             for one in self.best.values()
         ]
         at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
-        how = "on the hold-out, by the runs that are compared, so it is flattered a little"
-        how = f"chosen {'on the test set itself (oracle), so it is flattered' if self.oracle else how}"
+        on = "the hold-out, by the runs that are compared, so it is flattered a little"
+        on = "the test set itself (oracle), so it is flattered" if self.oracle else on
         notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
-        return Table(header, cells, [*notes, *[f"The best kd ({how}): {at}."] * bool(at)])
+        return Table(header, cells, [*notes, *[f"The best kd (chosen on {on}): {at}."] * bool(at)])
 
     def frame(self) -> pd.DataFrame:
         """For `from_kd.csv`."""
@@ -83,8 +83,8 @@ def compare(results: pd.DataFrame) -> Comparison:
         less = runs.difference(of_setting, same.set_index(RUN))
         of_width = best.get(int(setting["width"]))
         if less:
-            most = runs.difference(of_setting, of_width.set_index(RUN)) if of_width is not None else None
-            rows.append(Row(setting, less, most, np.nan))
+            from_best = runs.difference(of_setting, of_width.set_index(RUN)) if of_width is not None else None
+            rows.append(Row(setting, less, from_best, np.nan))
     settings = {width: runs.by_setting(one)[0][0] for width, one in best.items()}
     return Comparison(_with_holm(rows), settings, oracle)
 
