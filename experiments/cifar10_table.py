@@ -286,7 +286,7 @@ class TableConfig:
             "teacher_from": self.teacher_from,
             "data": self.data,
             "run": self.run.of_member(),
-            "teacher": self.teacher(by),
+            "teacher": TeacherConfig() if self.teacher_from else self.teacher(by),
         }
         return SweepConfig(**{**common, **changes})
 

@@ -259,7 +259,7 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
     add({"better"}, Role.ELASTIC, teacher=distorted(config.teacher), hard_labels=True, **elastic(config))
     if len(folders) > 1:
         for role, changes in of_ensemble(config).items():
-            add({"better"}, Role(role), teacher_from=folders, **changes)
+            add({"better"}, Role(role), teacher=TeacherConfig(), teacher_from=folders, **changes)
     add({"controls"}, Role.HELD_OUT, hard_labels=True, data=data)
     smoothing: dict[str, Any] = {"targets": "uniform", "temperatures": (1.0,), "soft_weights": SMOOTHINGS}
     add({"controls"}, Role.LABEL_SMOOTHING, data=data, **smoothing)

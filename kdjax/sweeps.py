@@ -160,13 +160,16 @@ def find_teachers(
     that students learn from.
 
     Raises BadInput: a teacher that cannot be loaded, does not fit, or saw the hold-out; a recipe that cannot be trained
-    on these images, or that is given beside a teacher that came with the data.
+    on these images, or that is given beside a teacher.
     """
     if dataset.teacher is not None:
         there = f"the teacher of {dataset.name} came with the data, and no other is loaded or trained"
         require(not folders, f"--teacher-from is not allowed: {there}; leave it out, or the teacher's columns")
         require(config == TeacherConfig(), f"--teacher options are not allowed: {there}; leave them out")
         return None, (), [dataset.teacher.fingerprint]
+    refused = "--teacher options are not allowed with --teacher-from"
+    given = f"{refused}: teachers are either given or trained; leave out one of them"
+    require(not folders or config == TeacherConfig(), given)
     if len(dataset.input_shape) == 1:
         config = dataclasses.replace(config, jitter=0)  # which is a teacher's default, and shifts images
     recipe = config.train_config(teacher_epochs(dataset))

@@ -235,6 +235,15 @@ def test_how_it_is_called(tmp_path, body):
     assert ("taken as T = 1" in "\n".join(found.lines)) == ("(z, v)" in body)
 
 
+def test_a_loss_without_a_temperature_is_spoken_of_at_t_1(tmp_path):
+    right = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average(kl(log_softmax(z), v))")).lines)
+    assert "kd as in the paper" in right and "tokens" not in right
+    unknown = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average((z * v).sum(-1)) ** 2")).lines)
+    assert unknown.count("T = 1: value") == 1 and "T = 3" not in unknown
+    extra = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average(kl(log_softmax(z), v)) + 1")).lines)
+    assert "in place of" in extra and "at T = 1" in extra and "T = 3" not in extra
+
+
 def test_a_loss_in_numpy_beside_an_import_of_jax(tmp_path):
     found = said(
         written(

@@ -114,6 +114,7 @@ BAD = {
     "--dataset mnist5k --teacher.epochs 0": "--teacher.epochs 0 is not allowed",
     "--dataset mnist5k --teacher-from .": ". is no teacher: name a folder that holds teacher.json",
     "--dataset mnist5k --teacher-from missing": "missing is no teacher",
+    "--dataset mnist5k --teacher-from none --teacher.epochs 5": "--teacher options are not allowed with --teacher-from",
 }
 
 

@@ -60,7 +60,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
         sweeps.prepare(dataclasses.replace(images, **network))
     sweep = sweeps.prepare(asked(widths=(16, 16), seed=5))
     teacher = sweeps.train_teacher(sweep)[0].folder
-    later = dataclasses.replace(sweep.config, teacher_from=(teacher,), first_seed=4)
+    later = dataclasses.replace(sweep.config, teacher=TeacherConfig(), teacher_from=(teacher,), first_seed=4)
     with pytest.raises(BadInput, match="student of seed 5 would start from its teacher's own"):
         sweeps.prepare(later)
 
@@ -237,8 +237,9 @@ def test_a_run_that_breaks_at_its_last_update_is_marked(tmp_path):
 def test_a_teacher_that_saw_the_holdout_is_refused(finished, tmp_path):
     asked, folder = finished
     (teacher,) = (path.parent for path in (folder.parents[1] / "teachers").glob("*/teacher.json"))
-    assert sweeps.prepare(dataclasses.replace(asked, teacher_from=(teacher,)))
-    other = dataclasses.replace(asked, teacher_from=(teacher,), data=dataclasses.replace(asked.data, train_images=200))
+    given = dataclasses.replace(asked, teacher=TeacherConfig(), teacher_from=(teacher,))
+    assert sweeps.prepare(given)
+    other = dataclasses.replace(given, data=dataclasses.replace(asked.data, train_images=200))
     with pytest.raises(BadInput, match="never saw"):
         sweeps.prepare(other)
 

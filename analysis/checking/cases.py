@@ -27,17 +27,11 @@ class Case(NamedTuple):
         return self.labels.size
 
 
-def draw(
-    shape: tuple[int, ...],
-    temperature: float,
-    student_scale: float = 2.0,
-    teacher_scale: float = 3.0,
-    shifts: tuple[float, float] = (0.5, 1.5),
-) -> Case:
-    """Normal logits of these standard deviations and means, the same for the same arguments."""
+def draw(shape: tuple[int, ...], temperature: float, student_scale: float = 2.0, teacher_scale: float = 3.0) -> Case:
+    """Normal logits of these standard deviations, the same for the same arguments; their means are not 0."""
     random = np.random.default_rng([*shape, round(temperature)])
-    student = random.normal(shifts[0], student_scale, shape)
-    teacher = random.normal(shifts[1], teacher_scale, shape)
+    student = random.normal(0.5, student_scale, shape)
+    teacher = random.normal(1.5, teacher_scale, shape)
     return Case(student, teacher, random.integers(0, shape[-1], shape[:-1]), temperature)
 
 

@@ -27,7 +27,7 @@ class Diagnosis(NamedTuple):
 
 def diagnose(loss: Loss) -> Diagnosis:
     """Asks the loss, and says what it is. Raises BadInput: it cannot be asked."""
-    asked = [case if "temperature" in loss.roles else case._replace(temperature=1.0) for case in ORDINARY]
+    asked = [loss.asked(case) for case in ORDINARY]
     answers = [loss.ask(case) for case in asked]
     found = None
     if all(answer.gradient is not None and np.isfinite(answer.gradient).all() for answer in answers):
@@ -87,11 +87,11 @@ def _paper(paper: str) -> str:
 
 
 def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Finding]:
-    case = ORDINARY[0]
+    case = loss.asked(ORDINARY[0])
     if first.gradient is None or not first.gradient.any():
         yield Finding("no gradient reaches the student's logits: they are detached, or the arguments are exchanged")
     elif found is None and not (np.isfinite(first.value) and np.isfinite(first.gradient).all()):
-        yield Finding("not finite, for logits of scale 3 at T = 3")
+        yield Finding(f"not finite, for logits of scale 3 at T = {case.temperature:g}")
     for who in ("student", "teacher"):
         moved = loss.ask(case._replace(**{who: getattr(case, who) + 7.0}))
         if _apart(moved, first) > TOLERANCE:
@@ -135,14 +135,14 @@ def _at_extremes(loss: Loss, found: Explanation) -> Iterator[Finding]:
 
 def _on_tokens(loss: Loss, found: Explanation) -> Iterator[Finding]:
     """Logits with two leading axes, where the loss takes them."""
-    count, classes = TOKENS.labels.size, TOKENS.classes
-    flat = TOKENS._replace(
-        student=TOKENS.student.reshape(count, classes),
-        teacher=TOKENS.teacher.reshape(count, classes),
-        labels=TOKENS.labels.reshape(count),
+    tokens = loss.asked(TOKENS)
+    flat = tokens._replace(
+        student=tokens.student.reshape(-1, tokens.classes),
+        teacher=tokens.teacher.reshape(-1, tokens.classes),
+        labels=tokens.labels.ravel(),
     )
     try:
-        gradient = loss.ask(TOKENS).gradient
+        gradient = loss.ask(tokens).gradient
     except BadInput:
         return
     expected = found.term(flat)[1]
@@ -153,10 +153,14 @@ def _on_tokens(loss: Loss, found: Explanation) -> Iterator[Finding]:
 
 
 def _numbers(asked: list[Case], answers: list[Answer]) -> Iterator[str]:
-    """The loss beside `kd`, at each T."""
+    """The loss beside `kd`, at each T: of logits `[4, 10]`."""
     kd = next(forms.candidates())
-    shown = [pair for pair in zip(asked, answers, strict=True) if pair[0].student.shape == (4, 10)]
-    for case, answer in sorted(shown, key=lambda pair: pair[0].temperature):
+    shown = {
+        case.temperature: (case, answer)
+        for case, answer in zip(asked, answers, strict=True)
+        if case.student.shape == (4, 10)
+    }
+    for _, (case, answer) in sorted(shown.items()):
         values, gradient = kd.term(case)
         text = f"T = {case.temperature:g}: value {answer.value / np.mean(values):.4g} times that of kd"
         if answer.gradient is None or not answer.gradient.any():

@@ -100,7 +100,8 @@ def _of_value(explanation: Explanation, cases: Sequence[Case], answers: Sequence
     if np.isnan(values).all():
         return [Finding("the value is not a number")]
     fits = np.allclose(values, expected, rtol=2 * TOLERANCE, atol=1e-6)
-    off = f"the gradient is that, the value is not: {values[0]:.4g} in place of {expected[0]:.4g} at T = 3"
+    at = cases[0].temperature
+    off = f"the gradient is that, the value is not: {values[0]:.4g} in place of {expected[0]:.4g} at T = {at:g}"
     return [] if fits else [Finding(off), Finding("a term without gradient, or a gradient that is stopped", False)]
 
 

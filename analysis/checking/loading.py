@@ -42,12 +42,14 @@ class Loss(NamedTuple):
     precise: bool = True
     """Whether it can be asked in float64."""
 
+    def asked(self, case: Case) -> Case:
+        """The case as the loss is asked about it: at T = 1, where it takes no temperature."""
+        return case if "temperature" in self.roles else case._replace(temperature=1.0)
+
     def ask(self, case: Case, precise: bool = True) -> Answer:
         """Its value and gradient. Raises BadInput: it raises, or gives something else than a number for the batch or
         for each example."""
-        if "temperature" not in self.roles:
-            case = case._replace(temperature=1.0)
-        shape = case.student.shape
+        case, shape = self.asked(case), case.student.shape
         try:
             answer = self.framework.ask(self.call, case, precise and self.precise)
         except frameworks.WrongResult as wrong:
