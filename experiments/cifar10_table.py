@@ -119,6 +119,8 @@ class TableConfig:
     seconds per network."""
     teachers: int = 1
     """Number of big networks, each from a seed of its own; the first teaches, or each."""
+    teacher_seed: int = dataclasses.field(default=TEACHER_SEED, metadata=NO_RESULT)
+    """Seed of the first big network; the others have those after it."""
     each_teaches: bool = dataclasses.field(default=False, metadata=added(False))
     """Every big network teaches students of its own, at each T, not the first alone."""
     seeds: int = 5
@@ -159,7 +161,7 @@ class TableConfig:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
-        "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "big_width"),
+        "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "teacher_seed", "big_width"),
         "student": (
             *("seeds", "networks", "epochs", "width_multiplier", "dropout_after_norm", "small_width", "batch_size"),
             *("learning_rate", "optimizer", "schedule", "augment", "precision", "mirrored_views", "lengths"),
@@ -183,6 +185,7 @@ class TableConfig:
         require_soft_weight("soft-weight", self.soft_weight, "hard labels alone are a row anyway")
         require(len(set(self.controls)) == len(self.controls), "--controls names one twice: give each once")
         require_count("teachers", self.teachers, "teachers", most=100)
+        require_option(0 <= self.teacher_seed <= 2**30, "teacher-seed", self.teacher_seed, f"it lies in 0 to {2**30}")
         require_positive("learning-rate", self.learning_rate)
         require_positive("width-multiplier", self.width_multiplier)
         require_option(self.width_multiplier <= 16, "width-multiplier", self.width_multiplier, "it is at most 16")
@@ -190,6 +193,7 @@ class TableConfig:
         if self.teacher_from:
             refused = "with --teacher-from is not allowed: teachers are either given or trained"
             require(self.big_width == TableConfig.big_width, f"--big-width {self.big_width} {refused}")
+            require(self.teacher_seed == TEACHER_SEED, f"--teacher-seed {self.teacher_seed} {refused}")
             require(self.teachers == 1, f"--teachers {self.teachers} {refused}")
             require(self.teacher_epochs is None, f"--teacher-epochs {self.teacher_epochs} {refused}")
         for name in ("temperatures", "tuning_rates", "tuning_weights", "lengths"):
@@ -264,7 +268,7 @@ class TableConfig:
             schedule=self.schedule,
             mirrored_views=self.mirrored_views,
             precision=self.precision,
-            seed=TEACHER_SEED + number,
+            seed=self.teacher_seed + number,
         )
 
     def sweep(self, by: int = 0, **changes: Any) -> SweepConfig:

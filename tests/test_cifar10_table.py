@@ -134,6 +134,8 @@ REFUSED = {
     "--stability --epochs 5": "--stability needs --epochs 6 or more",
     "--temperatures 1 1": "--temperatures repeats 1",
     "--holdout 20 --teacher-epochs 3 --teacher-from missing": "--teacher-epochs 3 with --teacher-from is not allowed",
+    "--holdout 20 --teacher-seed 3 --teacher-from missing": "--teacher-seed 3 with --teacher-from is not allowed",
+    "--teacher-seed -1": "--teacher-seed -1 is not allowed: it lies in 0 to",
     "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
     "--holdout 100": "--holdout 100 is not allowed",
     "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
