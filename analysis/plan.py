@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from kdjax import cli, run_directory
+from kdjax import cli, run_folders
 from kdjax.errors import require
 
 PROG = "python -m analysis.plan"
@@ -49,7 +49,7 @@ def main(config: PlanConfig) -> None:
     from analysis import terminal  # late, so that --help is quick
     from analysis.sweep import plan
 
-    folders = [run_directory.named_run(run, config.out, "temperature_sweep") for run in config.runs or (None,)]
+    folders = [run_folders.named_run(run, config.out, "temperature_sweep") for run in config.runs or (None,)]
     aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
     terminal.show(plan.describe(folders, aim))
 

@@ -3,7 +3,8 @@
     python -m analysis.plot_omit_digit [FOLDER]
 
 Figures go into FOLDER/figures, as PNG, PDF and SVG. Where each class was omitted in turn there is a figure of one row
-per class; where there are several temperatures, one against T, and the others are of the first T that was given.
+per class; where there are several temperatures, one against T, and the others are of the first T that was given. The
+summary is written again.
 """
 
 from analysis import plotting
@@ -14,10 +15,10 @@ PROG = "python -m analysis.plot_omit_digit"
 
 
 def main(config: PlotConfig) -> None:
-    """Draws the figures and prints where they are."""
-    from analysis.omission import figures  # late, so that --help is quick
+    """Writes the summary again, draws the figures and prints where they are."""
+    from analysis.omission import figures, table  # late, so that --help is quick
 
-    plotting.main(config, "omit_digit", figures.draw)
+    plotting.main(config, "omit_digit", table.write_summary, figures.draw)
 
 
 if __name__ == "__main__":

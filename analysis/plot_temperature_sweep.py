@@ -2,7 +2,7 @@
 
     python -m analysis.plot_temperature_sweep [FOLDER]
 
-Figures go into FOLDER/figures, as PNG, PDF and SVG.
+Figures go into FOLDER/figures, as PNG, PDF and SVG. The summary is written again.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ class PlotSweepConfig(PlotConfig):
 
 
 def main(config: PlotSweepConfig) -> None:
-    """Draws the figures and prints where they are."""
-    from analysis.sweep import figures  # late, so that --help is quick
+    """Writes the summary again, draws the figures and prints where they are."""
+    from analysis.sweep import figures, table  # late, so that --help is quick
 
-    plotting.main(config, "temperature_sweep", functools.partial(figures.draw, image=config.image))
+    plotting.main(config, "temperature_sweep", table.write_summary, functools.partial(figures.draw, image=config.image))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from kdjax import run_directory
+from kdjax import run_folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def main(
         noun: what a run of it is called where there is none.
         written: the file that a finished run has.
     """
-    folder = run_directory.named_run(config.folder, config.out, experiment, noun, written)
+    folder = run_folders.named_run(config.folder, config.out, experiment, noun, written)
     *_, paths = [step(folder) for step in steps]
     for path in paths:
         if path.suffix == ".png":

@@ -111,7 +111,7 @@ def mean(values: pd.Series) -> stats.Interval:
     so that a seed of which one run failed is left out. With fewer than two such seeds: over the teachers' means, or
     over runs where each has a teacher of its own.
     """
-    return stats.crossed_interval(_grid(values))
+    return stats.crossed_interval(grid(values))
 
 
 def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
@@ -124,7 +124,7 @@ def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
     less = values[shared] - others[shared]
     if shared.nlevels > 1 and shared.get_level_values("seed").nunique() == 1:
         less = less.groupby("seed").mean()
-    return stats.difference(stats.crossed_interval(_grid(less)))
+    return stats.difference(stats.crossed_interval(grid(less)))
 
 
 def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:
@@ -215,7 +215,7 @@ def name_of(run: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(v) if name in words else f"{math.nan if v is None else float(v):.9g}" for name, v in values)
 
 
-def _grid(values: pd.Series) -> np.ndarray:
+def grid(values: pd.Series) -> np.ndarray:
     """`[teachers, seeds]` of the seeds that all teachers have; one column where runs are indexed by seed alone, or, of
     teachers' means, where fewer than two of several seeds are shared."""
     if values.index.nlevels == 1:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from kdjax import cli, run_directory
+from kdjax import cli, run_folders
 
 PROG = "python -m analysis.stability"
 
@@ -30,7 +30,7 @@ def main(config: StabilityConfig) -> None:
     from analysis import terminal  # late, so that --help is quick
     from analysis.sweep import stability, stability_figure
 
-    folder = run_directory.named_run(config.run, config.out, "temperature_sweep")
+    folder = run_folders.named_run(config.run, config.out, "temperature_sweep")
     terminal.show(stability.write(folder))
     for path in stability_figure.draw(folder):
         if path.suffix == ".png":

@@ -16,9 +16,9 @@ import scipy.special  # t from here: scipy.stats takes a second to import
 from jaxtyping import Bool, Real
 
 from kdjax.errors import require
+from kdjax.intervals import CONFIDENCE, Runs
 from kdjax.intervals import Difference as Difference  # these are of this module too
 from kdjax.intervals import Interval as Interval
-from kdjax.intervals import Runs
 from kdjax.intervals import claimed as claimed
 from kdjax.intervals import difference as difference
 from kdjax.intervals import holm as holm
@@ -58,7 +58,7 @@ class Vertex(NamedTuple):
     """The temperature and its interval lie within the temperatures tried: otherwise it is extrapolation."""
 
 
-def crossed_interval(values: Grid, confidence: float = 0.95) -> Interval:
+def crossed_interval(values: Grid, confidence: float = CONFIDENCE) -> Interval:
     """The mean over teachers crossed with seeds, when both are draws: runs that share a teacher are not independent.
 
     `se² = (MS_teachers + MS_seeds) / runs`, Satterthwaite's degrees of freedom. (The unbiased form subtracts
@@ -124,22 +124,23 @@ def claimed_in_turn(chains: Sequence[Sequence[Difference]]) -> list[int]:
             counts[i] += 1
 
 
-def interval_over(values: Runs | Grid, confidence: float = 0.95) -> Interval:
+def interval_over(values: Runs | Grid, confidence: float = CONFIDENCE) -> Interval:
     """`interval` of `[runs]`, or `crossed_interval` of `[teachers, seeds]`."""
     return interval(values, confidence) if values.ndim == 1 else crossed_interval(values, confidence)
 
 
-def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
-    """The mean of `a − b` over runs that share a seed (and a teacher), with its interval.
+def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."]) -> Difference:
+    """The mean of `a − b` over runs that share a seed (and a teacher), with its 95 % interval.
 
     `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences.
     """
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
-    return difference(interval_over(np.asarray(a, np.float64) - b, confidence))
+    return difference(interval_over(np.asarray(a, np.float64) - b))
 
 
-def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interval:
-    """Where one more run may lie: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of this further run.
+def prediction_interval(values: Runs | Grid) -> Interval:
+    """Where one more run lies with a probability of 95 %: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of
+    this further run.
 
     `[teachers, seeds]`: one more run of another teacher and another seed. Its variance, `σ_t² + σ_s² + σ_r²`, is
     estimated by the mean squares, `MS_t/seeds + MS_s/teachers + MS_r (1 − 1/seeds − 1/teachers)`; that of the mean is
@@ -152,15 +153,16 @@ def prediction_interval(values: Runs | Grid, confidence: float = 0.95) -> Interv
         shares = np.array([1 / seeds + 1 / table.size, 1 / teachers + 1 / table.size, 1 - 1 / seeds - 1 / teachers])
         parts = shares * mean_squares(table)
         total = float(parts.sum())
-        return _t_interval(
-            _mean(table), math.sqrt(total), total**2 / float((parts**2 / df).sum()), table.size, confidence
-        )
-    mean = interval(values.ravel(), confidence)
-    return _t_interval(mean.mean, mean.standard_error * math.sqrt(mean.n + 1), mean.df, mean.n, confidence)
+        if not total > 0:  # two teachers and two seeds, each pair with one mean
+            return _t_interval(_mean(table), math.nan, math.nan, table.size)
+        of_total = total**2 / float((parts**2 / df).sum())
+        return _t_interval(_mean(table), math.sqrt(total), of_total, table.size)
+    mean = interval(values.ravel())
+    return _t_interval(mean.mean, mean.standard_error * math.sqrt(mean.n + 1), mean.df, mean.n)
 
 
-def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."], confidence: float = 0.95) -> Difference:
-    """Errors of `a` minus those of `b` on as many images, with an interval over draws of the images.
+def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."]) -> Difference:
+    """Errors of `a` minus those of `b` on as many images, with a 95 % interval over draws of the images.
 
     About these very networks on other test images: an image's part is `d`, the mean over runs of `a − b`; the
     difference is the sum of d over n images, its standard error `√n · s(d)`, the interval normal. With one run each,
@@ -172,23 +174,22 @@ def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."], confidence: flo
     images = a.shape[-1]
     require(images == b.shape[-1] > 0, f"answers on {images} and {b.shape[-1]} images: give those on the same images")
     each = a.reshape(-1, images).mean(axis=0) - b.reshape(-1, images).mean(axis=0)
-    mean = interval(each, confidence)
-    half = float(scipy.special.ndtri((1 + confidence) / 2)) * mean.standard_error * images
+    mean = interval(each)
+    half = float(scipy.special.ndtri((1 + CONFIDENCE) / 2)) * mean.standard_error * images
     p = float(2 * scipy.special.ndtr(-abs(mean.mean) / mean.standard_error)) if mean.standard_error > 0 else math.nan
     total = images * mean.mean
     low, high = total - half, total + half
     return Difference(total, low, high, images, p, low > 0 or high < 0)
 
 
-def reach(differences: Table, alpha: float = 0.05) -> float:
-    """How far from 0 the `1 − 2α` intervals of the differences (the last axis) reach, over runs or over teachers
+def reach(differences: Table) -> float:
+    """How far from 0 the 90 % intervals of the differences (the last axis) reach, over runs or over teachers
     crossed with seeds; nan where nothing is known about spread.
 
     Where it is below a margin, all differences at once are smaller than that: two one-sided paired t tests (Schuirmann
-    1987) for each, and an intersection-union test (Berger 1982) over all, which needs no adjustment.
+    1987) at 5 % for each, and an intersection-union test (Berger 1982) over all, which needs no adjustment.
     """
-    require(0 < alpha < 0.5, f"alpha {alpha:g}: 0 < alpha < 0.5")
-    each = [interval_over(column, 1 - 2 * alpha) for column in np.moveaxis(differences, -1, 0)]
+    each = [interval_over(column, 0.9) for column in np.moveaxis(differences, -1, 0)]
     return float(np.max([[abs(one.low), abs(one.high)] for one in each]))
 
 
@@ -230,13 +231,14 @@ def candidates_for_best(
     return np.array([not beaten(i) for i in range(k)])
 
 
-def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid, confidence: float = 0.95) -> Ratio:
-    """`mean x / mean y` over paired runs with Fieller's (1954) interval: all ρ with `|mean(x − ρy)| ≤ t·se(x − ρy)`.
+def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid) -> Ratio:
+    """`mean x / mean y` over paired runs with Fieller's (1954) 95 % interval: all ρ with
+    `|mean(x − ρy)| ≤ t·se(x − ρy)`.
 
     `[runs]`: `se² = s²/n`, n − 1 degrees of freedom. `[teachers, seeds]`: those of `crossed_interval`, the degrees of
     freedom at ρ = mean x / mean y.
 
-    Where the mean denominator is not itself different from zero at this confidence the interval is unbounded (−inf,
+    Where the mean denominator is not itself different from zero the interval is unbounded (−inf,
     inf).
     """
     pairs = np.array([numerators, denominators], np.float64) if numerators.shape == denominators.shape else np.array([])
@@ -245,7 +247,8 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid, confidenc
         pairs = pairs.reshape(2, -1)
     n, x, y = pairs[0].size, _mean(pairs[0]), _mean(pairs[1])
     ratio = x / y if y else math.nan
-    if n < 2 or (np.ptp(pairs[0]) == 0 and np.ptp(pairs[1]) == 0):
+    means = [pairs] if pairs.ndim == 2 else [pairs.mean(axis=1), pairs.mean(axis=2)]
+    if n < 2 or all(np.ptp(values, axis=1).max() == 0 for values in means):
         return Ratio(ratio, math.nan, math.nan, n)
     df = float(n - 1)
     if pairs.ndim == 2:
@@ -256,7 +259,7 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid, confidenc
         at = np.array([1.0, -ratio])
         by_teacher, by_seed = (float(at @ square @ at) for square in squares)
         df = _crossed(by_teacher, by_seed, *pairs.shape[1:])[1]
-    t2 = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) ** 2
+    t2 = float(scipy.special.stdtrit(df, (1 + CONFIDENCE) / 2)) ** 2
     (vx, vxy), (_, vy) = (t2 * covariance).tolist()
     a, b, c = y * y - vy, x * y - vxy, x * x - vx  # a·ρ² − 2b·ρ + c ≤ 0
     if not a > 0:
@@ -265,7 +268,7 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid, confidenc
     return Ratio(ratio, (b - root) / a, (b + root) / a, n)
 
 
-def gap_closed(small: Runs | Grid, distilled: Runs | Grid, teacher: Runs | Grid, confidence: float = 0.95) -> Ratio:
+def gap_closed(small: Runs | Grid, distilled: Runs | Grid, teacher: Runs | Grid) -> Ratio:
     """Share of the gap closed, `(small − distilled) / (small − teacher)` in errors, with Fieller's interval.
 
     Runs are paired, all three of one shape: `small` repeats a seed's errors under each teacher, `teacher` those of the
@@ -273,14 +276,10 @@ def gap_closed(small: Runs | Grid, distilled: Runs | Grid, teacher: Runs | Grid,
     teacher, its errors taken as known. The paper's share is 0.91.
     """
     small = np.asarray(small, np.float64)
-    return ratio_of_means(small - distilled, small - teacher, confidence)
+    return ratio_of_means(small - distilled, small - teacher)
 
 
-def vertex(
-    temperatures: Real[np.ndarray, "temperatures"],
-    table: Real[np.ndarray, "runs temperatures"],
-    confidence: float = 0.95,
-) -> Vertex:
+def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Real[np.ndarray, "runs temperatures"]) -> Vertex:
     """The lowest point of a parabola in log T, fitted to each run; interval over runs.
 
     A run's fit is `a·x² + b·x + c`, `x = log T`; the lowest point of the mean curve is `x = −mean b / (2·mean a)`, a
@@ -294,7 +293,7 @@ def vertex(
     require(np.count_nonzero(finite) >= 3, "a parabola needs three finite temperatures or more")
     x = np.log(temperatures[finite])
     a, b, _ = np.polyfit(x, np.asarray(table, np.float64)[:, finite].T, 2)
-    lowest = ratio_of_means(-b, 2 * a, confidence)
+    lowest = ratio_of_means(-b, 2 * a)
     if not _mean(a) > 0:
         return Vertex(math.nan, math.nan, math.nan, lowest.n, False)
     temperature, low, high = (float(np.exp(np.clip(value, -700, 700))) for value in lowest[:3])
@@ -303,7 +302,7 @@ def vertex(
     return Vertex(temperature, low, high, lowest.n, inside)
 
 
-def reproduced(ours: Runs | Grid, paper: float | int, confidence: float = 0.95) -> str:
+def reproduced(ours: Runs | Grid, paper: float | int) -> str:
     """Whether the paper's single run of `paper` errors could be one of ours: does it lie in our prediction interval?
 
     Few or scattered runs make that interval so wide that it holds nearly everything. "Reproduced" therefore asks also
@@ -312,7 +311,7 @@ def reproduced(ours: Runs | Grid, paper: float | int, confidence: float = 0.95) 
     runs. Where the interval is wider the paper's run is "compatible" with ours, and no more. No verdict below three
     runs.
     """
-    expected = prediction_interval(ours, confidence)
+    expected = prediction_interval(ours)
     if math.isnan(expected.low) or expected.n < 3:
         return f"no verdict at n = {expected.n}"
     if expected.low <= paper <= expected.high:

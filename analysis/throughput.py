@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import style
+from analysis.runs import reading
 from analysis.tables import Table, fixed
 from kdjax.errors import require
 from kdjax.files import read_json, write_whole
@@ -42,10 +43,14 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: the folder holds none, or a damaged one.
     """
-    measurement = read_json(folder / "throughput.json")
-    complete = isinstance(measurement, dict) and {"provenance", "cases", "scaling"} <= measurement.keys()
-    complete = complete and all({*COLUMNS, "image_shape", "batch_size"} <= case.keys() for case in measurement["cases"])
-    require(complete, f"{folder / 'throughput.json'} is no measurement: run python -m experiments.throughput")
+    path = folder / "throughput.json"
+    measurement = read_json(path)
+    with reading(path):
+        complete = {"provenance", "cases", "scaling"} <= measurement.keys()
+        complete = complete and {"device", "cpus", "versions"} <= measurement["provenance"].keys()
+        needed = {*COLUMNS, "image_shape", "batch_size"}
+        complete = complete and all(needed <= case.keys() for case in measurement["cases"])
+    require(complete, f"{path} is no measurement: run python -m experiments.throughput")
     return dict(measurement)
 
 
@@ -63,7 +68,7 @@ def draw(folder: Path) -> list[Path]:
     kinds = dict.fromkeys((tuple(case["image_shape"]), case["batch_size"]) for case in cases)
     images = " and ".join(f"{'×'.join(map(str, shape))} in batches of {batch}" for shape, batch in kinds)
     device = provenance["device"].partition(" (")[0]
-    machine = f"{device}, {provenance['cpus']} cores, JAX {provenance['versions']['jax']}"
+    machine = f"{device}, {provenance['cpus']} cores, JAX {provenance['versions'].get('jax')}"
     where, scaling = f"random images of {images}; {machine}", measurement["scaling"]
     with style.applied():
         figures = {

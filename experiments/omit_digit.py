@@ -184,7 +184,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, memory, omission, students, sweeps
+    from kdjax import datasets, omission, students, sweeps
     from kdjax.run_folders import run_folder, span
 
     datasets.require_named(config.data, "omit_digit")
@@ -211,7 +211,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
-    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset, config.run)
+    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),
@@ -222,7 +222,7 @@ def prepare(config: OmitConfig) -> "Sweep":
     words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
     folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
     sweep = sweeps.Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
-    memory.require_disk(sweep.absent, dataset, config.run.out)
+    sweeps.require_room(sweep)
     return sweep
 
 

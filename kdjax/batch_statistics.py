@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, UInt8
 
 from kdjax import compilation, evaluation, models
@@ -74,9 +73,9 @@ def evaluate(
     own, statistics = jax.tree.map(lambda leaf: leaf[0], (params, running))
     collected = collector(config, dataset.num_classes)(own, statistics, images)
     dropped, clean = jax.tree.map(lambda leaf: leaf[None], collected)
-    evaluator = evaluation.evaluator(models.network(config, dataset.input_shape, dataset.num_classes))
+    network = models.network(config, dataset.input_shape, dataset.num_classes)
     splits = {split: getattr(dataset, split).images for split in SPLITS if len(getattr(dataset, split).images)}
     return {
-        name: {split: np.asarray(evaluator(params, state, pixels))[0] for split, pixels in splits.items()}
+        name: {split: evaluation.logits_of(network, params, state, pixels) for split, pixels in splits.items()}
         for name, state in (("trained", running), ("dropout", dropped), ("clean", clean))
     }

@@ -91,7 +91,7 @@ class Checkpoints:
         remove(self.folder)
 
     def _steps(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pandas as pd
 from kdjax import evaluation, models, trained
 from kdjax.arrays import HostLogits
 from kdjax.errors import require
-from kdjax.inputs import read_inputs
+from kdjax.inputs import read_scaled
 from kdjax.intervals import Difference, Interval, claimed, difference, holm, interval
 
 SETTING = ["objective", "temperature", "soft_weight"]
@@ -32,7 +32,7 @@ class Student:
 
     def logits(self, inputs: Any) -> HostLogits:
         """`[n, classes]`, in evaluation mode, of inputs of the shape that it was trained on."""
-        return np.asarray(evaluation.evaluator(self.network)(*self.variables, read_inputs("inputs", inputs)))[0]
+        return evaluation.logits_of(self.network, *self.variables, read_scaled("inputs", inputs))
 
 
 @dataclasses.dataclass(frozen=True)

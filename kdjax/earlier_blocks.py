@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
     """A JSON file of another run; empty where it is missing, damaged, or no file of this program."""
     try:
         found = read_json(path)
-    except (BadInput, OSError, RecursionError):
+    except (BadInput, OSError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -21,7 +21,7 @@ def require(condition: object, message: str) -> None:
 
 def require_option(condition: object, option: str, value: Any, allowed: str) -> None:
     """Raises `BadInput("--OPTION VALUE is not allowed: ALLOWED")` unless `condition` holds."""
-    shown = f"{value:g}" if isinstance(value, float) else value
+    shown = f"{value:.12g}" if isinstance(value, float) else value
     require(condition, f"--{option} {shown} is not allowed: {allowed}")
 
 

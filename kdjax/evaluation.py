@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import transforms
-from kdjax.arrays import Logits, StoredImages
+from kdjax.arrays import HostLogits, Logits, StoredImages
 from kdjax.compilation import jit
 from kdjax.errors import require
 from kdjax.models import Model, ModelState, Params
@@ -50,6 +51,11 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
         return jnp.concatenate(batches, axis=1)
 
     return logits
+
+
+def logits_of(model: Model, params: Params, model_state: ModelState, images: Any) -> HostLogits:
+    """Logits `[images, classes]` of one network whose leaves have a leading axis of 1; otherwise as `evaluator`."""
+    return np.asarray(evaluator(model)(params, model_state, images))[0]
 
 
 def _axes(shape: tuple[int, ...]) -> str:

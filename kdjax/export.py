@@ -96,10 +96,10 @@ def _format(config: ExportConfig, by_suffix: dict[str, str]) -> str:
 
 def _folder(config: ExportConfig) -> Path:
     """The run directory; refuses a table, which holds none of its students itself."""
-    from kdjax import listing, run_directory, run_folders
+    from kdjax import listing, run_folders
 
     if config.run is None:
-        folder = run_directory.latest_run(config.out, "temperature_sweep")
+        folder = run_folders.latest_run(config.out, "temperature_sweep")
     else:
         path = Path(config.run)
         folder = path if (path / "config.json").exists() else listing.folder_of(config.out, config.run)

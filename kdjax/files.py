@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing: {path.parent} is no run directory, or not a whole one") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         remedy = "put it back from a copy, or remove it and give the command again"
         raise BadInput(f"{path} is damaged (not JSON): {remedy}") from None
 

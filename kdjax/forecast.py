@@ -45,7 +45,7 @@ class Forecast(NamedTuple):
 def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = None) -> Forecast:
     """The blocks, runs, minutes, memory and disk that the rest of a sweep would need. With `teacher` False, its teacher
     is counted elsewhere. `compiled`: programs that were counted before; those of this sweep are added to them."""
-    dataset, missing, has_teacher = sweep.dataset, sweep.missing, not teacher or _has_teacher(sweep)
+    dataset, missing, has_teacher = sweep.dataset, sweep.missing, not teacher or sweep.has_teacher
     first = "a teacher" if not has_teacher else "no teacher (it is there)" if teacher else "no further teacher"
     first = first if dataset.teacher is None else "no teacher (it came with the data)"
     absent, seconds = sweep.absent, sweep_seconds(sweep, teacher, compiled=compiled)
@@ -53,10 +53,11 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
     done += [f"{len(absent) - len(missing)} taken over from earlier runs"] * (len(missing) < len(absent))
     there = f" ({', '.join(done)})" if done else ""
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
+    largest = memory.largest(absent, None if has_teacher else sweep.teacher_config, dataset, sweep.at_once)
     text = (
         f"would train {first} and {count_of(students, 'student')} in {left} in "
         f"{sweep.folder}{there}: about {clock(seconds)} on this device, "
-        f"{memory.needed(sweep.blocks, dataset) / 2**30:.1f} GiB of memory, "
+        f"{largest / 2**30:.1f} GiB of memory, "
         f"{memory.disk_needed(absent, dataset) / 2**20:.0f} MiB of disk"
     )
     config = sweep.config
@@ -73,7 +74,7 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     recipes = [] if sweep.teacher_config is None else [sweep.teacher_config] * members
     queried = [teacher.config for teacher in sweep.loaded] or recipes
     dataset, missing, seconds = sweep.dataset, sweep.missing, 0.0
-    if teacher and not _has_teacher(sweep):
+    if teacher and not sweep.has_teacher:
         assert sweep.teacher_config is not None
         place = teachers.place(sweep.run.out, sweep.identity["teachers"][0])
         seconds = training_seconds(sweep.teacher_config, dataset, compiled, place)
@@ -98,11 +99,6 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
     for config in queried * bool(passes):
         seconds += passes * models.forward_flops(_network(config, dataset)) / rate_of(config, dataset, train=False)
     return seconds
-
-
-def _has_teacher(sweep: Sweep) -> bool:
-    given = sweep.dataset.teacher is not None
-    return given or bool(sweep.loaded) or teachers.place(sweep.run.out, sweep.identity["teachers"][0]).exists()
 
 
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any], folder: Path) -> float:

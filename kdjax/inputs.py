@@ -66,9 +66,7 @@ def read_examples(
     """What students learn from or are tested on. Names in messages begin with `prefix`; with `num_classes`, the number
     of logits, the teacher's may be left out (None). Raises BadInput: an array is refused, or they are not of the same
     examples."""
-    images = read_inputs(prefix + "inputs", inputs)
-    binary = f"{prefix}inputs are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
-    require(images.dtype != np.uint8 or images.max(initial=0) != 1, binary)
+    images = read_scaled(prefix + "inputs", inputs)
     logits = None
     if teacher_logits is not None or num_classes is None:
         logits = read_logits(f"{prefix}teacher_logits", teacher_logits, num_classes)
@@ -112,6 +110,15 @@ def read_inputs(name: str, given: Any) -> HostImages:
     whole = bytes_ and array.max() <= 255 and bool((array == np.round(array)).all())
     require(not whole, f"{name} are floats from 0 to {array.max(initial=0):g}, all whole: give uint8, or divide by 255")
     return array
+
+
+def read_scaled(name: str, given: Any) -> HostImages:
+    """`read_inputs`, as a network takes them. Raises BadInput: bytes of 0 and 1 alone too, which are no shares of
+    255."""
+    images = read_inputs(name, given)
+    binary = f"{name} are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
+    require(images.dtype != np.uint8 or images.max(initial=0) != 1, binary)
+    return images
 
 
 def read_labels(

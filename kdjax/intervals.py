@@ -15,6 +15,8 @@ from jaxtyping import Real
 from kdjax.errors import require
 
 Runs = Real[np.ndarray, "runs"]
+CONFIDENCE = 0.95
+"""Of intervals, where nothing else is said."""
 ROUNDING = 1e-11
 """Of values up to 1; of larger ones that share. 99.1 − 98.2 and 97.3 − 96.4 are 1e-14 apart."""
 
@@ -48,7 +50,7 @@ class Difference(NamedTuple):
     """The interval excludes zero: only then is the difference called one."""
 
 
-def interval(values: Runs, confidence: float = 0.95) -> Interval:
+def interval(values: Runs, confidence: float = CONFIDENCE) -> Interval:
     """`mean ± t(n−1)·s/√n` of `[runs]`.
 
     Raises:
@@ -65,7 +67,7 @@ def varies(values: Real[np.ndarray, "..."]) -> bool:
     return bool(np.ptp(values) > ROUNDING * max(1.0, float(np.abs(values).max())))
 
 
-def t_interval(mean: float, standard_error: float, df: float, n: int, confidence: float) -> Interval:
+def t_interval(mean: float, standard_error: float, df: float, n: int, confidence: float = CONFIDENCE) -> Interval:
     """`mean ± t(df)·se`; bounds of nan where the standard error is not positive. Raises BadInput: a confidence outside
     (0, 1)."""
     require(0 < confidence < 1, f"confidence {confidence:g} is not allowed: it lies in (0, 1)")

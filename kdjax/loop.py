@@ -101,7 +101,7 @@ def fit(
 
     Args:
         setting: K values of each hyper-parameter.
-        seed: fixes initial weights, batch order, masks and jitter.
+        seed: fixes batch order, masks and jitter; that of `start`, which fixes initial weights.
         initial: from `start`, or a checkpoint. Its state is donated: it must not be used again.
         after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
             raises ends the training.

@@ -24,7 +24,7 @@ Logits: TypeAlias = Float[Array, "*batch classes"]
 Losses: TypeAlias = Float[Array, "*batch"]
 Labels: TypeAlias = Int[Array, "..."]
 AnyShape: TypeAlias = Float[Array, "..."]
-"""Of the student's logits; another is refused with a message, not by its annotation."""
+"""Teacher logits: of the student's shape. Another is refused with a message, not by this annotation."""
 PerExample: TypeAlias = float | int | np.generic | Float[Array | np.ndarray, "..."]
 """One number for all examples, or an array over their leading axes: `[K]` goes with logits `[K, ..., N]`."""
 

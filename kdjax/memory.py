@@ -5,7 +5,7 @@ import math
 import os
 import resource
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +38,35 @@ def needed(blocks: Iterable[Block], dataset: Dataset) -> float:
     return _needed(((block.config, block.size, block.images) for block in blocks), dataset)
 
 
-def require_enough(blocks: Iterable[Block], teacher: TrainConfig | None, dataset: Dataset, at_once: int = 1) -> None:
-    """Raises `BadInput` if this machine has less memory than so many blocks at once need, or a teacher that is to be
-    trained."""
-    alone = _needed([(teacher, 1, len(dataset.train.images))], dataset) if teacher else 0
-    students = f"{at_once} blocks of students at once" if at_once > 1 else "the students"
-    fewer = "widths, a smaller --batch-size or --block-size" + ", or fewer --devices or workers" * (at_once > 1)
-    for what, bytes_, remedy in (
-        ("the teacher", alone, "--teacher.widths or --teacher.batch-size"),
-        (students, PROGRAM + at_once * (needed(blocks, dataset) - PROGRAM), fewer),
-    ):
+def largest(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset, at_once: int) -> float:
+    """Bytes that training needs at its largest: so many of the blocks at once, or the teacher that is to be trained."""
+    return max((bytes_ for _, bytes_, _ in _needs(blocks, teacher, dataset, at_once)), default=PROGRAM)
+
+
+def require_enough(blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset, at_once: int) -> None:
+    """Raises `BadInput` if this machine has less memory than so many of the blocks at once need, or a teacher that is
+    to be trained."""
+    for what, bytes_, remedy in _needs(blocks, teacher, dataset, at_once):
         wanted, there = (round(size / 2**30, 1) for size in (bytes_, available()))
         told = f"{what} would need about {wanted:,} GiB of memory, and there are {there:,}"
         require(wanted <= there, f"{told}: give smaller {remedy}")
 
 
-def disk_needed(blocks: Iterable[Block], dataset: Dataset) -> float:
-    """Bytes in which the blocks are stored: parameters of all their runs, logits of the test images."""
+def _needs(
+    blocks: Sequence[Block], teacher: TrainConfig | None, dataset: Dataset, at_once: int
+) -> Iterator[tuple[str, float, str]]:
+    """What needs memory, how many bytes, and what makes it less."""
+    if teacher is not None:
+        alone = _needed([(teacher, 1, len(dataset.train.images))], dataset)
+        yield "the teacher", alone, "--teacher.widths or --teacher.batch-size"
+    if blocks:
+        students = f"{at_once} blocks of students at once" if at_once > 1 else "the students"
+        fewer = "widths, a smaller --batch-size or --block-size" + ", or fewer --devices or workers" * (at_once > 1)
+        yield students, PROGRAM + at_once * (needed(blocks, dataset) - PROGRAM), fewer
+
+
+def disk_needed(blocks: Sequence[Block], dataset: Dataset) -> float:
+    """Bytes in which the blocks are stored: parameters of all their runs, logits of test and held-out images."""
     images = len(dataset.test.images) + len(dataset.holdout.images)
     size = {
         config: models.parameter_count(models.network(config, dataset.input_shape, dataset.num_classes))
@@ -132,4 +144,4 @@ def _outputs(model: models.Model) -> int:
         return total
 
     image = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    return count(jax.make_jaxpr(logits)(*jax.eval_shape(model.init, jax.random.key(0)), image).jaxpr)
+    return count(jax.make_jaxpr(logits)(*models.shapes(model), image).jaxpr)

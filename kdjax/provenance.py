@@ -36,9 +36,12 @@ def toolchain() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    command, root = ["git", "describe", "--always", "--dirty"], Path(__file__).parent
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=5).stdout
+
+    here = Path(__file__)
     try:
-        described = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=5)
+        ours = git("ls-files", here.name)  # installed into another project, it is not in that one's history
+        return (git("describe", "--always", "--dirty").strip() or None) if ours else None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return described.stdout.strip() or None

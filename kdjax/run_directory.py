@@ -40,8 +40,6 @@ the temperature of a hard row is empty."""
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
 FEATURES = "features.npz"
-COMMAND = "command.json"
-"""In the folder of an analysis, which is no run directory."""
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
@@ -111,7 +109,7 @@ class RunDirectory:
                 "fresh": fresh,
             }
             write_json(path, started)
-        self._record(command=_command())
+        self._record(command=command_given())
         self.note_progress()
         for name in FOLDERS:
             (self.folder / name).mkdir(exist_ok=True)
@@ -127,7 +125,7 @@ class RunDirectory:
             return
         try:
             before = json.loads(files.read_bytes(path))
-        except ValueError:
+        except (ValueError, RecursionError):
             # Cut off or changed by the disk: nothing else writes a part of a file here.
             remedy = f"put it back, {_start_again(self.folder)}"
             require(fresh, f"{path} is damaged (not JSON): {remedy}")
@@ -243,13 +241,13 @@ class RunDirectory:
         return frozenset(self._whole)
 
     def write_tables(self) -> None:
-        """Gathers the finished blocks into `results.csv` and `history.jsonl`, each written whole, and seals them, with
-        `config.json` and `test.npz`: the run is finished."""
-        self.gather(folder.name for folder in block_folders(self.folder) if _is_whole(folder))
+        """Gathers the blocks that this process has finished, or found finished, into `results.csv` and `history.jsonl`,
+        each written whole, and seals them, with `config.json` and `test.npz`: the run is finished."""
+        self.gather(self._whole)
         self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
 
     def gather(self, blocks: Iterable[str]) -> None:
-        """The same from these blocks, which are whole, without a seal."""
+        """The same of these blocks, which are whole, without a seal."""
         names, history = sorted(blocks), []
         for name in names:
             history += read_json(self.folder / "blocks" / name / "history.json")
@@ -309,48 +307,10 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _command() -> dict[str, Any]:
+def command_given() -> dict[str, Any]:
     """What `python -m kdjax resume` gives again: module, arguments, the folder to which their paths are relative."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
-
-
-def make_analysis_folder(folder: Path, source: Path | None) -> None:
-    """Makes the folder of an analysis of that run directory or file of logits, if it is not there.
-
-    Raises:
-        BadInput: it holds results of another one of the same name.
-    """
-    path = folder / COMMAND
-    pages = read_json(path).values() if path.exists() else ()
-    for other in (folder / page["source"] for page in pages if page.get("source")):
-        same = source is None or not other.exists() or other.samefile(source)
-        require(same, f"{folder} holds what was measured on {other.resolve()}: give another --out, or remove it")
-    make_folder(folder)
-
-
-def note_command(folder: Path, page: str, measured_on: str, source: Path | None) -> None:
-    """Writes into the folder of an analysis, as `command.json`, which command wrote a page of it, and on what it was
-    measured; `source`: the run directory or the file of logits, if it was one."""
-    path = folder / COMMAND
-    before = read_json(path) if path.exists() else {}
-    where = None if source is None else os.path.relpath(source, folder)
-    write_json(path, {**before, page: {"command": _command(), "measured_on": measured_on, "source": where}})
-
-
-def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
-    """The run directory of `experiment` with the newest results, or with the newest file `written`; else `BadInput`."""
-    runs = sorted((out / experiment).glob(f"*/{written}"), key=lambda path: path.stat().st_mtime)
-    remedy = f"run `python -m experiments.{experiment}` first, or name a folder"
-    require(runs, f"{out / experiment} holds no finished {noun}: {remedy}")
-    return runs[-1].parent
-
-
-def named_run(given: Path | None, out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
-    """The run directory that a user gives: by its path, or by its name in `out/experiment`; None: `latest_run`."""
-    if given is None:
-        return latest_run(out, experiment, noun, written)
-    return given if given.exists() or not (out / experiment / given).exists() else out / experiment / given
 
 
 def read_results(folder: Path) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import digest
 
@@ -44,3 +45,18 @@ def seconds_of(folder: Path) -> float:
     """Spent on training the blocks of a run, those of its sweeps among them."""
     timings = (one / "timing.json" for one in (folder, *sweeps_of(folder)))
     return sum(sum(map(float, read_json(path).values())) for path in timings if path.exists())
+
+
+def latest_run(out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
+    """The run directory of `experiment` with the newest results, or with the newest file `written`; else `BadInput`."""
+    runs = sorted((out / experiment).glob(f"*/{written}"), key=lambda path: path.stat().st_mtime)
+    remedy = f"run `python -m experiments.{experiment}` first, or name a folder"
+    require(runs, f"{out / experiment} holds no finished {noun}: {remedy}")
+    return runs[-1].parent
+
+
+def named_run(given: Path | None, out: Path, experiment: str, noun: str = "run", written: str = "results.csv") -> Path:
+    """The run directory that a user gives: by its path, or by its name in `out/experiment`; None: `latest_run`."""
+    if given is None:
+        return latest_run(out, experiment, noun, written)
+    return given if given.exists() or not (out / experiment / given).exists() else out / experiment / given

@@ -74,6 +74,18 @@ class Sweep(NamedTuple):
         return options
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether no teacher is to be trained: it is there, or came with the data."""
+        if self.dataset.teacher is not None or self.loaded:
+            return True
+        return teachers.place(self.run.out, self.identity["teachers"][0]).exists()
+
+    @property
+    def at_once(self) -> int:
+        """The absent blocks that share this machine's memory in training; 0 where other machines train them."""
+        return scheduling.at_once(self.run, len(self.absent))
+
+    @property
     def absent(self) -> list[Block]:
         """The blocks that are not there yet."""
         return [one for one in self.blocks if self.run.fresh or not (self.folder / "blocks" / one.name).exists()]
@@ -249,19 +261,20 @@ def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
 
 
 def check_blocks(
-    blocks: Sequence[Block],
-    recipe: TrainConfig | None,
-    seed: int,
-    loaded: Sequence[Teacher],
-    dataset: Dataset,
-    run: RunConfig,
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
 ) -> None:
-    """Refuses students that cannot be built, that would start as their teacher did, and what needs more memory than
-    there is. `recipe` and `seed` are of the teacher that is trained where none is `loaded`."""
+    """Refuses students that cannot be built, and that would start as their teacher did. `recipe` and `seed` are of the
+    teacher that is trained where none is `loaded`."""
     _require_own_start(blocks, recipe, seed, loaded)
     for config in dict.fromkeys(block.config for block in blocks):
         models.network(config, dataset.input_shape, dataset.num_classes)
-    memory.require_enough(blocks, None if loaded else recipe, dataset, scheduling.at_once(run, len(blocks)))
+
+
+def require_room(sweep: Sweep) -> None:
+    """Refuses what needs more memory or disk than there is, of what is left to train."""
+    absent, teacher = sweep.absent, None if sweep.has_teacher else sweep.teacher_config
+    memory.require_enough(absent, teacher, sweep.dataset, sweep.at_once)
+    memory.require_disk(absent, sweep.dataset, sweep.run.out)
 
 
 def check_run(run: RunConfig) -> None:
@@ -294,7 +307,7 @@ def prepare(
         _require_given(config, dataset.name, dataset.teacher)
     recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
     blocks = plan(config, student_epochs(dataset, config.batch_size), len(dataset.train.images))
-    check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset, config.run)
+    check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
         resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature
@@ -304,7 +317,7 @@ def prepare(
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, _words(config, dataset))
     sweep = Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
-    memory.require_disk(sweep.absent, dataset, config.run.out)
+    require_room(sweep)
     return sweep
 
 

@@ -50,7 +50,7 @@ class Teacher:
 
     def logits(self, images: HostImages) -> HostLogits:
         """Logits in evaluation mode."""
-        return np.asarray(evaluation.evaluator(self.network)(self.params, self.model_state, images))[0]
+        return evaluation.logits_of(self.network, self.params, self.model_state, images)
 
 
 def ensemble_logits(teachers: Sequence[Teacher], images: HostImages) -> HostLogits:

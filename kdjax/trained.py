@@ -17,7 +17,7 @@ from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
-from kdjax.inputs import read_inputs
+from kdjax.inputs import read_scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Student:
     config: TrainConfig
     """The network; not how it was trained."""
     input_shape: tuple[int, ...]
-    """(height, width, channels) of an image."""
+    """(height, width, channels) of an image, or (d,) of features."""
     num_classes: int
     standardisation: Standardisation | None = None
     """Where it sees features: what was done to those of the file."""
@@ -62,9 +62,9 @@ class Student:
     def logits(self, images: HostImages) -> HostLogits:
         """Logits of any images, in evaluation mode: bytes, or floats 0 to 1; or of features as they stand in the file:
         they are standardised here, as they were for training. Raises BadInput: images of another kind or shape."""
-        apply = self.standardisation.apply if self.standardisation else functools.partial(read_inputs, "images")
+        apply = self.standardisation.apply if self.standardisation else functools.partial(read_scaled, "images")
         images = apply(images)
-        return np.asarray(evaluation.evaluator(self.network)(*self.variables, images))[0]
+        return evaluation.logits_of(self.network, *self.variables, images)
 
 
 def find(folder: str | Path, **where: Any) -> list[Student]:
@@ -172,4 +172,7 @@ def _same(cell: Any, wanted: Any) -> bool:
     empty = [value is None or (isinstance(value, float) and math.isnan(value)) for value in (cell, wanted)]
     if any(empty) or isinstance(cell, str) or isinstance(wanted, str):
         return all(empty) or cell == wanted
-    return math.isclose(cell, wanted, rel_tol=1e-8)
+    try:
+        return math.isclose(cell, wanted, rel_tol=1e-8)
+    except TypeError:
+        raise BadInput(f"{wanted!r} is not allowed as the value of a column: give a number, text, or None") from None

@@ -65,7 +65,7 @@ ALLOWED = {
     "trained": BELOW
     | {"array_files", "checkpoints", "datasets", "evaluation", "inputs", "models", "run_directory", "run_folders"},
     "exported": BELOW | {"trained"},
-    "export": BELOW | {"cli", "exported", "listing", "run_directory", "run_folders", "trained"},
+    "export": BELOW | {"cli", "exported", "listing", "run_folders", "trained"},
     "array_files": BELOW,
     "columns": BELOW | {"array_files"},
     "faults": BELOW,

@@ -63,6 +63,8 @@ def test_the_last_two_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     (tmp_path / "block" / "000000030" / "MANIFEST.json").unlink()
     assert int(kept.latest(TREE, said.append).step) == 2
     assert len(said) == 1 and "000000030" in said[0]
+    (tmp_path / "block" / "000000040 (copy)").mkdir()
+    assert kept.step == 2
     kept.clear()
     assert not (tmp_path / "block").exists()
 

@@ -58,6 +58,7 @@ BAD = {
     "--temperatures 1 2 1.0": "--temperatures repeats 1",
     "--temperatures inf inf": "--temperatures repeats inf",
     "--soft-weights 1.5": "--soft-weights 1.5 is not allowed: it lies in (0, 1]",
+    "--soft-weights 1.0000001": "--soft-weights 1.0000001 is not allowed: it lies in (0, 1]",
     "--soft-weights nan": "--soft-weights nan is not allowed",
     "--soft-weights 1e-300": "--soft-weights 1e-300 is not allowed",
     "--learning-rates 1e300": "--learning-rates 1e+300 is not allowed",

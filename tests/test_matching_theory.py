@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from analysis.matching import theory
-from kdjax.errors import BadInput
 
 pytestmark = pytest.mark.optimized
 
@@ -123,10 +122,3 @@ def test_falls_below():
     assert theory.falls_below(0.1, temperatures, errors) == pytest.approx(10 * math.sqrt(10))
     assert math.isnan(theory.falls_below(0.001, temperatures, errors))
     assert theory.falls_below(2.0, temperatures, errors) == 1.0
-
-
-def test_one_class_is_refused():
-    with pytest.raises(BadInput, match="classes 1 is not allowed"):
-        theory.random_logits(1, 5.0, 10)
-    with pytest.raises(BadInput, match="scale -1 is not allowed"):
-        theory.random_logits(10, -1.0, 10)

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from kdjax import memory, models, scheduling, sweeps
+from kdjax import forecast, memory, models, scheduling, sweeps
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput
 from tests import small_sweep
@@ -67,6 +67,21 @@ def test_students_and_teachers_that_do_not_fit_are_refused_before_anything_is_tr
     monkeypatch.setattr(memory, "available", lambda: math.inf)
     sweeps.prepare(asked)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_there_needs_no_memory(tmp_path, monkeypatch):
+    asked = small_sweep.config(tmp_path, widths=(12,), seeds=2)
+    sweep = sweeps.prepare(asked)
+    assert f"{memory.largest(sweep.blocks, sweep.teacher_config, sweep.dataset, 1) / 2**30:.1f} GiB" in str(
+        forecast.of_sweep(sweep).text
+    )
+    sweeps.train_teacher(sweep)
+    monkeypatch.setattr(memory, "_of_training", lambda *_: 2.0**40)
+    with pytest.raises(BadInput, match="the students would need"):  # not the teacher
+        sweeps.prepare(asked)
+    for block in sweep.blocks:
+        (sweep.folder / "blocks" / block.name).mkdir(parents=True)
+    sweeps.prepare(asked)
 
 
 def test_blocks_at_once_share_the_memory_of_this_machine_alone():

@@ -21,7 +21,8 @@ from analysis.mnist import rows as rows_module
 from analysis.mnist import run as mnist_run
 from analysis.mnist import table as mnist_table_
 from analysis.mnist.roles import Role
-from analysis.mnist.rows import BETTER, grid, rows_of_table
+from analysis.mnist.rows import BETTER, rows_of_table
+from analysis.runs import RUN, grid
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
@@ -513,14 +514,13 @@ def test_a_failed_run_costs_its_temperature_and_is_named():
 def test_runs_that_share_a_teacher_are_not_independent_where_one_failed():
     rng = np.random.default_rng(5)
     table = 90 + np.array([[-8.0], [0.0], [8.0]]) + rng.normal(0, 2, (3, 5))
-    runs = pd.DataFrame(
-        [{"teacher": str(t), "seed": s, "test_errors": table[t, s]} for t in range(3) for s in range(5)]
-    )
-    assert grid(runs) == pytest.approx(table)
-    assert grid(runs.drop(index=7)) == pytest.approx(np.delete(table, 2, axis=1))  # seed 2
-    apart = runs[runs["seed"] == runs["teacher"].astype(int)]  # no seed under two teachers
-    assert grid(apart) == pytest.approx(np.diag(table))
-    assert grid(runs[runs["teacher"] == "1"]) == pytest.approx(table[1])
+    errors = pd.DataFrame(table, index=list("012")).stack()
+    errors.index.names = RUN
+    assert grid(errors) == pytest.approx(table)
+    assert grid(errors.drop(index=("1", 2))) == pytest.approx(np.delete(table, 2, axis=1))
+    apart = errors[[(str(t), t) for t in range(3)]]  # no seed under two teachers
+    assert grid(apart)[:, 0] == pytest.approx(np.diag(table))
+    assert grid(errors[["1"]])[0] == pytest.approx(table[1])
 
 
 def test_the_limit_is_compared_with_the_high_temperatures_and_without():

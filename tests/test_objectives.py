@@ -130,6 +130,7 @@ def test_a_name_is_given_once():
         ("dkd(beta=2", "is not understood: write NAME or NAME"),
         ("dkd(beta=2|2.0)", "gives a value twice"),
         ("dkd(beta=2|x)", "beta=x is not allowed"),
+        ("matched(reference=abc)", "reference=abc is not allowed: it is a finite number"),
         ("matched(reference=0)", "reference 0 is not allowed: a temperature is"),
     ],
 )

@@ -18,6 +18,7 @@ from analysis.omission import table as omission_table
 from experiments import omit_digit
 from experiments.omit_digit import OmitConfig
 from kdjax import cli, corrections, forecast, loop, students
+from kdjax.config import TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST, read_json
 from tests import commands, hurry

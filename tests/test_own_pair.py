@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import logit_matching
+from analysis import analysis_folder, logit_matching
 from analysis.matching import own_pair, own_pair_report, theory
 from analysis.page import facts
 from analysis.pair_file import read_pair
-from kdjax import logit_columns, losses, metrics, run_directory
+from kdjax import logit_columns, losses, metrics
 from tests import commands
 
 RANDOM = np.random.default_rng(1)
@@ -214,9 +214,9 @@ def test_results_of_another_file_of_the_same_name_are_not_replaced(tmp_path, cap
     code, said = call("--logits", second, "--out", tmp_path)
     assert code == 2 and f"holds what was measured on {first}: give another --out" in said, said
     assert summary.read_bytes() == before
-    run_directory.make_analysis_folder(summary.parent, first)
+    analysis_folder.make(summary.parent, first)
     first.rename(tmp_path / "moved.npz")  # what they are of is gone, or has another name
-    run_directory.make_analysis_folder(summary.parent, second)
+    analysis_folder.make(summary.parent, second)
 
 
 @pytest.mark.parametrize(

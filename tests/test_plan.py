@@ -117,6 +117,7 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     lines = [line for line in text.splitlines() if "two temperatures " in line]
     assert [line.split("two temperatures ")[1].split()[1] for line in lines] == ["1", "2", "6"]
     assert "2 teachers, 3 seeds" in text and "Two teachers are few" in text
+    assert "Two teachers are few" in terminal.text(plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8)))
     with pytest.raises(BadInput, match="same runs come twice"):
         plan.describe([swept, swept], plan.Aim(5.0, 7.0, 0.8))
     config = json.loads((other / "config.json").read_text())

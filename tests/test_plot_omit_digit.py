@@ -171,9 +171,15 @@ def test_what_is_damaged_is_named(copy):
     (copy / "test.npz").unlink()
     with pytest.raises(BadInput, match=r"test\.npz is missing"):
         figures.draw(copy)
-    pd.read_csv(copy / "results.csv").drop(columns="bias").to_csv(copy / "results.csv", index=False)
+    whole = pd.read_csv(copy / "results.csv")
+    whole.drop(columns="bias").to_csv(copy / "results.csv", index=False)
     with pytest.raises(BadInput, match="lacks bias"):
         figures.draw(copy)
+    for column, said in (("without", "lacks without"), ("test_errors", "damaged in the columns test_errors")):
+        rows = whole.drop(columns=column) if column == "without" else whole.assign(test_errors="many")
+        rows.to_csv(copy / "results.csv", index=False)
+        with pytest.raises(BadInput, match=said):
+            read(copy)
 
 
 def test_a_changed_byte_is_noticed(single, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdjax import run_directory
+from kdjax import run_directory, run_folders
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST, Busy, Damaged, lock, make_folder, seal
 
@@ -133,8 +134,10 @@ def test_tables_are_sealed_and_a_changed_one_is_refused(tmp_path):
     (tmp_path / "results.csv").write_text((tmp_path / "results.csv").read_text().replace("3", "2"))
     with pytest.raises(Damaged, match=r"results\.csv.*give the experiment's command again"):
         run_directory.read_results(tmp_path)
+    shutil.copytree(tmp_path / "blocks" / "one", tmp_path / "blocks" / "one (copy)")  # is not of the run
     record = run_directory.RunDirectory(tmp_path)
     record.open(IDENTITY)
+    assert record.finished("one")
     record.write_tables()
     assert run_directory.read_results(tmp_path)["test_errors"].tolist() == [3]
 
@@ -224,12 +227,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 def test_latest_run_is_the_one_with_the_newest_results(tmp_path):
     with pytest.raises(BadInput, match="no finished run"):
-        run_directory.latest_run(tmp_path, "sweep")
+        run_folders.latest_run(tmp_path, "sweep")
     filled(tmp_path / "sweep" / "a")
     filled(tmp_path / "sweep" / "b")
     for newest in ("a", "b"):
         os.utime(tmp_path / "sweep" / newest / "results.csv", (time.time() + 10 * ord(newest),) * 2)
-        assert run_directory.latest_run(tmp_path, "sweep").name == newest
+        assert run_folders.latest_run(tmp_path, "sweep").name == newest
 
 
 def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):
@@ -237,6 +240,6 @@ def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):
     filled(tmp_path / "sweep" / "b")
     own = tmp_path / "sweep" / "a"
     for given in (own, Path("a")):
-        assert run_directory.named_run(given, tmp_path, "sweep") == own
-    assert run_directory.named_run(None, tmp_path, "sweep").name == "b"
-    assert run_directory.named_run(Path("c"), tmp_path, "sweep") == Path("c")  # which its reader refuses
+        assert run_folders.named_run(given, tmp_path, "sweep") == own
+    assert run_folders.named_run(None, tmp_path, "sweep").name == "b"
+    assert run_folders.named_run(Path("c"), tmp_path, "sweep") == Path("c")  # which its reader refuses

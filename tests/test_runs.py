@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from analysis.sweep import figures
 from analysis.sweep.run import load
 from kdjax import __main__ as kdjax_command
-from kdjax import interim, listing, run_directory, run_folders, trained
+from kdjax import interim, listing, provenance, run_directory, run_folders, trained
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST, read_json
 from kdjax.identity import digest
@@ -166,8 +166,22 @@ def test_a_record_that_cannot_be_read_is_left_out(out, capfd):
     (out / "omit_digit" / "run" / "config.json").write_text("{")
     (out / "omit_digit" / "odd").mkdir()
     (out / "omit_digit" / "odd" / "config.json").write_text("[1]")
+    (out / "omit_digit" / "deep").mkdir()
+    (out / "omit_digit" / "deep" / "config.json").write_text("[" * 100_000)
     assert [entry.experiment for entry in listing.find(out)] == ["temperature_sweep"]
-    assert capfd.readouterr().err.count("is left out") == 2
+    assert capfd.readouterr().err.count("is left out") == 3
+
+
+def test_the_commit_is_that_of_kdjax_and_of_no_project_that_it_is_installed_in(tmp_path, monkeypatch):
+    who = ["-c", "user.name=a", "-c", "user.email=b"]
+    for arguments in (["init", "-q"], [*who, "commit", "-qm", "c", "--allow-empty"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    for tracked in (False, True):
+        (tmp_path / "provenance.py").touch()
+        if tracked:
+            subprocess.run(["git", "add", "provenance.py"], cwd=tmp_path, check=True)
+        monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+        assert (provenance.provenance()["git_commit"] is not None) == tracked
 
 
 def test_dates_and_progress(tmp_path):
@@ -241,7 +255,7 @@ def test_all_runs_of_some_folders_are_one_table(out):
     shutil.rmtree(table.parent / "sweeps" / "unread")
     assert sorted(trained.results(out)["experiment"]) == ["omit_digit", "temperature_sweep", "temperature_sweep"]
     assert listing.find(out)[0].done == 3 and [entry.name for entry in listing.find(out)] == ["table", "run", "run"]
-    assert run_directory.latest_run(out, "temperature_sweep") == own
+    assert run_folders.latest_run(out, "temperature_sweep") == own
     for wrong, reason in (("teachers", "is no folder"), (".", "holds no results.csv")):
         (out / "empty").mkdir(exist_ok=True)
         with pytest.raises(BadInput, match=reason):

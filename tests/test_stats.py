@@ -33,6 +33,13 @@ def test_prediction_interval_by_hand():
     assert found.high - 74 == pytest.approx(2.77645 * math.sqrt(2.5) * math.sqrt(1.2), abs=1e-4)
 
 
+def test_two_teachers_and_two_seeds_with_one_mean_each_say_nothing_of_spread():
+    errors = np.array([[70.0, 72.0], [72.0, 70.0]])
+    assert stats.reproduced(errors, 74) == "no verdict at n = 4" and math.isnan(stats.prediction_interval(errors).high)
+    closed = stats.gap_closed(errors + 60, errors, np.full((2, 2), 67.0))
+    assert closed.ratio == pytest.approx(60 / 64) and math.isnan(closed.low)
+
+
 def test_equal_differences_of_accuracies_and_of_means_are_equal():
     ours, others = np.array([209, 230, 303]), np.array([200, 221, 294])
     accuracies = [100 - 100 * errors / 1_000 for errors in (ours, others)]

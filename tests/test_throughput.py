@@ -146,7 +146,10 @@ def test_bad_input_is_one_line(arguments, said, tmp_path):
 
 
 def test_a_folder_without_a_measurement_is_one_line(tmp_path):
-    for arguments, content in ((["--out", str(tmp_path)], None), ([str(tmp_path)], None), ([str(tmp_path)], "{}")):
+    here = [str(tmp_path)]
+    whole = {"provenance": {}, "scaling": []}
+    damaged = ["{}", *(json.dumps({"cases": cases, **whole}) for cases in (5, ["a"], []))]
+    for arguments, content in ((["--out", *here], None), (here, None), *((here, content) for content in damaged)):
         if content:
             (tmp_path / "throughput.json").write_text(content)
         code, told = commands.call(plot_throughput.main, plot_throughput.PlotConfig, arguments, plot_throughput.PROG)

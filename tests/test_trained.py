@@ -65,6 +65,10 @@ def test_what_is_not_there_is_refused(swept, tmp_path):
         trained.find(swept, temperature=5)
     with pytest.raises(BadInput, match=r"no column temprature: there are width, teacher, .* did you mean temperature"):
         trained.find(str(swept), temprature=4)
+    with pytest.raises(BadInput, match=r"\[1, 2\] is not allowed as the value of a column: give a number, text, or"):
+        trained.find(swept, seed=[1, 2])
+    with pytest.raises(BadInput, match="images are bytes of 0 and 1 alone, and bytes are divided by 255: give floats"):
+        trained.find(swept, seed=0)[0].logits(np.ones((2, 28, 28, 1), np.uint8))
     with pytest.raises(BadInput, match="the run has no logits of train: there are "):
         trained.find(swept, seed=0)[0].stored_logits("train")
     (tmp_path / "config.json").write_text('{"identity": {}}')

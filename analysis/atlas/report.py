@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis import analysis_folder
 from analysis.atlas import figures, measurements, page, pairs, table
 from analysis.atlas.config import AtlasConfig
 from analysis.atlas.identities import identities
 from analysis.atlas.pairs import Pairs
 from analysis.atlas.table import Atlas
-from kdjax import objectives, run_directory
+from kdjax import objectives, run_folders
 from kdjax.errors import require
 from kdjax.files import write_csv, write_whole
 from kdjax.objectives import Objective
@@ -21,7 +22,7 @@ def write(config: AtlasConfig) -> Path:
     if measured_on.logprobs:
         chosen = _shift_invariant(chosen, bool(config.objectives))
     folder = config.out / "objectives" / measured_on.name
-    run_directory.make_analysis_folder(folder, measured_on.source)
+    analysis_folder.make(folder, measured_on.source)
     say(f"logits: {measured_on.where}")
     atlas = measure(chosen, measured_on)
     lines = table.frame(atlas)
@@ -29,7 +30,7 @@ def write(config: AtlasConfig) -> Path:
     write_csv(folder / "objectives.csv", atlas.curves)
     write_csv(folder / "table.csv", lines)
     write_whole(folder / "objectives.md", text)
-    run_directory.note_command(folder, "objectives.md", measured_on.where, measured_on.source)
+    analysis_folder.note_command(folder, "objectives.md", measured_on.where, measured_on.source)
     figures.draw(folder, atlas, lines)
     say(f"written: {folder}")
     return folder
@@ -53,7 +54,7 @@ def _pairs(config: AtlasConfig) -> Pairs:
         return pairs.file_pair(config.logits, config.columns)
     if config.run is None:
         return pairs.random_pairs()
-    return pairs.run_pairs(run_directory.named_run(config.run, config.out, "temperature_sweep"))
+    return pairs.run_pairs(run_folders.named_run(config.run, config.out, "temperature_sweep"))
 
 
 def _objectives(names: Sequence[str]) -> list[Objective]:

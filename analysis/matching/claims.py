@@ -184,9 +184,9 @@ def _slope(claim: str, fitted: np.ndarray, predicted: float, margin: float, more
     return Claim(claim, f"slope {predicted:g} ± {margin}", _range(fitted, ".3f") + more, holds)
 
 
-def _near(claim: str, ratios: np.ndarray, margin: float = 0.05) -> Claim:
-    holds = bool((np.abs(ratios - 1) <= margin).all())
-    return Claim(claim, f"ratio 1 ± {margin}", _range(ratios, ".3f"), holds)
+def _near(claim: str, ratios: np.ndarray) -> Claim:
+    holds = bool((np.abs(ratios - 1) <= 0.05).all())
+    return Claim(claim, "ratio 1 ± 0.05", _range(ratios, ".3f"), holds)
 
 
 def _range(values: np.ndarray, form: str) -> str:

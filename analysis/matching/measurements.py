@@ -30,7 +30,8 @@ def random_rows(config: MatchingConfig) -> Iterator[Row]:
 
 
 def pair_rows(pair: Pair, images: int) -> Iterator[Row]:
-    """Everything that is measured on the trained pair, on so many training images."""
+    """Everything that is measured on the trained pair, on so many training images; the curves of several teachers on as
+    many test images, or all, against a student whose logits are alike."""
     chosen = pair.sample(images)
     v = pair.data.train_logits[chosen].astype(np.float64)
     for stage in STAGES:
@@ -41,7 +42,7 @@ def pair_rows(pair: Pair, images: int) -> Iterator[Row]:
         for name, values in pair_.parameter_curves(pair, stage, chosen, theory.TEMPERATURES).items():
             yield from _curve("parameters", data, name, theory.TEMPERATURES, values)
     for name, logits in pair.peers.items():
-        # Against a student before training, whose logits are alike: what differs is the teacher.
+        # As of a student before training: what differs is the teacher.
         v = logits[:images].astype(np.float64)
         z = np.zeros_like(v)
         errors, _ = theory.errors_and_cosines(z, v, theory.TEMPERATURES)

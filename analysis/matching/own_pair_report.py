@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicHermiteSpline
 
+from analysis import analysis_folder
 from analysis.matching import own_pair, own_pair_figure
 from analysis.matching.config import MatchingConfig
 from analysis.matching.own_pair import Measured
 from analysis.pair_file import PairFile, read_pair
 from analysis.tables import Table, fixed, number
-from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
 from kdjax.logit_columns import TopK
 from kdjax.progress import clock, count_of, say
@@ -45,12 +45,12 @@ def write(config: MatchingConfig) -> Path:
     begin = time.perf_counter()
     pair = read_pair(config.logits, config.columns, config.topk_rest)
     folder = config.out / "logit_matching" / f"{pair.name}-logits"
-    run_directory.make_analysis_folder(folder, pair.path)
+    analysis_folder.make(folder, pair.path)
     say(f"logits: {described(pair)}")
     measured = own_pair.measure(pair)
     write_csv(folder / "logits.csv", measured.table)
     write_whole(folder / "summary.md", summary(pair, measured))
-    run_directory.note_command(folder, "summary.md", described(pair), pair.path)
+    analysis_folder.note_command(folder, "summary.md", described(pair), pair.path)
     own_pair_figure.draw(folder, pair, measured)
     say(f"written in {clock(time.perf_counter() - begin)}: {folder}")
     return folder

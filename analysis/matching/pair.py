@@ -139,7 +139,7 @@ def student_logits(pair: Pair, stage: str, rows: np.ndarray) -> Float[np.ndarray
     """The student's logits for some of the training images, in evaluation mode, float32."""
     stacked = jax.tree.map(lambda leaf: leaf[None], pair.params[stage])
     images = jnp.asarray(pair.data.dataset.train.images[rows])
-    return np.asarray(evaluation.evaluator(pair.model)(stacked, {}, images)[0])
+    return evaluation.logits_of(pair.model, stacked, {}, images)
 
 
 def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Temperatures) -> Curves:

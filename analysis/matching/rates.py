@@ -42,8 +42,8 @@ HEAD = """# Does curvature say which learning rate is best at each T?
 
 Sharpness is the largest eigenvalue of the Hessian of the mean of T²·KL. The best rate has the fewest errors on held-out
 images; in brackets, the rates that a paired 95 % interval over seeds does not tell apart from it. Step size is the
-gradient's norm; conditioning is the largest over the mean eigenvalue of the Gauss–Newton matrix; the target is what its
-entropy leaves of ln N.
+gradient's norm; conditioning is the largest over the mean eigenvalue of the Gauss–Newton matrix; the target's entropy
+is a share of ln N, that of equal probabilities. A rate at which a run failed is not the best.
 
 """
 
@@ -92,9 +92,9 @@ def cost(recipe: TrainConfig, dataset: Dataset, seeds: int, epochs: int, images:
 
 def _common(pair: Pair, chosen: np.ndarray) -> Iterator[Row]:
     """What depends on no rate: logits, target, and the parameters at the start and of the pair's student."""
-    test = evaluation.evaluator(pair.model)(_stack(pair.params["end"], 1), {}, pair.data.dataset.test.images)[0]
+    test = evaluation.logits_of(pair.model, _stack(pair.params["end"], 1), {}, pair.data.dataset.test.images)
     for temperature in TEMPERATURES:
-        for name, logits in (("teacher", pair.data.test_logits), ("student", np.asarray(test))):
+        for name, logits in (("teacher", pair.data.test_logits), ("student", test)):
             for kind, value in curvature.in_logits(logits, temperature).items():
                 yield Row("logits", name, kind, temperature, math.nan, value)
         entropy = metrics.entropy(pair.data.test_logits, temperature) / math.log(pair.data.dataset.num_classes)
@@ -116,10 +116,10 @@ def _grid(pair: Pair, config: Any, seed: int, progress: Progress, done: int) -> 
     logits = np.asarray(program.logits(fit.state, jnp.asarray(dataset.holdout.images)))
     failed = np.asarray(fit.state.failed_at) >= 0
     for index, (temperature, rate) in enumerate(cells):
-        loss = math.inf if failed[index] else float(fit.history.loss[-1, index])
-        errors = metrics.errors(logits[index], dataset.holdout.labels)
-        yield Row("rate", config.optimizer, f"errors at {rate:g}", temperature, seed, errors)
-        yield Row("rate", config.optimizer, f"loss at {rate:g}", temperature, seed, loss)
+        errors, loss = metrics.errors(logits[index], dataset.holdout.labels), float(fit.history.loss[-1, index])
+        for kind, value in (("errors", errors), ("loss", loss)):
+            told = math.inf if failed[index] else value
+            yield Row("rate", config.optimizer, f"{kind} at {rate:g}", temperature, seed, told)
 
 
 def _along(
@@ -187,14 +187,16 @@ def _best(values: np.ndarray) -> int:
 
 
 def best_rates(numbers: Numbers, optimizer: Any, kind: str = "errors") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """At each T the best rate, and the lowest and highest that a paired 95 % interval does not tell apart from it."""
+    """At each T the best rate, and the lowest and highest that a paired 95 % interval does not tell apart from it. A
+    rate at which a run failed, whose errors and loss are infinite, is told apart."""
     rates, found = np.array(RATES[optimizer]), []
     for values in np.moveaxis(_table(numbers, optimizer, kind), 1, 0):
-        best = _best(values)
-        finite = np.minimum(values, 1e30)  # a failed run has an infinite loss
-        worse = [stats.paired_difference(finite[:, j], finite[:, best]).low > 0 for j in range(len(rates))]
-        alike = rates[~np.array(worse)]
-        found.append((rates[best], alike.min(), alike.max()))
+        best, whole = _best(values), np.isfinite(values).all(axis=0)
+        alike = [rates[best]]
+        for j in np.flatnonzero(whole) if whole[best] else ():
+            if not stats.paired_difference(values[:, j], values[:, best]).low > 0:
+                alike.append(rates[j])
+        found.append((rates[best], min(alike), max(alike)))
     best, low, high = np.array(found).T
     return best, low, high
 

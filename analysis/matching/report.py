@@ -3,12 +3,13 @@
 import time
 from pathlib import Path
 
+from analysis import analysis_folder
 from analysis.matching import claims, curvature_figure, figures, measurements, rates, training
 from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
 from kdjax import forecast as forecast_
-from kdjax import run_directory, sweeps
+from kdjax import run_folders, sweeps
 from kdjax.errors import require
 from kdjax.files import write_csv, write_whole
 from kdjax.forecast import Forecast
@@ -37,7 +38,7 @@ def write(config: MatchingConfig) -> Path:
         recipe = f"{epochs}, batch {pair.config.batch_size}, peak rates {rates}"
         note += f" Students: seeds 0 to {config.seeds - 1}, {recipe}, in {clock(time.perf_counter() - begin)}."
         numbers = _write(folder, rows, note, config.main_classes)
-    run_directory.note_command(folder, "summary.md", pair.where, run)
+    analysis_folder.note_command(folder, "summary.md", pair.where, run)
     figures.draw(folder, numbers, pair.where, config)
     say(f"written: {folder}")
     return folder
@@ -57,7 +58,7 @@ def write_curvature(config: MatchingConfig) -> Path:
     )
     write_csv(folder / "curvature.csv", numbers.table)
     write_whole(folder / "curvature.md", rates.summary(numbers, note))
-    run_directory.note_command(folder, "curvature.md", pair.where, run)
+    analysis_folder.note_command(folder, "curvature.md", pair.where, run)
     curvature_figure.draw(folder, numbers, f"{pair.where}; rates: {count_of(config.seeds, 'seed')}")
     say(f"written: {folder}")
     return folder
@@ -69,10 +70,10 @@ def forecast(config: MatchingConfig) -> Forecast:
     if run is None:
         sweep = pair_.small_sweep(config.out, config.curvature)
         recipe, dataset = sweep.blocks[0].config, sweep.dataset
-        first, seconds = "a pair first if it is not there, ", forecast_.sweep_seconds(sweep)
+        first, seconds = ["a pair first, if it is not there"], forecast_.sweep_seconds(sweep)
     else:
         pair = pair_.load(run, config.out, ())
-        recipe, dataset, first, seconds = pair.config, pair.data.dataset, "", 0.0
+        recipe, dataset, first, seconds = pair.config, pair.data.dataset, list[str](), 0.0
     epochs, images = config.epochs or recipe.epochs, len(dataset.train.images)
     if config.curvature:
         rates.require_holdout(dataset)
@@ -82,19 +83,19 @@ def forecast(config: MatchingConfig) -> Forecast:
     if config.curvature:
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)
         seconds += flops / rate
-        text = f"would train {first}{count:,} students: about {clock(seconds)} on this device, or twice that"
+        trained = " and ".join([*first, f"{count:,} students"])
+        text = f"would train {trained}: about {clock(seconds)} on this device, or twice that"
         return Forecast(text, seconds)
     count, flops = training.cost(recipe, dataset, config.seeds, epochs) if config.training else (0, 0.0)
     seconds += GRADIENT_SECONDS + flops / rate
-    text = (
-        f"would measure gradients and train {first}{count_of(count, 'student')}: about {clock(seconds)} on this device"
-    )
-    return Forecast(text, seconds)
+    trained = " and ".join([*first, *[count_of(count, "student")] * (count > 0)])
+    text = f"would measure gradients{f' and train {trained}' * bool(trained)}"
+    return Forecast(f"{text}: about {clock(seconds)} on this device", seconds)
 
 
 def _folder(config: MatchingConfig, run: Path) -> Path:
     folder = config.out / "logit_matching" / run.resolve().name
-    run_directory.make_analysis_folder(folder, run)
+    analysis_folder.make(folder, run)
     return folder
 
 
@@ -111,4 +112,4 @@ def _run(config: MatchingConfig) -> Path | None:
     any_run = any((config.out / "temperature_sweep").glob("*/results.csv"))
     if config.run is None and (config.curvature or not any_run):
         return None
-    return run_directory.named_run(config.run, config.out, "temperature_sweep")
+    return run_folders.named_run(config.run, config.out, "temperature_sweep")

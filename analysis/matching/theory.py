@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kdjax import losses
-from kdjax.errors import require
 
 Logits: TypeAlias = Float[np.ndarray, "cases classes"]
 Temperatures: TypeAlias = Float[np.ndarray, "temperatures"]
@@ -41,7 +40,6 @@ APPROXIMATIONS = (
 class Law(NamedTuple):
     """How one error falls: `constant · (T/s)^slope`, measured and predicted."""
 
-    name: str
     slope: float
     predicted_slope: float
     constant: float
@@ -53,13 +51,7 @@ class Law(NamedTuple):
 def random_logits(
     classes: int, scale: float, cases: int, seed: int = 0, distance: float | None = None
 ) -> tuple[Logits, Logits]:
-    """Student and teacher logits N(0, scale²): independent, or the student `distance · scale` from its teacher.
-
-    Raises:
-        BadInput: one class; a scale that is not positive.
-    """
-    require(classes > 1, f"--classes {classes} is not allowed: soft targets need 2 classes or more")
-    require(scale > 0 and math.isfinite(scale), f"--scale {scale:g} is not allowed: it is a positive number")
+    """Student and teacher logits N(0, scale²): independent, or the student `distance · scale` from its teacher."""
     random = np.random.default_rng([seed, classes])
     teacher, noise = scale * random.standard_normal((2, cases, classes))
     return (noise if distance is None else teacher + distance * noise), teacher
@@ -141,7 +133,7 @@ def laws(z: Logits, v: Logits) -> list[Law]:
     two = z.shape[1] == 2
     predicted = [(-2.0, third) if two else (-1.0, second), (-2.0, third)]
     return [
-        Law(name, slope(FIT, errors[name]), power, float(errors[name][-1] * FIT[-1] ** -power), constant)
+        Law(slope(FIT, errors[name]), power, float(errors[name][-1] * FIT[-1] ** -power), constant)
         for name, (power, constant) in zip(APPROXIMATIONS[:2], predicted, strict=True)
     ]
 

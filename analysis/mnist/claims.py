@@ -62,11 +62,12 @@ def verdicts(one: AtWidth, results: MnistResults) -> list[str]:
 
 
 def _help(curve: WidthCurve) -> str:
-    """Where soft targets make fewer errors than hard labels (the interval excludes zero, and p ≤ 0.05 by Holm), and
-    which T may be best."""
+    """Where soft targets make fewer errors than hard labels (`stats.claimed`), and which T may be best."""
     kinds: dict[str, list[tuple[float, stats.Difference]]] = {"help": [], "harm": [], "neither": []}
-    for temperature, (difference, p) in zip(curve.temperatures, curve.from_hard(), strict=False):
-        kind = ("help" if difference.mean < 0 else "harm") if difference.differs and p <= 0.05 else "neither"
+    differences = [difference for difference, _ in curve.from_hard()]
+    compared = zip(curve.temperatures, differences, stats.claimed(differences), strict=False)
+    for temperature, difference, seen in compared:
+        kind = ("help" if difference.mean < 0 else "harm") if seen else "neither"
         kinds[kind].append((float(temperature), difference))
     words = []
     for kind in ("help", "harm"):
@@ -135,7 +136,7 @@ def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
         missing = ", ".join(map(number, curve.left_out))
         notes.append(f"{curve.name}: T = {missing} left out, where some run failed.")
     if curve.vertex is not None and not math.isnan(curve.vertex.low):
-        text = f"{curve.name}: lowest point of a parabola in log T, over seeds: {curve.vertex.temperature:.1f}"
+        text = f"{curve.name}: lowest point of a parabola in log T, over seeds: {curve.vertex.temperature:.3g}"
         text += f" [{number(round(curve.vertex.low, 2))}, {number(round(curve.vertex.high, 2))}]"
         beyond = "" if curve.vertex.inside else " (not inside the temperatures tried)"
         notes.append(f"{text}{beyond}{about or ' (about these teachers)'}.")  # each seed's errors are means over them

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from analysis import scales, stats, style
 from analysis.mnist import shifted, transfer, widths
-from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults, load
 from analysis.mnist.widths import WidthCurve
 from analysis.tables import count_of, counts_of, number
@@ -78,10 +77,7 @@ def _draw_hard(axes: Axes, tuned: np.ndarray, one_rate: np.ndarray, rate: str) -
 
 def draw_transfer(results: MnistResults) -> Figure | None:
     """Test errors against images of the transfer set, soft against hard; None where the part was not made."""
-    if not len(results.of(Role.TRANSFER)):
-        return None
-    errors = transfer.pairs(results)
-    if not errors:
+    if not (errors := transfer.pairs(results)):
         return None
     figure = style.figure(5.4, 3.6)
     axes = figure.subplots()

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import measures, runs, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
-from analysis.tables import bounds, estimate, number, p_value
+from analysis.tables import bounds, count_of, estimate, number, p_value
 
 PAPER_TEACHER, PAPER_SMALL, PAPER_DISTILLED = 67, 146, 74
 """Hinton et al. 2015, Section 3: test errors of single runs."""
@@ -92,29 +92,11 @@ def rows_of_table(results: MnistResults) -> list[TableRow]:
     return rows + _soft_weight_rows(results, by_seed) + _better_rows(results, by_seed)
 
 
-def grid(of_row: pd.DataFrame, column: str = "test_errors") -> np.ndarray:
-    """A column `[teachers, seeds]`, of the seeds that every teacher has; under one teacher `[runs]`.
-
-    Where fewer than two seeds are complete, each teacher's mean is one draw: runs that share a teacher are not
-    independent.
-    """
-    if of_row["teacher"].nunique() == 1:
-        return of_row[column].to_numpy(np.float64)
-    table = _complete(of_row).pivot_table(index="teacher", columns="seed", values=column, aggfunc="mean")
-    crossed = table.shape[1] > 1 and not table.isna().any(axis=None)
-    return np.asarray(table if crossed else table.mean(axis=1), np.float64)
-
-
 def _draws(of_row: pd.DataFrame, column: str = "test_errors") -> np.ndarray:
-    """`grid`; one seed under several teachers is one run, their mean: what it is compared with has no teacher."""
-    values = grid(of_row, column)
+    """`runs.grid` of a column; one seed under several teachers is one run, their mean: what it is compared with has no
+    teacher."""
+    values = runs.grid(of_row.set_index(runs.RUN)[column])
     return values if of_row["seed"].nunique() > 1 else values.mean(keepdims=True)
-
-
-def _complete(of_row: pd.DataFrame) -> pd.DataFrame:
-    """The runs of those seeds that every teacher has; all of them where fewer than two seeds are complete."""
-    complete = _under_all(of_row, of_row["teacher"].nunique())
-    return complete if complete["seed"].nunique() > 1 else of_row
 
 
 def _under_all(of_row: pd.DataFrame, teachers: int) -> pd.DataFrame:
@@ -138,7 +120,7 @@ def _with_verdict(row: TableRow, errors: np.ndarray, paper: float | int, results
 
 
 def _named(name: str, failed: int) -> str:
-    return name + (f" ({failed} failed runs left out)" if failed else "")
+    return name + f" ({count_of(failed, 'failed run')} left out)" * bool(failed)
 
 
 def _distilled_name(results: MnistResults, weight: float, of_the_first: bool) -> str:
@@ -149,7 +131,7 @@ def _distilled_name(results: MnistResults, weight: float, of_the_first: bool) ->
 def _distilled(name: str, distilled: pd.DataFrame, small: pd.Series) -> TableRow:
     """A row with the share of the gap that it closes, over teachers crossed with seeds, as its errors are."""
     table, gap = measures.add("mnist", distilled), UNKNOWN
-    means = {column: stats.interval_over(grid(table, column)) for column in measures.columns("mnist")}
+    means = {column: runs.mean(table.set_index(runs.RUN)[column]) for column in measures.columns("mnist")}
     paired = distilled[distilled["seed"].isin(small.index)]
     if len(paired):
         paired = paired.assign(alone=paired["seed"].map(small))

@@ -26,11 +26,11 @@ def pairs(results: MnistResults) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 def section(results: MnistResults) -> str:
     """The section of the summary; empty where the part was not made."""
-    if not len(results.of(Role.TRANSFER)):
+    if not (found := pairs(results)):
         return ""
     header = ["images", "hard labels", "soft targets", "difference", "n"]
     cells = []
-    for images, (soft, hard) in pairs(results).items():
+    for images, (soft, hard) in found.items():
         less = stats.paired_difference(soft, hard)
         means = [estimate(stats.interval(errors)) for errors in (hard, soft)]
         cells.append([f"{images:,}", *means, estimate(less, sign=True), str(less.n)])

@@ -74,10 +74,15 @@ def first_temperature(identity: dict[str, Any]) -> float:
 def read(folder: Path) -> pd.DataFrame:
     """`results.csv` of an omission run, checked; `omitted` is text, and a hard run's temperature nan."""
     rows: pd.DataFrame = run_directory.read_results(folder)
-    needed = ["omitted", "student", "correction", "bias", "seed", "temperature", "test_errors", "omitted_errors"]
-    missing = [name for name in [*needed, "failed_at", "block", "place"] if name not in rows]
-    require(not missing, f"{folder / 'results.csv'} lacks {', '.join(missing)}: it is no result of omit_digit")
-    require(len(rows), f"{folder / 'results.csv'} holds no run yet: let the experiment finish")
+    words = ["omitted", "without", "student", "correction", "teacher", "block"]
+    numbers = ["width", "bias", "seed", "temperature", "test_errors", "test_images", "omitted_errors", "omitted_images"]
+    numbers += ["failed_at", "place"]
+    path = folder / "results.csv"
+    missing = ", ".join(name for name in [*words, *numbers] if name not in rows)
+    require(not missing, f"{path} lacks {missing}: it is no result of omit_digit")
+    require(len(rows), f"{path} holds no run yet: let the experiment finish")
+    damaged = ", ".join(name for name in numbers if not pd.api.types.is_numeric_dtype(rows[name]))
+    require(not damaged, f"{path} is damaged in the columns {damaged}: give the experiment's command again")
     return rows.astype({"omitted": str, "without": str, "teacher": str, "temperature": float})
 
 

@@ -27,24 +27,28 @@ READING = {
     "lengths": "Accuracy after each number of epochs, at the left; at the right soft targets minus hard labels, paired "
     "by seed: above zero soft targets are better.",
     "soft_predictions": "What students say of images of the class that they never saw.",
-    "errors_against_bias": "Errors as the bias of the omitted class is raised: where the curves are lowest, the "
-    "student knows the class best. The signs mark the biases that each method chooses.",
+    "errors_against_bias": "Errors as the bias of the omitted class is raised: the lower a curve gets, the more its "
+    "student knows of the class. The signs mark the biases that each method chooses.",
     "errors_by_class": "Errors on the images of each class, before and after the correction of the bias.",
     "taken_for": "What images of the omitted class are mistaken for.",
     "each": "Each class omitted in turn, a row a class.",
     "1_limit": "The relative error of taking the gradient of soft targets for that of logit matching: it falls as T "
     "grows past the spread of the logits.",
-    "2_teachers_and_norms": "The same for teachers of several temperatures of their own, and the size of the gradient.",
+    "2_teachers_and_norms": "The same against T/s for several networks as teachers, whose logits spread differently: "
+    "they fall on one curve; and the size of the gradient.",
     "3_who_gets_the_gradient": "Which classes get the gradient at each T: at low T the likely ones, at high T all.",
-    "4_weights_and_low_temperatures": "How images are weighted, and what soft targets become as T falls to 0.",
-    "5_rounding_and_parameters": "Where rounding takes over in float32, and the same question for all parameters.",
+    "4_weights_and_low_temperatures": "How much each class's squared difference of logits weighs, by the rank of the "
+    "teacher's logit; and what soft targets become as T falls to 0.",
+    "5_rounding_and_parameters": "Where rounding takes over in float32; and how far the gradient in the "
+    "parameters is from that of logit matching.",
     "logits": "When this pair's soft targets are logit matching, which classes get the gradient, and how soft and how "
     "well calibrated both networks are, each against T.",
     "6_training": "Where students end up at each T, and what training leaves as it was.",
     "curvature": "Curvature of the loss over T, and the best learning rates beside it.",
     "objectives": "A row an objective: how far its gradient is from its own limit at each T, and what it changes.",
 }
-"""By the first words of a figure's name; where its SVG has none of its own, which tells only what is drawn."""
+"""By the first words of a figure's name. Where the figure gives a reading itself (`style.title`), that one stands: it
+names only what is drawn."""
 
 
 def reading(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import runs
+from analysis import analysis_folder, runs
 from analysis.sweep.given_teacher import is_given
 from analysis.tables import count_of
 from kdjax import run_directory
@@ -52,7 +52,8 @@ def of_run(folder: Path, experiment: str) -> Facts:
         lines["Commit"] = details.get("git_commit") or ""
         lines["Time"] = _time(folder, config)
         lines["Run directory"] = folder.name
-        about = [f"The run is of {one}." for one in runs.unusual_options(identity)]
+        unusual = "; ".join(runs.unusual_options(identity))
+        about = [f"Options other than the defaults: {unusual}."] * bool(unusual)
         about += [f"There are fuller data: {details.get('hint')}."] * bool(details.get("hint"))
         command = _command(config.get("command"))
         missing = _missing(run_directory.progress(folder), results)
@@ -62,7 +63,7 @@ def of_run(folder: Path, experiment: str) -> Facts:
 def _of_analysis(folder: Path, experiment: str) -> Facts:
     """Of an analysis: its commands, and on what they were measured, as it noted them."""
     lines, commands = dict[str, str](), list[str]()
-    path = folder / run_directory.COMMAND
+    path = folder / analysis_folder.COMMAND
     with runs.reading(path):
         for noted in read_json(path).values() if path.exists() else ():
             commands.append(_command(noted["command"]))

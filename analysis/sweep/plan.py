@@ -176,7 +176,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
     """
     header = ["", "a difference between", "spread", "teachers", f"to see {aim.difference:g}: seeds", "now"]
     header += [f"to show within ±{aim.margin:g}: seeds", "now"]
-    cells, said, same = list[list[str]](), list[str](), list[str]()
+    cells, said, same, planned = list[list[str]](), list[str](), list[str](), set[int]()
     results = _read(folders)
     tests = settings_compared(results)
     for where, table in _tables(results):
@@ -188,6 +188,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
                 continue
             total = fixed(math.sqrt(np.nansum(np.square(spread))))
             for teachers in aim.teachers or (seen,):
+                planned.add(teachers)
                 numbers = _row(kind, spread, teachers, seeds, aim)
                 cells.append([where, kind.name, total, str(teachers), *numbers])
         said.append(f"{where}: {count_of(seen, 'teacher')}, {count_of(seeds, 'seed')}; {_uncertain(seen, seeds)}.")
@@ -205,7 +206,7 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
         "Under one teacher a plan is about that teacher.",
         *said,
         *same,
-        *stats.few_draws(2 if 2 in aim.teachers else 1, 3),
+        *stats.few_draws(2 if 2 in planned else 1, 3),
     ]
     return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
 
@@ -294,16 +295,7 @@ def _recipe(folder: Path) -> object:
     """What sweeps that are pooled have in common: the images, and how students are trained."""
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
-        own = {
-            "seeds",
-            "first_seed",
-            "temperatures",
-            "widths",
-            "soft_weights",
-            "learning_rates",
-            "hard_labels",
-            "objectives",
-        }
-        own |= {"without_temperature"}
-        config = {name: value for name, value in identity["config"].items() if name not in own | {"block_size"}}
+        own = {"seeds", "first_seed", "widths", "learning_rates", "hard_labels", "block_size"}
+        own |= {"objectives", "temperatures", "without_temperature", "soft_weights"}
+        config = {name: value for name, value in identity["config"].items() if name not in own}
         return {"config": config, "data": identity["data"]}

@@ -130,4 +130,4 @@ def _where(description: str, results: pd.DataFrame, test_images: int, options: l
     failed = int((results["failed_at"] >= 0).sum())
     parts = [description, *[f"{test_images:,} test images"] * (not re.search("test (images|rows)", description))]
     parts += [count_of(results[name].nunique(), name) for name in ("seed", "teacher")]
-    return ", ".join(parts + options + [f"{failed} failed runs left out"] * (failed > 0))
+    return ", ".join(parts + options + [f"{count_of(failed, 'failed run')} left out"] * (failed > 0))

@@ -15,7 +15,7 @@ class Split(NamedTuple):
     """Images and their labels, in a fixed order."""
 
     images: UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n *shape"]
-    """Grey levels or RGB, from 0 to 255; or where the arrays are a user's (`kdjax.distil`), floats as they are."""
+    """Grey levels or RGB, from 0 to 255; or, of a user's arrays or file, floats as they are."""
     labels: Int32[np.ndarray, " n"]
     """Class numbers from 0."""
 
@@ -109,7 +109,7 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(height, width, channels) of an image."""
+        """(height, width, channels) of an image, or (d,) of features."""
         return self.train.images.shape[1:]
 
     def identity(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kdjax.models.model import (
     batch_statistics,
     pack_variables,
     parameter_count,
+    shapes,
     unpack_variables,
     variable_shapes,
     with_mirrored_views,
@@ -33,6 +34,7 @@ __all__ = [
     "network",
     "pack_variables",
     "parameter_count",
+    "shapes",
     "step_flops",
     "unpack_variables",
     "variable_shapes",
@@ -41,8 +43,8 @@ __all__ = [
 
 def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """The network that `config` describes; the same object for equal arguments, so that it is compiled once.
-    `input_shape` is (height, width, channels) of an image, `num_classes` the number of logits. `BadInput` for an
-    unknown network, or one that cannot be built so."""
+    `input_shape` is (height, width, channels) of an image, or (d,) of features; `num_classes` the number of logits.
+    `BadInput` for an unknown network, or one that cannot be built so."""
     return _built(network_spec(config.network).build, config, input_shape, num_classes)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from kdjax.models.model import Model
+from kdjax.models.model import Model, shapes
 
 
 def forward_flops(model: Model) -> float:
@@ -43,8 +43,7 @@ def _multiplications(model: Model, train: bool) -> int:
         return jnp.sum(logits(*arguments))
 
     image = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0))
-    traced = jax.make_jaxpr(jax.value_and_grad(total) if train else logits)(*variables, image).jaxpr
+    traced = jax.make_jaxpr(jax.value_and_grad(total) if train else logits)(*shapes(model), image).jaxpr
     # A hand-written gradient computes those of all its inputs; what is not needed is dropped, as XLA does.
     needed, _ = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
     return count(needed)

@@ -28,7 +28,7 @@ class Model(NamedTuple):
     """(params, bound) → params whose hidden units' incoming weights have L2 norms of at most `bound`; None where the
     network refuses a recipe with a bound."""
     input_shape: tuple[int, ...]
-    """(height, width, channels) of an image."""
+    """(height, width, channels) of an image, or (d,) of features."""
     num_classes: int
     """Logits an image."""
     side_by_side: bool
@@ -88,6 +88,11 @@ def batch_statistics(
     return jax.tree.map(lambda new, old: (new - momentum * old) / (1 - momentum), updated, model_state)
 
 
+def shapes(model: Model) -> Any:
+    """Shapes and dtypes of what `model.init` returns: (params, model_state)."""
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
 def pack_variables(params: Params, model_state: ModelState) -> Any:
     """All variables of a network as one tree: its parameters, with `model_state` where it has any."""
     return {"params": params, "model_state": model_state} if jax.tree.leaves(model_state) else params
@@ -95,17 +100,16 @@ def pack_variables(params: Params, model_state: ModelState) -> Any:
 
 def unpack_variables(model: Model, variables: Any) -> tuple[Params, ModelState]:
     """(params, model_state) of what `pack_variables` returned."""
-    stateless = not jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))[1])
+    stateless = not jax.tree.leaves(shapes(model)[1])
     return (variables, {}) if stateless else (variables["params"], variables["model_state"])
 
 
 def variable_shapes(model: Model, count: int) -> Any:
     """Shapes and dtypes of the packed variables of a stack of `count` such networks."""
-    packed = pack_variables(*jax.eval_shape(model.init, jax.random.key(0)))
+    packed = pack_variables(*shapes(model))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), packed)
 
 
 def parameter_count(model: Model) -> int:
     """Number of parameters, frozen ones too, plus batch statistics."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes(model)))

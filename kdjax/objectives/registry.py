@@ -213,7 +213,7 @@ def _value(text: str, parameter: Parameter, given: str) -> float:
         value = float(given) if value is None else value
     except ValueError:
         value = math.nan
-    if parameter.temperature:
+    if parameter.temperature and not math.isnan(value):
         require_temperature(f"objectives {text}: {parameter.name}", value)
         return value
     fits = math.isfinite(value) and parameter.least <= value <= parameter.most
