@@ -528,7 +528,7 @@ def known_choices(table: "Study") -> list["Choice"]:
 def first_choices(sweep: SweepConfig) -> list["Choice"]:
     """Of each setting of a tuning sweep, the first rate and soft weight that it tries."""
     from analysis.tuning import Choice
-    from kdjax.sweeps import grid
+    from kdjax.grids import grid
 
     weights = (0.0, sweep.soft_weights[0])  # that of hard labels, and the first of the others
     runs = (run for group in grid(sweep, sweep.learning_rates[0]) for run in group if run.soft_weight in weights)

@@ -372,7 +372,7 @@ OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
-    from kdjax import datasets, sweeps
+    from kdjax import datasets, grids, sweeps
     from kdjax.progress import say
 
     datasets.require_named(config.data, "mnist_table")
@@ -383,7 +383,7 @@ def prepare(config: TableConfig) -> "Study":
         left = count - count // 6 if {"controls", "widths"} & set(config.parts()) else count
         require(size <= left, f"--{name} {size} is more than the {left:,} training images")
     for t in range(config.teachers_needed()):
-        config.sweep(t).teacher.train_config(sweeps.teacher_epochs(dataset))
+        config.sweep(t).teacher.train_config(grids.teacher_epochs(dataset))
     for parts, options in OF_PARTS.items():
         changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
         if changed and not set(parts) & set(config.only):

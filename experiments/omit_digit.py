@@ -184,7 +184,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, students, sweeps
+    from kdjax import datasets, omission, students, sweep_checks, sweeps
     from kdjax.run_folders import run_folder, span
 
     datasets.require_named(config.data, "omit_digit")
@@ -211,7 +211,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     runs = [students.Run("kd", value, config.soft_weight, config.learning_rate) for value in config.temperatures]
     blocks = omission.plan(tasks, config.chosen(), runs, config.seeds, dataset, student, config.targets)
-    sweeps.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
+    sweep_checks.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved = {
         "omitted": tasks,
         "students": config.chosen(),

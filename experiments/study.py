@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from analysis import terminal
 from analysis.page import page
 from experiments.member import Member
-from kdjax import forecast, scheduling, sweeps, teachers
+from kdjax import forecast, grids, scheduling, sweeps, teachers
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, numerics
 from kdjax.datasets import Dataset
 from kdjax.forecast import Forecast
@@ -62,7 +62,7 @@ def prepare(
 
 def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teacher]:
     """The teachers of a recipe from so many seeds, found or trained."""
-    config, run = recipe.train_config(sweeps.teacher_epochs(study.dataset)), study.run
+    config, run = recipe.train_config(grids.teacher_epochs(study.dataset)), study.run
     return [
         teachers.find_or_train(
             config, recipe.learning_rate, recipe.seed + index, study.dataset, run.out, run.checkpoint_seconds
@@ -132,7 +132,7 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
 def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterator[tuple[str, float, str]]:
     """What training each teacher would cost: a line, seconds, and its fingerprint. Raises BadInput: there are too few
     devices for one that is missing."""
-    config, compiled = recipe.train_config(sweeps.teacher_epochs(study.dataset)), set[Any]()
+    config, compiled = recipe.train_config(grids.teacher_epochs(study.dataset)), set[Any]()
     for index in range(count):
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         folder = teachers.place(study.run.out, name)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kdjax import mistakes, models, scheduling, sweeps, transfer
+from kdjax import grids, mistakes, models, scheduling, transfer
 from kdjax import students as students_
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Dataset, Split
@@ -113,7 +113,7 @@ def distil(
             epochs=epochs,
             batch_size=batch_size,
         )
-        blocks = _blocks(sweeps.with_checked_objectives(grid), student, data)
+        blocks = _blocks(grids.with_checked_objectives(grid), student, data)
     except BadInput as error:  # which names options
         raise BadInput(re.sub(r"--([a-z][a-z-]*)", _argument, str(error))) from None
     return _trained(blocks, data)
@@ -194,7 +194,7 @@ def _blocks(grid: SweepConfig, student: TrainConfig, data: DistillationData) -> 
     fits = f"batch_size {student.batch_size} is more than the {count:,} training examples: give at most {count}"
     require(student.batch_size <= count, fits)
     models.network(student, dataset.input_shape, dataset.num_classes)
-    return [block._replace(config=student) for block in sweeps.plan(grid, student.epochs, count)]
+    return [block._replace(config=student) for block in grids.plan(grid, student.epochs, count)]
 
 
 def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:

@@ -56,9 +56,12 @@ ALLOWED = {
     "cluster": BELOW
     | {"compilation_cache", "earlier_blocks", "environment", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
+    "grids": BELOW | {"datasets", "objectives", "run_folders", "students", "transfer"},
+    "sweep_checks": BELOW | {"compilation", "datasets", "models", "objectives", "students", "teachers"},
     "sweeps": BELOW
-    | {"cluster", "compilation", "datasets", "earlier_blocks", "examples", "interim", "memory", "metrics", "models"}
-    | {"objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "teachers", "transfer"},
+    | {"cluster", "datasets", "earlier_blocks", "examples", "grids", "interim", "memory", "metrics", "models"}
+    | {"objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "sweep_checks", "teachers"}
+    | {"transfer"},
     "forecast": BELOW
     | {"checkpoints", "compilation", "datasets", "memory", "models", "run_directory", "students", "sweeps", "targets"}
     | {"teachers"},
@@ -73,7 +76,7 @@ ALLOWED = {
     "logit_columns": BELOW | {"columns", "faults", "inputs"},
     "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
     "distillation": BELOW
-    | {"datasets", "distilled", "inputs", "mistakes", "models", "scheduling", "students", "sweeps", "transfer"},
+    | {"datasets", "distilled", "grids", "inputs", "mistakes", "models", "scheduling", "students", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},
     "bias": set(),
     "corrections": BELOW | {"bias", "omission", "run_directory", "students", "transfer"},

@@ -26,7 +26,7 @@ from analysis.runs import RUN, grid
 from analysis.tables import fixed
 from experiments import mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import interim, listing, metrics, sweeps, trained
+from kdjax import grids, interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import Damaged
@@ -118,7 +118,7 @@ def test_rates_are_tried_on_a_holdout_from_seeds_that_are_not_among_the_fresh_on
     )
 
     def seeds(config):
-        return {block.seed for block in sweeps.plan(config, 1, 60_000)}
+        return {block.seed for block in grids.plan(config, 1, 60_000)}
 
     assert len(seeds(tried[0])) == TableConfig().tuning_seeds and not seeds(tried[0]) & seeds(fresh[0])
     assert min(seeds(tried[0])) >= 10_000  # more than there may be of any others
@@ -135,11 +135,11 @@ def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rat
     def settings(sweep):
         return [
             [(run.objective, run.temperature, run.learning_rate) for run in block.runs if run.objective == "kd"]
-            for block in sweeps.plan(sweep, 1, 60_000)
+            for block in grids.plan(sweep, 1, 60_000)
         ]
 
     assert settings(first) == settings(second) == [[chosen[1], chosen[3]]] * config.width_seeds
-    hard = [run for run in sweeps.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
+    hard = [run for run in grids.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
     assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
     assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("kd", 4.0, 2e-3)]})
     (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})

@@ -13,7 +13,7 @@ import scipy.special
 import scipy.stats
 
 from analysis.sweep import table
-from kdjax import datasets, forecast, sweeps, trained
+from kdjax import datasets, forecast, grids, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig
 from kdjax.datasets import own_split
 from kdjax.errors import BadInput
@@ -309,13 +309,13 @@ def test_a_file_without_a_teacher_has_one_trained(tmp_path):
 
 def test_what_is_trained_by_default_depends_on_the_number_of_rows(tmp_path):
     sweep = sweeps.prepare(config(write(tmp_path, columns()), tmp_path / "runs", epochs=None))
-    assert sweep.blocks[0].config.epochs == 200 and sweeps.EPOCHS == {"mnist5k": 40}
+    assert sweep.blocks[0].config.epochs == 200 and grids.EPOCHS == {"mnist5k": 40}
     text = forecast.of_sweep(sweep).text
     assert "would train no teacher (it came with the data) and 16 students" in text and not (tmp_path / "runs").exists()
     wide = dataclasses.replace(
         sweep.dataset, train=datasets.Split(*(np.repeat(one, 90, axis=0) for one in sweep.dataset.train))
     )
-    assert sweeps.student_epochs(wide, 50) == 20
+    assert grids.student_epochs(wide, 50) == 20
     named = write(tmp_path, columns(), name="mnist5k")
     assert load(named).name == "mnist5k-file"
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.sweep import figures, table
-from kdjax import forecast, metrics, run_directory, students, sweeps, trained
+from kdjax import forecast, grids, metrics, run_directory, students, sweep_checks, sweeps, trained
 from kdjax.config import SweepConfig, TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import MANIFEST
@@ -29,11 +29,11 @@ def finished(tmp_path_factory):
 
 
 def test_grid_is_hard_labels_then_temperatures_at_each_rate(tmp_path):
-    (runs,) = sweeps.grid(config(tmp_path, soft_weights=(0.5, 1.0)), 1e-3)
+    (runs,) = grids.grid(config(tmp_path, soft_weights=(0.5, 1.0)), 1e-3)
     assert [run.objective for run in runs] == ["hard"] + ["kd"] * 6
-    (soft,) = sweeps.grid(config(tmp_path, hard_labels=False), 1e-3)
+    (soft,) = grids.grid(config(tmp_path, hard_labels=False), 1e-3)
     assert [run.objective for run in soft] == ["kd"] * 3
-    planned = sweeps.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2, 300)
+    planned = grids.plan(config(tmp_path, learning_rates=(1e-3, 1e-2), seeds=1), 2, 300)
     assert [run.learning_rate for block in planned for run in block.runs] == [1e-3] * 4 + [1e-2] * 4
 
 
@@ -49,7 +49,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
         sweeps.prepare(asked(widths=(16, 16), seed=1))
     assert len(sweeps.prepare(asked(widths=(16, 16))).blocks) == 4
     assert "warning: " not in capfd.readouterr().err
-    sweeps._warn.cache_clear()
+    sweep_checks._warn.cache_clear()
     assert len(sweeps.prepare(asked(widths=(16, 12), seed=0)).blocks) == 4
     assert "warning: students and their teacher share the random numbers of seed 0 (batches" in capfd.readouterr().err
     sweeps.prepare(asked(widths=(16, 12), seed=0))
@@ -66,7 +66,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
 
 
 def test_blocks_have_one_size_and_lose_no_run(tmp_path):
-    planned = sweeps.plan(config(tmp_path, block_size=3), 2, 300)
+    planned = grids.plan(config(tmp_path, block_size=3), 2, 300)
     assert [len(block.runs) for block in planned] == [3, 1, 3, 1]
     assert {block.size for block in planned} == {3}
     assert len({block.name for block in planned}) == 4
@@ -189,8 +189,8 @@ def test_which_edges_are_moved_out(errors, more):
         | {"holdout_errors": 0 if count is None else count, "failed_at": 3 if count is None else -1}
         for rate, count in zip((1.0, 2.0, 4.0), errors, strict=True)
     ]
-    assert sweeps.wider(pd.DataFrame(rows), (1.0, 2.0, 4.0)) == more
-    assert sweeps.wider(pd.DataFrame(rows).drop(columns="holdout_errors"), (1.0, 2.0, 4.0)) == ()
+    assert grids.wider(pd.DataFrame(rows), (1.0, 2.0, 4.0)) == more
+    assert grids.wider(pd.DataFrame(rows).drop(columns="holdout_errors"), (1.0, 2.0, 4.0)) == ()
 
 
 def test_matched_gradient_norms_and_their_placebos(tmp_path):
@@ -325,7 +325,7 @@ def test_baselines_are_objectives_of_the_identity(tmp_path):
         asked = config(tmp_path, **options)
         given = dataclasses.replace(sweeps.read_data(asked.data))
         object.__setattr__(given, "teacher", teacher)
-        return sweeps.with_baselines(asked, given).objectives
+        return grids.with_baselines(asked, given).objectives
 
     both = ("kd", "label_smoothing", "shuffled")
     assert resolved() == resolved(object(), baselines=False) == ("kd",)

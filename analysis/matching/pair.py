@@ -19,6 +19,7 @@ from kdjax import (
     blocks,
     datasets,
     evaluation,
+    grids,
     loop,
     losses,
     models,
@@ -186,7 +187,7 @@ def _sweep(config: dict[str, Any]) -> SweepConfig:
 def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
     """The block that holds the student to follow, and its place there."""
     first = sweep.widths[0], sweep.first_seed
-    planned = [block for block in sweeps.plan(sweep, 1, 1) if (block.width, block.seed) == first]
+    planned = [block for block in grids.plan(sweep, 1, 1) if (block.width, block.seed) == first]
     places = [(block, i) for block in planned for i, run in enumerate(block.runs) if run.objective == "kd"]
 
     def distance(place: tuple[students.Block, int]) -> tuple[float, float]:

@@ -208,7 +208,7 @@ def random_data() -> Any:
 
 def block_of(size: int, epochs: int = EPOCHS) -> Any:
     """A block of that many temperatures, its errors counted as often as in one of EPOCHS."""
-    from kdjax import sweeps
+    from kdjax import grids
     from kdjax.config import SweepConfig
 
     config = SweepConfig(
@@ -219,7 +219,7 @@ def block_of(size: int, epochs: int = EPOCHS) -> Any:
         epochs=epochs,
         monitor_every=2,
     )
-    return sweeps.plan(config, epochs, IMAGES // PART)[0]
+    return grids.plan(config, epochs, IMAGES // PART)[0]
 
 
 class Trained(NamedTuple):

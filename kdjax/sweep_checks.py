@@ -1,0 +1,119 @@
+"""What a sweep refuses before any training: options that do not fit its images, its teacher or each other."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdjax import models, objectives
+from kdjax.compilation import fixed_numerics
+from kdjax.config import AFTER_NORM, SweepConfig, TrainConfig
+from kdjax.datasets import Dataset, GivenTeacher
+from kdjax.datasets.splits import MOST_T, NO_MASS
+from kdjax.errors import require, require_option
+from kdjax.objectives import Objective
+from kdjax.progress import say
+from kdjax.students import Block
+from kdjax.teachers import Teacher
+
+
+def require_images(option: str, number: int, dataset: Dataset) -> None:
+    count = len(dataset.train.images)
+    require(number <= count, f"--{option} {number} is more than the {count:,} training images")
+
+
+def require_classes(transfer_images: int | None, dataset: Dataset) -> None:
+    """Refuses a transfer set of one class, and warns of one without all classes: its images are the first ones."""
+    first, there = np.unique(dataset.train.labels[:transfer_images]), np.unique(dataset.train.labels)
+    about = f"the first {transfer_images} training rows are of {len(first):,} of the {len(there):,} classes"
+    mixed = "if they are sorted by class, shuffle them first"
+    require(transfer_images is None or len(first) > 1, f"--transfer-images is not allowed: {about}; {mixed}")
+    if len(first) < len(there):
+        say(f"warning: {about}; {mixed}")
+
+
+def require_images_to_change(option: str, changes: object, dataset: Dataset) -> None:
+    features = f"--{option} is not allowed: it changes images, and {dataset.name} has features; leave it out"
+    require(not changes or len(dataset.input_shape) == 3, features)
+
+
+def require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
+    require_images_to_change(option, pixels, dataset)
+    side = min(dataset.input_shape[:2])
+    require_option(pixels < side, option, pixels, f"images of {side} pixels a side are shifted by less than that")
+
+
+def _require_own_start(
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
+) -> None:
+    """Refuses students that would start from a teacher's own initial weights: those of its network and seed. Warns of
+    other students of its seed, which see its batches and augmented images, and may start from a part of its weights:
+    the first layer of a narrower perceptron is the first rows of a wider one's."""
+    taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
+    if recipe is not None and not loaded:
+        taken = {(_layers(recipe), seed)}
+    remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
+    for block in blocks:
+        about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
+        same = f"{about}, as both are {block.config.network} of width {block.width}: {remedy}"
+        require((_layers(block.config), block.seed) not in taken, same)
+    taught = {block.seed for block in blocks if any(run.objective != "hard" for run in block.runs)}
+    if shared := sorted(taught & {seed for _, seed in taken}):
+        seeds = ", ".join(map(str, shared))
+        about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
+        _warn(f"{about} initial weights): give another --teacher.seed, or --first-seed")
+
+
+@functools.cache  # once for all sweeps of a table
+def _warn(about: str) -> None:
+    say(f"warning: {about}")
+
+
+def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
+    """What fixes the shapes of a network's weights."""
+    return config.network.removesuffix(AFTER_NORM), config.hidden
+
+
+def check_blocks(
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
+) -> None:
+    """Refuses students that cannot be built, and that would start as their teacher did. `recipe` and `seed` are of the
+    teacher that is trained where none is `loaded`."""
+    _require_own_start(blocks, recipe, seed, loaded)
+    for config in dict.fromkeys(block.config for block in blocks):
+        models.network(config, dataset.input_shape, dataset.num_classes)
+
+
+def require_given(config: SweepConfig, name: str, given: GivenTeacher) -> None:
+    """Refuses what a teacher of which there are logits alone cannot do, or not such logits."""
+    asked = f"the teacher of {name} came with the data, as logits: there is no network to ask about other images"
+    for option, changes in (
+        ("jitter", config.jitter),
+        ("augment", config.augment != "none"),
+        (f"targets {config.targets}", config.targets in ("shift_averaged", "random")),
+    ):
+        require(not changes, f"--{option} is not allowed: {asked}; leave it out")
+    for objective in map(objectives.parse, config.objectives):
+        counts = f"--objectives {objective} is not allowed: a constant added to all logits changes it"
+        known = given.kind == "logits" or objective.shift_invariant
+        require(known, f"{counts}, and {given.kind} do not tell it; give teacher_logits, or leave it out")
+    if given.renormalised:
+        finite = [min(t, MOST_T) for t in (*config.temperatures, config.last_temperature)]
+        allowed = f"with --topk-rest renormalised it is {MOST_T:g} at most, as classes without mass have no limit"
+        require_option(max(config.temperatures) <= MOST_T, "temperatures", max(config.temperatures), allowed)
+        for objective in map(objectives.parse, config.objectives):
+            reason = "it depends on the logits of classes that have no mass with --topk-rest renormalised"
+            ignores = all(_ignores_absent(objective, t) for t in (min(finite), max(finite)))
+            require(ignores, f"--objectives {objective} is not allowed: {reason}; give spread, or leave it out")
+
+
+@fixed_numerics()
+def _ignores_absent(objective: Objective, temperature: float) -> bool:
+    """Whether a loss is the same wherever the logits of classes without mass lie."""
+    random = np.random.default_rng(0)
+    student, teacher = random.normal(0, 2, (2, 4, 6)).astype(np.float32)
+    values = []
+    for below in (NO_MASS, NO_MASS / 8):
+        teacher[:, 4:] = -below
+        values.append(np.asarray(objective.loss(student, teacher, np.arange(4), temperature)))
+    return bool(np.allclose(values[0], values[1], rtol=1e-3))
