@@ -105,6 +105,12 @@ def fixed(value: float | int, decimals: int = 1, sign: bool = False) -> str:
     return (f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}").replace("-", "−")
 
 
+def with_bounds(mean: float, low: float, high: float, decimals: int = 1, sign: bool = False) -> str:
+    """`mean [low, high]`; the mean alone where there is no interval."""
+    between = "" if math.isnan(low) else f" [{fixed(low, decimals, sign)}, {fixed(high, decimals, sign)}]"
+    return fixed(mean, decimals, sign) + between
+
+
 def bounds(interval: Estimate | stats.Ratio, decimals: int = 1, sign: bool = False) -> str:
     """`[low, high]`; empty where there is no interval."""
     if math.isnan(interval.low):
@@ -114,7 +120,7 @@ def bounds(interval: Estimate | stats.Ratio, decimals: int = 1, sign: bool = Fal
 
 def estimate(interval: Estimate, decimals: int = 1, sign: bool = False) -> str:
     """`mean [low, high]`; the mean alone where there is no interval."""
-    return f"{fixed(interval.mean, decimals, sign)} {bounds(interval, decimals, sign)}".rstrip()
+    return with_bounds(interval.mean, interval.low, interval.high, decimals, sign)
 
 
 CLAIMED = "†"

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from analysis.cifar10.roles import SweepRole
+from experiments.member import Member
 from kdjax import cli
 from kdjax.config import (
     AFTER_NORM,
@@ -51,7 +53,6 @@ from kdjax.identity import NO_RESULT, added
 
 if TYPE_CHECKING:
     from analysis.tuning import Choice
-    from experiments.member import Member
     from experiments.study import Study
     from kdjax.forecast import Forecast
 
@@ -158,7 +159,6 @@ class TableConfig:
     """Which images."""
     run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
-
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
         "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "teacher_seed", "big_width"),
@@ -307,12 +307,9 @@ class TableConfig:
         return range(1, self.teachers if self.each_teaches else 1)
 
 
-def members(config: TableConfig) -> list["Member"]:
+def members(config: TableConfig) -> list[Member]:
     """The sweeps behind the table: the teacher's students, with them controls that are objectives; other T; other
     controls; other lengths. Where rates are tuned, the sweeps on which they are chosen, alone (`tuned_members`)."""
-    from analysis.cifar10.roles import SweepRole
-    from experiments.member import Member
-
     if config.tuning_rates:
         tuning = tuning_members(config)
         if config.is_tuned:
@@ -338,11 +335,8 @@ def members(config: TableConfig) -> list["Member"]:
     return sweeps
 
 
-def tuning_members(config: TableConfig) -> list["Member"]:
+def tuning_members(config: TableConfig) -> list[Member]:
     """The sweeps on which rates and soft weights are chosen."""
-    from analysis.cifar10.roles import SweepRole
-    from experiments.member import Member
-
     tried: dict[str, Any] = {"seeds": config.tuning_seeds, "first_seed": TUNING_SEED}
     tried |= {"learning_rates": config.tuning_rates, "soft_weights": config.tuning_weights or (config.soft_weight,)}
     named = tuple(name for name in config.objectives() if name != "double_softmax")  # tuned at one T
@@ -354,10 +348,8 @@ def tuning_members(config: TableConfig) -> list["Member"]:
     return sweeps
 
 
-def tuned_members(config: TableConfig, choices: Sequence["Choice"]) -> list["Member"]:
+def tuned_members(config: TableConfig, choices: Sequence["Choice"]) -> list[Member]:
     """The sweeps behind a table whose rates were tuned, each setting with what was chosen for it."""
-    from analysis.cifar10.roles import SweepRole
-    from experiments.member import Member
 
     def own(role: SweepRole, chosen: Sequence["Choice"], by: int = 0, **changes: Any) -> list[Member]:
         """Students of hard labels, if they are among the choices, and of the one other objective; none without."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
 
+from analysis.mnist.roles import Role
+from experiments.member import Member
 from kdjax import cli
 from kdjax.config import (
     TEACHER_SEED,
@@ -32,7 +34,6 @@ from kdjax.identity import NO_RESULT, result_fields
 
 if TYPE_CHECKING:
     from analysis.tuning import Choice
-    from experiments.member import Member
     from experiments.study import Study
     from kdjax.forecast import Forecast
 
@@ -132,7 +133,6 @@ class TableConfig:
     """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=lambda: TUNED)
     """The teacher's recipe; its seed is the first teacher's."""
-
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
         "teacher": ("teachers",),
@@ -209,7 +209,7 @@ class TableConfig:
         return tuple(part for part in PARTS if part in self.only)
 
 
-def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) -> list["Member"]:
+def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) -> list[Member]:
     """The sweeps behind the parts that are wanted, in order, but for those at tuned rates (`tuned_members`).
 
     Args:
@@ -217,9 +217,6 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
         images: number of training images.
         folders: the teachers; an ensemble is named by them.
     """
-    from analysis.mnist.roles import Role
-    from experiments.member import Member
-
     wanted, sweeps = config.parts(), list[Member]()
 
     def add(parts: set[Part], role: Role, by: int = 0, **changes: Any) -> None:
@@ -259,7 +256,7 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
     add({"better"}, Role.ELASTIC, teacher=distorted(config.teacher), hard_labels=True, **elastic(config))
     if len(folders) > 1:
         for role, changes in of_ensemble(config).items():
-            add({"better"}, Role(role), teacher=TeacherConfig(), teacher_from=folders, **changes)
+            add({"better"}, role, teacher=TeacherConfig(), teacher_from=folders, **changes)
     add({"controls"}, Role.HELD_OUT, hard_labels=True, data=data)
     smoothing: dict[str, Any] = {"targets": "uniform", "temperatures": (1.0,), "soft_weights": SMOOTHINGS}
     add({"controls"}, Role.LABEL_SMOOTHING, data=data, **smoothing)
@@ -271,16 +268,13 @@ def members(config: TableConfig, images: int, folders: tuple[Path, ...] = ()) ->
     return sweeps
 
 
-def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequence["Choice"]]) -> list["Member"]:
+def tuned_members(config: TableConfig, choices: Mapping[tuple[int, int], Sequence["Choice"]]) -> list[Member]:
     """The sweeps of the widths at tuned rates: what has its rate in the sweeps at one rate already is not in them.
 
     Args:
         config: the table.
         choices: by width and epochs, the rate of hard labels and of each T.
     """
-    from analysis.mnist.roles import Role
-    from experiments.member import Member
-
     sweeps = list[Member]()
     for (width, epochs), of_schedule in choices.items():
         apart = [one for one in of_schedule if not math.isclose(one.learning_rate, config.learning_rate, rel_tol=1e-6)]
@@ -328,12 +322,12 @@ def elastic(config: TableConfig) -> dict[str, Any]:
     return {"augment": "elastic", "epochs": config.elastic_epochs}
 
 
-def of_ensemble(config: TableConfig) -> dict[str, dict[str, Any]]:
+def of_ensemble(config: TableConfig) -> dict[Role, dict[str, Any]]:
     """Students of all teachers together, by role: of the images as they are; distorted where the teachers' were, else
     jittered."""
     if config.teacher.augment == "elastic":
-        return {"ensemble": {}, "ensemble, elastic": elastic(config)}
-    return {"ensemble": {}, "ensemble, jittered": {"jitter": JITTER}}
+        return {Role.ENSEMBLE: {}, Role.ENSEMBLE_ELASTIC: elastic(config)}
+    return {Role.ENSEMBLE: {}, Role.ENSEMBLE_JITTERED: {"jitter": JITTER}}
 
 
 PRESETS = {
@@ -398,7 +392,6 @@ def run(table: "Study") -> Path:
     """Finds or trains the teachers and runs every sweep; writes where each is. Returns the folder."""
     from analysis import tuning
     from analysis.mnist import table as summary
-    from analysis.mnist.roles import Role
     from experiments import evaluations, study
     from kdjax import metrics, run_directory, sweeps
     from kdjax.progress import say
@@ -461,7 +454,6 @@ def forecast(table: "Study") -> "Forecast":
 def known_choices(table: "Study") -> dict[tuple[int, int], list["Choice"]]:
     """By width and epochs, the rates chosen by the tuning sweeps that are finished."""
     from analysis import tuning
-    from analysis.mnist.roles import Role
     from experiments import study
     from kdjax.files import MANIFEST
 

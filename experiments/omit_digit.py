@@ -248,7 +248,7 @@ def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Pa
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
         write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)
-        record.after_block = Interim(record, lambda: write(record.whole), summarise)
+        record.after_block = Interim(record, write, summarise)
         sweeps.train(sweep.blocks, data, record, sweep.run)
         write(record.whole)
         record.seal(run_directory.SEALED)

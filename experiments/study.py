@@ -15,7 +15,7 @@ from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, nume
 from kdjax.datasets import Dataset
 from kdjax.forecast import Forecast
 from kdjax.identity import identity
-from kdjax.interim import Summary
+from kdjax.interim import seldom_summary
 from kdjax.progress import clock, count_of, say
 from kdjax.run_directory import RunDirectory
 from kdjax.run_folders import SWEEPS, run_folder
@@ -92,7 +92,7 @@ def run_members(
     `config.json` tells them too, as `answers`, so that `summarise(folder)` can write a summary of those so far: it is
     called now and then.
     """
-    entries, summary = list(before), Summary(study.folder, summarise)
+    entries, summary = list(before), seldom_summary(study.folder, summarise)
     total = len(before) + len(members)
     record.note_sweeps([entry["run"] for entry in entries], total)
     for number, member in enumerate(members, len(before) + 1):

@@ -13,23 +13,26 @@ SHARE = 0.05
 
 
 class Interim:
-    """Called after each block: writes the tables of the blocks that are there, and a summary of them."""
+    """Called after each block: `write_tables(blocks)` writes the tables of those that are there, `summarise(folder)` a
+    summary of them."""
 
     def __init__(
-        self, record: RunDirectory, write_tables: Callable[[], object], summarise: Callable[[Path], object] | None
+        self,
+        record: RunDirectory,
+        write_tables: Callable[[frozenset[str]], object],
+        summarise: Callable[[Path], object] | None,
     ):
         import pandas  # noqa: F401 - here, so that the first table is not taken for a slow one
 
-        self._record, self._write_tables = record, write_tables
-        self._tables, self._summary = Seldom(self._gather), Summary(record.folder, summarise)
+        def gather() -> None:
+            write_tables(record.whole)
+            record.note_progress(len(record.whole))
+
+        self._tables, self._summary = Seldom(gather), seldom_summary(record.folder, summarise)
 
     def __call__(self) -> None:
         if self._tables():
             self._summary()
-
-    def _gather(self) -> None:
-        self._write_tables()
-        self._record.note_progress(len(self._record.whole))
 
 
 class Seldom:
@@ -49,18 +52,14 @@ class Seldom:
         return True
 
 
-class Summary:
-    """Called when more is there: `summarise(folder)` writes a summary of it. None: nothing is written."""
+def seldom_summary(folder: Path, summarise: Callable[[Path], object] | None) -> Seldom:
+    """To be called when more is there: `summarise(folder)` writes a summary of it. None: nothing is written."""
 
-    def __init__(self, folder: Path, summarise: Callable[[Path], object] | None):
-        self._folder, self._summarise, self._seldom = folder, summarise, Seldom(self._write)
-
-    def __call__(self) -> None:
-        self._seldom()
-
-    def _write(self) -> None:
+    def write() -> None:
         try:
-            if self._summarise:
-                self._summarise(self._folder)
+            if summarise:
+                summarise(folder)
         except Exception as error:  # a page that is written again at the end must not end hours of work
             say(f"note: summary.md waits for more of the run ({error!r})")
+
+    return Seldom(write)

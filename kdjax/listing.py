@@ -47,7 +47,7 @@ def find(out: Path) -> list[Entry]:
     Raises:
         BadInput: there is no such folder.
     """
-    require(out.is_dir(), f"{out} is no folder: give with --out where runs were written (by default, runs)")
+    _require_folder(out)
     entries = []
     for path in (*out.glob("*/*/config.json"), *out.glob(f"{TEACHERS}/*/teacher.json")):
         try:
@@ -63,7 +63,8 @@ def folder_of(out: Path, name: str) -> Path:
     Raises:
         BadInput: there is none, or there are several.
     """
-    names = [(entry.experiment, entry.name) for entry in find(out) if entry.experiment != TEACHERS]
+    _require_folder(out)
+    names = [path.parts[-3:-1] for path in sorted(out.glob("*/*/config.json"))]
     found = [one for one in names if name in (one[1], "/".join(one))]
     near = difflib.get_close_matches(name, [own for _, own in names], n=3, cutoff=0.4)
     suggestion = f"did you mean {' or '.join(near)}?" if near else "`python -m kdjax runs` lists all"
@@ -71,6 +72,10 @@ def folder_of(out: Path, name: str) -> Path:
     several = ", ".join("/".join(one) for one in found)
     require(len(found) == 1, f"{out} holds several runs called {name}: give one of {several}")
     return out.joinpath(*found[0])
+
+
+def _require_folder(out: Path) -> None:
+    require(out.is_dir(), f"{out} is no folder: give with --out where runs were written (by default, runs)")
 
 
 def command_of(folder: Path) -> tuple[list[str], Path]:

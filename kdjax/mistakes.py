@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
-from scipy.special import softmax
 
 from kdjax import metrics
 from kdjax.arrays import HostLogits
@@ -123,7 +122,7 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
     count = min(len(labels), LOOKED_AT, max(1, MOST_LOGITS // logits.shape[1]))
     rows = np.linspace(0, len(labels) - 1, count).astype(int)
     some, true = np.asarray(logits[rows], np.float64), labels[rows]
-    confidence = float(softmax(some, axis=1).max(axis=1).mean())
+    confidence = metrics.confidence(some)
     if confidence >= right - GAP:
         return []
     fitted = metrics.calibrating_temperature(some, true, (-7, 3))

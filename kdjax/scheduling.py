@@ -72,14 +72,6 @@ class Board:
             self._progress.update(self._finished + sum(self._steps.values()), note, part)
 
 
-def missing(blocks: Sequence[Block], record: RunDirectory) -> list[Block]:
-    """The blocks that the run directory does not hold yet; reports how many it holds."""
-    unfinished = [block for block in blocks if record.finished(block.name) is None]
-    if len(unfinished) < len(blocks):
-        say(f"{len(blocks) - len(unfinished)} of {len(blocks)} blocks are finished already")
-    return unfinished
-
-
 def store(record: RunDirectory, block: Block, result: BlockResult) -> None:
     """Writes a finished block into the run directory."""
     rows, history, logits, params, seconds = result
@@ -95,11 +87,14 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
 
 @contextlib.contextmanager
 def progress_of(blocks: Sequence[Block], record: RunDirectory) -> Iterator[tuple[list[Block], Board]]:
-    """Yields the missing blocks, and the board on which to report their steps."""
-    unfinished, total = missing(blocks, record), sum(block.steps for block in blocks)
+    """Yields the blocks that the run directory does not hold yet, and the board on which to report their steps; says
+    how many it holds."""
+    unfinished = [block for block in blocks if record.finished(block.name) is None]
+    found, total = len(blocks) - len(unfinished), sum(block.steps for block in blocks)
+    if found:
+        say(f"{found} of {len(blocks)} blocks are finished already")
     with Progress("students", total) as progress:
-        found, steps = len(blocks) - len(unfinished), sum(block.steps for block in unfinished)
-        yield unfinished, Board(progress, total - steps, found, len(blocks))
+        yield unfinished, Board(progress, total - sum(block.steps for block in unfinished), found, len(blocks))
 
 
 def at_once(run: RunConfig, blocks: int) -> int:

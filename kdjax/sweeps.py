@@ -197,7 +197,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
     process that has the folder is waited for. Raises Busy: another process has it."""
     config = sweep.config
     with open_directory(sweep, wait) as record:
-        record.after_block = Interim(record, lambda: record.gather(record.whole), summarise)
+        record.after_block = Interim(record, record.gather, summarise)
         data = ask_teacher(sweep)
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
         _write_test_images(record, data)

@@ -233,7 +233,7 @@ def test_a_summary_that_fails_does_not_end_the_run(tmp_path, capfd):
     def fail(folder):
         raise ZeroDivisionError
 
-    record.after_block = Interim(record, lambda: record.gather(record.whole), fail)
+    record.after_block = Interim(record, record.gather, fail)
     finish(record, "one", ROW)
     assert "summary.md waits for more of the run" in capfd.readouterr().err
     assert len(run_directory.read_results(tmp_path)) == 1

@@ -15,6 +15,7 @@ from analysis.cifar10.run import Cifar10Results
 from analysis.matching.rows import Claim, verdict
 from analysis.mnist import claims
 from analysis.mnist import table as mnist_table
+from analysis.mnist.roles import Role as MnistRole
 from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
 from analysis.omission import table as omission_table
@@ -35,7 +36,8 @@ NAME = "small net distilled, T = 20, soft weight 0.9"
 
 
 def row(name, gap=(math.nan, math.nan, math.nan), verdict=""):
-    return TableRow(name, {}, gap=stats.Ratio(*map(float, gap), 6), verdict=verdict)
+    role = {"small net alone": MnistRole.SMALL, NAME: MnistRole.DISTILLED}.get(name.removesuffix(", first teacher"))
+    return TableRow(name, {}, gap=stats.Ratio(*map(float, gap), 6), verdict=verdict, role=role)
 
 
 @pytest.mark.parametrize(

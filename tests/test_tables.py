@@ -120,16 +120,12 @@ def test_a_baseline_at_another_rate_is_no_baseline():
 
 
 def test_teachers_crossed_with_seeds():
-    table = np.array([[100, 103, 98], [110, 112, 109]])
-    results = sweep({HARD: [150, 149, 151] * 2, T4: table.ravel()}, teachers=("a", "b"))
-    soft = row(summarise(results), T4)
-    expected = stats.crossed_interval(table)
-    assert (errors(soft).low, errors(soft).high, errors(soft).n) == (expected.low, expected.high, 6)
-    paired = stats.crossed_interval(table - np.array([150, 149, 151]))
-    assert (less_hard(soft).low, less_hard(soft).high) == (paired.low, paired.high)
-    missing = results.drop(results[(results["teacher"] == "b") & (results["seed"] == 2)].index)
-    kept = stats.crossed_interval(table[:, :2])  # the seeds that both have
-    assert (errors(row(summarise(missing), T4)).low, errors(row(summarise(missing), T4)).n) == (kept.low, 4)
+    table, hard = np.array([[100, 103, 98], [110, 112, 109]]), np.array([150, 149, 151])
+    results = sweep({HARD: [*hard] * 2, T4: table.ravel()}, teachers=("a", "b")).set_index(runs.RUN)
+    of_hard, soft = (results[results["objective"] == name]["test_errors"] for name in ("hard", "kd"))
+    assert runs.mean(soft) == stats.crossed_interval(table)
+    assert runs.paired(soft, of_hard)[:3] == stats.crossed_interval(table - hard)[:3]
+    assert runs.mean(soft.drop(index=("b", 2))) == stats.crossed_interval(table[:, :2])  # the seeds that both have
 
 
 def test_the_holdout_chooses_a_rate_for_each_temperature():

@@ -27,15 +27,13 @@ def claims(results):
     return [int(np.sign(less.mean)) * call for less, call in zip(differences, stats.claimed(differences), strict=True)]
 
 
-def simulated(random, seeds, settings=TEMPERATURES, teachers=1, shift=0.0, **also):
+def simulated(random, seeds, settings=TEMPERATURES, shift=0.0, **also):
     """A sweep of normal errors: each run has its seed's part (3 errors) and its own (5), soft targets a shift."""
-    common = np.tile(random.normal(0, 3, seeds), teachers)
-    runs = {HARD: 100 + np.tile(random.normal(0, 5, seeds), teachers) + common}
+    common = random.normal(0, 3, seeds)
+    runs = {HARD: 100 + random.normal(0, 5, seeds) + common}
     for setting in settings:
-        of_teachers = np.repeat(random.normal(0, 4, teachers) if teachers > 1 else [0.0], seeds)
-        of_teachers -= of_teachers.mean()  # a verdict is about these teachers
-        runs[setting] = 100 + shift + common + of_teachers + random.normal(0, 5, seeds * teachers)
-    return sweep(runs, teachers=tuple("abcdef"[:teachers]), **also)
+        runs[setting] = 100 + shift + common + random.normal(0, 5, seeds)
+    return sweep(runs, **also)
 
 
 def several(random):
@@ -54,10 +52,9 @@ def test_of_500_sweeps_without_a_difference_5_percent_claim_one_at_most():
     ("draw", "count"),
     [
         (lambda random: simulated(random, 10, TEMPERATURES[:4]), 200),
-        (lambda random: simulated(random, 3, TEMPERATURES[:3], teachers=2), 200),
         (several, 100),
     ],
-    ids=["10 seeds", "2 teachers", "4 groups"],
+    ids=["10 seeds", "4 groups"],
 )
 def test_so_do_other_sweeps_as_far_as_simulation_tells(draw, count):
     random = np.random.default_rng(0)
@@ -458,14 +455,6 @@ def test_several_groups_have_a_line_each_and_many_stand_below():
         "800 units, soft targets",
         "800 units, squared error of logits",
     ]
-
-
-def test_several_teachers_count_as_their_mean():
-    of_teachers = sweep({HARD: [100, 103, 98] * 2, T4: [80, 85, 79, 90, 91, 87]}, teachers=("a", "b"))
-    (group,) = groups.of(of_teachers)
-    assert group.errors[4.0].tolist() == [85, 88, 83] and group.errors[AT_HARD].tolist() == [100, 103, 98]
-    missing = of_teachers.drop(of_teachers[(of_teachers["teacher"] == "b") & (of_teachers["seed"] == 2)].index)
-    assert math.isnan(groups.of(missing)[0].errors[4.0][2])
 
 
 def written(folder, results, teacher, images=10_000, targets="teacher"):

@@ -1,6 +1,5 @@
 """The atlas as a page of Markdown: `objectives.md`."""
 
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,8 +10,7 @@ from analysis.atlas.identities import HOLDS, Identity
 from analysis.atlas.measurements import KINDS, NEAR, same_at_every_temperature
 from analysis.atlas.table import HIGH, LOW, MIDDLE, SHOWN, Atlas, of_student, threshold
 from analysis.matching.theory import spread as spread_of
-from analysis.stats import Interval
-from analysis.tables import Table, estimate, fixed, number
+from analysis.tables import Table, fixed, number, with_bounds
 
 HEAD = """# What each objective is, from T = 1 to infinity
 
@@ -86,8 +84,7 @@ def near(row: pd.Series) -> str:
 
 def temperature_of(mean: float, low: float, high: float) -> str:
     """A temperature with its interval, if there is one."""
-    interval = Interval(mean, low, high, 0, math.nan, math.nan)
-    return estimate(interval, 0 if mean >= 10 else 1)
+    return with_bounds(mean, low, high, 0 if mean >= 10 else 1)
 
 
 def _parts(table: pd.DataFrame) -> Table:

@@ -3,14 +3,14 @@ alike, and the paper's claims about it."""
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 from analysis import stats
+from analysis.mnist.roles import Role
 from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
 from analysis.mnist.widths import HIGH, MARGIN, AtWidth, WidthCurve
-from analysis.tables import bounds, count_of, estimate, fixed, number
+from analysis.tables import count_of, estimate, fixed, number, with_bounds
 
 WIDE = 300
 """Units: for so many or more the paper calls temperatures from HIGH on alike."""
@@ -21,9 +21,8 @@ NARROW, BEST = 30, (2.5, 4.0)
 def of_table(rows: Sequence[TableRow], results: MnistResults) -> str:
     """The verdict: how much of the gap distillation closes, and which of the paper's rows are reproduced; empty where
     neither can be told."""
-    small = any(row.name.startswith("small net alone") for row in rows)
-    named = f"small net distilled, T = {number(results.temperature)}, soft weight {results.soft_weight:g}"
-    said = [_closed(row.gap) for row in rows if re.match(rf"{re.escape(named)}(,| \(|$)", row.name)][: int(small)]
+    small = any(row.role == Role.SMALL for row in rows)
+    said = [_closed(row.gap) for row in rows if small and row.role == Role.DISTILLED]
     of_paper = ", ".join(f"{row.name.split(',')[0]} {row.verdict}" for row in rows if row.verdict)
     return " ".join(said + [f"The paper's single runs, against ours: {of_paper}."] * bool(of_paper))
 
@@ -38,9 +37,9 @@ def _closed(gap: stats.Ratio) -> str:
     if math.isnan(gap.low):
         return f"Distillation closes {fixed(gap.ratio, 2)} {what}; {count_of(gap.n, 'run')} cannot tell more."
     if not gap.low > 0:
-        return f"It is not shown that distillation closes any {what} ({fixed(gap.ratio, 2)} {bounds(gap, 2)})."
+        return f"It is not shown that distillation closes any {what} ({with_bounds(*gap[:3], 2)})."
     word = "which may be all of it" if gap.high >= 1 else "not all of it"
-    return f"Distillation closes {fixed(gap.ratio, 2)} {bounds(gap, 2)} {what}, {word}."
+    return f"Distillation closes {with_bounds(*gap[:3], 2)} {what}, {word}."
 
 
 def verdicts(one: AtWidth, results: MnistResults) -> list[str]:

@@ -57,6 +57,8 @@ class TableRow(NamedTuple):
     one_more: stats.Interval | None = None
     """Where one more run is expected (95 %), where there is a verdict."""
     comparisons: tuple[Comparison, ...] = ()
+    role: Role | None = None
+    """`Role.SMALL` or `Role.DISTILLED`: the paper's rows of students."""
 
     def details(self) -> str:
         """The verdict with its numbers, for `table.csv`."""
@@ -80,7 +82,7 @@ def rows_of_table(results: MnistResults) -> list[TableRow]:
     small = results.of(Role.SMALL)
     by_seed = small.set_index("seed")["test_errors"]
     if len(small):
-        alone = TableRow(_named("small net alone", results.failed(Role.SMALL)), _means(small))
+        alone = TableRow(_named("small net alone", results.failed(Role.SMALL)), _means(small), role=Role.SMALL)
         rows.append(_with_verdict(alone, by_seed.to_numpy(float), PAPER_SMALL, results))
     distilled = results.of(Role.DISTILLED, soft_weight=results.soft_weight)
     if len(distilled):
@@ -88,7 +90,8 @@ def rows_of_table(results: MnistResults) -> list[TableRow]:
         name = _distilled_name(results, results.soft_weight, one and len(results.teachers) > 1)
         row = _distilled(_named(name, results.failed(Role.DISTILLED)), distilled, by_seed)
         row = _with_verdict(row, _draws(distilled), PAPER_DISTILLED, results)
-        rows.append(row._replace(verdict=row.verdict + " (about this teacher)" * (one and bool(row.verdict))))
+        verdict = row.verdict + " (about this teacher)" * (one and bool(row.verdict))
+        rows.append(row._replace(verdict=verdict, role=Role.DISTILLED))
     return rows + _soft_weight_rows(results, by_seed) + _better_rows(results, by_seed)
 
 

@@ -11,7 +11,7 @@ from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, TableRow, rows_of_table
 from analysis.mnist.run import MnistResults, load
-from analysis.tables import Table, bounds, columns_of, estimate, fixed, p_value
+from analysis.tables import Table, bounds, columns_of, estimate, p_value, with_bounds
 from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
 from kdjax.run_folders import sweep_folder
@@ -55,7 +55,7 @@ def _table(rows: list[TableRow], results: MnistResults) -> str:
     for row in rows:
         mean = row.measures[main]
         cell = [row.name, "" if math.isnan(row.paper) else f"{row.paper:g}", estimate(mean), str(mean.n)]
-        gap = "" if math.isnan(row.gap.ratio) else f"{fixed(row.gap.ratio, 2)} {bounds(row.gap, 2)}".rstrip()
+        gap = "" if math.isnan(row.gap.ratio) else with_bounds(*row.gap[:3], 2)
         verdicts = [row.verdict] if row.verdict else [comparison.verdict for comparison in row.comparisons]
         cell += [gap, "; ".join(dict.fromkeys(verdicts))]
         cell += [bounds(row.one_more) if row.one_more else ""] * of_paper

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import runs
-from analysis.tables import fixed, number
+from analysis.tables import fixed, number, with_bounds
 
 READING = {
     "difference_from_kd": "Errors under each other objective minus those on soft targets at the same T, paired by "
@@ -92,12 +92,7 @@ def _differences(rows: pd.DataFrame) -> str:
     return "; ".join(
         f"minus hard labels, {width} units: "
         + ", ".join(
-            f"{_setting(row)} {fixed(row[column], sign=True)}"
-            + (
-                ""
-                if math.isnan(row[f"{column}_low"])
-                else f" [{fixed(row[f'{column}_low'], sign=True)}, {fixed(row[f'{column}_high'], sign=True)}]"
-            )
+            f"{_setting(row)} " + with_bounds(row[column], row[f"{column}_low"], row[f"{column}_high"], sign=True)
             for row in of_width
         )
         for width, of_width in _of_widths(rows, lambda row: not math.isnan(row[column]))

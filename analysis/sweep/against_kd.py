@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
         at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
         on = "the hold-out, by the runs that are compared, so it is flattered a little"
         on = "the test set itself (oracle), so it is flattered" if self.oracle else on
-        notes = ["Differences of test errors, paired by seed and teacher; below zero: fewer errors than soft targets."]
+        notes = ["Differences of test errors, paired by seed; below zero: fewer errors than soft targets."]
         return Table(header, cells, [*notes, *[f"The best kd (chosen on {on}): {at}."] * bool(at)])
 
     def frame(self) -> pd.DataFrame:

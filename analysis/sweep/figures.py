@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import runs, scales, stats, style
+from analysis import runs, scales, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
 from analysis.sweep import against_kd
@@ -87,7 +87,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
                 rate = f", rate {curve.hard['learning_rate'].iloc[0]:g}" * several
                 style.band(axes, *mean[:3], colour=colour, label=f"hard labels{rate}", filled=not several)
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
-        _draw_teacher(axes, sweep.teachers["errors"], *beyond)
+        _draw_teacher(axes, sweep.teacher["errors"], *beyond)
         axes.set_ylabel(f"test errors ({sweep.examples})")
         axes.set_title(f"{width} units per layer", loc="left")
         axis.dress(axes, label=axes is panels[-1])
@@ -147,7 +147,7 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
                 name = "hard labels" if alone else f"{curve.width} units, hard labels{one_rate}"
                 style.band(axes, mean.mean, *bounds, colour=style.GREY if alone else style.colour(index), label=name)
         if teacher:
-            _draw_teacher(axes, [value * scale for value in sweep.teachers[teacher]])
+            _draw_teacher(axes, sweep.teacher[teacher] * scale)
         axes.set_ylabel(label)
         axis.dress(axes, label=axes in panels[2:], crowded=0.09)
         if "nats" in label and len({curve.width for curve in everything}) > 1:  # small widths would flatten the others
@@ -291,14 +291,14 @@ def _shown(sweep: SweepResults) -> list[Curve]:
     return [curve for curve in curves(sweep) if not curve.thin and not (curve.baseline and curve.swept)]
 
 
-def _draw_teacher(axes: Axes, values: list[float], *beyond: str) -> None:
-    """The teacher as a line; several as a band; an arrow where the line would flatten the curves, beside what else is
-    `beyond` the scale."""
-    teacher, words = stats.interval(np.array(values)), list(filter(None, beyond))
-    if _fits(axes, teacher.mean):
-        style.band(axes, *teacher[:3], colour="black", ls=":", label="teacher")
+def _draw_teacher(axes: Axes, value: float, *beyond: str) -> None:
+    """The teacher as a line; an arrow where the line would flatten the curves, beside what else is `beyond` the
+    scale."""
+    words = list(filter(None, beyond))
+    if _fits(axes, value):
+        style.band(axes, value, math.nan, math.nan, colour="black", ls=":", label="teacher")
     else:
-        words.insert(0, _arrow(axes, "teacher", teacher.mean))
+        words.insert(0, _arrow(axes, "teacher", value))
     axes.set_title(", ".join(words), loc="right", fontsize=10)
 
 

@@ -1,7 +1,7 @@
 """Settings that differ in temperature alone, with their hard labels: what the verdict compares.
 
-Errors are means over teachers, a number a seed, so that what is said of them is about these teachers. Where settings
-were trained at several rates and there is a hold-out, each setting, hard labels too, has the rate that it chooses.
+Errors are a number a seed; a sweep has one teacher, and what is said of them is about that one. Where settings were
+trained at several rates and there is a hold-out, each setting, hard labels too, has the rate that it chooses.
 """
 
 import math
@@ -174,11 +174,9 @@ def _one_sided(difference: stats.Difference) -> float:
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A column by seed and temperature, each a mean over the teachers; nan where a run is missing or failed."""
-    values, place = rows[column].where(rows["failed_at"] < 0).astype(float), [rows["seed"], rows["temperature"]]
-    teachers = rows.groupby("temperature")["teacher"].transform("nunique")
-    complete = values.groupby(place).transform("count") == teachers
-    return values.where(complete).groupby(place).mean().unstack("temperature")
+    """A column by seed and temperature; nan where a run is missing or failed."""
+    values = rows.assign(value=rows[column].where(rows["failed_at"] < 0).astype(float))
+    return values.set_index(["seed", "temperature"])["value"].unstack("temperature")
 
 
 def _named(column: str, value: float | str) -> str:

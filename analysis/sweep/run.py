@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import runs
 from analysis.sweep import verdict
 from analysis.tables import count_of, number
-from kdjax import metrics, run_directory
+from kdjax import run_directory
 from kdjax.objectives import is_baseline, words_of
 
 
@@ -22,8 +22,8 @@ class SweepResults(NamedTuple):
     """`results.csv`: one row per run."""
     history: pd.DataFrame
     """`history.jsonl`: one row per epoch of each finished run."""
-    teachers: dict[str, list[float]]
-    """Each measure of the teachers on the test images, one number per teacher."""
+    teacher: dict[str, float]
+    """Each measure of what students learn from, a teacher or an ensemble, on the test images."""
     labels: np.ndarray
     teacher_logits: np.ndarray
     example_images: np.ndarray
@@ -42,7 +42,7 @@ class SweepResults(NamedTuple):
     @property
     def several(self) -> bool:
         """More than one run of a setting: there are intervals."""
-        return len(self.results[runs.RUN].drop_duplicates()) > 1
+        return self.results["seed"].nunique() > 1
 
 
 class Curve(NamedTuple):
@@ -90,14 +90,12 @@ def load(folder: Path) -> SweepResults:
     with runs.reading(folder / "config.json"):
         data = config["identity"]["data"]
         description, names = data["description"], data["class_names"]
-        listed = [teacher["test"] for teacher in config["details"].get("teachers", [])]
-    if len(listed) != results["teacher"].nunique():  # an ensemble is one teacher, and no member's measures are its own
-        listed = [metrics.evaluate(test["teacher_logits"], test["labels"])]
-    teachers = {name: [float(teacher[name]) for teacher in listed] for name in ("errors", "nll", "ece")}
+        measures = config["details"]["teachers"][0]["test"]  # members of an ensemble come after it
+        teacher = {name: float(measures[name]) for name in ("errors", "nll", "ece")}
     headline = verdict.of_run(folder, results, config).headline
     options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
     where = _where(description, results, len(test["labels"]), list(options))
-    return SweepResults(results, history, teachers, **test, class_names=names, headline=headline, where=where)
+    return SweepResults(results, history, teacher, **test, class_names=names, headline=headline, where=where)
 
 
 def curves(sweep: SweepResults) -> list[Curve]:

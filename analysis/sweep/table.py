@@ -192,19 +192,15 @@ def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
 
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     first, *_ = measures.columns("sweep")
-    teachers, seeds = results["teacher"].nunique(), results["seed"].nunique()
-    over = f"{count_of(seeds, 'seed')}, {count_of(teachers, 'teacher')}"
-    if seeds * teachers == 1:
+    seeds = results["seed"].nunique()
+    over = f"{count_of(seeds, 'seed')}, 1 teacher"
+    if seeds == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
-    elif teachers == 1:
-        notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     else:
-        about = "the verdict is about the mean over these teachers"
-        notes = [f"{over}: 95 % t intervals over teachers and seeds; {about}."]
-        notes += stats.few_draws(teachers, seeds)
-    if any(row.differences for row in rows) and seeds * teachers > 1:
+        notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
+    if any(row.differences for row in rows) and seeds > 1:
         notes.append(
-            "From hard labels: paired by seed and teacher; p is adjusted over the rows of a width and objective (Holm)."
+            "From hard labels: paired by seed; p is adjusted over the rows of a width and objective (Holm)."
             " Fewer, more: p is 0.05 at most."
         )
     tests = [(row.differences[first], row.p_holm[first]) for row in rows if first in row.differences]
@@ -218,7 +214,5 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
             "Intervals over seeds are about these test images; over images: these networks on other images like them."
         )
     if any(row.failed for row in rows):
-        notes.append(
-            "Failed runs (the loss stopped being finite) are left out of every mean; of several teachers, their seeds."
-        )
+        notes.append("Failed runs (the loss stopped being finite) are left out of every mean.")
     return notes

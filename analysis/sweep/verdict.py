@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from analysis import runs, stats
+from analysis import stats
 from analysis.runs import NONE
 from analysis.sweep import groups as groups_
 from analysis.sweep import plan
 from analysis.sweep.groups import HARD, Group
 from analysis.tables import count_of, estimate, fixed, number
-from kdjax import metrics
 from kdjax.targets import WORDS
 
 FAR, UNTRAINED = 5, 0.1
@@ -67,16 +65,14 @@ class Found(NamedTuple):
 
 def of_run(folder: Path, results: pd.DataFrame, config: Mapping[str, Any]) -> Verdict:
     """The verdict of a run directory, from its `results.csv` and `config.json`, with the warnings on its teacher."""
-    identity, listed = config["identity"], config["details"].get("teachers", [])
-    teachers, data = [float(one["test"]["errors"]) for one in listed], identity["data"]
-    if len(teachers) > results["teacher"].nunique():  # an ensemble is one teacher, with errors of its own
-        test = runs.load_arrays(folder / "test.npz", "teacher_logits", "labels")
-        teachers = [float(metrics.errors(test["teacher_logits"], test["labels"]))]
+    identity, teachers = config["identity"], config["details"].get("teachers")
+    data = identity["data"]
     targets = identity.get("config", {}).get("targets", "teacher")
     subject = "Distillation" + (f" ({WORDS.get(targets, targets)})" if targets != "teacher" else "")
     said = of(results, subject, str(folder), data.get("test_images"))
     if teachers and "test_images" in data:
-        warnings = _of_teachers(teachers, groups_.of(results), data["test_images"], data["num_classes"])
+        errors = float(teachers[0]["test"]["errors"])  # members of an ensemble come after it
+        warnings = _of_teacher(errors, groups_.of(results), data["test_images"], data["num_classes"])
         said = said._replace(warnings=(*warnings, *said.warnings))
     return said
 
@@ -314,18 +310,18 @@ def _baseline_notes(every: Sequence[Group]) -> list[str]:
     return [f"{least}. That is no test of it. {tested.format('it')}"]
 
 
-def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, classes: int) -> list[str]:
+def _of_teacher(errors: float, every: Sequence[Group], images: int, classes: int) -> list[str]:
     """A warning where the teacher knows nothing, or less than its students, or these have not learnt what it knows."""
-    mean, chance = float(np.mean(errors)), 1 / classes
+    chance = 1 / classes
     guessing = images * (1 - chance) - 2 * math.sqrt(images * chance * (1 - chance))
-    if mean >= guessing > 0:
-        right = f"right on {100 - 100 * mean / images:.1f} % of the test images"
+    if errors >= guessing > 0:
+        right = f"right on {100 - 100 * errors / images:.1f} % of the test images"
         return [f"the teacher is {right}, as one that guesses among {classes} classes: there is little to learn of it."]
     students = [(group.means(), group.name) for group in every if group.means()]
-    best = min((min(means.values()) for means, _ in students), default=mean)
-    if best > max(FAR * mean, UNTRAINED * images):
+    best = min((min(means.values()) for means, _ in students), default=errors)
+    if best > max(FAR * errors, UNTRAINED * images):
         return [
-            f"the best students make {fixed(best)} test errors, and the teacher {fixed(mean)}: train for more epochs."
+            f"the best students make {fixed(best)} test errors, and the teacher {fixed(errors)}: train for more epochs."
         ]
     hard = [
         (means[HARD], f"students of hard labels, {name.partition(', ')[0]}")
@@ -334,5 +330,5 @@ def _of_teachers(errors: Sequence[float], every: Sequence[Group], images: int, c
     ]
     soft = [(min(means.values()), f"its students, {name}") for means, name in students]
     least, who = min(hard or soft, default=(math.inf, ""))
-    better = f"{fixed(mean)} test errors, and {who} {fixed(least)}"
-    return [f"the teacher is no better than what it teaches, in the mean: {better}."] * (mean > least)
+    better = f"{fixed(errors)} test errors, and {who} {fixed(least)}"
+    return [f"the teacher is no better than what it teaches, in the mean: {better}."] * (errors > least)
