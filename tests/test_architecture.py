@@ -12,7 +12,7 @@ PACKAGES = ("kdjax", "analysis", "experiments")
 BELOW = {"arrays", "errors", "identity", "config", "files", "progress"}
 """What every module may use: they know nothing of networks or images."""
 LEAVES = {
-    *("losses", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "run_folders"),
+    *("exact", "models", "datasets", "transforms", "metrics", "checkpoints", "run_directory", "run_folders"),
     "provenance",
 }
 """They know no other module but those below."""
@@ -31,11 +31,12 @@ ALLOWED = {
     "cli": BELOW | {"compilation_cache", "environment", "options"},
     "layers": BELOW,
     **{leaf: BELOW for leaf in LEAVES},
+    "losses": BELOW | {"exact"},
     "run_directory": BELOW | {"run_folders"},
     "mistakes": BELOW | {"metrics"},
     "datasets": BELOW | {"array_files", "columns", "faults", "inputs", "logit_columns", "mistakes"},
     "models": BELOW | {"compilation", "layers"},
-    "objectives": BELOW | {"losses"},
+    "objectives": BELOW | {"exact", "losses"},
     "targets": BELOW,
     "optimizers": BELOW | {"models"},
     "train": BELOW | {"compilation", "objectives", "models", "optimizers", "transforms"},

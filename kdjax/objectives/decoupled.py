@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from kdjax import losses
+from kdjax import exact
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.pairs import constants, given
 from kdjax.objectives.registry import Number, Objective, Parameter, register
@@ -23,9 +23,9 @@ def of_label(labels: Any, z: Array) -> Array:
 
 def cross_entropy(z: Array, label: Array) -> Array:
     """`−log softmax(z)_y`, `[N, ...]` to `[1, ...]`: `log(1 + Σ e^(z_j − z_y))`, exact where it is near 0 too."""
-    gap = z - losses._sum(jnp.where(label, z, 0))
-    most = jax.lax.stop_gradient(jnp.maximum(losses._max(jnp.where(label, -jnp.inf, gap)), 0))
-    others = losses._sum(jnp.where(label, 0, jnp.exp(jnp.where(label, 0, gap) - most)))
+    gap = z - exact.total(jnp.where(label, z, 0))
+    most = jax.lax.stop_gradient(jnp.maximum(exact.largest(jnp.where(label, -jnp.inf, gap)), 0))
+    others = exact.total(jnp.where(label, 0, jnp.exp(jnp.where(label, 0, gap) - most)))
     return most + jnp.where(most > 0, jnp.log(jnp.exp(-most) + others), jnp.log1p(others))
 
 
@@ -34,24 +34,23 @@ def cross_entropy(z: Array, label: Array) -> Array:
 def merged(z: Array, label: Array, temperature: Array) -> Array:
     """Logits `[N, ...]` in which the classes other than the label's are alike and have the probability they had
     together: `T log mean e^(z_j/T)` each, all less the largest of them, which derivatives take for a constant."""
-    gap = z - losses._max(jnp.where(label, -jnp.inf, z))
-    own, gap = losses._sum(jnp.where(label, gap, 0)), jnp.where(label, 0, gap)
+    gap = z - exact.largest(jnp.where(label, -jnp.inf, z))
+    own, gap = exact.total(jnp.where(label, gap, 0)), jnp.where(label, 0, gap)
     # T log mean e^(gap/T): near 0 from expm1, whatever T; far from it from the sum.
-    mean = losses._sum(gap * losses._unit(-gap / temperature)[0]) / (len(z) - 1)
+    mean = exact.total(gap * exact.unit(-gap / temperature)[0]) / (len(z) - 1)
     near = mean / temperature > -0.5
     x = jnp.where(near, mean / temperature, 0)
-    log1p_over_x = jnp.where(x != 0, jnp.log1p(x) / jnp.where(x != 0, x, 1), 1)
-    total = losses._sum(jnp.where(label, 0, jnp.exp(gap / temperature)))
+    total = exact.total(jnp.where(label, 0, jnp.exp(gap / temperature)))
     far = jnp.where(near, 1, temperature) * (jnp.log(total) - jnp.log(jnp.asarray(len(z) - 1, z.dtype)))
-    return jnp.where(label, own, jnp.where(near, mean * log1p_over_x, far))
+    return jnp.where(label, own, jnp.where(near, mean * exact.log1p_over(x), far))
 
 
 def _merged_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     z, label, temperature = primals
     constants(tangents[2:])
     dz = given(tangents[0], z)
-    others = losses._softmax(jnp.where(label, -jnp.inf, z), ~label, temperature)[0]
-    return merged(*primals), jnp.where(label, dz, losses._sum(jnp.where(label, 0, others * dz)))
+    others = exact.softmax(jnp.where(label, -jnp.inf, z), ~label, temperature)[0]
+    return merged(*primals), jnp.where(label, dz, exact.total(jnp.where(label, 0, others * dz)))
 
 
 merged.defjvp(_merged_jvp, symbolic_zeros=True)
@@ -71,10 +70,10 @@ def dkd(
     centred over them: at α = 1 and β = (N − 1)/N it is `kd`. The authors' warm-up of the weight over 20 epochs is not
     in it. For N = 2 nothing is left of the second term.
     """
-    z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
+    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
     label = of_label(labels, z)
-    target = losses._soft_targets(merged(z, label, spread), merged(v, label, spread), spread)[0]
-    others = losses._soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
+    target = exact.soft_targets(merged(z, label, spread), merged(v, label, spread), spread)[0]
+    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
     return alpha * target + beta * others
 
 
@@ -94,10 +93,10 @@ def nkd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
     (arXiv 2303.13005.) The cross-entropy is `KL(p̂‖q̂)` plus the teacher's entropy, so the value grows as T²,
     while the gradient has a limit.
     """
-    z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
+    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
     label = of_label(labels, z)
     own = jnp.exp(-cross_entropy(v, label)) * cross_entropy(z, label)
-    others = losses._soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
+    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
     entropy = jnp.square(spread) * _entropy_of_others(v, label, spread)
     return own[0] + gamma * (others + entropy[0])
 
@@ -105,11 +104,11 @@ def nkd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
 def _entropy_of_others(v: Array, label: Array, temperature: Array) -> Array:
     """`−Σ p̂ log p̂`, `[1, ...]`: of terms that are not negative."""
     masked = jnp.where(label, -jnp.inf, v)
-    top = jnp.argmax(masked, axis=0, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, v.shape, 0)
-    depth = jnp.where(label, 0, losses._max(masked) - v) / temperature
+    top = exact.at_largest(masked)
+    depth = jnp.where(label, 0, exact.largest(masked) - v) / temperature
     weights = jnp.where(label, 0, jnp.exp(-depth))
-    beside = losses._sum(jnp.where(top, 0, weights))
-    return losses._sum(weights * (jnp.log1p(beside) + depth)) / (1 + beside)
+    beside = exact.total(jnp.where(top, 0, weights))
+    return exact.total(weights * (jnp.log1p(beside) + depth)) / (1 + beside)
 
 
 register(

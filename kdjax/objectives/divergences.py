@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 from jaxtyping import Array
 
-from kdjax import losses
+from kdjax import exact, losses
 from kdjax.losses import Labels, Logits, Losses, PerExample
 from kdjax.objectives.pairs import Pair, divergence, integral
 from kdjax.objectives.registry import (
@@ -35,7 +35,7 @@ def distillation(student_logits: Logits, teacher_logits: Logits, labels: Labels,
 
 
 def _reverse_terms(pair: Pair) -> Array:
-    _, above, below = losses._unit(jnp.abs(pair.ratio / pair.temperature))
+    _, above, below = exact.unit(jnp.abs(pair.ratio / pair.temperature))
     larger = jnp.where(pair.ratio > 0, pair.p, pair.q)
     return larger * jnp.square(pair.ratio) * jnp.where(pair.ratio > 0, below, above)
 
@@ -61,23 +61,18 @@ def _jsd_terms(pair: Pair, beta: Array, scaled: Array) -> Array:
 def _jsd_generator(s: Array, b: Array, c: Array) -> Array:
     """The integral above, over s². b + c = 1."""
     y = jnp.expm1(-jnp.minimum(s, 1))
-    near = jnp.square(losses._unit(s)[0]) * integral(lambda t: (1 + y * t) * (1 + b * y * t), s)
+    near = jnp.square(exact.unit(s)[0]) * integral(lambda t: (1 + y * t) * (1 + b * y * t), s)
     s = jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
     decay, rise, drop = jnp.exp(-s), jnp.expm1(jnp.minimum(s, 80)), -jnp.expm1(-s)
     small = c * rise < 1
     # f/(β(1 − β)) = (s − e^-s (1 + c E) log1p(c E)/c)/b, E = e^s − 1, where little of the other is mixed in …
     mixed = jnp.where(small, c * rise, 0)
-    little = (s - drop * (1 + mixed) * _log1p_over(mixed)) / jnp.where(small, b, 1)
+    little = (s - drop * (1 + mixed) * exact.log1p_over(mixed)) / jnp.where(small, b, 1)
     # … and (−s e^-s − m log(m)/b)/c, m = e^-s + c (1 − e^-s), elsewhere.
     total = decay + c * drop
-    logarithm = jnp.where(b > 0.5, jnp.log(total) / jnp.where(b > 0.5, b, 1), -drop * _log1p_over(-b * drop))
+    logarithm = jnp.where(b > 0.5, jnp.log(total) / jnp.where(b > 0.5, b, 1), -drop * exact.log1p_over(-b * drop))
     much = (-s * decay - total * logarithm) / jnp.where(small, 1, c)
     return jnp.where(s > 1, jnp.where(small, little, much) / jnp.square(s), near)
-
-
-def _log1p_over(x: Array) -> Array:
-    """`log(1 + x)/x`."""
-    return jnp.where(x != 0, jnp.log1p(x) / jnp.where(x != 0, x, 1), 1)
 
 
 def _jsd_slopes(pair: Pair, beta: Array, scaled: Array) -> Array:
@@ -96,8 +91,8 @@ def _jsd_slopes(pair: Pair, beta: Array, scaled: Array) -> Array:
     # Near: (x_i − x_τ)/m, then log1p(X)/X.
     at = jnp.where(log_m > -1, pair.p * jnp.exp(-log_m), pair.q * jnp.exp(jnp.minimum(log_x - log_m, 80)))
     at = jnp.where(delta > 0, at, pair.q * jnp.exp(pair.log_top - log_m))
-    unit = losses._unit(jnp.abs(delta))[0]
-    small = at * pair.gap * unit * _log1p_over(jnp.where(near, x, 0))
+    unit = exact.unit(jnp.abs(delta))[0]
+    small = at * pair.gap * unit * exact.log1p_over(jnp.where(near, x, 0))
     # Far: log1p(X) itself, from δ = log(x_i/x_τ) where x has the larger share of m, else from the logarithms of m.
     tail = rest * jnp.expm1(jnp.clip(-delta, -80, 80))
     from_delta = (tail < 1) & (tail > -0.5)
@@ -129,7 +124,7 @@ def jsd(
 
 def _skew_terms(pair: Pair, lam: Array) -> Array:
     s = jnp.abs(pair.ratio / pair.temperature)
-    width = jnp.abs(pair.ratio) * losses._unit(s)[0] * (1 - lam)  # T (1 − λ)(1 − e^-s)
+    width = jnp.abs(pair.ratio) * exact.unit(s)[0] * (1 - lam)  # T (1 − λ)(1 − e^-s)
     # x < 1, of q: f = m h(e), m = 1 − λ + λx, e = (1 − λ)(1 − x)/m, h = (1 − e) log(1 − e) + e.
     m = -jnp.expm1(-s) * (1 - lam) + jnp.exp(-s)
     m = jnp.where(m > 0, m, 1)
@@ -175,10 +170,10 @@ _variation = divergence(
     lambda pair: (
         jnp.where(pair.ratio > 0, pair.p, pair.q)
         * jnp.abs(pair.ratio)
-        * losses._unit(jnp.abs(pair.ratio / pair.temperature))[0]
+        * exact.unit(jnp.abs(pair.ratio / pair.temperature))[0]
         / 2
     ),
-    lambda pair: pair.q * (losses._sum(jnp.where(pair.top, jnp.sign(pair.ratio), 0)) - jnp.sign(pair.ratio)) / 2,
+    lambda pair: pair.q * (exact.total(jnp.where(pair.top, jnp.sign(pair.ratio), 0)) - jnp.sign(pair.ratio)) / 2,
 )
 
 

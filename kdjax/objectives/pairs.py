@@ -15,7 +15,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
-from kdjax import losses
+from kdjax import exact
 from kdjax.losses import Logits, Losses, PerExample
 
 
@@ -35,24 +35,24 @@ class Pair(NamedTuple):
     @property
     def log_top(self) -> Array:
         """`log x_τ`, at most log N."""
-        return losses._sum(jnp.where(self.top, self.ratio, 0)) / self.temperature
+        return exact.total(jnp.where(self.top, self.ratio, 0)) / self.temperature
 
     @property
     def lift(self) -> Array:
         """`T q (x − x_τ)`, from the larger of its two terms."""
         larger = jnp.where(self.gap > 0, self.p, self.q * jnp.exp(self.log_top))
-        return larger * self.gap * losses._unit(jnp.abs(self.gap / self.temperature))[0]
+        return larger * self.gap * exact.unit(jnp.abs(self.gap / self.temperature))[0]
 
 
 def make_pair(z: Array, v: Array, temperature: Array) -> Pair:
-    """Of logits `[N, ...]`, as `losses._prepare` gives them."""
-    live = (z != -jnp.inf) | (v != -jnp.inf)
-    q, p = (losses._softmax(logits, live, temperature)[0] for logits in (z, v))
-    u, rest = losses._difference(v, z)
-    top = jnp.argmax(z, axis=0, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, z.shape, 0)
-    at_top, rest_at_top = (losses._sum(jnp.where(top, one, 0)) for one in (u, rest))
+    """Of logits `[N, ...]`, as `exact.prepare` gives them."""
+    live = exact.are_live(z, v)
+    q, p = (exact.softmax(logits, live, temperature)[0] for logits in (z, v))
+    u, rest = exact.difference(v, z)
+    top = exact.at_largest(z)
+    at_top, rest_at_top = (exact.total(jnp.where(top, one, 0)) for one in (u, rest))
     gap = jnp.where(live & ~top, (u - at_top) + (rest - rest_at_top), 0)
-    return Pair(q, p, losses._soft_targets(z, v, temperature)[2], gap, top, temperature)
+    return Pair(q, p, exact.soft_targets(z, v, temperature)[2], gap, top, temperature)
 
 
 Terms = Callable[..., Array]
@@ -74,12 +74,12 @@ def divergence(terms: Terms, slopes: Terms) -> Callable[..., Losses]:
         constants(tangents[1:])
         pair = make_pair(*primals[:3])
         slope = slopes(pair, *primals[3:])
-        return value(*primals), jnp.sum((slope - pair.q * losses._sum(slope)) * given(tangents[0], primals[0]), axis=0)
+        return value(*primals), jnp.sum((slope - pair.q * exact.total(slope)) * given(tangents[0], primals[0]), axis=0)
 
     value.defjvp(jvp, symbolic_zeros=True)
 
     def loss(student: Logits, teacher: Logits, temperature: PerExample, *parameters: PerExample) -> Losses:
-        z, v, spread = losses._prepare(student, teacher, temperature)
+        z, v, spread = exact.prepare(student, teacher, temperature)
         result: Array = value(z, v, spread, *(jnp.asarray(one, z.dtype) for one in parameters))
         return result
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from kdjax import losses
+from kdjax import exact, losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.decoupled import cross_entropy, of_label
 from kdjax.objectives.registry import Number, Objective, Parameter, register
@@ -26,17 +26,17 @@ def ttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
 
     No logit matching as T → ∞: the target becomes uniform.
     """
-    z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
-    tempered = (v - losses._max(v)) / spread  # the largest first: what is rounded is then small where it counts
-    result: Array = losses._soft_targets(z, tempered, jnp.ones_like(spread))[0]
+    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    tempered = (v - exact.largest(v)) / spread  # the largest first: what is rounded is then small where it counts
+    result: Array = exact.soft_targets(z, tempered, jnp.ones_like(spread))[0]
     return result
 
 
 def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`ttm` times `Σ_i softmax(v)_i^(1/T)` (arXiv 2402.11148), a weight that is N at T = inf."""
-    _, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
-    gap = v - losses._max(v)
-    log_weight = jnp.log(losses._sum(jnp.exp(gap / spread))) - jnp.log(losses._sum(jnp.exp(gap))) / spread
+    _, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    gap = v - exact.largest(v)
+    log_weight = jnp.log(exact.total(jnp.exp(gap / spread))) - jnp.log(exact.total(jnp.exp(gap))) / spread
     return jnp.exp(log_weight)[0] * ttm(student_logits, teacher_logits, labels, temperature)
 
 
@@ -44,9 +44,9 @@ def label_smoothing(
     student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, eps: Number
 ) -> Losses:
     """`CE((1 − ε) onehot(y) + ε/N, softmax(z))`, no teacher and no T (arXiv 1512.00567, Section 7)."""
-    z, _, _ = losses._prepare(student_logits, teacher_logits, temperature)
-    top = losses._max(z)
-    uniform = jnp.log(losses._sum(jnp.exp(z - top))) + jnp.mean(top - z, axis=0, keepdims=True)
+    z, _, _ = exact.prepare(student_logits, teacher_logits, temperature)
+    top = exact.largest(z)
+    uniform = jnp.log(exact.total(jnp.exp(z - top))) + jnp.mean(top - z, axis=0, keepdims=True)
     return ((1 - eps) * cross_entropy(z, of_label(labels, z)) + eps * uniform)[0]
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from kdjax import losses
+from kdjax import exact, losses
 from kdjax.errors import require
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.pairs import constants, given
@@ -41,7 +41,7 @@ def logit_standardization(
 
     At T = inf `(N − 1)/N · (1 − ρ)`. Exactness: see the module.
     """
-    student, teacher = losses._as_float(student_logits, teacher_logits)
+    student, teacher = exact.as_float(student_logits, teacher_logits)
     z, v = (standardise(logits, 1, EPSILON)[0] for logits in (student, teacher))
     return losses.soft_target_loss(z, v, temperature)
 
@@ -51,7 +51,7 @@ def norm_kd(student_logits: Logits, teacher_logits: Logits, labels: Any, tempera
 
     Where σ_z = 0, q is uniform and the gradient, infinite in theory, is that of σ_z = 1. Exactness: see the module.
     """
-    student, teacher = losses._as_float(student_logits, teacher_logits)
+    student, teacher = exact.as_float(student_logits, teacher_logits)
     z, (v, deviation) = standardise(student, 1)[0], standardise(teacher, 1)
     return jnp.square(deviation) * losses.soft_target_loss(z, v, temperature)
 
@@ -60,7 +60,7 @@ def spherical_kd(
     student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, m: Number
 ) -> Losses:
     """`T² KL` of `m (x − mean)/σ`, σ over N. At T = inf `m² (1 − ρ)`. Where σ_z = 0, as `norm_kd`."""
-    student, teacher = losses._as_float(student_logits, teacher_logits)
+    student, teacher = exact.as_float(student_logits, teacher_logits)
     return losses.soft_target_loss(m * standardise(student, 0)[0], m * standardise(teacher, 0)[0], temperature)
 
 
@@ -68,17 +68,17 @@ def spherical_kd(
 @jax.jit
 def _deviation(z: Array, temperature: Array) -> Array:
     """`T (q − 1/N)`, `[N, ...]`; at T = inf `zc/N`."""
-    return losses._soft_targets(z, jnp.zeros_like(z), temperature)[1]
+    return exact.soft_targets(z, jnp.zeros_like(z), temperature)[1]
 
 
 def _deviation_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     z, temperature = primals
     constants(tangents[1:])
-    q = losses._softmax(z, jnp.full(z.shape, True), temperature)[0]
-    top = jnp.argmax(z, axis=0, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, z.shape, 0)
+    q = exact.softmax(z, jnp.full(z.shape, True), temperature)[0]
+    top = exact.at_largest(z)
     dz = given(tangents[0], z)
-    dz = dz - losses._sum(jnp.where(top, dz, 0))  # first: what is left is not the difference of large numbers
-    return _deviation(*primals), q * (dz - losses._sum(q * dz))
+    dz = dz - exact.total(jnp.where(top, dz, 0))  # first: what is left is not the difference of large numbers
+    return _deviation(*primals), q * (dz - exact.total(q * dz))
 
 
 _deviation.defjvp(_deviation_jvp, symbolic_zeros=True)
@@ -99,19 +99,19 @@ def _apart(b: Array, a: Array, difference: Array) -> tuple[Array, Array]:
     alike = both & (safe_a < 16 * safe_b) & (safe_b < 16 * safe_a)
     step = jnp.where(alike, difference / safe_b, 0)  # the norms differ by step·(a + b)/(‖a‖ + ‖b‖), in units of ‖b‖
     share = safe_a / (safe_a + safe_b)
-    longer = losses._sum(step * (share * unit_a + (1 - share) * unit_b))
+    longer = exact.total(step * (share * unit_a + (1 - share) * unit_b))
     apart = jnp.where(alike, unit_a * longer - step, unit_a - unit_b)
-    value = jnp.where(both, losses._sum(jnp.square(apart)) / 2, 1)
+    value = jnp.where(both, exact.total(jnp.square(apart)) / 2, 1)
     # a/‖a‖ less its part along b/‖b‖: from the difference while that is short, from the correlation while it is long.
-    across = jnp.where(value < 0.5, apart + value * unit_b, unit_a - losses._sum(unit_a * unit_b) * unit_b)
+    across = jnp.where(value < 0.5, apart + value * unit_b, unit_a - exact.total(unit_a * unit_b) * unit_b)
     return value[0], jnp.where(both, -across / safe_b, 0)
 
 
 def _unit(a: Array) -> tuple[Array, Array]:
     """`a/‖a‖` and ‖a‖ over axis 0, with no square that underflows; 0 where a is 0."""
-    most = losses._max(jnp.abs(a))
+    most = exact.largest(jnp.abs(a))
     scaled = a / jnp.where(most > 0, most, 1)
-    norm = jnp.sqrt(losses._sum(jnp.square(scaled)))
+    norm = jnp.sqrt(exact.total(jnp.square(scaled)))
     return scaled / jnp.where(most > 0, norm, 1), most * norm
 
 
@@ -143,12 +143,12 @@ def dist(
     the batch so does a class whose probability is almost the same throughout. Raises BadInput: fewer than two examples,
     unless γ is the number 0 (in training it is traced).
     """
-    z, v, spread = losses._prepare(student_logits, teacher_logits, temperature)
+    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
     few = f"the objective dist correlates over the batch: logits of shape {student_logits.shape} are too few for it"
     alone = isinstance(gamma, (int, float)) and gamma == 0  # a traced γ is one of several
     require(alone or (z.ndim > 1 and z.shape[-1] > 1), f"{few}: give a batch of 2 or more")
     q, p = _deviation(z, spread), _deviation(v, spread)
-    difference = jax.lax.stop_gradient(losses._soft_targets(z, v, spread)[1])
+    difference = jax.lax.stop_gradient(exact.soft_targets(z, v, spread)[1])
     loss = beta * _uncorrelated(q, p, difference)
     if not alone:
         q, p, difference = (
