@@ -17,7 +17,7 @@ PROG = "python -m analysis.plot_temperature_sweep"
 
 @dataclasses.dataclass(frozen=True)
 class PlotSweepConfig(PlotConfig):
-    """Draws the figures of a sweep again, from its run directory; prints where they are."""
+    """Writes the summary of a sweep again and draws its figures, from its run directory; prints where they are."""
 
     image: int | None = None
     """Which test image softening is shown of: 0 to 9 for ten classes, of each class the image of which the teacher is

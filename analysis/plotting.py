@@ -12,7 +12,7 @@ from kdjax import run_folders
 
 @dataclasses.dataclass(frozen=True)
 class PlotConfig:
-    """Draws the figures of a run directory again, from what it holds; prints where they are."""
+    """Writes the summary of a run directory again and draws its figures, from what it holds; prints where they are."""
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
     """Run directory to draw, or its name under --out (default: the one there with the newest results)."""

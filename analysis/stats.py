@@ -152,9 +152,9 @@ def prediction_interval(values: Runs | Grid) -> Interval:
         df = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
         shares = np.array([1 / seeds + 1 / table.size, 1 / teachers + 1 / table.size, 1 - 1 / seeds - 1 / teachers])
         parts = shares * mean_squares(table)
+        if table.size == 4 and not (_varies(table.mean(axis=0)) or _varies(table.mean(axis=1))):
+            return _t_interval(_mean(table), math.nan, math.nan, 4)  # what is left of 2 × 2 has no share
         total = float(parts.sum())
-        if not total > 0:  # two teachers and two seeds, each pair with one mean
-            return _t_interval(_mean(table), math.nan, math.nan, table.size)
         of_total = total**2 / float((parts**2 / df).sum())
         return _t_interval(_mean(table), math.sqrt(total), of_total, table.size)
     mean = interval(values.ravel())
@@ -247,8 +247,9 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid) -> Ratio:
         pairs = pairs.reshape(2, -1)
     n, x, y = pairs[0].size, _mean(pairs[0]), _mean(pairs[1])
     ratio = x / y if y else math.nan
-    means = [pairs] if pairs.ndim == 2 else [pairs.mean(axis=1), pairs.mean(axis=2)]
-    if n < 2 or all(np.ptp(values, axis=1).max() == 0 for values in means):
+    crossed = [*pairs.mean(axis=1), *pairs.mean(axis=2)] if pairs.ndim == 3 else []
+    varies = any(map(_varies, crossed)) if crossed else np.ptp(pairs, axis=1).max() > 0
+    if n < 2 or not varies:
         return Ratio(ratio, math.nan, math.nan, n)
     df = float(n - 1)
     if pairs.ndim == 2:

@@ -1,7 +1,7 @@
 """Arithmetic on logits that stays exact at every temperature in (0, inf]: what losses and objectives are made of.
 
-Logits are `[N, ...]`, classes first; T = inf needs no case of its own, as x / inf = 0. z student logits, v teacher
-logits, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)`.
+Logits are `[N, ...]`, classes first (`prepare` makes them so); T = inf needs no case of its own, as x / inf = 0. z
+student logits, v teacher logits, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)`.
 """
 
 import functools
@@ -69,7 +69,7 @@ def exponential_tail(s: Array, first: int) -> Array:
     return series
 
 
-def unit(s: Array) -> tuple[Array, Array, Array]:
+def quotients(s: Array) -> tuple[Array, Array, Array]:
     """For `s >= 0`: `E = (1 - e^-s)/s`, `H = (s - 1 + e^-s)/s²` and `(E - e^-s)/s`, losing no digits near 0."""
     series = exponential_tail(s, 2)
     small, large = s < 1, jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
@@ -123,14 +123,14 @@ def soft_targets(z: Array, v: Array, temperature: Array) -> tuple[Array, Array, 
     near = jnp.abs(far) < 0.5
     # |expm1(d)| q from the larger of q and q e^d = p e^A: nothing overflows, and the larger is the more exact.
     larger = jnp.where(d > 0, p * jnp.exp(jnp.where(near, far, 0)), q)
-    scaled = total(larger * u * unit(jnp.abs(d))[0])
+    scaled = total(larger * u * quotients(jnp.abs(d))[0])
     x = jnp.where(near, scaled / temperature, 0)
     finite = jnp.where(near, 1, temperature)  # double where: no inf * 0 in the form not taken
     ratio = jnp.where(live, u - jnp.where(near, scaled * log1p_over(x), finite * far), 0)
 
     # KL = sum q (r e^r - expm1(r)), r = log(p/q): no term is negative, as sum q expm1(r) = 0. Again from the larger.
     larger = jnp.where(ratio > 0, p, q)
-    slope, above, below = unit(jnp.abs(ratio / temperature))
+    slope, above, below = quotients(jnp.abs(ratio / temperature))
     loss = jnp.sum(larger * jnp.square(ratio) * jnp.where(ratio > 0, above, below), axis=0)
     return loss, -larger * ratio * slope, ratio
 
@@ -164,7 +164,7 @@ def in_inverse_temperature(
     centred = jnp.where(live, z - largest(z), 0)
     centred = jnp.where(live, centred - total(q * centred), 0)
     s = jnp.abs(ratio / temperature)
-    _, above, below = unit(s)
+    _, above, below = quotients(s)
     larger, over = jnp.where(ratio > 0, p, q), ratio > 0
     terms = larger * jnp.square(ratio) * jnp.where(over, above, below)
     # J = (1 - 2H)/s and K = (2B - e^-s)/s, H and B being `above` and `below`: 1/3 at 0.

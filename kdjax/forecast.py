@@ -53,11 +53,11 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
     done += [f"{len(absent) - len(missing)} taken over from earlier runs"] * (len(missing) < len(absent))
     there = f" ({', '.join(done)})" if done else ""
     students, left = sum(len(block.runs) for block in missing), count_of(len(missing), "block")
-    largest = memory.largest(absent, None if has_teacher else sweep.teacher_config, dataset, sweep.at_once)
+    most = memory.largest(absent, None if has_teacher else sweep.teacher_config, dataset, max(sweep.at_once, 1))
     text = (
         f"would train {first} and {count_of(students, 'student')} in {left} in "
         f"{sweep.folder}{there}: about {clock(seconds)} on this device, "
-        f"{largest / 2**30:.1f} GiB of memory, "
+        f"{most / 2**30:.1f} GiB of memory, "
         f"{memory.disk_needed(absent, dataset) / 2**20:.0f} MiB of disk"
     )
     config = sweep.config

@@ -53,7 +53,7 @@ class Seldom:
 
 
 def seldom_summary(folder: Path, summarise: Callable[[Path], object] | None) -> Seldom:
-    """To be called when more is there: `summarise(folder)` writes a summary of it. None: nothing is written."""
+    """What to call when more is there: it writes a summary by `summarise(folder)`; by None, nothing."""
 
     def write() -> None:
         try:

@@ -64,7 +64,7 @@ def folder_of(out: Path, name: str) -> Path:
         BadInput: there is none, or there are several.
     """
     _require_folder(out)
-    names = [path.parts[-3:-1] for path in sorted(out.glob("*/*/config.json"))]
+    names = [path.parts[-3:-1] for path in sorted(out.glob("*/*/config.json")) if _is_run(path)]
     found = [one for one in names if name in (one[1], "/".join(one))]
     near = difflib.get_close_matches(name, [own for _, own in names], n=3, cutoff=0.4)
     suggestion = f"did you mean {' or '.join(near)}?" if near else "`python -m kdjax runs` lists all"
@@ -72,6 +72,15 @@ def folder_of(out: Path, name: str) -> Path:
     several = ", ".join("/".join(one) for one in found)
     require(len(found) == 1, f"{out} holds several runs called {name}: give one of {several}")
     return out.joinpath(*found[0])
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a `config.json` is that of a run, perhaps damaged, and not of another program."""
+    try:
+        config = read_json(path)
+    except (BadInput, OSError):
+        return True
+    return isinstance(config, dict) and "identity" in config
 
 
 def _require_folder(out: Path) -> None:

@@ -37,9 +37,10 @@ def toolchain() -> dict[str, Any]:
 
 def _commit() -> str | None:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=5).stdout
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=here.parent, env=env, capture_output=True, text=True, timeout=5).stdout
 
-    here = Path(__file__)
+    here, env = Path(__file__), {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         ours = git("ls-files", here.name)  # installed into another project, it is not in that one's history
         return (git("describe", "--always", "--dirty").strip() or None) if ours else None

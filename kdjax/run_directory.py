@@ -328,8 +328,13 @@ def read_results(folder: Path) -> Any:
 
 
 def block_folders(folder: Path) -> list[Path]:
-    """The folders of a run's finished blocks; what else lies there is not of the run."""
-    return sorted(block for block in (folder / "blocks").glob("[!.]*") if block.is_dir())
+    """The folders of a run's finished blocks. A copy of one, with the same rows under another name, is not of the
+    run."""
+    found = dict[bytes, Path]()
+    for block in sorted(block for block in (folder / "blocks").glob("[!.]*") if block.is_dir()):
+        rows = block / "rows.json"
+        found.setdefault(files.read_bytes(rows) if rows.exists() else bytes(block), block)
+    return list(found.values())
 
 
 def read_rows(block: Path) -> Rows:

@@ -52,7 +52,7 @@ def _require_own_start(
     taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
     if recipe is not None and not loaded:
         taken = {(_layers(recipe), seed)}
-    remedy = "give another --teacher.seed, such as 1000, or a teacher that was trained with one"
+    remedy = "give the teacher another seed, such as 1000, or a teacher that was trained with one"
     for block in blocks:
         about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
         same = f"{about}, as both are {block.config.network} of width {block.width}: {remedy}"
@@ -61,7 +61,7 @@ def _require_own_start(
     if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
         about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
-        _warn(f"{about} initial weights): give another --teacher.seed, or --first-seed")
+        _warn(f"{about} initial weights): give the teacher another seed, which is 1000 by default")
 
 
 @functools.cache  # once for all sweeps of a table

@@ -71,7 +71,7 @@ class Sweep(NamedTuple):
 
     @property
     def at_once(self) -> int:
-        """The absent blocks that share this machine's memory in training; 0 where other machines train them."""
+        """How many of the absent blocks train at once in this machine's memory; 0 where other machines train them."""
         return scheduling.at_once(self.run, len(self.absent))
 
     @property
@@ -141,7 +141,7 @@ def find_teachers(
 
 
 def require_room(sweep: Sweep) -> None:
-    """Refuses what needs more memory or disk than there is, of what is left to train."""
+    """Refuses a sweep of which what is not there yet needs more memory or disk than there is."""
     absent, teacher = sweep.absent, None if sweep.has_teacher else sweep.teacher_config
     memory.require_enough(absent, teacher, sweep.dataset, sweep.at_once)
     memory.require_disk(absent, sweep.dataset, sweep.run.out)

@@ -188,15 +188,12 @@ def _best(values: np.ndarray) -> int:
 
 def best_rates(numbers: Numbers, optimizer: Any, kind: str = "errors") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """At each T the best rate, and the lowest and highest that a paired 95 % interval does not tell apart from it. A
-    rate at which a run failed, whose errors and loss are infinite, is told apart."""
+    rate at which a run failed, whose errors and loss are infinite, is told apart; nan where that is so of all."""
     rates, found = np.array(RATES[optimizer]), []
     for values in np.moveaxis(_table(numbers, optimizer, kind), 1, 0):
-        best, whole = _best(values), np.isfinite(values).all(axis=0)
-        alike = [rates[best]]
-        for j in np.flatnonzero(whole) if whole[best] else ():
-            if not stats.paired_difference(values[:, j], values[:, best]).low > 0:
-                alike.append(rates[j])
-        found.append((rates[best], min(alike), max(alike)))
+        best, whole = _best(values), np.flatnonzero(np.isfinite(values).all(axis=0))
+        alike = [rates[j] for j in whole if not stats.paired_difference(values[:, j], values[:, best]).low > 0]
+        found.append((rates[best], min(alike), max(alike)) if len(whole) else (math.nan,) * 3)
     best, low, high = np.array(found).T
     return best, low, high
 
@@ -281,7 +278,8 @@ def _by_temperature(numbers: Numbers) -> Table:
         row = [number(temperature), *(f"{value:.3g}" for value in (*values, trained[0], trained[1] / trained[2]))]
         for optimizer in RATES:
             rate, low, high = (column[index] for column in best[optimizer])
-            errors = _table(numbers, optimizer, "errors")[:, index, RATES[optimizer].index(rate)]
-            row += [f"{rate:.3g} [{low:.3g}, {high:.3g}]", f"{rate * trained[0]:.3g}", fixed(float(errors.mean()))]
+            errors = _table(numbers, optimizer, "errors")[:, index].mean(axis=0).min()
+            of_rate = [f"{rate:.3g} [{low:.3g}, {high:.3g}]", f"{rate * trained[0]:.3g}", fixed(float(errors))]
+            row += ["none", "", ""] if math.isnan(rate) else of_rate
         rows.append(row)
     return Table(header, rows)

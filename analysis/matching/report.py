@@ -70,7 +70,7 @@ def forecast(config: MatchingConfig) -> Forecast:
     if run is None:
         sweep = pair_.small_sweep(config.out, config.curvature)
         recipe, dataset = sweep.blocks[0].config, sweep.dataset
-        first, seconds = ["a pair first, if it is not there"], forecast_.sweep_seconds(sweep)
+        first, seconds = ["a pair (if it is not there)"], forecast_.sweep_seconds(sweep)
     else:
         pair = pair_.load(run, config.out, ())
         recipe, dataset, first, seconds = pair.config, pair.data.dataset, list[str](), 0.0

@@ -36,7 +36,7 @@ def default_raw_dir() -> Path | None:
 
 def as_declared(config: Any) -> None:
     """Gives the fields of a frozen dataclass the types that they are declared with, where a script wrote 1 for 1.0,
-    text for a path, or a list, an array or a single value for a tuple: what is equal has one identity."""
+    text for a path, or a list, an array, a range or a single value for a tuple: what is equal has one identity."""
     declared = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         object.__setattr__(config, field.name, _as_kind(getattr(config, field.name), declared[field.name]))
@@ -52,7 +52,7 @@ def _as_kind(value: Any, kind: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     if typing.get_origin(kind) is tuple:
-        values = value if isinstance(value, (list, tuple)) else [value]
+        values = [value] if isinstance(value, (str, int, float, Path)) else value
         return tuple(_as_kind(one, typing.get_args(kind)[0]) for one in values)
     return value
 

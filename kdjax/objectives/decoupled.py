@@ -37,7 +37,7 @@ def merged(z: Array, label: Array, temperature: Array) -> Array:
     gap = z - exact.largest(jnp.where(label, -jnp.inf, z))
     own, gap = exact.total(jnp.where(label, gap, 0)), jnp.where(label, 0, gap)
     # T log mean e^(gap/T): near 0 from expm1, whatever T; far from it from the sum.
-    mean = exact.total(gap * exact.unit(-gap / temperature)[0]) / (len(z) - 1)
+    mean = exact.total(gap * exact.quotients(-gap / temperature)[0]) / (len(z) - 1)
     near = mean / temperature > -0.5
     x = jnp.where(near, mean / temperature, 0)
     total = exact.total(jnp.where(label, 0, jnp.exp(gap / temperature)))

@@ -35,7 +35,7 @@ def distillation(student_logits: Logits, teacher_logits: Logits, labels: Labels,
 
 
 def _reverse_terms(pair: Pair) -> Array:
-    _, above, below = exact.unit(jnp.abs(pair.ratio / pair.temperature))
+    _, above, below = exact.quotients(jnp.abs(pair.ratio / pair.temperature))
     larger = jnp.where(pair.ratio > 0, pair.p, pair.q)
     return larger * jnp.square(pair.ratio) * jnp.where(pair.ratio > 0, below, above)
 
@@ -61,7 +61,7 @@ def _jsd_terms(pair: Pair, beta: Array, scaled: Array) -> Array:
 def _jsd_generator(s: Array, b: Array, c: Array) -> Array:
     """The integral above, over s². b + c = 1."""
     y = jnp.expm1(-jnp.minimum(s, 1))
-    near = jnp.square(exact.unit(s)[0]) * integral(lambda t: (1 + y * t) * (1 + b * y * t), s)
+    near = jnp.square(exact.quotients(s)[0]) * integral(lambda t: (1 + y * t) * (1 + b * y * t), s)
     s = jnp.maximum(s, 1)  # double where: the form not taken never divides by 0
     decay, rise, drop = jnp.exp(-s), jnp.expm1(jnp.minimum(s, 80)), -jnp.expm1(-s)
     small = c * rise < 1
@@ -91,7 +91,7 @@ def _jsd_slopes(pair: Pair, beta: Array, scaled: Array) -> Array:
     # Near: (x_i − x_τ)/m, then log1p(X)/X.
     at = jnp.where(log_m > -1, pair.p * jnp.exp(-log_m), pair.q * jnp.exp(jnp.minimum(log_x - log_m, 80)))
     at = jnp.where(delta > 0, at, pair.q * jnp.exp(pair.log_top - log_m))
-    unit = exact.unit(jnp.abs(delta))[0]
+    unit = exact.quotients(jnp.abs(delta))[0]
     small = at * pair.gap * unit * exact.log1p_over(jnp.where(near, x, 0))
     # Far: log1p(X) itself, from δ = log(x_i/x_τ) where x has the larger share of m, else from the logarithms of m.
     tail = rest * jnp.expm1(jnp.clip(-delta, -80, 80))
@@ -124,7 +124,7 @@ def jsd(
 
 def _skew_terms(pair: Pair, lam: Array) -> Array:
     s = jnp.abs(pair.ratio / pair.temperature)
-    width = jnp.abs(pair.ratio) * exact.unit(s)[0] * (1 - lam)  # T (1 − λ)(1 − e^-s)
+    width = jnp.abs(pair.ratio) * exact.quotients(s)[0] * (1 - lam)  # T (1 − λ)(1 − e^-s)
     # x < 1, of q: f = m h(e), m = 1 − λ + λx, e = (1 − λ)(1 − x)/m, h = (1 − e) log(1 − e) + e.
     m = -jnp.expm1(-s) * (1 - lam) + jnp.exp(-s)
     m = jnp.where(m > 0, m, 1)
@@ -170,7 +170,7 @@ _variation = divergence(
     lambda pair: (
         jnp.where(pair.ratio > 0, pair.p, pair.q)
         * jnp.abs(pair.ratio)
-        * exact.unit(jnp.abs(pair.ratio / pair.temperature))[0]
+        * exact.quotients(jnp.abs(pair.ratio / pair.temperature))[0]
         / 2
     ),
     lambda pair: pair.q * (exact.total(jnp.where(pair.top, jnp.sign(pair.ratio), 0)) - jnp.sign(pair.ratio)) / 2,

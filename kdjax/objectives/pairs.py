@@ -41,7 +41,7 @@ class Pair(NamedTuple):
     def lift(self) -> Array:
         """`T q (x − x_τ)`, from the larger of its two terms."""
         larger = jnp.where(self.gap > 0, self.p, self.q * jnp.exp(self.log_top))
-        return larger * self.gap * exact.unit(jnp.abs(self.gap / self.temperature))[0]
+        return larger * self.gap * exact.quotients(jnp.abs(self.gap / self.temperature))[0]
 
 
 def make_pair(z: Array, v: Array, temperature: Array) -> Pair:
