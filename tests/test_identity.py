@@ -49,9 +49,9 @@ class Declared:
 
 
 def test_what_a_script_writes_otherwise_and_is_equal_has_one_identity():
-    """1 for 1.0, a list, an array or one value for a tuple, NumPy's numbers, text for a path."""
+    """1 for 1.0, a list, an array, a range or one value for a tuple, NumPy's numbers, text for a path."""
     usual = Declared(folders=(Path("a"),), most=2.0)
-    for rates in (np.array([1, 2]), [1, 2], (np.float32(1), np.int64(2))):
+    for rates in (np.array([1, 2]), [1, 2], range(1, 3), (np.float32(1), np.int64(2))):
         written = Declared(rates=rates, seeds=np.int64(3), folders=["a"], most=2)
         assert canonical_json(written) == canonical_json(usual) and written == usual and hash(written) == hash(usual)
         assert [type(one) for one in (*written.rates, written.seeds, written.most)] == [float, float, int, float]

@@ -135,6 +135,7 @@ def test_tables_are_sealed_and_a_changed_one_is_refused(tmp_path):
     with pytest.raises(Damaged, match=r"results\.csv.*give the experiment's command again"):
         run_directory.read_results(tmp_path)
     shutil.copytree(tmp_path / "blocks" / "one", tmp_path / "blocks" / "one (copy)")  # is not of the run
+    assert [block.name for block in run_directory.block_folders(tmp_path)] == ["one"]
     record = run_directory.RunDirectory(tmp_path)
     record.open(IDENTITY)
     assert record.finished("one")

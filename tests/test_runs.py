@@ -144,6 +144,10 @@ def test_a_name_that_several_runs_have_is_given_with_its_experiment(out):
     with pytest.raises(BadInput, match="several runs called run: give one of omit_digit/run, temperature_sweep/run"):
         listing.folder_of(out, "run")
     assert listing.folder_of(out, "omit_digit/run") == out / "omit_digit" / "run"
+    (out / "models" / "run").mkdir(parents=True)
+    (out / "models" / "run" / "config.json").write_text('{"hidden_size": 8}')  # of another program
+    with pytest.raises(BadInput, match="give one of omit_digit/run, temperature_sweep/run"):
+        listing.folder_of(out, "run")
 
 
 @pytest.mark.parametrize(
@@ -180,8 +184,10 @@ def test_the_commit_is_that_of_kdjax_and_of_no_project_that_it_is_installed_in(t
         (tmp_path / "provenance.py").touch()
         if tracked:
             subprocess.run(["git", "add", "provenance.py"], cwd=tmp_path, check=True)
-        monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-        assert (provenance.provenance()["git_commit"] is not None) == tracked
+        with monkeypatch.context() as patch:
+            patch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+            patch.setenv("GIT_DIR", str(tmp_path))  # as in a hook of another repository
+            assert (provenance.provenance()["git_commit"] is not None) == tracked
 
 
 def test_dates_and_progress(tmp_path):
