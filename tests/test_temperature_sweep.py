@@ -69,7 +69,7 @@ def test_the_same_command_again_trains_nothing(done):
 
 def test_fresh_leaves_nothing_of_the_run_before(done, tmp_path):
     folder, _ = done
-    arguments = [*SMALL.split(), *SMALL_TEACHER.split(), "--name", "two", "--out", str(tmp_path), "--seeds", "1"]
+    arguments = [*SMALL.split(), "--name", "two", "--out", str(tmp_path), "--seeds", "1"]
     arguments += ["--teacher-from", str(next((folder / "runs" / "teachers").glob("*/teacher.json")).parent)]
     both, run = sweep(folder, *arguments, "--objectives", "kd", "mse"), tmp_path / "temperature_sweep" / "two"
     assert both.returncode == 0 and (run / "from_kd.csv").exists(), both.stderr
