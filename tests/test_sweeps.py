@@ -43,7 +43,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
     def asked(**recipe):
         return config(tmp_path, widths=(12, 16), teacher=TeacherConfig(epochs=1, batch_size=50, **recipe))
 
-    with pytest.raises(BadInput, match=r"student of seed 0 .* both are mlp of width 16: give another --teacher.seed"):
+    with pytest.raises(BadInput, match=r"student of seed 0 .* both are mlp of width 16: give the teacher another seed"):
         sweeps.prepare(asked(widths=(16, 16), seed=0))
     with pytest.raises(BadInput, match="student of seed 1 would start from its teacher's own"):
         sweeps.prepare(asked(widths=(16, 16), seed=1))
