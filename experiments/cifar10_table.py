@@ -159,6 +159,7 @@ class TableConfig:
     """Which images."""
     run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""
+
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
         "teacher": ("teacher_from", "teachers", "each_teaches", "teacher_epochs", "teacher_seed", "big_width"),

@@ -133,6 +133,7 @@ class TableConfig:
     """Where to run and what to write."""
     teacher: TeacherConfig = dataclasses.field(default_factory=lambda: TUNED)
     """The teacher's recipe; its seed is the first teacher's."""
+
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": (),
         "teacher": ("teachers",),
