@@ -29,7 +29,7 @@ from kdjax.config import (
     TEACHER_SEED,
     TUNING_SEED,
     Augment,
-    DataConfig,
+    NamedDataConfig,
     Optimizer,
     Precision,
     RunConfig,
@@ -68,7 +68,7 @@ FAST_TEACHERS = {"teachers": 3, "each_teaches": True, "teacher_epochs": 16}
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourConfig(DataConfig):
+class ColourConfig(NamedDataConfig):
     """Which images, and how many of them."""
 
     dataset: str = "cifar10"
@@ -131,7 +131,7 @@ class TableConfig:
     small_width: int = dataclasses.field(default=16, metadata=added(16))
     """Width w of the small network where networks are fast: groups of w, 2w and 2w channels."""
     big_width: int = dataclasses.field(default=64, metadata=added(64))
-    """The same of the big network."""
+    """Width w of the big network where networks are fast: groups of w, 2w and 2w channels."""
     epochs: int = 12
     """Passes of every network over the training images."""
     teacher_epochs: int | None = None

@@ -21,7 +21,7 @@ from kdjax import cli
 from kdjax.config import (
     TEACHER_SEED,
     TUNING_SEED,
-    DataConfig,
+    NamedDataConfig,
     Precision,
     RunConfig,
     SweepConfig,
@@ -65,6 +65,13 @@ TUNED = TeacherConfig(
 def distorted(teacher: TeacherConfig) -> TeacherConfig:
     """The same recipe on elastically distorted images, without dropout."""
     return dataclasses.replace(teacher, input_dropout=0.0, hidden_dropout=0.0, jitter=0, augment="elastic")
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsConfig(NamedDataConfig):
+    """Which images, and how many of them."""
+
+    holdout: Annotated[int, tyro.conf.Suppress] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +134,7 @@ class TableConfig:
     """Shares of the training images that are the transfer set, each in (0, 1]."""
     precision: Precision = "bfloat16"
     """Operands of the students' matrix products."""
-    data: Annotated[DataConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=DataConfig)
+    data: Annotated[DigitsConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=DigitsConfig)
     """Which images."""
     run: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=RunConfig)
     """Where to run and what to write."""

@@ -18,7 +18,7 @@ import tyro
 
 from kdjax import cli
 from kdjax.config import (
-    DataConfig,
+    NamedDataConfig,
     OmissionStudent,
     RunConfig,
     Targets,
@@ -56,12 +56,12 @@ FEW = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class PoolConfig(DataConfig):
+class PoolConfig(NamedDataConfig):
     """Which images, and how many of them are the pool."""
 
     holdout: int = 0
-    """Images of the pool, cut from the end of the training set before anything else: biases are chosen on it, and
-    neither teacher nor student is trained on it (default: 5000; 500 on mnist5k)."""
+    """Images of the pool, cut from the end of the training set before anything else: biases are chosen on it, and no
+    teacher and no student but with_pool is trained on it (default: 5000; 500 on mnist5k)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +87,9 @@ class OmitConfig:
     told nothing of its images."""
     students: tuple[OmissionStudent, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
-    control: hard labels alone. permuted, mean_logit: altered teachers. with_pool: sees the unlabelled pool too. pairs,
-    control_pairs: without a further class c, for each c; the correction seen_only needs them."""
+    all_digits: distilled on every class. control: hard labels alone. permuted, mean_logit: altered teachers. with_pool:
+    sees the unlabelled pool too. pairs, control_pairs: without a further class c, for each c; the correction seen_only
+    needs them."""
     width: int | None = None
     """Units in each of the student's two hidden layers (default: 800; 200 on mnist5k)."""
     seeds: int = 5

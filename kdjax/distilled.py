@@ -31,7 +31,8 @@ class Student:
     """Its parameters and batch statistics (empty where it has none), each leaf with a leading axis of 1."""
 
     def logits(self, inputs: Any) -> HostLogits:
-        """`[n, classes]`, in evaluation mode, of inputs of the shape that it was trained on."""
+        """`[n, classes]`, in evaluation mode, of inputs of the shape that it was trained on. Raises BadInput: of
+        another shape or kind."""
         return evaluation.logits_of(self.network, *self.variables, read_scaled("inputs", inputs))
 
 
@@ -49,7 +50,7 @@ class Distillation:
 
     def logits(self, inputs: Any, **where: Any) -> HostLogits:
         """`[n, classes]` of any inputs, by the student whose row has these values, such as `temperature=4, seed=0`.
-        Raises BadInput: there is no column of that name, or not exactly one such student."""
+        Raises BadInput: there is no column of that name, or not exactly one such student; inputs of another shape."""
         found = [student for student in self.students if trained.matches(student.row, where)]
         named = ", ".join(f"{name} {value}" for name, value in where.items()) or "no condition"
         count = f"{len(found)} students have {named}"

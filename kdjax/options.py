@@ -7,6 +7,7 @@ it, or in it as "(default: …)".
 
 import dataclasses
 import functools
+import re
 import shutil
 import textwrap
 import types
@@ -16,6 +17,9 @@ from typing import Annotated, Any, NamedTuple
 
 import docstring_parser
 import tyro
+
+DEFAULT = re.compile(r" \(default: (?:[^()]|\([^()]*\))*\)")
+"""A default in an option's words."""
 
 
 class Option(NamedTuple):
@@ -91,8 +95,10 @@ def options_of(config: Any, path: tuple[str, ...] = (), prefix: str = "", group:
             flat = tyro.conf.OmitArgPrefixes in typing.get_args(hints[name])
             yield from options_of(value, (*path, name), prefix if flat else f"{prefix}{name}.", name)
         else:
-            title = groups.get(name, group)
-            yield Option((*path, name), prefix + name, title, hints[name], words.get(name, ""), value)
+            title, said = groups.get(name, group), words.get(name, "")
+            own = field.default_factory() if callable(field.default_factory) else field.default
+            said = said if value == own else DEFAULT.sub("", said)  # a preset has changed it
+            yield Option((*path, name), prefix + name, title, hints[name], said, value)
 
 
 @functools.cache
@@ -139,7 +145,7 @@ def _form(config: Any) -> type:
 
 def _annotated(option: Option) -> Any:
     """The type of an option with its name, its metavariable, and its words with one default."""
-    said = "(default: " in option.words
+    said = DEFAULT.search(option.words)
     named = tyro.conf.arg(
         name=option.name,
         metavar=_metavar(option),

@@ -49,7 +49,7 @@ class Teacher:
         return str(self.info["fingerprint"])[:12]
 
     def logits(self, images: HostImages) -> HostLogits:
-        """Logits in evaluation mode."""
+        """Logits in evaluation mode. Raises BadInput: images of another shape."""
         return evaluation.logits_of(self.network, self.params, self.model_state, images)
 
 
@@ -91,7 +91,8 @@ def find_or_train(
 ) -> Teacher:
     """The teacher of this recipe and seed on this dataset's training images; trained if `out` does not hold it.
     `learning_rate` is the peak rate, `seed` that of weights, order, masks and jitter. Hold-out and test images are
-    never trained on. It is stored in `out/teachers/FINGERPRINT/`."""
+    never trained on. It is stored in `out/teachers/FINGERPRINT/`. Raises BadInput: its loss or its logits are not
+    finite, or `out` cannot be written to."""
     folder = place(out, fingerprint(config, learning_rate, seed, dataset))
     make_folder(folder.parent)
     stored = checkpoints_of(folder, checkpoint_seconds)

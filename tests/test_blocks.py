@@ -1,5 +1,7 @@
 """A block: traced once, equal to its runs trained one at a time, the same to the bit on any device, in any chunks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +171,21 @@ def test_history_holds_epoch_means_and_monitored_errors():
     assert np.isfinite(history.monitor_errors).all(axis=1).tolist() == [False, True, False, True, True]
     final = np.asarray(program.logits(trained.state, data.images)).argmax(-1)
     np.testing.assert_array_equal(history.monitor_errors[-1], (final != np.asarray(data.labels)[None]).sum(1))
+
+
+def test_after_each_epoch_the_changed_answers_are_counted():
+    data, program = small.transfer_set(), small.program(epochs=3)
+    state, answers = program.init(0), []
+    order = [blocks.epoch_order(0, epoch, small.IMAGES) for epoch in range(3)]
+    for epoch in range(3):
+        sums = loop.start(program, 0, 3).sums
+        state, _ = program.advance(state, sums, data, small.settings(), 0, order[epoch], program.steps_per_epoch)
+        answers.append(np.asarray(program.logits(state, data.images)).argmax(-1))
+    monitor = loop.Monitor(data.images, np.asarray(data.labels), 1)
+    history = small.train(program, small.settings(), 0, 3, monitor=monitor).history
+    changed = [(now != before).sum(axis=1) for before, now in itertools.pairwise(answers)]
+    assert np.isnan(history.monitor_changed[0]).all() and np.sum(changed) > 0
+    np.testing.assert_array_equal(history.monitor_changed[1:], changed)
 
 
 def test_resuming_from_a_checkpoint_is_bit_identical(tmp_path, monkeypatch):

@@ -264,3 +264,81 @@ def test_a_false_claim_is_called_false():
     plateau = {"error": 0.4, "predicted error": 0.316, "cosine": 0.5}
     rows += [Row("plateau", "random 10", name, math.nan, math.nan, value) for name, value in plateau.items()]
     assert not [claim for claim in claims.limits(Numbers(rows)) if claim.holds]
+
+
+INF = math.inf
+PAIR, STAGES = "pair, end", [f"pair, {stage}" for stage in ("start", "middle", "end")]
+
+
+def sound_numbers():
+    """Numbers of which every prediction holds: (part, data, curve, T) → values, one a seed."""
+    numbers = {("threshold", PAIR, name, None): [value] for name, value in (
+        ("error at T = 20", 0.05), ("cosine at T = 20", 0.99), ("T at 10 %", 10), ("T at 1 %", 100)
+    )}  # fmt: skip
+    for name, spread in (("one", 10.0), ("other", 5.0)):
+        numbers |= {("teachers", name, "s", None): [spread], ("teachers", name, "T at 10 %", None): [2 * spread]}
+    for t in (1, 20, 1000):
+        numbers |= {("norm", PAIR, "C", t): [1 / t**2], ("norm", PAIR, "T² C", t): [1.0]}
+    for t, share in ((1, 0.01), (20, 0.1), (1e5, 0.25)):
+        numbers |= {("attention", PAIR, f"share rank {rank}", t): [share] for rank in range(1, 5)}
+        numbers["attention", PAIR, "effective number", t] = [share]
+    numbers |= {("attention", PAIR, "weight rank 4", t): [0.5] for t in (5, 20, 100)}
+    slopes = ("norm", "C", -2), ("norm", "T² C", 0), ("value", "equal weights", -1), ("value", "weighted", -2)
+    for stage in STAGES:
+        numbers |= {(part, stage, f"{curve}: slope", None): [slope] for part, curve, slope in slopes}
+        numbers |= {("parameters", stage, "distance", t): [1 / t] for t in (1, 20, 100, 1000)}
+        numbers |= {("parameters", stage, name, 20): [1.0] for name in ("cosine", "norm ratio")}
+        numbers["threshold", stage, "s", None] = [1.0]
+    numbers["label", "random 10", "gradient: slope", None] = [0.5]
+    for data in ("random 10", PAIR):
+        for name in ("value", "gradient"):
+            numbers |= {("rounding", data, f"{name}, plain form", t): [t * 1e-4] for t in (1, 100, 1e5)}
+            numbers |= {("rounding", data, f"{name}, exact form", t): [1e-6] for t in (1, 100, 1e5)}
+    for optimizer, moved in (("sgd", 1e-6), ("adam", 0.5)):
+        ends = {"floor": 0.001, "ceiling": 1.0, "mean logit drift": 0.1, "distance to the teacher": 0.3}
+        ends |= {"MSE: class mean drift": 0.5, "MSE: mean logit drift": 0.5, "MSE: distance to the teacher": 0.3}
+        for t in (1, 20, 100, 1000, INF):
+            numbers["training", optimizer, "distance", t] = [0.9 / t, 1 / t, 1.1 / t]
+            numbers["training", optimizer, "class mean drift", t] = [moved] * 3
+        numbers |= {("training", optimizer, name, INF): [value] * 3 for name, value in ends.items()}
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "false"),
+    [
+        (None, None, None),
+        (("threshold", PAIR, "error at T = 20", None), 0.11, "trained pair, end: T = 20 is logit matching"),
+        (("teachers", "one", "T at 10 %", None), 22.5, "2 teachers (s from 5.0 to 10.0): one curve against T/s"),
+        (("norm", PAIR, "C: slope", None), -1.94, "large T means small gradients, of plain C"),
+        (("norm", STAGES[0], "T² C: slope", None), 0.06, "T² undoes it"),
+        (("attention", PAIR, "share rank 4", 1), 0.3, "low T pays much less attention"),
+        (("attention", PAIR, "share rank 3", 20), 0.5, "low T pays much less attention"),
+        (("attention", PAIR, "effective number", 1), 0.11, "at low T few examples carry the gradient"),
+        (("attention", PAIR, "effective number", 1e5), 0.09, "at low T few examples carry the gradient"),
+        (("value", STAGES[1], "weighted: slope", None), -1.89, "it is the weight"),
+        (("value", PAIR, "equal weights: slope", None), -1.11, "it is the weight"),
+        (("label", "random 10", "gradient: slope", None), 0.61, "T → 0: T·∂C/∂z becomes label matching"),
+        (("rounding", "random 10", "value, exact form", 1), 5e-6, "float32 (random 10)"),
+        (("rounding", PAIR, "gradient, exact form", 100), 5e-6, "float32 (pair, end)"),
+        (("parameters", STAGES[0], "distance", 1000), 2e-3, "parameter space"),
+        (("training", "sgd", "ceiling", INF), 0.0019, "SGD: students end up nearer to the ∞ student"),
+        (("training", "adam", "distance", 1), 0.01, "Adam: students end up nearer to the ∞ student"),
+        (("training", "adam", "distance", 100), 0.005, "Adam: and as fast as their gradients do"),
+        (("training", "sgd", "class mean drift", 20), 2e-4, "SGD: the output layer's class mean stays"),
+        (("training", "adam", "class mean drift", INF), 0.009, "Adam: the output layer's class mean moves"),
+        (("training", "sgd", "MSE: class mean drift", INF), 0.009, "SGD: KL leaves the mean logit free"),
+    ],
+)
+def test_each_claim_fails_where_its_number_does(key, value, false):
+    numbers = sound_numbers()
+    if key:
+        numbers[key] = [value] * len(numbers[key])
+    rows = [
+        Row(part, data, curve, math.nan if t is None else t, seed, one)
+        for (part, data, curve, t), values in numbers.items()
+        for seed, one in enumerate(values)
+    ]
+    found = list(claims.claims(Numbers(rows), 10))
+    failed = [claim.claim for claim in found if not claim.holds]
+    assert len(found) == 18 and len(failed) == bool(false) and all(one.startswith(false) for one in failed), failed

@@ -53,6 +53,13 @@ def test_agreement_and_kl_with_the_teacher():
     assert metrics.teacher_kl(LOGITS, teacher) == pytest.approx(expected)
 
 
+def test_distance_and_drift_of_logits_by_hand():
+    logits, start = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]), np.array([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
+    # Centred: (−2, −1, 3) and (−1, −1, 2) against (−1, 0, 1) and (2, −1, −1); means 3 and 1 against 1 and 1.
+    assert metrics.logit_rmse(logits, start) == pytest.approx(((1 + 1 + 4 + 9 + 0 + 9) / 6) ** 0.5)
+    assert metrics.mean_logit_drift(logits, start) == pytest.approx(((2**2 + 0) / 2) ** 0.5)
+
+
 @given(shift=st.floats(-50, 50), temperature=st.floats(0.1, 1e6))
 def test_shifting_logits_changes_only_the_drift(shift, temperature):
     moved = LOGITS + shift

@@ -24,9 +24,9 @@ from analysis.mnist.roles import Role
 from analysis.mnist.rows import BETTER, rows_of_table
 from analysis.runs import RUN, grid
 from analysis.tables import fixed
-from experiments import mnist_table
+from experiments import evaluations, mnist_table
 from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
-from kdjax import grids, interim, listing, metrics, sweeps, trained
+from kdjax import datasets, grids, interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
 from kdjax.files import Damaged
@@ -298,6 +298,37 @@ def test_unshifted_errors_are_those_of_the_sweep(whole):
     assert teacher["errors"].tolist() == [one["test"]["errors"] for one in results.teachers]
 
 
+def test_errors_on_shifted_images_are_a_mean_over_eight_directions(tmp_path):
+    image, places = np.zeros((1, 11, 11, 1), np.uint8), []
+    image[0, 5, 5] = 255
+
+    def logits(images):
+        down, right = np.argwhere(images[0, :, :, 0])[0] - 5
+        places.append((int(down), int(right)))
+        return np.array([[1.0, 0.0]]) if down > 0 else np.array([[0.0, 1.0]])  # wrong where it is shifted down
+
+    digits = datasets.load(DataConfig("mnist5k", raw_dir=None, data_dir=tmp_path))
+    dataset = dataclasses.replace(digits, test=datasets.Split(image, np.array([1], np.int32)))
+    assert evaluations.errors_on_shifted(logits, dataset).tolist() == [0, *[3 / 8] * 4]
+    around = {(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)} - {(0, 0)}
+    assert sorted(places) == sorted([(0, 0), *((k * down, k * right) for k in (1, 2, 3, 4) for down, right in around)])
+
+
+def test_differences_on_shifted_images_are_paired_by_seed_and_less_those_unshifted():
+    first = shifted.Shifted("a", np.array([[10, 20, 30, 40, 50], [12, 26, 34, 42, 59]]), (0, 1))
+    second = shifted.Shifted("b", np.array([[11, 22, 33, 44, 55], [7, 70, 70, 70, 70], [9, 12, 20, 30, 41]]), (1, 5, 0))
+    plain, beyond = shifted._differences(first, second)
+    assert plain[0] == "a − b" and [cell.split(" ")[0] for cell in plain[1:6]] == [
+        "+1.0",
+        "+6.0",
+        "+5.5",
+        "+4.0",
+        "+6.5",
+    ]
+    assert beyond[1] == "" and [cell.split(" ")[0] for cell in beyond[2:6]] == ["+5.0", "+4.5", "+3.0", "+5.5"]
+    assert plain[6] == beyond[6] == "2"
+
+
 def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
     results = mnist_run.load(folder_of(whole))
     found = results.of(Role.ELASTIC)
@@ -326,8 +357,24 @@ def test_distorted_images_have_a_teacher_and_a_baseline_of_their_own(whole):
 
 
 def test_fewer_images_are_paired_by_their_number(whole):
-    pairs = transfer.pairs(mnist_run.load(folder_of(whole)))
+    results = mnist_run.load(folder_of(whole))
+    pairs, rows = transfer.pairs(results), results.of(Role.TRANSFER).sort_values("seed")
     assert list(pairs) == [100, 400]
+    for run, of_run in rows.groupby("run"):
+        identity = json.loads((sweep_folder(results.folder, run) / "config.json").read_text())["identity"]
+        found = pairs[identity["config"].get("transfer_images", 400)]
+        for kind, errors in zip(("kd", "hard"), found, strict=True):
+            assert errors.tolist() == of_run.loc[of_run["objective"] == kind, "test_errors"].tolist()
+
+
+def test_differences_of_controls_are_less_distilled(whole):
+    results = mnist_run.load(folder_of(whole))
+    (line,) = [one for one in controls.section(results).splitlines() if one.startswith("| control: double softmax |")]
+    both = [results.of(role, **which).set_index("seed")["test_errors"] for role, which in (
+        (Role.DOUBLE_SOFTMAX, {}), (Role.HELD_OUT, {"objective": "kd"})
+    )]  # fmt: skip
+    cells, count = line.split("|")[1:-1], len(measures.columns("controls"))
+    assert cells[count + 2].split()[0] == fixed((both[0] - both[1]).mean(), 1, sign=True)
 
 
 def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):

@@ -207,6 +207,28 @@ def test_ttm_is_kd_of_larger_logits():
     np.testing.assert_allclose(objectives.parse("ttm").loss(z, v, y, temperature), kd, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "text",
+    (
+        *("kd", "reverse_kl", "jsd(beta=0.3)", "jsd(beta=0.3,scaled=1)", "skew_kl(lam=0.3)", "total_variation"),
+        *("ttm", "wttm"),
+    ),
+)
+def test_a_class_that_is_minus_infinity_in_both_is_left_out(text):
+    keep, gone, labels = jnp.array([0, 2, 3, 5]), jnp.array([1, 4]), jnp.zeros(6, int)
+    whole = logits(shape=(6, 6))
+    masked, sliced = ([array.at[:, gone].set(-jnp.inf) for array in whole], [array[:, keep] for array in whole])
+    loss = objectives.parse(text).loss
+    for temperature in (1.0, 4.0, jnp.inf):
+        (value, slope), (wanted, wanted_slope) = (
+            jax.value_and_grad(lambda z, v=v, t=temperature: loss(z, v, labels, t).sum())(z)
+            for z, v in (masked, sliced)
+        )
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)
+        np.testing.assert_allclose(slope[:, keep], wanted_slope, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(slope[:, gone], 0)
+
+
 def test_scaled_jsd_runs_from_one_divergence_to_the_other():
     (z, v), y = logits(), jnp.arange(6)
 

@@ -309,13 +309,20 @@ def test_a_file_without_a_teacher_has_one_trained(tmp_path):
 
 def test_what_is_trained_by_default_depends_on_the_number_of_rows(tmp_path):
     sweep = sweeps.prepare(config(write(tmp_path, columns()), tmp_path / "runs", epochs=None))
-    assert sweep.blocks[0].config.epochs == 200 and grids.EPOCHS == {"mnist5k": 40}
+    assert sweep.blocks[0].config.epochs == 200
     text = forecast.of_sweep(sweep).text
     assert "would train no teacher (it came with the data) and 16 students" in text and not (tmp_path / "runs").exists()
     wide = dataclasses.replace(
         sweep.dataset, train=datasets.Split(*(np.repeat(one, 90, axis=0) for one in sweep.dataset.train))
     )
     assert grids.student_epochs(wide, 50) == 20
+    parts = [np.resize(one, (1500, *one.shape[1:])) for one in sweep.dataset.train]
+    of_thirty_steps = dataclasses.replace(sweep.dataset, train=datasets.Split(*parts))
+    assert grids.student_epochs(of_thirty_steps, 50) == 34  # the fewest that make 1,000 steps
+    assert grids.teacher_epochs(dataclasses.replace(sweep.dataset, train=wide.train)) == 30
+    for name, epochs in (("mnist", (20, 30)), ("mnist5k", (40, 80))):
+        catalogued = dataclasses.replace(sweep.dataset, name=name)
+        assert (grids.student_epochs(catalogued, 50), grids.teacher_epochs(catalogued)) == epochs
     named = write(tmp_path, columns(), name="mnist5k")
     assert load(named).name == "mnist5k-file"
 

@@ -64,7 +64,8 @@ def test_the_spread_is_recovered_from_its_draws():
 def test_all_pairs_at_once_are_shown_with_the_power_that_was_planned():
     random, deviation = np.random.default_rng(3), 6 / math.sqrt(2)
     spread, pairs = Spread(math.nan, 0.0, 6.0), 6
-    seeds = plan.seeds_for(lambda n: 1 - pairs * (1 - plan.equivalence_power(7.0, spread, n)))
+    every = plan.Comparison("every two", [np.zeros((1, 2))] * pairs, together=True)
+    seeds = int(plan._row(every, spread, 1, 5, plan.Aim(9.0, 7.0, 0.8))[2])
     tables = random.normal(0, deviation, (400, seeds, 4))
     shown = np.mean([stats.reach(stats.all_pairs(table)) < 7.0 for table in tables])
     assert 0.8 <= shown < 0.95  # a bound, and not a wasteful one

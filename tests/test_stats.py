@@ -33,6 +33,23 @@ def test_prediction_interval_by_hand():
     assert found.high - 74 == pytest.approx(2.77645 * math.sqrt(2.5) * math.sqrt(1.2), abs=1e-4)
 
 
+def test_prediction_interval_of_teachers_and_seeds_by_hand():
+    # Means of teachers 3, 5; of seeds 2, 3.5, 6.5; mean squares 6, 10.5 and 0.5 with 1, 2 and 2 degrees of freedom.
+    parts = 6 * (1 / 3 + 1 / 6), 10.5 * (1 / 2 + 1 / 6), 0.5 * (1 - 1 / 3 - 1 / 2)
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2 + parts[2] ** 2 / 2)
+    found = stats.prediction_interval(np.array([[1, 2, 6], [3, 5, 7]]))
+    assert (found.mean, found.n) == (4, 6)
+    assert found.high - 4 == pytest.approx(scipy.stats.t.ppf(0.975, df) * math.sqrt(sum(parts)))
+
+
+def test_coverage_of_another_teacher_and_another_seed():
+    random, inside = np.random.default_rng(4), []
+    for _ in range(2000):
+        table = random.normal(0, 5, (5, 1)) + random.normal(0, 4, (1, 6)) + random.normal(0, 3, (5, 6))
+        inside.append(covers(stats.prediction_interval(table[:-1, :-1]), table[-1, -1]))
+    assert 0.93 < np.mean(inside) < 0.97
+
+
 def test_two_teachers_and_two_seeds_with_one_mean_each_say_nothing_of_spread():
     errors = np.array([[70.0, 72.0], [72.0, 70.0]])
     assert stats.reproduced(errors, 74) == "no verdict at n = 4" and math.isnan(stats.prediction_interval(errors).high)

@@ -10,7 +10,7 @@ import scipy
 
 from analysis import measures, runs, stats
 from analysis.measures import Measure
-from analysis.sweep.table import summarise, write_summary
+from analysis.sweep.table import norm_notes, summarise, write_summary
 from kdjax.errors import BadInput
 from tests.made_results import HARD, INF, T4, sweep
 
@@ -35,6 +35,15 @@ def less_hard(row):
 
 def text(results):
     return summarise(results).table().text()
+
+
+def test_equal_gradient_norms_tell_temperature_from_step_size():
+    settings = {("kd", 1.0): [120, 130, 140], T4: [100, 101, 105], ("matched(reference=4)", 1.0): [104, 107, 110]}
+    (note,) = norm_notes(sweep({**settings, ("placebo(reference=4)", 1.0): [110, 121, 132]}))
+    assert note.startswith(
+        "800 units, T = 1, reference T = 4: gradient norm of the reference, against the reference: +5.0 "
+    )
+    assert "; gradient norm of T, against the placebo: +9.0 " in note and norm_notes(sweep(settings)) == []
 
 
 RESULTS = sweep({HARD: [146, 150, 142], T4: [101, 108, 97], INF: [140, 152, 141]})

@@ -3,10 +3,11 @@
 import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 
-from kdjax import datasets, exported, metrics, run_directory, sweeps, trained
+from kdjax import datasets, evaluation, exported, metrics, run_directory, sweeps, train, trained
 from kdjax.config import DataConfig
 from kdjax.errors import BadInput
 from kdjax.files import read_json
@@ -36,6 +37,10 @@ def test_each_student_answers_as_its_row_says(swept):
         with pytest.raises(BadInput, match="images are floats from 0 to 255, all whole: give uint8, or divide by 255"):
             student.logits(test.images.astype(np.float32))
         assert metrics.errors(student.stored_logits("test"), test.labels) == student.row["test_errors"]
+        begun = student.network.init(train.run_key(student.row["seed"], train.Purpose.INIT))
+        start = evaluation.logits_of(student.network, *jax.tree.map(lambda leaf: leaf[None], begun), test.images)
+        drift = np.sqrt(np.mean(np.square(logits.mean(axis=1) - start.mean(axis=1))))
+        assert student.row["mean_logit_drift"] == pytest.approx(drift, rel=1e-4) and drift > 1e-3
     for _, row in table.iterrows():
         where = {name: row[name] for name in ("seed", "objective", "temperature", "soft_weight")}
         (one,) = trained.find(swept, **where)

@@ -137,6 +137,16 @@ def test_an_elastic_field_moves_each_place_as_scipy_does():
         np.testing.assert_allclose(found[index, ..., 0], expected, atol=2e-5)
 
 
+def test_elastic_images_are_never_mirrored_and_have_half_the_shear_zoom_and_rotation_of_full():
+    floats, key = transforms.to_float(images(16, 12)), jax.random.key(5)
+    numbers = jax.random.uniform(key, (16, 7), minval=-1.0, maxval=1.0)
+    nodes = jax.random.uniform(jax.random.fold_in(key, 1), (16, 5, 5, 2), minval=-1.0, maxval=1.0)
+    halved = jnp.concatenate([numbers[:, :2], jnp.ones((16, 1)), numbers[:, 3:] / 2], axis=1)
+    maps, fields = transforms.affine_maps(halved, 12, 12), transforms.elastic_fields(nodes, 12, 12)
+    expected = transforms.resample(floats, maps, fields)
+    np.testing.assert_allclose(transforms.augment(key, floats, "elastic"), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["flip_shift", "full", "elastic"])
 def test_augmentation_is_fixed_by_its_key_and_drawn_per_global_example(kind):
     floats = transforms.to_float(images(64, 12))

@@ -23,8 +23,8 @@ class AtlasConfig:
     columns: tuple[str, ...] = ()
     """With --logits: the file's own names, such as student_logits=z labels=y."""
     objectives: tuple[str, ...] = ()
-    """Names of objectives, with hyper-parameters in quotes, such as "dkd(beta=2)" (default: all, at their authors'
-    values)."""
+    """Names of objectives, with hyper-parameters in quotes, such as "dkd(beta=2)" (default: all but
+    controls, at their authors' values)."""
     out: Path = Path("runs")
     """Folder in which the results are kept: OUT/objectives/NAME, NAME being the run's, FILE-logits for a
     file, or random."""

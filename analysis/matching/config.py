@@ -40,8 +40,8 @@ class MatchingConfig:
     columns: tuple[str, ...] = ()
     """With --logits: the file's own names, such as student_logits=z labels=y."""
     topk_rest: TopkRest | None = None
-    """With --logits and a top-k teacher: spread (the default) divides the remaining probability mass evenly among the
-    other classes; renormalised gives them none."""
+    """With --logits and a top-k teacher: spread divides the remaining probability mass evenly among the other
+    classes; renormalised gives them none (default: spread)."""
     curvature: bool = False
     """Measure curvature and the best learning rate at T = 0.5 … 32 and ∞ under SGD and Adam, and nothing else. The run
     needs a hold-out (default: a pair of 30 units, trained on the bundled digits)."""

@@ -1,10 +1,10 @@
 """Configuration dataclasses, imported without JAX, so that `--help` is quick.
 
 A field's docstring is its help text. Defaults stand here, but for the epochs that depend on the dataset
-(`kdjax.sweeps`).
+(`kdjax.grids`).
 """
 
-from kdjax.config.data import DataConfig, TopkRest, as_declared, cache_folder, default_data_dir
+from kdjax.config.data import DataConfig, NamedDataConfig, TopkRest, as_declared, cache_folder, default_data_dir
 from kdjax.config.network import (
     AFTER_NORM,
     NETWORKS,
@@ -35,6 +35,7 @@ __all__ = [
     "TUNING_SEED",
     "Augment",
     "DataConfig",
+    "NamedDataConfig",
     "NetworkSpec",
     "OmissionStudent",
     "Optimizer",

@@ -5,7 +5,9 @@ import os
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from kdjax.errors import require_count
 from kdjax.identity import added
@@ -87,3 +89,14 @@ class DataConfig:
         as_declared(self)
         require_count("holdout", self.holdout, "images", 0)
         require_count("train-images", self.train_images, "images")
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedDataConfig(DataConfig):
+    """Which images, and how many of them: of experiments that are not for a user's own file."""
+
+    dataset: str = "auto"
+    """Name of the dataset: mnist, fashion_mnist, cifar10, mnist5k (5,000 real digits that need no download), or auto:
+    mnist where it is prepared or can be had, else mnist5k."""
+    columns: Annotated[tuple[str, ...], tyro.conf.Suppress] = dataclasses.field(default=(), metadata=added(()))
+    topk_rest: Annotated[TopkRest, tyro.conf.Suppress] = dataclasses.field(default="spread", metadata=added("spread"))

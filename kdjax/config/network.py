@@ -175,8 +175,8 @@ class TeacherConfig:
     widths: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer, a number a layer (not alternatives, as in --widths)."""
     epochs: int | None = None
-    """Passes over the training images (default: 30; 80 on mnist5k; of a file as many as make 1,000 steps, 30 to
-    200)."""
+    """Passes over the training images (default: 30; 80 on mnist5k; of a file as many as make 1,000 steps of 256
+    rows, 30 to 200)."""
     batch_size: int = 256
     """Images per step."""
     learning_rate: float = 1.5e-3

@@ -24,8 +24,8 @@ class RunConfig:
     dry_run: bool = False
     """Only print what would run: blocks, runs, minutes, memory, disk."""
     fresh: bool = False
-    """Remove what the run directory holds and start again, instead of resuming, and take nothing over from earlier
-    runs. Teachers, and the sweeps of a table, stay."""
+    """Remove what a run wrote into the run directory and start again, instead of resuming, and take nothing over from
+    earlier runs. Teachers, and the sweeps of a table, stay."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Seconds between checkpoints of unfinished training: the most that a kill can cost."""
     devices: int | None = None

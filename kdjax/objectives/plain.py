@@ -27,7 +27,7 @@ def ttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
     No logit matching as T → ∞: the target becomes uniform.
     """
     z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    tempered = (v - exact.largest(v)) / spread  # the largest first: what is rounded is then small where it counts
+    tempered = _tempered(v, spread)
     result: Array = exact.soft_targets(z, tempered, jnp.ones_like(spread))[0]
     return result
 
@@ -35,9 +35,15 @@ def ttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
 def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`ttm` times `Σ_i softmax(v)_i^(1/T)` (arXiv 2402.11148), a weight that is N at T = inf."""
     _, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    gap = v - exact.largest(v)
-    log_weight = jnp.log(exact.total(jnp.exp(gap / spread))) - jnp.log(exact.total(jnp.exp(gap))) / spread
+    of_all = exact.total(jnp.exp(_tempered(v, jnp.ones_like(spread))))
+    log_weight = jnp.log(exact.total(jnp.exp(_tempered(v, spread)))) - jnp.log(of_all) / spread
     return jnp.exp(log_weight)[0] * ttm(student_logits, teacher_logits, labels, temperature)
+
+
+def _tempered(v: Array, spread: Array) -> Array:
+    """`(v − max v)/T`: the largest first, so that what is rounded is small where it counts. -inf stays, at T = inf too,
+    where it would be nan."""
+    return jnp.where(v == -jnp.inf, v, (v - exact.largest(v)) / spread)
 
 
 def label_smoothing(
