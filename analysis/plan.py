@@ -4,44 +4,10 @@ Reads the paired spread in finished sweeps (several of one recipe, each with its
 says with how many seeds a difference is seen, and with how many two temperatures are shown to be alike.
 """
 
-import dataclasses
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
+from analysis.sweep.config import PlanConfig
 from kdjax import cli, run_folders
-from kdjax.errors import require
 
 PROG = "python -m analysis.plan"
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanConfig:
-    """Plans the number of seeds from the spread of a finished sweep."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Sweeps of one recipe: run directories, or their names in OUT/temperature_sweep (default: the newest there)."""
-    out: Path = Path("runs")
-    """Folder that holds the run directories."""
-    difference: float = 5.0
-    """The true difference to detect, in test errors."""
-    margin: float = 7.0
-    """The equivalence margin: smaller differences count as alike, in test errors."""
-    power: float = 0.8
-    """Statistical power: the probability of detecting it, or of showing that two are alike, in (0, 1)."""
-    teachers: tuple[int, ...] = ()
-    """Numbers of teachers to plan for, each with all seeds (default: as many as there are in the runs)."""
-    alike_from: float = 8.0
-    """Every two temperatures from here on should be shown to be alike, all pairs at once."""
-
-    def __post_init__(self) -> None:
-        for name in ("difference", "margin", "alike_from"):
-            value = getattr(self, name)
-            require(0 < value < float("inf"), f"--{name.replace('_', '-')} {value:g} is not allowed: it is above 0")
-        require(0 < self.power < 1, f"--power {self.power:g} is not allowed: it lies in (0, 1)")
-        wrong = [count for count in self.teachers if not 1 <= count <= 1000]
-        require(not wrong, f"--teachers {' '.join(map(str, wrong))} is not allowed: it is from 1 to 1000")
 
 
 def main(config: PlanConfig) -> None:
@@ -50,8 +16,7 @@ def main(config: PlanConfig) -> None:
     from analysis.sweep import plan
 
     folders = [run_folders.named_run(run, config.out, "temperature_sweep") for run in config.runs or (None,)]
-    aim = plan.Aim(config.difference, config.margin, config.power, config.teachers, config.alike_from)
-    terminal.show(plan.describe(folders, aim))
+    terminal.show(plan.describe(folders, config))
 
 
 if __name__ == "__main__":

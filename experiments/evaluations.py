@@ -65,7 +65,7 @@ def errors_on_shifted(logits: Logits, dataset: Dataset) -> Float[np.ndarray, "sh
 def _shifted_networks(results: mnist.MnistResults) -> Iterator[tuple[str, Sequence[Teacher | Student], Sequence[int]]]:
     """Name of each kind of network, the networks, and their seeds."""
     runs = results.folder.parent.parent
-    folders = {"teacher": [runs / "teachers" / one["folder"] for one in results.teachers]}
+    folders = {"teacher": [teachers.place(runs, one["folder"]) for one in results.teachers]}
     still = results.of(Role.STILL_TEACHER)
     if len(still):
         sweep = sweep_folder(results.folder, str(still["run"].iloc[0]))
@@ -90,13 +90,13 @@ def write_cost(folder: Path, dataset: Dataset) -> None:
     The only times in a table's run directory: they differ from run to run.
     """
     results = mnist.load(folder)
-    known = [teachers.load(folder.parent.parent / "teachers" / one["folder"]) for one in results.teachers]
+    known = [teachers.load(teachers.place(folder.parent.parent, one["folder"])) for one in results.teachers]
     config = results.identity["config"]
     student = TrainConfig((config["width"],) * 2, 1, 1, precision=config["precision"])
     named = {"teacher": (known[0].config, 1), "student": (student, 1)}
     if len(known) > 1:
         named = {f"ensemble of {len(known)} teachers": (known[0].config, len(known)), **named}
-    shape, classes = dataset.train.images.shape[1:], dataset.num_classes
+    shape, classes = dataset.input_shape, dataset.num_classes
     images = jnp.asarray(dataset.test.images[:1000])
     errors = {"teacher": np.mean([one["test"]["errors"] for one in results.teachers])}
     if len(distilled := results.of(Role.DISTILLED, soft_weight=results.soft_weight)):

@@ -13,7 +13,8 @@ from kdjax.arrays import HostImages, Images, Logits, StoredImages
 from kdjax.compilation import HURRIED, WIDE, jit
 from kdjax.config import TrainConfig
 from kdjax.errors import require_option
-from kdjax.evaluation import StackLogits, divisor, evaluator, for_each
+from kdjax.evaluation import StackLogits, evaluator, for_each
+from kdjax.layers import divisor
 from kdjax.models import Model
 from kdjax.objectives import Loss, Setting, distillation
 from kdjax.optimizers import make_optimizer
@@ -180,7 +181,7 @@ def draw_batch(
     order: Order,
     noise: PRNGKeyArray,
     step: Scalar,
-    mirrored: Bool[Array, "images"] | None = None,
+    mirrored: Bool[Array, "images"] | None,
 ) -> Batch:
     """The batch of a step, or this device's share of it, with the step's key. `images` are its images (`batch_rows`),
     gathered before; `mirrored` are those of the transfer set that are mirrored in even epochs, the others in odd ones.

@@ -14,6 +14,7 @@ from kdjax import transforms
 from kdjax.arrays import HostLogits, Logits, StoredImages
 from kdjax.compilation import jit
 from kdjax.errors import require
+from kdjax.layers import divisor
 from kdjax.models import Model, ModelState, Params
 
 EVALUATION_BATCH = 1000
@@ -81,8 +82,3 @@ def for_each(model: Model, function: Callable[..., Any], unrolled: int = 1) -> C
         return jax.tree.map(lambda leaf: leaf.reshape(settings, *leaf.shape[2:]), jax.lax.map(of_group, groups))
 
     return each
-
-
-def divisor(number: int, most: int) -> int:
-    """The largest divisor of a number that is no larger than `most`."""
-    return max(divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0)

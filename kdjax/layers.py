@@ -36,7 +36,7 @@ def product(
 def _product_forward(units: Array, kernel: Array, axis: int, rounded: bool) -> tuple[Array, tuple[Array, Array]]:
     if rounded:
         units, kernel = units.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    return _with_rows(units, kernel) if axis == 1 else _float32_sums(units, kernel, 1, 0), (units, kernel)
+    return _with_rows(units, kernel) if axis == 1 else _float32_sums(units, kernel, 0), (units, kernel)
 
 
 def _product_backward(axis: int, rounded: bool, operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -44,7 +44,7 @@ def _product_backward(axis: int, rounded: bool, operands: tuple[Array, Array], g
     if rounded:
         gradient = gradient.astype(jnp.bfloat16)
     left, right = (units, gradient) if axis == 0 else (gradient, units)
-    return _float32_sums(gradient, kernel, 1, 1 - axis), _float32_sums(_transposed(left), right, 1, 0)
+    return _float32_sums(gradient, kernel, 1 - axis), _float32_sums(_transposed(left), right, 0)
 
 
 _product = jax.custom_vjp(lambda *arguments: _product_forward(*arguments)[0], nondiff_argnums=(2, 3))
@@ -54,7 +54,7 @@ _product.defvjp(_product_forward, _product_backward)
 @jax.custom_batching.custom_vmap
 def _with_rows(units: Array, kernel: Array) -> Array:
     """`units · kernelᵀ`."""
-    return _float32_sums(units, kernel, 1, 1)
+    return _float32_sums(units, kernel, 1)
 
 
 @_with_rows.def_vmap
@@ -62,10 +62,10 @@ def _with_rows_of_all(settings: int, batched: list[bool], units: Array, kernel: 
     if batched == [False, True]:
         # Mapped as it stands, XLA copies all kernels into a transposed array at each step; as one product it does not.
         _, outputs, inputs = kernel.shape
-        together = _float32_sums(units, kernel.reshape(settings * outputs, inputs), 1, 1)
+        together = _float32_sums(units, kernel.reshape(settings * outputs, inputs), 1)
         return jnp.moveaxis(together.reshape(len(units), settings, outputs), 1, 0), True
     axes = [0 if each else None for each in batched]
-    return jax.vmap(lambda units, kernel: _float32_sums(units, kernel, 1, 1), axes)(units, kernel), True
+    return jax.vmap(lambda units, kernel: _float32_sums(units, kernel, 1), axes)(units, kernel), True
 
 
 def _transposed(units: Array) -> Array:
@@ -76,8 +76,8 @@ def _transposed(units: Array) -> Array:
     return with_layout_constraint(units.T, Layout((0, 1)))
 
 
-def _float32_sums(left: Array, right: Array, left_axis: int, right_axis: int) -> Array:
-    axes = (((left_axis,), (right_axis,)), ((), ()))
+def _float32_sums(left: Array, right: Array, right_axis: int) -> Array:
+    axes = (((1,), (right_axis,)), ((), ()))
     if left.dtype == jnp.bfloat16:
         return jax.lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
     return jax.lax.dot_general(left, right, axes, precision=FLOAT32)
@@ -186,7 +186,7 @@ def _kernel_gradient(units: Array, gradient: Array) -> Array:
     batch, height, width, inputs = units.shape
     outputs = gradient.shape[-1]
     fit = max(1, PATCHES // (height * width * 3 * inputs * units.dtype.itemsize))
-    size = max(divisor for divisor in range(1, batch + 1) if batch % divisor == 0 and divisor <= fit)
+    size = divisor(batch, fit)
 
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         padded = jnp.pad(part[0], ((0, 0), (1, 1), (1, 1), (0, 0))).transpose(1, 0, 2, 3)
@@ -196,7 +196,7 @@ def _kernel_gradient(units: Array, gradient: Array) -> Array:
         rows = [triples[row : row + height].reshape(-1, 3 * inputs) for row in range(3)]
         if slopes.dtype == jnp.bfloat16:
             transposed = _transposed(slopes)
-            return total + jnp.stack([_float32_sums(transposed, row, 1, 0) for row in rows]), None
+            return total + jnp.stack([_float32_sums(transposed, row, 0) for row in rows]), None
         return total + jnp.stack([jnp.matmul(slopes.T, row, precision=FLOAT32) for row in rows]), None
 
     parts = (units.reshape(-1, size, *units.shape[1:]), gradient.reshape(-1, size, *gradient.shape[1:]))
@@ -207,3 +207,8 @@ def _kernel_gradient(units: Array, gradient: Array) -> Array:
 def _float32_convolution(units: Array, kernel: Array, axes: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC")) -> Array:
     options: Any = {"dimension_numbers": axes, "precision": FLOAT32, "preferred_element_type": jnp.float32}
     return jax.lax.conv_general_dilated(units, kernel, (1, 1), ((1, 1), (1, 1)), **options)
+
+
+def divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is no larger than `most`."""
+    return max(divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0)

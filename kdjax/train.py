@@ -13,7 +13,7 @@ from kdjax import compilation, transforms
 from kdjax.arrays import Images, Labels, Logits, StoredImages
 from kdjax.config import TrainConfig
 from kdjax.models import Model, ModelState, Params
-from kdjax.objectives import Loss, Setting, distillation
+from kdjax.objectives import Loss, Setting
 from kdjax.optimizers import make_optimizer
 
 
@@ -113,9 +113,7 @@ def make_view(config: TrainConfig, axis_name: str | None = None, query: Query | 
     return view
 
 
-def make_update(
-    model: Model, config: TrainConfig, steps_per_epoch: int, loss: Loss = distillation, axis_name: str | None = None
-) -> Step:
+def make_update(model: Model, config: TrainConfig, steps_per_epoch: int, loss: Loss, axis_name: str | None) -> Step:
     """The pure train step `(state, batch, setting) → (state, metrics)` of one network under one setting.
 
     The batch is one that `make_view` has prepared; `loss` gives one number per example, and the step takes their mean,

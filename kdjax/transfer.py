@@ -102,7 +102,7 @@ def _with_targets(data: DistillationData, kind: Targets) -> DistillationData:
     if kind == "shift_averaged":
         return data._replace(train_logits=shift_averaged(data.teachers, images))
     if kind == "shuffled":
-        return data._replace(train_logits=targets.shuffle(data.train_logits, 0))
+        return data._replace(train_logits=targets.shuffle(data.train_logits))
     if kind == "random":
         untrained = tuple(teachers.untrained(one, index, images) for index, one in enumerate(data.teachers))
         return data._replace(train_logits=teachers.ensemble_logits(untrained, images), teachers=untrained)

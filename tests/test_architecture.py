@@ -40,8 +40,8 @@ ALLOWED = {
     "targets": BELOW,
     "optimizers": BELOW | {"models"},
     "train": BELOW | {"compilation", "objectives", "models", "optimizers", "transforms"},
-    "evaluation": BELOW | {"compilation", "models", "transforms"},
-    "blocks": BELOW | {"compilation", "evaluation", "objectives", "models", "optimizers", "train"},
+    "evaluation": BELOW | {"compilation", "layers", "models", "transforms"},
+    "blocks": BELOW | {"compilation", "evaluation", "layers", "objectives", "models", "optimizers", "train"},
     "batch_statistics": BELOW | {"compilation", "datasets", "evaluation", "models", "train"},
     "loop": BELOW | {"blocks", "compilation", "checkpoints", "objectives", "train"},
     "teachers": BELOW

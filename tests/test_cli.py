@@ -319,6 +319,14 @@ def test_help_explains_every_option_with_one_default(module, monkeypatch):
             assert len(line) + len(following.split()[0]) + 1 > 76, f"broken early: {line}"
 
 
+def test_help_says_the_default_of_a_preset_and_not_what_is_refused(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    texts = texts_of(help_of("experiments.mnist_table"))
+    assert texts["--teacher.epochs"].endswith("(default: 200)")  # the class's own is 30
+    assert {"--columns", "--topk-rest", "--holdout"}.isdisjoint(texts)
+    assert {"--columns", "--topk-rest", "--holdout"} <= texts_of(help_of("experiments.temperature_sweep")).keys()
+
+
 @pytest.mark.parametrize("module", ["experiments.temperature_sweep", "experiments.omit_digit"])
 def test_help_is_in_groups_the_most_used_first(module, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

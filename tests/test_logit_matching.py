@@ -61,7 +61,7 @@ def test_everything_is_written(written):
     }
     assert table["value"].notna().all()
     names = {path.name for path in (written / "figures").iterdir()}
-    assert len(names) == 21 and {"page.png", "page.pdf", "6_training.svg"} <= names
+    assert len(names) == 18 and {"6_training.png", "6_training.pdf", "6_training.svg"} <= names
     shown = (written / "report.html").read_text()
     assert shown.count("<figure") == 6 and "predictions hold" in shown and "Measured on" in shown
     summary = (written / "summary.md").read_text()

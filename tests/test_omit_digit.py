@@ -285,15 +285,6 @@ def test_seen_only_reads_no_image_of_the_digit(finished):
     assert np.median(list(poisoned.pair_biases("pairs", (3,), 0, run).values())) != honest["seen_only"]
 
 
-def test_another_name_finds_the_teacher_and_gives_the_same_digits(finished, capfd):
-    asked, _, folder, _ = finished
-    renamed = dataclasses.replace(asked, run=dataclasses.replace(asked.run, name="second"))
-    again = omit_digit.run(omit_digit.prepare(renamed))
-    assert "found" in capfd.readouterr().err
-    for name in ("results.csv", "history.jsonl"):
-        assert (again / name).read_bytes() == (folder / name).read_bytes()
-
-
 def test_what_is_finished_is_not_trained_again_and_what_is_damaged_is(finished, capfd):
     _, plan, folder, _ = finished
     before = (folder / "results.csv").read_bytes()
@@ -349,7 +340,7 @@ def test_other_targets_are_another_run_and_named(tmp_path):
 
 
 def test_keep_lowers_the_seen_and_trains_on_them_alone(tmp_path):
-    asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60)
+    asked = config(tmp_path, keep=(7, 8), seeds=1, epochs=60, students=("pairs",))
     folder = omit_digit.run(omit_digit.prepare(asked))
     table = omission_run.read(folder)
     assert table["omitted"].unique().tolist() == ["0 1 2 3 4 5 6 9"]

@@ -132,7 +132,7 @@ def test_every_class_is_trained_on_and_groups_stay_whole():
     assert set(labels[divided.train]) == set(range(40))
     assert sorted(np.concatenate(divided)) == list(range(1000))
     groups = random.integers(0, 60, 1000) ** 2  # of all sizes
-    numbered = own_split.read_groups("groups", groups)
+    numbered = own_split.read_groups(groups)
     kept = own_split.stratified(labels, numbered)
     sets = [set(groups[rows]) for rows in kept]
     assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])

@@ -12,6 +12,7 @@ import scipy.stats
 from analysis import plan as command
 from analysis import stats, terminal
 from analysis.sweep import plan
+from analysis.sweep.config import PlanConfig
 from analysis.sweep.plan import Spread
 from kdjax.errors import BadInput
 from tests import commands
@@ -65,7 +66,7 @@ def test_all_pairs_at_once_are_shown_with_the_power_that_was_planned():
     random, deviation = np.random.default_rng(3), 6 / math.sqrt(2)
     spread, pairs = Spread(math.nan, 0.0, 6.0), 6
     every = plan.Comparison("every two", [np.zeros((1, 2))] * pairs, together=True)
-    seeds = int(plan._row(every, spread, 1, 5, plan.Aim(9.0, 7.0, 0.8))[2])
+    seeds = int(plan._row(every, spread, 1, 5, PlanConfig(margin=7.0))[2])
     tables = random.normal(0, deviation, (400, seeds, 4))
     shown = np.mean([stats.reach(stats.all_pairs(table)) < 7.0 for table in tables])
     assert 0.8 <= shown < 0.95  # a bound, and not a wasteful one
@@ -85,7 +86,7 @@ def row_of(text, kind):
 
 
 def test_a_plan_from_a_sweep(swept, capsys):
-    text = terminal.text(plan.describe([swept], plan.Aim(20.0, 30.0, 0.8)))
+    text = terminal.text(plan.describe([swept], PlanConfig(difference=20.0, margin=30.0)))
     results = pd.read_csv(swept / "results.csv")
     soft = results[results["objective"] == "kd"].pivot(index="seed", columns="temperature", values="test_errors")
     pairs = stats.all_pairs(soft.to_numpy(float))
@@ -103,7 +104,7 @@ def test_a_plan_from_a_sweep(swept, capsys):
     corrected = plan.seeds_for(lambda n: plan.power(20.0, spread, n, tests=3))
     assert row_of(text, "a temperature and hard labels")[2] == str(corrected)
     for run in ([str(swept)], [swept.name, "--out", str(swept.parents[1])]):
-        code, said = commands.call(command.main, command.PlanConfig, [*run, "--difference", "20"], command.PROG)
+        code, said = commands.call(command.main, PlanConfig, [*run, "--difference", "20"], command.PROG)
         assert code == 0, said
 
 
@@ -114,18 +115,20 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     results = pd.read_csv(other / "results.csv").assign(teacher="another")
     results["test_errors"] += np.random.default_rng(4).integers(-9, 9, len(results))
     results.to_csv(other / "results.csv", index=False)
-    text = terminal.text(plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8, teachers=(1, 2, 6))))
+    text = terminal.text(plan.describe([swept, other], PlanConfig(difference=20.0, margin=30.0, teachers=(1, 2, 6))))
     lines = [line for line in text.splitlines() if "two temperatures " in line]
     assert [line.split("two temperatures ")[1].split()[1] for line in lines] == ["1", "2", "6"]
     assert "2 teachers, 3 seeds" in text and "Two teachers are few" in text
-    assert "Two teachers are few" in terminal.text(plan.describe([swept, other], plan.Aim(20.0, 30.0, 0.8)))
+    assert "Two teachers are few" in terminal.text(
+        plan.describe([swept, other], PlanConfig(difference=20.0, margin=30.0))
+    )
     with pytest.raises(BadInput, match="same runs come twice"):
-        plan.describe([swept, swept], plan.Aim(5.0, 7.0, 0.8))
+        plan.describe([swept, swept], PlanConfig())
     config = json.loads((other / "config.json").read_text())
     config["identity"]["config"]["epochs"] += 1
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="different recipes"):
-        plan.describe([swept, other], plan.Aim(5.0, 7.0, 0.8))
+        plan.describe([swept, other], PlanConfig())
 
 
 @pytest.mark.parametrize(
@@ -140,16 +143,16 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     ],
 )
 def test_bad_input_is_one_line(swept, arguments, said):
-    code, text = commands.call(command.main, command.PlanConfig, [str(swept), *arguments], command.PROG)
+    code, text = commands.call(command.main, PlanConfig, [str(swept), *arguments], command.PROG)
     assert code == 2 and said in " ".join(text.replace("│", " ").split()) and "Traceback" not in text
 
 
 def test_what_cannot_be_planned_from_is_refused(tmp_path):
-    code, text = commands.call(command.main, command.PlanConfig, [str(tmp_path)], command.PROG)
+    code, text = commands.call(command.main, PlanConfig, [str(tmp_path)], command.PROG)
     assert code == 2 and "holds no results.csv" in text
     assert commands.call_sweep(tmp_path, "--seeds", "1", "--temperatures", "4")[0] == 0
     with pytest.raises(BadInput, match="nothing is to be compared"):
-        plan.describe([commands.run_directory(tmp_path)], plan.Aim(5.0, 7.0, 0.8))
+        plan.describe([commands.run_directory(tmp_path)], PlanConfig())
 
 
 def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
@@ -172,9 +175,9 @@ def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
     once = results[results["temperature"] != 8.0].replace({"temperature": {2.0: math.nan}})
     smoothed = once[once["objective"] == "mse"].assign(objective="label_smoothing", test_errors=(1, 2, 4))
     pd.concat([once, smoothed]).to_csv(folder / "results.csv", index=False)
-    said = plan.describe([folder], plan.Aim(5.0, 7.0, 0.8, (), 8.0))
+    said = plan.describe([folder], PlanConfig())
     assert "30 units, squared error of logits | the objective and hard labels" in said and "smoothing" not in said
     results.to_csv(folder / "results.csv", index=False)
-    said = plan.describe([folder], plan.Aim(5.0, 7.0, 0.8, (), 8.0))
+    said = plan.describe([folder], PlanConfig())
     assert "30 units, squared error of logits | a temperature and hard labels" in said
     assert "two temperatures differ by the same in every run" in said

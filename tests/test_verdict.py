@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import plan as plan_command
 from analysis import stats, terminal
 from analysis.sweep import groups, plan, table, verdict
 from analysis.sweep.groups import HARD as AT_HARD
@@ -377,7 +376,6 @@ def test_where_seeds_are_too_few_it_says_how_many_would_tell():
     fewest = "Fewest test errors (oracle): hard labels (100.0), of the temperatures T = 4 (100.7)"
     assert best.startswith(f"{fewest}; not excluded")
     assert best.endswith("python -m analysis.plan mine --difference 5")
-    assert plan_command.PlanConfig().difference == plan.DIFFERENCE
     wild = sweep({setting: [10 * value for value in values] for setting, values in NOISE.items()})
     assert "nor would 1,000, for a difference of 5 errors." in sentences(wild)[0]
     random = np.random.default_rng(2)

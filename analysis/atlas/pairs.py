@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from analysis.matching.theory import Logits, random_logits
+from analysis.matching.theory import PAPER, Logits, random_logits
 from analysis.pair_file import read_pair
 from analysis.runs import load_arrays
 from analysis.tables import number
@@ -21,8 +21,6 @@ EXAMPLES = 1000
 """Of a run's test images, or of a file's rows: at most so many, drawn at random."""
 BATCH = 256
 """Examples in a batch, at most: `dist` correlates over it."""
-PAPER = 20.0
-"""The paper's temperature on MNIST."""
 CLASSES, SCALE, SEEDS = 10, 5.0, 3
 """Of random logits: their number, their standard deviation, and how often they are drawn."""
 

@@ -58,12 +58,9 @@ def _pairs(config: AtlasConfig) -> Pairs:
 
 
 def _objectives(names: Sequence[str]) -> list[Objective]:
-    """Those that are asked for, or all that have a loss of their own."""
+    """Those that are asked for, or all but controls."""
     every = [name for name, one in objectives.OBJECTIVES.items() if not one.control]
     chosen = [objectives.parse(name) for name in names or every]
-    for objective in chosen:
-        own = f"--objectives {objective.name} is not allowed: it exists in training only, and has no loss of its own"
-        require(objective.term is not None, own)
     require(len(set(map(str, chosen))) == len(chosen), "--objectives names one twice: give each once")
     return chosen
 

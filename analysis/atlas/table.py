@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis import stats
 from analysis.atlas.measurements import KINDS, same_at_every_temperature
-from analysis.atlas.pairs import PAPER, Pairs
+from analysis.atlas.pairs import Pairs
+from analysis.matching.theory import PAPER
 from analysis.tables import columns_of
 
 LOW, MIDDLE, HIGH = 1.0, PAPER, math.inf

@@ -1,7 +1,7 @@
-"""The figures of `analysis.logit_matching`: six rows of two panels, each row a figure, all of them one page."""
+"""The figures of `analysis.logit_matching`: six of two panels each."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
 from analysis.matching.training import named
 
-WIDTH, HEIGHT = 10.0, 4.0
-"""Inches of a row."""
+WIDTH, HEIGHT = 10.0, 4.5
+"""Inches of a figure."""
 T = "temperature T"
 SPREADS = "T / standard deviation s of the logits"
 WORDS = {"start": "untrained student", "middle": "half trained", "end": "trained"}
@@ -27,8 +27,8 @@ Panel = Callable[[Axes, Numbers, MatchingConfig], None]
 
 @style.applied()
 def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> list[Path]:
-    """Draws each row that has been measured, and the page, with the pair in the title; returns the files written."""
-    rows: dict[str, Sequence[Panel]] = {
+    """Draws each figure that has been measured, with the pair in the title; returns the files written."""
+    rows: dict[str, tuple[Panel, Panel]] = {
         "1_limit": (random_errors, pair_errors),
         "2_teachers_and_norms": (teachers, norms),
         "3_who_gets_the_gradient": (shares, effective_number),
@@ -37,12 +37,10 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
     }
     if numbers.data("training"):
         rows["6_training"] = (distances, drifts)
-    rows["page"] = [panel for row in rows.values() for panel in row]
     figures: dict[str, Figure | None] = {"6_training": None}  # it may be there of a command with training
     for name, panels in rows.items():
-        high = len(panels) // 2
-        figures[name] = figure = style.figure(WIDTH, HEIGHT * high + 0.5)
-        for number, (axes, panel) in enumerate(zip(figure.subplots(high, 2).flat, panels, strict=True), 1):
+        figures[name] = figure = style.figure(WIDTH, HEIGHT)
+        for number, (axes, panel) in enumerate(zip(figure.subplots(1, 2), panels, strict=True), 1):
             panel(axes, numbers, config)
             axes.set_title(f"{number}. {axes.get_title(loc='left')}", loc="left")
         shown = [where, *[f"random logits N(0, {config.scale:g}²)"] * (not {random_errors, labels}.isdisjoint(panels))]

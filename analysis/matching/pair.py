@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from analysis.matching.rows import STAGES
-from analysis.matching.theory import Curves, Temperatures
+from analysis.matching.theory import PAPER, Curves, Temperatures
 from analysis.runs import read_config
 from kdjax import (
     blocks,
@@ -37,8 +37,6 @@ from kdjax.progress import say
 from kdjax.transfer import DistillationData
 
 EXPERIMENTS = ("temperature_sweep", "logit_matching")
-PAPER = 20.0
-"""The paper's temperature: of a sweep's students, the one trained nearest to it is followed."""
 
 
 class Pair(NamedTuple):
@@ -58,7 +56,7 @@ class Pair(NamedTuple):
     @property
     def model(self) -> models.Model:
         dataset = self.data.dataset
-        return models.network(self.config, dataset.train.images.shape[1:], dataset.num_classes)
+        return models.network(self.config, dataset.input_shape, dataset.num_classes)
 
     def sample(self, images: int) -> Int[np.ndarray, "images"]:
         """So many training images, by number and in order: the same for all that is measured on them."""
@@ -129,7 +127,7 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     roots = [*(parent / "teachers" for parent in folder.parents[1:3]), out / "teachers"]  # a table's sweep lies deeper
     members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
-    layers = "-".join(map(str, (math.prod(dataset.train.images.shape[1:]), *block.config.hidden)))
+    layers = "-".join(map(str, (math.prod(dataset.input_shape), *block.config.hidden)))
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
     peers = {"teacher": distillation.test_logits, **(_peers(folder) if sweep.hard_labels else {})}
     pair = Pair(where, distillation, block.config, {}, peers)
@@ -199,7 +197,7 @@ def _nearest(sweep: SweepConfig) -> tuple[students.Block, int]:
 
 def _stages(pair: Pair, block: students.Block, index: int, folder: Path, stages: Sequence[str]) -> dict[str, Any]:
     dataset, run = pair.data.dataset, block.runs[index]
-    shape, images = dataset.train.images.shape[1:], len(dataset.train.images)
+    shape, images = dataset.input_shape, len(dataset.train.images)
     program = blocks.program_for(block.config, shape, dataset.num_classes, images, 1)
 
     def start() -> Any:

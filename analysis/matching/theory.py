@@ -22,6 +22,8 @@ Logits: TypeAlias = Float[np.ndarray, "cases classes"]
 Temperatures: TypeAlias = Float[np.ndarray, "temperatures"]
 Curves: TypeAlias = dict[str, Float[np.ndarray, "temperatures"]]
 
+PAPER = 20.0
+"""The paper's temperature on MNIST."""
 TEMPERATURES = np.geomspace(0.1, 1e5, 61)
 """Ten a decade."""
 LOW_TEMPERATURES = np.geomspace(1e-3, 10, 25)

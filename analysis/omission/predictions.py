@@ -12,9 +12,6 @@ from analysis.omission.table import CORRECTIONS
 from analysis.tables import number
 from kdjax import bias
 
-SHOWN_T = 1.0
-"""Temperature of the soft predictions under the images."""
-
 
 def taken_for(results: OmissionResults) -> Figure | None:
     """What test images of the omitted classes are taken for: per cent, before and after, distilled and control. None
@@ -89,7 +86,7 @@ def strip(results: OmissionResults) -> Figure | None:
         predictions = [int(bias.answers(logits, omitted, value)[0]) for value in biases]
         top.set_title(" → ".join(names[value] for value in predictions), fontsize=11)
         colours = [style.PALETTE[1] if value in omitted else style.PALETTE[0] for value in range(len(names))]
-        below.barh(range(len(names)), softmax(logits[0] / SHOWN_T), color=colours)
+        below.barh(range(len(names)), softmax(logits[0]), color=colours)
         below.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=[0, 1])
         below.set_yticks(range(len(names)), names if below is panels[1][0] else [""] * len(names))
         below.tick_params(axis="y", length=0)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from analysis import runs, stats
 from analysis.runs import HARD, NONE
+from analysis.sweep.config import PlanConfig
 from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
 from kdjax.files import read_json
@@ -28,8 +29,6 @@ from kdjax.objectives import is_compared, words_of
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
-DIFFERENCE = 5.0
-"""Test errors for which a verdict names a number of seeds: the default of `analysis.plan` too."""
 MOST_SEEDS = 1000
 POINTS = 100
 """Quantiles that stand for the distribution of a mean square."""
@@ -153,55 +152,40 @@ def _pairs(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
     return [a - b for a, b in itertools.combinations(columns, 2)]
 
 
-class Aim(NamedTuple):
-    """What the next sweep should be able to say."""
-
-    difference: float
-    """A true difference to be seen, in test errors."""
-    margin: float
-    """Differences to be shown smaller than this, in test errors."""
-    power: float
-    """The probability with which it should be."""
-    teachers: Sequence[int] = ()
-    """Numbers of teachers, each with all seeds; none: as many as were seen."""
-    alike_from: float = 8.0
-    """Every two temperatures from here on should be shown to be alike."""
-
-
-def describe(folders: Sequence[Path], aim: Aim) -> str:
+def describe(folders: Sequence[Path], config: PlanConfig) -> str:
     """The plan as a table, and in words below it, in Markdown.
 
     Raises:
         BadInput: a folder is no finished sweep, the sweeps are of several recipes, or nothing in them is paired.
     """
-    header = ["", "a difference between", "spread", "teachers", f"to see {aim.difference:g}: seeds", "now"]
-    header += [f"to show within ±{aim.margin:g}: seeds", "now"]
+    header = ["", "a difference between", "spread", "teachers", f"to see {config.difference:g}: seeds", "now"]
+    header += [f"to show within ±{config.margin:g}: seeds", "now"]
     cells, said, same, planned = list[list[str]](), list[str](), list[str](), set[int]()
     results = _read(folders)
     tests = settings_compared(results)
     for where, table in _tables(results):
         seen, seeds = (table.index.get_level_values(name).nunique() for name in runs.RUN)
-        for kind in comparisons(table, aim.alike_from, tests):
+        for kind in comparisons(table, config.alike_from, tests):
             spread = spread_of(kind.pairs)
             if not any(value > 0 for value in spread):
                 same.append(f"{where}: {kind.name} differ by the same in every run, which says nothing about spread.")
                 continue
             total = fixed(math.sqrt(np.nansum(np.square(spread))))
-            for teachers in aim.teachers or (seen,):
+            for teachers in config.teachers or (seen,):
                 planned.add(teachers)
-                numbers = _row(kind, spread, teachers, seeds, aim)
+                numbers = _row(kind, spread, teachers, seeds, config)
                 cells.append([where, kind.name, total, str(teachers), *numbers])
         said.append(f"{where}: {count_of(seen, 'teacher')}, {count_of(seeds, 'seed')}; {_uncertain(seen, seeds)}.")
     require(cells or not same, "these runs do not differ at all: nothing is known about spread")
     require(cells, "nothing is to be compared: a plan needs two seeds of two temperatures, or of one and hard labels")
     notes = [
-        f"Seeds, under each teacher, with which it is seen or shown with probability {aim.power:g}; now: that "
+        f"Seeds, under each teacher, with which it is seen or shown with probability {config.power:g}; now: that "
         "probability with as many seeds as these runs have.",
         "Seen: the 95 % interval of the paired difference excludes zero, where the true one is "
-        f"{aim.difference:g} errors; from hard labels, after a correction for all {tests} settings that are compared "
-        "with them, as in a verdict on all of these runs. Shown: two one-sided "
-        f"tests at 5 % find it within ±{aim.margin:g}, where it is 0. For every two at once these are bounds: at most "
-        "so many seeds, at least that probability.",
+        f"{config.difference:g} errors; from hard labels, after a correction for all {tests} settings that are "
+        "compared with them, as in a verdict on all of these runs. Shown: two one-sided "
+        f"tests at 5 % find it within ±{config.margin:g}, where it is 0. For every two at once these are bounds: at "
+        "most so many seeds, at least that probability.",
         "Spread: standard deviation of the paired difference of test errors, a mean over the pairs of settings. "
         "Under one teacher a plan is about that teacher.",
         *said,
@@ -211,18 +195,18 @@ def describe(folders: Sequence[Path], aim: Aim) -> str:
     return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
 
 
-def _row(kind: Comparison, spread: Spread, teachers: int, seeds: int, aim: Aim) -> list[str]:
+def _row(kind: Comparison, spread: Spread, teachers: int, seeds: int, config: PlanConfig) -> list[str]:
     """Seeds to see a difference and the power now, then the same of equivalence."""
     # Of m claims that must hold together each may fail with (1 − power)/m, however they depend (Bonferroni).
     m = len(kind.pairs) if kind.together else 1
 
     def see(n: int) -> float:
-        return power(aim.difference, spread, n, teachers, kind.tests)
+        return power(config.difference, spread, n, teachers, kind.tests)
 
     def show(n: int) -> float:
-        return max(0.0, 1 - m * (1 - equivalence_power(aim.margin, spread, n, teachers)))
+        return max(0.0, 1 - m * (1 - equivalence_power(config.margin, spread, n, teachers)))
 
-    found = [[_seeds(seeds_for(of, aim.power)), fixed(of(seeds), 2)] for of in (see, show)]
+    found = [[_seeds(seeds_for(of, config.power)), fixed(of(seeds), 2)] for of in (see, show)]
     return ["", "", *found[1]] if kind.together else [*found[0], *found[1]]
 
 

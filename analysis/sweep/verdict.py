@@ -12,6 +12,7 @@ from analysis import stats
 from analysis.runs import NONE
 from analysis.sweep import groups as groups_
 from analysis.sweep import plan
+from analysis.sweep.config import PlanConfig
 from analysis.sweep.groups import HARD, Group
 from analysis.tables import count_of, estimate, fixed, number
 from kdjax.targets import WORDS
@@ -94,7 +95,7 @@ def of(
         said = parts[0] if any(call.claimed for call in together) else parts[0][bool(together) :]  # the headline has it
         lines = [f"{part[0].upper()}{part[1:]}." for part in said]
     if not all(call.claimed for call in together) and needed > seeds:
-        command = f"python -m analysis.plan {shlex.quote(run)} --difference {plan.DIFFERENCE:g}"
+        command = f"python -m analysis.plan {shlex.quote(run)} --difference {PlanConfig.difference:g}"
         lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
     columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
     warnings = stats.cautions(seeds, [stats.interval(column) for column in columns if len(column)], test_images)
@@ -190,7 +191,7 @@ def _rival(every: Sequence[Group]) -> str:
 
 def _undecided(what: str, needed: float, seeds: int) -> str:
     """Where no difference is claimed: how many seeds would show one."""
-    size = f"a difference of {plan.DIFFERENCE:g} errors"
+    size = f"a difference of {PlanConfig.difference:g} errors"
     if needed <= seeds:
         return f"No difference from hard labels is seen, where {count_of(seeds, 'seed')} would show {size}."
     cannot = f"{count_of(seeds, 'seed')} cannot tell whether {what} helps"
@@ -200,12 +201,12 @@ def _undecided(what: str, needed: float, seeds: int) -> str:
 
 
 def _seeds_needed(every: Sequence[Group], tests: int) -> float:
-    """With which a difference of `plan.DIFFERENCE` is claimed in four of five sweeps, by the largest spread of a group;
-    inf where `plan.MOST_SEEDS` are too few, nan where no spread is known."""
+    """With which the default `--difference` of `analysis.plan` is claimed in four of five sweeps, by the largest spread
+    of a group; inf where `plan.MOST_SEEDS` are too few, nan where no spread is known."""
     spread = max((spread for group in every if (spread := group.spread())), key=lambda one: one.runs, default=None)
     if spread is None:
         return math.nan
-    return plan.seeds_for(lambda n: plan.power(plan.DIFFERENCE, spread, n, tests=tests)) or math.inf
+    return plan.seeds_for(lambda n: plan.power(PlanConfig.difference, spread, n, tests=tests)) or math.inf
 
 
 def _at(which: Sequence[Call], calls: Sequence[Call], noun: str) -> str:

@@ -117,9 +117,9 @@ def _targets(columns: Columns, kind: str, config: DataConfig) -> tuple[Table | N
 
 def _parts(columns: Columns, labels: Int32[np.ndarray, "rows"]) -> tuple[Parts, bool]:
     """The rows of each part, and whether it is we who divide them."""
-    groups = own_split.read_groups("groups", columns["groups"]) if "groups" in columns else None
+    groups = own_split.read_groups(columns["groups"]) if "groups" in columns else None
     if "split" in columns:
-        return own_split.read_split("split", columns["split"], groups), False
+        return own_split.read_split(columns["split"], groups), False
     parts = own_split.stratified(labels.astype(np.int64), groups)
     sizes = ", ".join(f"{len(rows):,} {part}" for part, rows in zip(PARTS, parts, strict=True))
     whole = "" if groups is None else ", groups kept whole"

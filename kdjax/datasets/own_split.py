@@ -23,38 +23,38 @@ class Parts(NamedTuple):
     test: Rows
 
 
-def read_groups(name: str, column: np.ndarray) -> Rows:
+def read_groups(column: np.ndarray) -> Rows:
     """Each row's group as a number from 0. Raises BadInput: neither numbers nor text; values that are not finite."""
-    require(column.ndim == 1, f"{name} of shape {column.shape} are not allowed: give one number or text a row, [n]")
-    require(column.dtype.kind in "biufUS", f"{name} of {column.dtype} are not allowed: give numbers or text")
+    require(column.ndim == 1, f"groups of shape {column.shape} are not allowed: give one number or text a row, [n]")
+    require(column.dtype.kind in "biufUS", f"groups of {column.dtype} are not allowed: give numbers or text")
     if column.dtype.kind == "f":
         rows = np.flatnonzero(~np.isfinite(column))
-        require(not len(rows), f"{name} are not finite in {name_rows(rows)}: give each row its group")
+        require(not len(rows), f"groups are not finite in {name_rows(rows)}: give each row its group")
     return np.unique(column, return_inverse=True)[1]
 
 
-def read_split(name: str, column: np.ndarray, groups: Rows | None) -> Parts:
+def read_split(column: np.ndarray, groups: Rows | None) -> Parts:
     """The parts that a column gives, each in the order of the file. Raises BadInput: another value than the names or
     numbers of `PARTS`; no row to train on or to test on; a group in several parts."""
-    require(column.ndim == 1, f"{name} of shape {column.shape} is not allowed: give one word a row, [n]")
+    require(column.ndim == 1, f"split of shape {column.shape} is not allowed: give one word a row, [n]")
     words = f"write {', '.join(PARTS)} or 0, 1, 2"
-    require(column.dtype.kind in "iuUS", f"{name} of {column.dtype} is not allowed: {words}")
+    require(column.dtype.kind in "iuUS", f"split of {column.dtype} is not allowed: {words}")
     known: tuple[object, ...] = tuple(range(len(PARTS)))
     if column.dtype.kind in "US":
         known = PARTS if column.dtype.kind == "U" else tuple(part.encode() for part in PARTS)
     wrong = np.flatnonzero(~np.isin(column, np.array(known)))
     value = column[wrong[0]] if len(wrong) else ""
-    require(not len(wrong), f"{name} is {value!s} in {name_rows(wrong)}: {words}")
+    require(not len(wrong), f"split is {value!s} in {name_rows(wrong)}: {words}")
     parts = Parts(*(np.flatnonzero(column == one) for one in known))
     for part in ("train", "test"):
-        require(len(getattr(parts, part)), f"{name} gives no row to {part}: give some of the rows to each part")
+        require(len(getattr(parts, part)), f"split gives no row to {part}: give some of the rows to each part")
     if groups is not None:
         of_rows = np.select([column == one for one in known], range(len(PARTS)))
         low, high = np.full(groups.max() + 1, len(PARTS)), np.full(groups.max() + 1, -1)
         np.minimum.at(low, groups, of_rows)
         np.maximum.at(high, groups, of_rows)
         crossing = np.flatnonzero(low[groups] != high[groups])
-        many = f"{name} divides {np.sum(low < high):,} of {len(low):,} groups, such as that of"
+        many = f"split divides {np.sum(low < high):,} of {len(low):,} groups, such as that of"
         together = crossing[groups[crossing] == groups[crossing[0]]] if len(crossing) else crossing
         require(not len(crossing), f"{many} {name_rows(together)}: give the rows of a group to one part")
     return parts

@@ -98,7 +98,6 @@ def _shuffled_limit(student_logits: Logits, teacher_logits: Logits, labels: Any)
     return logit_matching_limit(student_logits, jnp.roll(teacher_logits, 1, axis=-2), labels)
 
 
-HERE = "a control of this project"
 REFERENCE = (Parameter("reference", None, temperature=True),)
 register(
     Objective(
@@ -108,7 +107,6 @@ register(
         limit=_double_limit,
         target=lambda v, temperature: (_probabilities(v), temperature),
         paper="none: a bug",
-        follows=HERE,
         control=True,
     )
 )
@@ -120,7 +118,6 @@ register(
         REFERENCE,
         limit=_matched_limit,
         paper="none",
-        follows=HERE,
         control=True,
         for_sgd=True,
     )
@@ -134,7 +131,6 @@ register(
         limit=_placebo_limit,
         target=lambda v, temperature, reference: (v, reference),
         paper="none",
-        follows=HERE,
         control=True,
         for_sgd=True,
     )
@@ -146,7 +142,6 @@ register(
         shuffled,
         limit=_shuffled_limit,
         paper="none",
-        follows=HERE,
         control=True,
         baseline=True,
     )

@@ -2,6 +2,8 @@
 
 Their authors' code masks a class by −1000 and takes logarithms of merged probabilities, which underflow. Here a class
 left out has the logit −inf in both, which `kdjax.losses` does not count, and the others are merged as logits.
+
+They follow the authors: megvii-research/mdistiller (`mdistiller/distillers/DKD.py`) and yzd-v/cls_KD.
 """
 
 from typing import Any
@@ -119,7 +121,6 @@ register(
         (Parameter("alpha", 1, 0), Parameter("beta", 8, 0)),
         limit=_dkd_limit,
         paper="2203.08679",
-        follows="megvii-research/mdistiller mdistiller/distillers/DKD.py",
     )
 )
 register(
@@ -130,6 +131,5 @@ register(
         (Parameter("gamma", 1.5, 0),),
         limit="T² times the entropy of the teacher's other classes grows without bound",
         paper="2303.13005",
-        follows="yzd-v/cls_KD",
     )
 )

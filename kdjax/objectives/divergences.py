@@ -2,6 +2,9 @@
 
 Of each but `total_variation`, which has no f″(1) and the first power of T, `T² D_f → f″(1)·‖u‖²/(2N)` as T → ∞. The
 arithmetic is that of `kdjax.objectives.pairs`.
+
+`reverse_kl` and `jsd` follow TRL (`trl/experimental/gkd/gkd_trainer.py`), `skew_kl` jongwooko/distillm
+(`distillm/losses.py`).
 """
 
 from typing import Any
@@ -202,7 +205,6 @@ def _skew_limit(student_logits: Logits, teacher_logits: Logits, labels: Any, lam
     return (1 - lam) ** 2 * logit_matching_limit(student_logits, teacher_logits, labels)
 
 
-GKD = "TRL trl/experimental/gkd/gkd_trainer.py"
 register(
     Objective(
         "kd",
@@ -211,7 +213,6 @@ register(
         limit=logit_matching_limit,
         curvature=lambda: 1.0,
         paper="1503.02531",
-        follows="Section 2 of the paper",
         training=distillation,
     )
 )
@@ -223,7 +224,6 @@ register(
         limit=logit_matching_limit,
         curvature=lambda: 1.0,
         paper="2306.13649",
-        follows=GKD,
     )
 )
 register(
@@ -235,7 +235,6 @@ register(
         limit=_jsd_limit,
         curvature=_jsd_curvature,
         paper="2306.13649",
-        follows=GKD,
     )
 )
 register(
@@ -247,7 +246,6 @@ register(
         limit=_skew_limit,
         curvature=lambda lam: (1 - lam) ** 2,
         paper="2402.03898",
-        follows="jongwooko/distillm distillm/losses.py",
     )
 )
 register(Objective("total_variation", "total variation", total_variation, limit=_variation_limit, paper="none"))

@@ -80,8 +80,6 @@ class Objective(NamedTuple):
     """Whether the term depends on T. If not, it is trained once for all temperatures, and its rows have none."""
     paper: str = ""
     """arXiv id, or where there is none, what stands for it."""
-    follows: str = ""
-    """The authors' file that the formula follows."""
     training: Any = None
     """A `Loss` that stands for the mix of `term` with hard labels, where one function is more accurate (`kd`)."""
     control: bool = False

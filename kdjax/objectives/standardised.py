@@ -5,6 +5,9 @@
 float32 the first three are exact to about 2e-7/√(1 − ρ) (they differ in the direction alone, which is rounded before
 the difference is taken), and to 1e-5 at T = 0.05, where a rounding of a standardised logit is divided by T. With N = 2
 the direction is a sign: the gradient is 0 but for rounding.
+
+They follow the authors: sunshangquan/logit-standardization-KD and gizi1/NormKD (`mdistiller/distillers/KD.py`,
+`NormKD.py`), forjiuzhou/Spherical-Knowledge-Distillation, hunto/DIST_KD (`segmentation/losses/dist_kd.py`).
 """
 
 from typing import Any
@@ -194,7 +197,6 @@ register(
         limit=_standardization_limit,
         target=lambda v, temperature: (standardise(v, 1, EPSILON)[0], temperature),
         paper="2403.01427",
-        follows="sunshangquan/logit-standardization-KD mdistiller/distillers/KD.py",
     )
 )
 register(
@@ -205,7 +207,6 @@ register(
         limit=_norm_limit,
         target=lambda v, temperature: (standardise(v, 1)[0], temperature),
         paper="2308.00520",
-        follows="gizi1/NormKD mdistiller/distillers/NormKD.py",
     )
 )
 register(
@@ -217,7 +218,6 @@ register(
         limit=_spherical_limit,
         target=lambda v, temperature, m: (m * standardise(v, 0)[0], temperature),
         paper="2010.07485",
-        follows="forjiuzhou/Spherical-Knowledge-Distillation",
     )
 )
 register(
@@ -228,6 +228,5 @@ register(
         (Parameter("beta", 1, 0), Parameter("gamma", 1, 0)),
         limit=_dist_limit,
         paper="2205.10536",
-        follows="hunto/DIST_KD segmentation/losses/dist_kd.py",
     )
 )

@@ -7,17 +7,23 @@ from 0. Log-probabilities are natural logarithms. Besides all of the teacher's l
 what their gradient loses is then measured.
 """
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from analysis.pair_file.faults import check
-from analysis.pair_file.pair import PairFile
+import numpy as np
+from jaxtyping import Int
+
+from analysis.matching.theory import centred, rms
 from kdjax import logit_columns
 from kdjax.columns import Columns, naming
 from kdjax.config import TopkRest
 from kdjax.errors import require
+from kdjax.faults import Faults
 from kdjax.inputs import read_labels, read_raw, require_classes
-from kdjax.logit_columns import INDICES, LOGSUMEXP, TOPK, Full
+from kdjax.logit_columns import INDICES, LOGSUMEXP, TOPK, Full, TopK
+from kdjax.progress import Progress, say
 
 NAMES = (
     *("student_logits", "student_logprobs", "teacher_logits", "teacher_logprobs"),
@@ -25,6 +31,56 @@ NAMES = (
 )
 """Of the arrays that are read."""
 MOST_CLASSES = 200_000
+
+
+class PairFile(NamedTuple):
+    """What a file holds, checked."""
+
+    path: Path
+    student: Full
+    teacher: Full | TopK
+    stored: TopK | None
+    """The k largest of the teacher's logits, where the file holds all of them too."""
+    labels: Int[np.ndarray, "n"] | None
+
+    @property
+    def name(self) -> str:
+        """That of the file, without its ending, or of the folder."""
+        path = self.path.resolve()
+        return path.stem if path.is_file() else path.name
+
+    @property
+    def rows(self) -> int:
+        return len(self.student.array)
+
+    @property
+    def classes(self) -> int:
+        return int(self.student.array.shape[1])
+
+    @property
+    def top_k(self) -> TopK | None:
+        """The teacher's k largest logits, where the file holds them."""
+        return self.teacher if isinstance(self.teacher, TopK) else self.stored
+
+    @property
+    def teacher_limited(self) -> bool:
+        """Whether the teacher has a logit for every class, so that there is a limit T → ∞."""
+        return isinstance(self.teacher, Full) or self.teacher.limited
+
+    def blocks(self) -> list[slice]:
+        """All rows, in blocks of few logits."""
+        return logit_columns.blocks(self.rows, self.classes)
+
+    @property
+    def sources(self) -> list[Full | TopK]:
+        """All that the file holds of logits."""
+        return [self.student, self.teacher, *([] if self.stored is None else [self.stored])]
+
+    def release(self) -> None:
+        """Lets go of what has been read of a mapped file: it need not stay in memory."""
+        for source in self.sources:
+            for array in source:
+                _release(array)
 
 
 def read_pair(path: Path, columns: Sequence[str] = (), rest: TopkRest | None = None) -> PairFile:
@@ -65,7 +121,7 @@ def _read(path: Path, columns: Columns, rest: TopkRest | None) -> PairFile:
     require(stored is not None or rest is None, pointless)
     labels = read_labels("labels", columns["labels"], classes) if "labels" in columns else None
     pair = PairFile(path, student, known, stored if teacher is not None else None, labels)
-    check(pair)
+    _check(pair)
     return pair
 
 
@@ -77,3 +133,37 @@ def _full(columns: Columns, network: str) -> Full | None:
     array = read_raw(name, columns[name])
     require_classes(name, array)
     return Full(name, array)
+
+
+def _check(pair: PairFile) -> None:
+    """Raises BadInput, with rows: what `kdjax.logit_columns` finds in either network; the same logits for both."""
+    faults, same, doubtful, top_k = Faults(), True, list[np.ndarray](), pair.top_k
+    blocks = pair.blocks()
+    with Progress(f"checking {pair.path.name}", len(blocks)) as progress:
+        for index, rows in enumerate(blocks):
+            for source in pair.sources:
+                source.check(rows, faults)
+            if top_k is not None and not faults:
+                doubtful.append(rows.start + np.flatnonzero(top_k.doubtful(rows)))
+            same = same and not faults and _same(pair, rows)
+            if index % 64 == 63:
+                pair.release()
+                progress.update(index + 1, f"{rows.stop:,} of {pair.rows:,} rows")
+    faults.report()
+    require(not same, "student and teacher have the same logits: every gradient is 0; give two networks' logits")
+    if top_k is not None and (found := logit_columns.doubt(top_k, np.concatenate(doubtful))):
+        say(f"warning: {found}")
+
+
+def _same(pair: PairFile, rows: slice) -> bool:
+    """Whether the logits of both networks differ by a shift alone."""
+    z, v = pair.student.block(rows), pair.teacher.block(rows)
+    known = np.isfinite(v).all()  # a renormalised teacher's are not
+    return bool(known and rms(centred(z - v)) <= 1e-9 * (rms(centred(z)) + rms(centred(v))))
+
+
+def _release(array: object) -> None:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
