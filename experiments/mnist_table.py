@@ -63,7 +63,7 @@ TUNED = TeacherConfig(
 
 
 def distorted(teacher: TeacherConfig) -> TeacherConfig:
-    """The same recipe on elastically distorted images, without dropout."""
+    """The same recipe on elastically distorted images, without dropout and jitter."""
     return dataclasses.replace(teacher, input_dropout=0.0, hidden_dropout=0.0, jitter=0, augment="elastic")
 
 
@@ -83,9 +83,9 @@ class TableConfig:
     )
     """Whole settings to start from. tuned: the three rows, of a teacher without input dropout and max-norm, averaged.
     full: the same, from three teachers, with other soft weights and all parts, which takes many hours. paper:
-    dropout of inputs too, and max-norm. distorted: teachers of elastically distorted images, without dropout. quick:
-    few epochs and seeds, for a first look. (Without bfloat16 units, --precision and --teacher.precision float32 are
-    faster.)"""
+    dropout of inputs too, and max-norm. distorted: teachers of elastically distorted images, without dropout and
+    jitter. quick: few epochs and seeds, for a first look. (Without bfloat16 units, --precision and --teacher.precision
+    float32 are faster.)"""
     only: tuple[Part, ...] = dataclasses.field(default=ROWS, metadata=NO_RESULT)
     """Parts to make (default: the paper's three rows: teacher, small and distilled). widths: errors against T at each
     width, each T at a learning rate chosen for it, and all at one rate; transfer: fewer images; shifted: errors on

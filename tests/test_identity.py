@@ -139,7 +139,12 @@ EXPERIMENTS = {
         omit_digit.OmitConfig(data=omit_digit.PoolConfig("mnist5k", None, digits.data_dir, holdout=500), run=run)
     ),
     "mnist_table": lambda digits, _, run: mnist_table.prepare(
-        mnist_table.TableConfig(data=digits, run=run, batch_size=50, teacher=TeacherConfig(batch_size=50))
+        mnist_table.TableConfig(
+            data=mnist_table.DigitsConfig("mnist5k", None, digits.data_dir, train_images=300),
+            run=run,
+            batch_size=50,
+            teacher=TeacherConfig(batch_size=50),
+        )
     ),
     "cifar10_table": lambda _, pictures, run: cifar10_table.prepare(
         cifar10_table.TableConfig(data=pictures, run=run, width_multiplier=0.125, batch_size=16)

@@ -25,7 +25,7 @@ from analysis.mnist.rows import BETTER, rows_of_table
 from analysis.runs import RUN, grid
 from analysis.tables import fixed
 from experiments import evaluations, mnist_table
-from experiments.mnist_table import PARTS, PRESETS, PROG, TableConfig
+from experiments.mnist_table import PARTS, PRESETS, PROG, DigitsConfig, TableConfig
 from kdjax import datasets, grids, interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
@@ -191,7 +191,7 @@ def test_presets_are_whole_settings_and_bad_ones_are_one_line():
         ({"width_temperatures": (0.0,)}, "temperature"),
         ({"tuning_rates": (1e-3, 1e-3)}, "repeats"),
         ({"tuning_seeds": 0}, "seeds 0"),
-        ({"data": DataConfig(dataset="mnist5k", holdout=10)}, "holdout"),
+        ({"data": DigitsConfig(dataset="mnist5k", holdout=10)}, "holdout"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(options, message):
@@ -800,7 +800,7 @@ def test_damaged_tables_are_one_line(whole, tmp_path):
 
 
 def test_a_forecast_asks_every_sweep(tmp_path, capsys):
-    data = DataConfig(dataset="mnist5k", raw_dir=None, data_dir=tmp_path)
+    data = DigitsConfig(dataset="mnist5k", raw_dir=None, data_dir=tmp_path)
     small = TeacherConfig(widths=(16,), epochs=1)
     config = TableConfig(
         data=data,

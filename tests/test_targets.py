@@ -96,13 +96,13 @@ def test_uniform_targets_are_label_smoothing():
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_every_kind_is_its_own_run_and_trains(tmp_path):
+def test_every_kind_trains_and_is_its_own_run_with_jitter_and_without(tmp_path):
     def prepared(kind, jitter):
         options = {"targets": kind, "jitter": jitter, "seeds": 1, "epochs": 1, "temperatures": (4.0,)}
         return sweeps.prepare(config(tmp_path, **options))
 
     assert len({prepared(kind, jitter).folder for kind in KINDS for jitter in (0, 1)}) == 2 * len(KINDS)
-    for kind, jitter in (("shift_averaged", 0), ("uniform", 1), ("teacher", 1), ("random", 1)):
+    for kind, jitter in (("shift_averaged", 1), ("shuffled", 1), ("uniform", 0), ("teacher", 1), ("random", 1)):
         table = run_directory.read_results(sweeps.run(prepared(kind, jitter)))
         assert (table["failed_at"] == -1).all() and len(table) == 2
 

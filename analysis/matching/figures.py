@@ -37,7 +37,8 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
     }
     if numbers.data("training"):
         rows["6_training"] = (distances, drifts)
-    figures: dict[str, Figure | None] = {"6_training": None}  # it may be there of a command with training
+    # They may be there, of a command with training, and of an earlier version.
+    figures: dict[str, Figure | None] = {"6_training": None, "page": None}
     for name, panels in rows.items():
         figures[name] = figure = style.figure(WIDTH, HEIGHT)
         for number, (axes, panel) in enumerate(zip(figure.subplots(1, 2), panels, strict=True), 1):

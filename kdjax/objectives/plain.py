@@ -36,7 +36,7 @@ def ttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
 
 
 def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
-    """`ttm` times `Σ_i softmax(v)_i^(1/T)` (arXiv 2402.11148), a weight that is N at T = inf."""
+    """`ttm` times `Σ_i softmax(v)_i^(1/T)` (arXiv 2402.11148), a weight that at T = inf is the number of classes."""
     _, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
     of_all = exact.total(jnp.exp(_tempered(v, jnp.ones_like(spread))))
     log_weight = jnp.log(exact.total(jnp.exp(_tempered(v, spread)))) - jnp.log(of_all) / spread
@@ -46,7 +46,8 @@ def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperatur
 def _tempered(v: Array, spread: Array) -> Array:
     """`(v − max v)/T`: the largest first, so that what is rounded is small where it counts. -inf stays, at T = inf too,
     where it would be nan."""
-    return jnp.where(v == -jnp.inf, v, (v - exact.largest(v)) / spread)
+    gone = v == -jnp.inf
+    return jnp.where(gone, v, jnp.where(gone, 0, v - exact.largest(v)) / spread)  # double where: no inf/inf in a slope
 
 
 def label_smoothing(

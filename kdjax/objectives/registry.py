@@ -114,8 +114,8 @@ class Objective(NamedTuple):
         """The soft term of each example: `[..., N]`, `[..., N]`, `[...]` and T in (0, inf] to `[...]`.
 
         float32, or float64 where one of the logits is. T is a number or an array over the leading axes. The teacher is
-        a constant: no derivative goes to its logits. That in T is not there for the divergences but `kd`, nor for `dkd`
-        and `dist`: TypeError, unless T stands in `stop_gradient`. A class that is -inf in both logits is left out by
+        a constant: no derivative goes to its logits. The divergences other than `kd`, `dkd` and `dist` have none in T and
+        raise TypeError where it is asked for: put T in `stop_gradient`. A class that is -inf in both logits is left out by
         `kd`, `ttm`, `wttm` and the divergences; with others the loss is nan or infinite. Raises BadInput: T = inf where
         there is no limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside 0 to
         N − 1.
