@@ -114,11 +114,11 @@ class Objective(NamedTuple):
         """The soft term of each example: `[..., N]`, `[..., N]`, `[...]` and T in (0, inf] to `[...]`.
 
         float32, or float64 where one of the logits is. T is a number or an array over the leading axes. The teacher is
-        a constant: no derivative goes to its logits. The divergences other than `kd`, `dkd` and `dist` have none in T and
-        raise TypeError where it is asked for: put T in `stop_gradient`. A class that is -inf in both logits is left out by
-        `kd`, `ttm`, `wttm` and the divergences; with others the loss is nan or infinite. Raises BadInput: T = inf where
-        there is no limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside 0 to
-        N − 1.
+        a constant: no derivative goes to its logits. In T there is none of `dkd`, `dist` and the divergences other than
+        `kd`: they raise TypeError, unless T stands in `stop_gradient`. A class that is -inf in both logits is left out
+        by `kd`, `ttm`, `wttm` and the divergences; with others the loss is nan or infinite. Raises BadInput: T = inf
+        where there is no limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside
+        0 to N − 1.
         """
         if not isinstance(labels, jax.core.Tracer) and np.size(labels):
             given = np.asarray(labels)
