@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from analysis.matching.theory import centred, rms
-from kdjax import logit_columns
+from kdjax import logit_columns, mistakes
 from kdjax.columns import Columns, naming
 from kdjax.config import TopkRest
 from kdjax.errors import require
@@ -31,6 +31,8 @@ NAMES = (
 )
 """Of the arrays that are read."""
 MOST_CLASSES = 200_000
+ROUNDING = 1e-5
+"""Logits that differ by less, of their size, are the same."""
 
 
 class PairFile(NamedTuple):
@@ -136,8 +138,10 @@ def _full(columns: Columns, network: str) -> Full | None:
 
 
 def _check(pair: PairFile) -> None:
-    """Raises BadInput, with rows: what `kdjax.logit_columns` finds in either network; the same logits for both."""
+    """Raises BadInput, with rows: what `kdjax.logit_columns` finds in either network; the same logits for both. Warns
+    where rows or classes look as if they were in another order."""
     faults, same, doubtful, top_k = Faults(), True, list[np.ndarray](), pair.top_k
+    predicted = list[np.ndarray]()
     blocks = pair.blocks()
     with Progress(f"checking {pair.path.name}", len(blocks)) as progress:
         for index, rows in enumerate(blocks):
@@ -145,7 +149,10 @@ def _check(pair: PairFile) -> None:
                 source.check(rows, faults)
             if top_k is not None and not faults:
                 doubtful.append(rows.start + np.flatnonzero(top_k.doubtful(rows)))
-            same = same and not faults and _same(pair, rows)
+            if not faults:
+                z, v = pair.student.block(rows), pair.teacher.block(rows)
+                predicted.append(np.stack([z.argmax(axis=1), v.argmax(axis=1)]))
+                same = same and _are_same(z, v)
             if index % 64 == 63:
                 pair.release()
                 progress.update(index + 1, f"{rows.stop:,} of {pair.rows:,} rows")
@@ -153,13 +160,18 @@ def _check(pair: PairFile) -> None:
     require(not same, "student and teacher have the same logits: every gradient is 0; give two networks' logits")
     if top_k is not None and (found := logit_columns.doubt(top_k, np.concatenate(doubtful))):
         say(f"warning: {found}")
+    student, teacher = np.concatenate(predicted, axis=1)
+    doubts = mistakes.of_pair(student, teacher, pair.classes)
+    if pair.labels is not None:
+        doubts += mistakes.of_predictions(teacher, pair.labels, pair.classes)
+    for doubt in doubts:
+        say(f"warning: {doubt.text}")
 
 
-def _same(pair: PairFile, rows: slice) -> bool:
-    """Whether the logits of both networks differ by a shift alone."""
-    z, v = pair.student.block(rows), pair.teacher.block(rows)
+def _are_same(z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"]) -> bool:
+    """Whether the logits of both networks differ by a shift alone, but for the rounding of float32."""
     known = np.isfinite(v).all()  # a renormalised teacher's are not
-    return bool(known and rms(centred(z - v)) <= 1e-9 * (rms(centred(z)) + rms(centred(v))))
+    return bool(known and rms(centred(z - v)) <= ROUNDING * (rms(centred(z)) + rms(centred(v))))
 
 
 def _release(array: object) -> None:

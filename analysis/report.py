@@ -43,7 +43,8 @@ def _named(run: Path, out: Path, experiments: list[str]) -> Path:
         return run
     places = [out / run, *(out / experiment / run for experiment in experiments)]
     found = [place for place in places if place.is_dir()]
-    require(found, f"there is no run {run}, neither as a folder nor under {out}: `python -m kdjax runs` lists all")
+    there = "`python -m kdjax runs` lists those of experiments"
+    require(found, f"there is no run {run}, neither as a folder nor under {out}: {there}")
     several = ", ".join(str(place.relative_to(out)) for place in found)
     require(len(found) == 1, f"{out} holds several runs called {run}: give one of {several}")
     return found[0]

@@ -22,7 +22,6 @@ from kdjax.intervals import Interval as Interval
 from kdjax.intervals import claimed as claimed
 from kdjax.intervals import difference as difference
 from kdjax.intervals import holm as holm
-from kdjax.intervals import holm_within as holm_within
 from kdjax.intervals import interval as interval
 from kdjax.intervals import t_interval as _t_interval
 from kdjax.intervals import varies as _varies
@@ -320,12 +319,11 @@ def reproduced(ours: Runs | Grid, paper: float | int) -> str:
     return "better" if expected.high < paper else "not reproduced"
 
 
-def difference_in_words(difference: Difference, seen: bool | None = None) -> str:
-    """Fewer errors, more errors, or no difference seen, with n. `seen`: whether it is claimed among others (`claimed`);
-    None: it is alone."""
+def difference_in_words(difference: Difference, seen: bool) -> str:
+    """Fewer errors, more errors, or no difference seen, with n. `seen`: whether it may be called one (`claimed`)."""
     if math.isnan(difference.low):
         return f"no verdict at n = {difference.n}"
-    if not (difference.differs if seen is None else seen):
+    if not seen:
         return f"no difference seen at n = {difference.n}"
     return "fewer errors" if difference.mean < 0 else "more errors"
 

@@ -18,6 +18,7 @@ from kdjax.files import require_ordinary
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 """Of files that hold several arrays."""
 KINDS = f"{', '.join(SUFFIXES)} or a folder of .npy files"
+PICKLED = "write the arrays in it with numpy.savez (docs/own_data.md)"
 BLOCK = 2**24
 """Bytes that are looked at together."""
 MOST_DEFLATED = 1_100
@@ -60,7 +61,7 @@ def read_arrays(path: Path) -> Arrays:
     read = _of_folder if path.is_dir() else readers.get(path.suffix.lower())
     if read is None:
         pickled = path.suffix.lower() in (".pt", ".pth", ".pkl")
-        remedy = "write the arrays in it with numpy.savez (docs/own_data.md)" if pickled else f"give {KINDS}"
+        remedy = PICKLED if pickled else f"give {KINDS}"
         raise BadInput(f"{path} is of no kind that is read here: {remedy}")
     if not path.is_dir():
         require_ordinary(path)
@@ -90,6 +91,8 @@ def _reading(path: Path, name: str = "") -> Iterator[None]:
 def _of_npz(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
+        pickled = not members and any(name.endswith("/data.pkl") for name in archive.namelist())
+    require(not pickled, f"is a file of torch.save: {PICKLED}")
     return {name.removesuffix(".npy"): lambda name=name: _member(path, name) for name in members}  # type: ignore[misc]
 
 

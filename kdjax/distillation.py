@@ -11,8 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kdjax import grids, mistakes, models, scheduling, transfer
-from kdjax import students as students_
+from kdjax import grids, mistakes, models, scheduling, students, transfer
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Dataset, Split
 from kdjax.distilled import Distillation, Student
@@ -205,7 +204,7 @@ def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
         board = scheduling.Board(progress, 0, blocks=len(blocks))
         for block in blocks:
             report = functools.partial(board.update, block.name)
-            result = students_.train_block(block, data, transfer_set, None, report)
+            result = students.train_block(block, data, transfer_set, None, report)
             network = models.network(block.config, dataset.input_shape, dataset.num_classes)
             params, model_state = models.unpack_variables(network, result.params)
             for index, row in enumerate(result.rows):
@@ -213,6 +212,6 @@ def _trained(blocks: Sequence[Block], data: DistillationData) -> Distillation:
                 row = {name: value for name, value in row.items() if name not in ("width", "teacher")}
                 row["train_loss"] = loss
                 own = jax.tree.map(lambda leaf: leaf[index : index + 1], (params, model_state))  # noqa: B023
-                trained.append(Student(row, network, own))
+                trained.append(Student(row, network, own, dataset.train.images.dtype))
     table = pd.DataFrame([student.row for student in trained]).astype({"temperature": float})
     return Distillation(table, tuple(trained), len(dataset.test.labels))

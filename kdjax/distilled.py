@@ -29,11 +29,17 @@ class Student:
     """The architecture, as pure functions of its parameters."""
     variables: tuple[models.Params, models.ModelState]
     """Its parameters and batch statistics (empty where it has none), each leaf with a leading axis of 1."""
+    dtype: np.dtype
+    """Of the inputs that it was trained on: uint8 or float32."""
 
     def logits(self, inputs: Any) -> HostLogits:
         """`[n, classes]`, in evaluation mode, of inputs of the shape that it was trained on. Raises BadInput: of
         another shape or kind."""
-        return evaluation.logits_of(self.network, *self.variables, read_scaled("inputs", inputs))
+        images = read_scaled("inputs", inputs)
+        scaled = "bytes are divided by 255, floats are used as they are"
+        kinds = f"inputs of {images.dtype} are not allowed: it was trained on {self.dtype} ({scaled})"
+        require(images.dtype == self.dtype, f"{kinds}; give that")
+        return evaluation.logits_of(self.network, *self.variables, images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ EVALUATION_BATCH = 1000
 StackLogits = Float[Array, "settings images classes"]
 
 
-@functools.lru_cache(maxsize=64)  # bounded: a user's own models are freed in time
+@functools.lru_cache(maxsize=64)
 def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
     """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out. Images
     of another shape than the network's are `BadInput`.

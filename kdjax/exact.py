@@ -43,12 +43,27 @@ def prepare(student: Array, teacher: Array, temperature: PerExample) -> tuple[Ar
     return z, v, jnp.where(spread > 0, spread, jnp.nan)  # a traced temperature cannot be refused
 
 
+def is_known(value: object) -> bool:
+    """Whether a value can be read and refused now: it is not traced."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def require_labels(labels: Array, student_logits: Array) -> None:
+    """Raises BadInput: not one label for each example; labels, unless traced, outside 0 to N − 1."""
+    shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
+    require(labels.shape == student_logits.shape[:-1], f"{shapes}: give one for each example")
+    if is_known(labels) and labels.size:
+        given, classes = np.asarray(labels), student_logits.shape[-1]
+        outside = f"labels from {given.min()} to {given.max()} are not allowed with {classes} classes"
+        require(given.min() >= 0 and given.max() < classes, f"{outside}: give 0 to {classes - 1}")
+
+
 def over_examples(name: str, value: PerExample, z: Array, limits: tuple[float, float], allowed: str) -> Array:
     """`value` as `[1, ...]` with the rank of z, `[N, ...]`: no rank is promoted implicitly."""
     array, batch = jnp.asarray(value, z.dtype), z.shape[1:]
     shapes = f"a {name} of shape {array.shape} does not fit examples of shape {batch}"
     require(array.shape == batch[: array.ndim], f"{shapes}: give one, or one per leading index")
-    if isinstance(value, (int, float, np.generic, np.ndarray)):  # a traced value cannot be read
+    if is_known(value):
         within = np.all((np.asarray(value) >= limits[0]) & (np.asarray(value) <= limits[1]))
         require(within, f"a {name} of {value} is not allowed: it is a number {allowed}")
     return jnp.reshape(array, (1, *array.shape) + (1,) * (len(batch) - array.ndim))

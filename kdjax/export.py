@@ -116,7 +116,8 @@ def _student(folder: Path, config: ExportConfig) -> Any:
     names = ExportConfig.GROUPS["student"]
     where = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     found = trained.find(folder, **where)
-    values = {name: list(dict.fromkeys(student.row[name] for student in found)) for name in names}
+    # Those of hard labels have no temperature, and are told apart by their objective.
+    values = {name: {student.row[name] for student in found} - {None} for name in names}
     rest = [f"--{name.replace('_', '-')} {trained.listed(values[name])}" for name in names if len(values[name]) > 1]
     several = f"that names {len(found)} students of {folder}"
     require(len(found) == 1 or rest, f"{several}, which no option tells apart: kdjax.trained.find reads them in Python")

@@ -96,9 +96,7 @@ def read_inputs(name: str, given: Any) -> HostImages:
         f"{name} of {array.dtype} are not allowed: give uint8 (0 to 255, divided by 255) or floats (used as they are)"
     )
     require(array.dtype == np.uint8 or array.dtype.name == "bfloat16" or array.dtype.kind == "f", types)
-    first = array.ndim == 4 and array.shape[1] in CHANNELS and array.shape[3] not in CHANNELS
-    remedy = "give [n, height, width, channels], by numpy.moveaxis(images, 1, -1)"
-    require(not first, f"{name} of shape {array.shape} have their channels first: {remedy}")
+    require_channels_last(name, array.shape)
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype == np.uint8:
@@ -110,6 +108,13 @@ def read_inputs(name: str, given: Any) -> HostImages:
     whole = bytes_ and array.max() <= 255 and bool((array == np.round(array)).all())
     require(not whole, f"{name} are floats from 0 to {array.max(initial=0):g}, all whole: give uint8, or divide by 255")
     return array
+
+
+def require_channels_last(name: str, shape: tuple[int, ...]) -> None:
+    """Raises BadInput: images of one or three channels have them first."""
+    first = len(shape) == 4 and shape[1] in CHANNELS and shape[3] not in CHANNELS
+    remedy = "give [n, height, width, channels], by numpy.moveaxis(images, 1, -1)"
+    require(not first, f"{name} of shape {shape} have their channels first: {remedy}")
 
 
 def read_scaled(name: str, given: Any) -> HostImages:

@@ -96,15 +96,6 @@ def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
     return adjusted
 
 
-def holm_within(groups: Sequence[object], p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
-    """`holm`, apart for the tests of each of the groups."""
-    adjusted = np.full(len(p_values), math.nan)
-    for group in dict.fromkeys(groups):
-        places = [i for i, own in enumerate(groups) if own == group]
-        adjusted[places] = holm(p_values[places])
-    return adjusted
-
-
 def claimed(differences: Sequence[Difference]) -> list[bool]:
     """Which of these differences may be called one: with probability 0.95 none is called so by chance alone.
 

@@ -15,7 +15,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from kdjax import exact
-from kdjax.errors import require
 from kdjax.exact import PerExample as PerExample
 
 Logits: TypeAlias = Float[Array, "*batch classes"]
@@ -132,11 +131,11 @@ def distillation_loss(
         labels: `[...]`, class indices in 0 ... N-1.
         soft_weight: w in [0, 1]: a number, or an array over the leading axes.
 
-    Returns `[...]`. Raises as `soft_target_loss`; BadInput for labels of another shape, or a number that is no weight.
+    Returns `[...]`. Raises as `soft_target_loss`; BadInput for labels of another shape, or, unless traced, outside 0 to
+    N − 1; for a number that is no weight.
     """
     z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
-    require(labels.shape == z.shape[1:], f"{shapes}: give one for each example")
+    exact.require_labels(labels, student_logits)
     weight = exact.over_examples("soft weight", soft_weight, z, (0.0, 1.0), "from 0 to 1")[0]
     hard: Array = optax.softmax_cross_entropy_with_integer_labels(z, labels, axis=0)
     soft: Array = exact.soft_targets(z, v, spread)[0]

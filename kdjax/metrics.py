@@ -27,11 +27,13 @@ class Metric(NamedTuple):
     name: str
     """After the split, as in the column `test_errors`."""
     function: Callable[[Logits, Labels, Any], float | int]
-    """(logits, labels, teacher_logits) → the number. The logits are finite."""
+    """(logits, labels, teacher_logits) → the number. The logits are finite, but for `of_failed`."""
     words: str
     """What it is, with its unit."""
     needs_teacher: bool = False
     """Whether it is left out where there is no teacher; without this, `teacher_logits` may be None."""
+    of_failed: bool = False
+    """Whether it is a number where logits are not finite too; else it is nan there."""
 
 
 METRICS: dict[str, Metric] = {}
@@ -46,11 +48,12 @@ def register(metric: Metric) -> None:
 
 def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = None) -> dict[str, float | int]:
     """Every metric of one run on one set of images; those that compare with a teacher only where there is one. For a
-    failed run (logits that are not finite) all but the errors are nan. Raises BadInput: a metric is not one number."""
+    failed run (logits that are not finite) all are nan but those `of_failed`. Raises BadInput: a metric is not one
+    number."""
     finite, values = np.isfinite(logits).all(), dict[str, float | int]()
     for name, metric in METRICS.items():
         if teacher_logits is not None or not metric.needs_teacher:
-            known = finite or metric.function is errors
+            known = finite or metric.of_failed
             value = np.asarray(metric.function(logits, labels, teacher_logits) if known else math.nan)
             require(
                 value.ndim == 0, f"the metric {name} gives an array of shape {value.shape}: it is to give one number"
@@ -59,7 +62,7 @@ def evaluate(logits: Logits, labels: Labels, teacher_logits: Logits | None = Non
     return values
 
 
-def errors(logits: Logits, labels: Labels, teacher_logits: Any = None) -> int:
+def errors(logits: Logits, labels: Labels) -> int:
     """Number of examples whose largest logit is not the label's. Logits that are not finite count as errors."""
     return int(np.sum(_wrong(logits, labels)))
 
@@ -148,7 +151,7 @@ def _errors_where(teacher_wrong: bool) -> Callable[[Logits, Labels, Any], int]:
 
 
 for _metric in (
-    Metric("errors", errors, "errors"),
+    Metric("errors", lambda logits, labels, _: errors(logits, labels), "errors", of_failed=True),
     Metric("nll", lambda logits, labels, _: nll(logits, labels), "negative log-likelihood, nats"),
     Metric("brier", lambda logits, labels, _: brier(logits, labels), "Brier score"),
     Metric("ece", lambda logits, labels, _: calibration_error(logits, labels), "expected calibration error"),

@@ -26,6 +26,17 @@ MOST_REPEATED = 0.01
 """Share of the test rows that may also be training rows: some are in most data, and are warned of."""
 FEWEST = 20
 """A part of fewer rows may look shuffled by chance."""
+CLOSE = 0.05
+"""So far above chance, as a share of the rows, a teacher may be as good as chance, though not within `REFUSED`."""
+FEWEST_PAIRS = 100
+"""A student of fewer rows may disagree with its teacher."""
+REFUSED, DOUBTED = 2, 3
+"""Standard deviations above chance up to which a teacher's data are refused, or warned of; a part of them is looked at
+where the teacher is right on fewer than elsewhere by the latter."""
+FORGOTTEN = 10
+"""Percentage points by which a teacher may be worse on training rows than on others, which are new to it."""
+DISTINCT = 0.25
+"""Rows of a smaller share of distinct ones are of few values."""
 MOST_CLASSES = 1_000
 """Another order of the classes is looked for up to so many."""
 
@@ -41,8 +52,15 @@ class Mistake(NamedTuple):
 def of_teacher(logits: HostLogits, labels: Int[np.ndarray, "images"], part: str = "") -> list[Mistake]:
     """What looks wrong with a teacher's logits beside the labels: rows or classes in another order, labels counted from
     1, no better than chance, or divided by a temperature already. `part` says of which data: "training"."""
-    rows, predicted = np.arange(len(labels)), logits.argmax(axis=1)
-    return _of_order(predicted, labels, logits.shape[1], rows, part) or _of_calibration(logits, labels)
+    predicted = logits.argmax(axis=1)
+    return of_predictions(predicted, labels, logits.shape[1], part) or _of_calibration(logits, labels)
+
+
+def of_predictions(
+    predicted: Int[np.ndarray, "images"], labels: Int[np.ndarray, "images"], classes: int, part: str = ""
+) -> list[Mistake]:
+    """What looks wrong with the classes that a teacher predicts beside the labels, as in `of_teacher`."""
+    return _of_order(predicted, labels, classes, np.arange(len(labels)), part)
 
 
 def of_teacher_in_parts(
@@ -54,10 +72,27 @@ def of_teacher_in_parts(
     if any(mistake.certain for mistake in found):
         return found
     predicted, classes = logits.argmax(axis=1), logits.shape[1]
-    large = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST}
-    of_parts = [_of_order(predicted[rows], labels[rows], classes, rows, part) for part, rows in large.items()]
+    right = predicted == labels
+    worse = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST and _is_worse(right, rows)}
+    of_parts = [_of_order(predicted[rows], labels[rows], classes, rows, part) for part, rows in worse.items()]
+    if "training" in worse and not any(of_parts):
+        rows = parts["training"]
+        seen, unseen = (100 * float(np.mean(one)) for one in (right[rows], np.delete(right, rows)))
+        if seen < unseen - FORGOTTEN:
+            told = f"the teacher is right on {seen:.1f} % of the training rows and on {unseen:.1f} % of the others"
+            of_parts.append([Mistake(f"{told}: are some of the former in another order than the labels?", False)])
     # Where a doubt of the whole is there already, that of a part says it once more.
     return [*found, *(one for of_part in of_parts for one in of_part if one.certain or not found)]
+
+
+def of_pair(student: Int[np.ndarray, "rows"], teacher: Int[np.ndarray, "rows"], classes: int) -> list[Mistake]:
+    """What looks wrong with the classes that a student and its teacher predict: rows or classes in another order."""
+    agreed = float(np.mean(student == teacher))
+    one_order = not _is_at_chance(student, teacher, classes, DOUBTED)
+    if len(student) < FEWEST_PAIRS or (one_order and not _other_order(student, teacher, classes, agreed)):
+        return []
+    found = f"student and teacher predict the same class in {100 * agreed:.1f} % of {len(student):,} rows"
+    return [Mistake(f"{found}: are the rows and the classes of both in one order?", False)]
 
 
 def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.ndarray, part: str) -> list[Mistake]:
@@ -65,11 +100,11 @@ def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.
     right = float(np.mean(predicted == labels))
     about = f"the teacher is right on {100 * right:.1f} % of {len(labels):,} {part}{' ' * bool(part)}rows"
     differs = f"it differs from the label in {name_rows(np.sort(rows[predicted != labels]))}"
-    if labels.min() == labels.max() or not _is_at_chance(predicted, labels, classes):
+    if labels.min() == labels.max() or not _is_at_chance(predicted, labels, classes, DOUBTED):
         order = _other_order(predicted, labels, classes, right)  # "0", "1", "10", "2" leaves some in place
         return [Mistake(f"{about}: {order}; {differs}", True)] if order else []
     shares = [np.bincount(one, minlength=classes) / len(labels) for one in (predicted, labels)]
-    for shift, word in ((1, "one more than"), (-1, "one less than")):
+    for shift, word in ((1, "one more than"), (-1, "one less than")) if classes > 2 else ():
         agreed = float(np.mean(predicted - labels == shift))
         if agreed > max(0.5, 2 * right):
             text = f"{about}, and on {100 * agreed:.1f} % its class is {word} the label ({differs})"
@@ -78,7 +113,9 @@ def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.
     if order := _other_order(predicted, labels, classes, right):
         return [Mistake(f"{about}: {order}; {differs}", True)]
     varied = np.sum(shares[0] > 0.01) > 1 or shares[0].max() < 0.5  # of many classes each is rare
-    if varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT:
+    alike = varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT
+    close = right - float(shares[0] @ shares[1]) < CLOSE
+    if alike and (close or _is_at_chance(predicted, labels, classes, REFUSED)):
         found = f"{about}, no better than chance, and predicts each class as often as it is a label"
         remedy = (
             "its rows are in another order than the labels: write both in one loop over the data, without shuffling"
@@ -87,8 +124,15 @@ def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.
     return [Mistake(f"{about}: no better than chance; are its rows in the order of the labels?", False)]
 
 
-def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bool:
-    """Whether the predictions agree with the labels no more than they might in another order: within three standard
+def _is_worse(right: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether the teacher is right on fewer of these rows than chance makes likely, by its share of all others."""
+    others = np.delete(right, rows)
+    share = float(others.mean()) if len(others) else 1.0
+    return float(right[rows].mean()) <= share - DOUBTED * math.sqrt(share * (1 - share) / len(rows))
+
+
+def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int, deviations: float) -> bool:
+    """Whether the predictions agree with the labels no more than they might in another order: within so many standard
     deviations of the number of agreements over all orders (`Σ (δ_kl − b_k − a_l + Σ a b)² n a_k n b_l / (n − 1)`, a and
     b being the shares of the classes among predictions and labels)."""
     n = len(labels)
@@ -97,7 +141,7 @@ def _is_at_chance(predicted: np.ndarray, labels: np.ndarray, classes: int) -> bo
     apart = chance - a - b  # on the diagonal
     squares = a @ b**2 + b @ a**2 - chance**2 + (a * b) @ ((1 + apart) ** 2 - apart**2)
     deviation = math.sqrt(max(float(squares), 0.0) * n * n / max(n - 1, 1))
-    return agreed < n and agreed <= n * chance + 3 * deviation
+    return agreed < n and agreed <= n * chance + deviations * deviation
 
 
 def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right: float) -> str:
@@ -108,7 +152,7 @@ def _other_order(predicted: np.ndarray, labels: np.ndarray, classes: int, right:
     own, theirs = linear_sum_assignment(-table)
     if table[own, theirs].sum() < max(0.5, right + 0.2) * len(labels) or len(labels) < 5 * classes:
         return ""
-    if _is_at_chance(theirs[predicted], labels, classes):  # it may be a frequent class that is never predicted
+    if _is_at_chance(theirs[predicted], labels, classes, DOUBTED):  # it may be a frequent class that is never predicted
         return ""
     pairs = [
         f"{one} is label {other}" for one, other in zip(own, theirs, strict=True) if one != other and table[one].any()
@@ -136,23 +180,34 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
     return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
 
 
-def of_parts(train: np.ndarray, test: np.ndarray, rows: np.ndarray) -> list[Mistake]:
-    """Test rows that are, byte for byte, training rows too; `rows` are the numbers of the test rows."""
-    repeated, count = repeated_rows(train, test), len(test)
+def of_parts(
+    seen: np.ndarray, asked: np.ndarray, rows: np.ndarray, names: tuple[str, str] = ("training", "test")
+) -> list[Mistake]:
+    """Rows of the one part that are, byte for byte, in the other too; `rows` are the numbers of those asked about."""
+    repeated, count = repeated_rows(seen, asked), len(asked)
     if not len(repeated):
         return []
-    found = f"{len(repeated):,} of {count:,} test rows are training rows too: {name_rows(np.sort(rows[repeated]))}"
-    many = len(repeated) > MOST_REPEATED * count
-    learnt = "; students would be tested on what they learnt" if many else ""
+    one, other = names
+    found = f"{len(repeated):,} of {count:,} {other} rows are {one} rows too: {name_rows(np.sort(rows[repeated]))}"
+    many = len(repeated) > MOST_REPEATED * count and not _of_few_values(seen)
+    learnt = "students would be tested on what they learnt"
+    if "held-out" in names:
+        learnt = "choices would be made on what students " + ("learnt" if one == "training" else "are tested on")
+    learnt = f"; {learnt}" * many
     return [
         Mistake(f"{found}{learnt}: take each once, or keep like rows in one part (of a file, by a column groups)", many)
     ]
 
 
-def repeated_rows(train: np.ndarray, test: np.ndarray) -> Int[np.ndarray, "repeated"]:
-    """The rows of `test` that are, byte for byte, in `train` too."""
-    seen, asked = (_hashes(images) for images in (train, test))
-    return np.flatnonzero(np.isin(asked, seen))
+def _of_few_values(rows: np.ndarray) -> bool:
+    """Whether hardly a row is the only one of its kind, as where features are a few categories: then like rows are no
+    copies."""
+    return len(np.unique(_hashes(rows))) < DISTINCT * len(rows)
+
+
+def repeated_rows(seen: np.ndarray, asked: np.ndarray) -> Int[np.ndarray, "repeated"]:
+    """The rows of the second that are, byte for byte, in the first too."""
+    return np.flatnonzero(np.isin(_hashes(asked), _hashes(seen)))
 
 
 def _hashes(images: np.ndarray) -> Any:

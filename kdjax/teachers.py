@@ -152,7 +152,7 @@ def _find(folder: Path, dataset: Dataset) -> Teacher | None:
     except BadInput as damage:
         say(f"teacher is trained again: {damage}")
         return None
-    say(f"teacher {teacher.name} found in {folder}: {teacher.info['test']['errors']} test errors")
+    say(f"teacher {teacher.name} found in {folder}")
     warn_of_differences(teacher)
     return teacher
 

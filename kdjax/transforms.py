@@ -130,7 +130,7 @@ def affine_maps(numbers: Float[Array, "batch 7"], height: int, width: int) -> Af
     `numbers` lie in [−1, 1]: two shifts, mirror (by its sign), φ, z_row, z_column, ψ, each as a share of its largest
     value; height and width are in pixels.
     """
-    mirror, angle, shear = jnp.sign(numbers[:, 2]), ROTATION * numbers[:, 3], SHEAR * numbers[:, 6]
+    mirror, angle, shear = jnp.where(numbers[:, 2] < 0, -1, 1), ROTATION * numbers[:, 3], SHEAR * numbers[:, 6]
     tall, wide = 1 + ZOOM * numbers[:, 4], 1 + ZOOM * numbers[:, 5]
     one, cos, sin = jnp.ones_like(angle), jnp.cos(angle), jnp.sin(angle)
 

@@ -140,6 +140,22 @@ def test_a_planted_fault_is_named(tmp_path, framework, expression, expected):
         assert len(faults) == len([part for part in expected if part != "batchmean"]), text
 
 
+@pytest.mark.parametrize(
+    ("of_student", "of_teacher", "factor"),
+    [("log_softmax(z / T)", "v", "T**2"), ("log_softmax(z / T)", "v", "1"), ("z", "softmax(v / T)", "T**2")],
+)
+def test_who_takes_the_softmax_that_is_missing_has_no_other_fault_to_mend(tmp_path, of_student, of_teacher, factor):
+    """Whether raw logits are divided by T says nothing: their softmax is taken of v/T anyway."""
+    bodies = [
+        f"def loss(z, v, T):\n    return {factor} * -average(total({target} * ({log_q})))\n"
+        for log_q, target in ((of_student, of_teacher), ("log_softmax(z / T)", "softmax(v / T)"))
+    ]
+    told = ["\n".join(said(written(tmp_path, "jax", body)).lines) for body in bodies]
+    assert "softmax missing" in told[0]
+    for word in ("T² is lost", "a factor", "one of the two factors", "not divided"):
+        assert (word in told[0]) == (word in told[1]), told
+
+
 def test_a_loss_that_works_in_place_is_no_fault(tmp_path):
     body = """
 def loss(z, v, T):

@@ -138,6 +138,7 @@ def test_what_cannot_be_compared_or_found_is_refused(result):
         (lambda: result.logits(IMAGES, temperature=5), "no student has temperature 5"),
         (lambda: result.logits(IMAGES, temperature=4), "3 students have temperature 4: give seed too"),
         (lambda: result.logits(IMAGES[:, :5], objective="hard", seed=0), "shape (5, 6, 1) do not fit a network for"),
+        (lambda: result.students[0].logits(IMAGES / 255), "float32 are not allowed: it was trained on uint8"),
     ):
         with pytest.raises(BadInput, match=re.escape(words)):
             refused()

@@ -11,6 +11,7 @@ import pytest
 from experiments import cifar10_table, mnist_table, omit_digit
 from kdjax import datasets, sweeps, teachers
 from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, as_declared
+from kdjax.errors import BadInput
 from kdjax.identity import NO_RESULT, added, canonical_json, digest, identity, result_fields
 from tests import raw_files
 
@@ -58,6 +59,9 @@ def test_what_a_script_writes_otherwise_and_is_equal_has_one_identity():
     single = [Declared(rates=rate, folders=folder) for rate, folder in ((1, "a"), ((1.0,), (Path("a"),)))]
     assert canonical_json(single[0]) == canonical_json(single[1])
     assert canonical_json(Declared(fresh=True, most=None)) != canonical_json(usual)
+    assert type(Declared(seeds=3.0).seeds) is int
+    with pytest.raises(BadInput, match=r"--seeds 2\.5 is not allowed: it is a whole number"):
+        Declared(seeds=2.5)
 
 
 def test_an_identity_holds_what_a_default_became_and_whose_targets_were_learnt():

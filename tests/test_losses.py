@@ -188,13 +188,17 @@ def test_bad_input() -> None:
             with pytest.raises(BadInput, match=message):
                 function(student, teacher, 1.0)
     for function in two:
-        for bad in (0, 0.0, -1, -2.5, float("nan"), -INF, np.float32(0), 1e-60, np.array([1.0, 2, 0, 3])):
+        arrays = (np.float32(0), np.array([1.0, 2, 0, 3]), jnp.float32(-1))
+        for bad in (0, 0.0, -1, -2.5, float("nan"), -INF, 1e-60, *arrays):
             with pytest.raises(BadInput, match=r"a temperature of .* is not allowed: it is a number above 0"):
                 function(z, v, bad)
         with pytest.raises(BadInput, match=r"temperature of shape \(3,\) does not fit examples of shape \(4,\)"):
             function(z, v, jnp.ones(3))
     with pytest.raises(BadInput, match=r"labels of shape \(3,\)"):
         distillation_loss(z, v, labels[:3], 1.0, 0.5)
+    for wrong in (-1, 10):
+        with pytest.raises(BadInput, match=r"labels from -?\d+ to \d+ are not allowed with 10 classes: give 0 to 9"):
+            distillation_loss(z, v, labels.at[2].set(wrong), 1.0, 0.5)
     for weight in (-0.1, 1.1, float("nan")):
         with pytest.raises(BadInput, match=r"a soft weight of .* from 0 to 1"):
             distillation_loss(z, v, labels, 1.0, weight)

@@ -244,7 +244,7 @@ def test_chance_is_that_of_all_orders_of_the_rows():
             predicted = np.r_[labels[:agreed], random.permutation(labels[agreed:])]
             own = np.sum(predicted == labels)
             if abs(own - threshold) > 0.3 and own < len(labels):
-                assert mistakes._is_at_chance(predicted, labels, 3) == (own <= threshold), (predicted, labels)
+                assert mistakes._is_at_chance(predicted, labels, 3, 3) == (own <= threshold), (predicted, labels)
 
 
 @pytest.mark.parametrize("classes", [12, 100, 200, 1000])
@@ -506,3 +506,55 @@ def test_distil_has_the_same_eyes(capsys):
 def test_rows_are_named():
     assert name_rows(np.array([3])) == "row 3" and name_rows(np.array([3, 4])) == "rows 3 and 4"
     assert name_rows(np.arange(1200, 1300)) == "rows 1,200, 1,201, 1,202, 1,203, 1,204 and 95 more"
+
+
+def weak(rows, classes, right, seed):
+    """Labels, and logits of a teacher that is right on such a share of them, in their order."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(classes, size=rows)
+    wrong = (labels + random.integers(1, classes, size=rows)) % classes
+    said = np.where(random.random(rows) < right, labels, wrong)
+    return labels, np.float32(3 * np.eye(classes)[said])
+
+
+@pytest.mark.parametrize(("rows", "classes", "right"), [(200, 2, 0.8), (1000, 2, 0.65), (200, 3, 0.73)])
+def test_a_weak_teacher_of_few_classes_is_not_refused(rows, classes, right):
+    for seed in range(30):
+        labels, said = weak(rows, classes, right, seed)
+        order = np.random.default_rng(seed).permutation(rows)
+        parts = dict(
+            zip(("training", "held-out", "test"), np.split(order, [rows * 7 // 10, rows * 8 // 10]), strict=True)
+        )
+        assert not any(one.certain for one in mistakes.of_teacher_in_parts(said, labels, parts)), (seed, parts)
+        shuffled = said[np.random.default_rng(seed + 100).permutation(rows)]
+        assert mistakes.of_teacher(shuffled, labels), seed
+
+
+def test_two_classes_in_the_other_order_are_no_shift():
+    labels = np.r_[np.zeros(65, int), np.ones(35, int)]
+    (mistake,) = mistakes.of_teacher(np.float32(5 * np.eye(2)[1 - labels]), labels)
+    assert mistake.certain and "its classes are in another order (its class 0 is label 1" in mistake.text
+
+
+def test_training_rows_of_which_half_are_shuffled_are_warned_of():
+    labels, said = weak(1000, 10, 0.92, 0)
+    parts = {"training": np.arange(700), "held-out": np.arange(700, 800), "test": np.arange(800, 1000)}
+    assert mistakes.of_teacher_in_parts(said, labels, parts) == []
+    said[:350] = said[np.random.default_rng(1).permutation(350)]
+    (mistake,) = mistakes.of_teacher_in_parts(said, labels, parts)
+    assert re.search(r"right on 5\d\.\d % of the training rows and on 9\d\.\d % of the others", mistake.text)
+    assert not mistake.certain
+
+
+@pytest.mark.parametrize(("part", "end"), [("train", "what students learnt"), ("test", "students are tested on")])
+def test_hold_out_rows_that_stand_in_another_part_are_refused(tmp_path, part, end):
+    held, others = np.flatnonzero(SPLIT == "holdout"), np.flatnonzero(part == SPLIT)
+    path = write(tmp_path, columns(features=changed(FEATURES, held, FEATURES[others]), split=SPLIT))
+    with pytest.raises(BadInput, match=f"100 of 100 held-out rows are .* rows too: rows .* made on {end}: take"):
+        datasets.load(DataConfig(dataset=str(path)))
+
+
+def test_like_rows_of_few_values_are_no_copies(tmp_path, caplog):
+    few = np.float32(np.random.default_rng(0).integers(2, size=(ROWS, 4)))
+    datasets.load(DataConfig(dataset=str(write(tmp_path, columns(features=few, split=SPLIT)))))
+    assert "100 of 100 test rows are training rows too" in caplog.text

@@ -231,3 +231,31 @@ def test_damaged_files(tmp_path, monkeypatch):
         with pytest.raises(BadInput):
             read_pair(tmp_path / name)
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_rows_or_classes_in_another_order_are_warned_of(tmp_path, capsys):
+    random = np.random.default_rng(1)
+    labels = random.integers(6, size=300)
+    v = 6 * np.eye(6)[labels] + random.normal(0, 1, (300, 6))
+    z = v + random.normal(0, 1, (300, 6))
+    fine = {"student_logits": z, "teacher_logits": v, "labels": labels}
+    mixed = random.permutation(300)
+    question = "are the rows and the classes of both in one order?"
+    for name, changes, words in [
+        ("fine", {}, ""),
+        ("rows", {"student_logits": z[mixed]}, question),
+        ("classes", {"student_logits": z[:, [1, 2, 3, 4, 5, 0]]}, question),
+        ("labels", {"labels": labels[mixed]}, "its rows are in another order than the labels"),
+    ]:
+        read_pair(write(tmp_path / f"{name}.npz", **{**fine, **changes}))
+        told = capsys.readouterr().err
+        assert words in told and ("warning" in told) == bool(words), (name, told)
+
+
+@pytest.mark.parametrize(
+    "same", [V + 3, np.float32(V) + np.float32(3), np.float32(LOGPROBS)], ids=["float64", "float32", "logs"]
+)
+def test_the_same_logits_are_the_same_after_rounding(tmp_path, same):
+    path = write(tmp_path / "same.npz", student_logits=same, teacher_logits=V)
+    with pytest.raises(BadInput, match="student and teacher have the same logits"):
+        read_pair(path)

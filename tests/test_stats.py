@@ -99,7 +99,7 @@ def test_nothing_is_claimed_without_a_spread(values):
     a = np.array(values)
     difference = stats.paired_difference(a, a - 50)
     assert difference.mean == 50 and not difference.differs and math.isnan(difference.low) and math.isnan(difference.p)
-    assert stats.difference_in_words(difference) == stats.reproduced(a, 74.0) == f"no verdict at n = {len(a)}"
+    assert stats.difference_in_words(difference, False) == stats.reproduced(a, 74.0) == f"no verdict at n = {len(a)}"
     table = np.stack([a, a + 90], axis=1)
     assert stats.candidates_for_best(table).all()
     assert math.isnan(stats.reach(stats.all_pairs(table)))
@@ -360,7 +360,7 @@ def test_an_interval_over_images_covers_where_one_over_seeds_does_not():
 @given(st.integers(2, 12), st.floats(-30, 30), st.integers(0, 1000))
 def test_a_difference_is_called_one_only_where_the_interval_excludes_zero(n, shift, seed):
     found = stats.paired_difference(np.random.default_rng(seed).normal(shift, 5, n), np.zeros(n))
-    words = stats.difference_in_words(found)
+    words = stats.difference_in_words(found, *stats.claimed([found]))
     expected = (
         "fewer errors" if found.high < 0 else "more errors" if found.low > 0 else f"no difference seen at n = {n}"
     )

@@ -516,8 +516,22 @@ def test_warnings(tmp_path, results, teacher, images, said):
     assert said in warning and warning in (tmp_path / "run" / "summary.md").read_text()
 
 
-def test_a_difference_that_a_correction_takes_back_is_called_alone():
+def test_a_difference_that_a_correction_takes_back_is_none():
     runs = {HARD: [100, 100, 100, 100], T4: [95, 92, 98, 95], INF: [95, 105, 103, 97]}
     lines = table.summarise(sweep(runs)).table().text().splitlines()
     p = 2 * scipy.stats.ttest_1samp([-5, -8, -2, -5], 0).pvalue
-    assert f"fewer (alone)     {p:.3f}" in lines[3] and p > 0.05
+    assert 0.05 < p < 0.1 and f" {p:.3f}" in lines[3] and "fewer" not in lines[3]
+    assert verdict.of(sweep(runs)).headline.startswith("4 seeds cannot tell")
+
+
+def test_table_and_verdict_claim_alike():
+    """Where all intervals lie on one side of zero, none needs a correction; at two widths, all settings count."""
+    together = {HARD: [100, 100, 100, 100], T4: [95, 92, 98, 95], INF: [94, 97, 92, 97]}
+    one = sweep(together)
+    assert verdict.of(one).headline.startswith("Distillation helps at all 2 temperatures")
+    assert [row.claimed for row in table.summarise(one).rows] == [False, True, True]
+    assert all(row.p_holm["test_errors"] > 0.05 for row in table.summarise(one).rows[1:])
+    apart = {HARD: [100, 100, 100, 100], T4: [95, 105, 103, 97]}
+    both = pd.concat([one.assign(width=30), sweep(apart).assign(width=300)])
+    claims = [row.claimed for row in table.summarise(both).rows]
+    assert not any(claims) and verdict.of(both).headline.startswith("4 seeds cannot tell")

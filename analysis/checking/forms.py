@@ -5,7 +5,7 @@ gradients are in closed form: hundreds of forms are tried.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,8 @@ class Divergence(NamedTuple):
     """Empty where it is right."""
     formula: Callable[[Array, Array], Term]
     fault: bool = True
+    raw: tuple[str, ...] = ()
+    """Whose logits stand where probabilities belong: the words that say it divide them by T too."""
 
 
 def _sum(values: Array) -> Any:
@@ -142,6 +144,7 @@ def _squares(s: Array, t: Array) -> Term:
     return np.sum(np.square(apart), axis=-1), 2 * _through_softmax(apart, q)
 
 
+STUDENT, TEACHER = "student's", "teacher's"
 LOG_Q = "in PyTorch F.log_softmax"
 TEACHER_RAW = "softmax missing: the teacher's logits stand where probabilities belong: take softmax(v/T)"
 DIVERGENCES = (
@@ -160,23 +163,26 @@ DIVERGENCES = (
         lambda s, t: _of_student(s, -log_softmax(t, axis=-1)),
     ),
     Divergence(
-        f"softmax missing: the student's logits stand where log-probabilities belong: take log_softmax ({LOG_Q})",
+        "softmax missing: the student's logits stand where log-probabilities belong: take log_softmax(z/T)",
         lambda s, t: _kl_div_of(s, softmax(t, axis=-1)),
+        raw=(STUDENT,),
     ),
     Divergence(
         f"the student's probabilities stand where log-probabilities belong: take log_softmax, not softmax ({LOG_Q})",
         _log_missing,
     ),
-    Divergence(TEACHER_RAW, _kl_div),
-    Divergence(TEACHER_RAW, _cross_entropy),
+    Divergence(TEACHER_RAW, _kl_div, raw=(TEACHER,)),
+    Divergence(TEACHER_RAW, _cross_entropy, raw=(TEACHER,)),
     Divergence(
         "softmax missing: both logits stand where probabilities belong: take log_softmax(z/T) and softmax(v/T)",
         _kl_div_of,
+        raw=(STUDENT, TEACHER),
     ),
     Divergence(
         "softmax missing: both logits stand where probabilities belong, and are clipped to [1e-7, 1]: take "
         "softmax(z/T) and softmax(v/T)",
         _clipped,
+        raw=(STUDENT, TEACHER),
     ),
     Divergence(
         "the teacher's log-probabilities stand where probabilities belong: take softmax(v/T), or log_target=True",
@@ -199,16 +205,24 @@ def _term(divergence: Divergence, student: Preparation, teacher: Preparation) ->
     return term
 
 
+def _preparations(raw: bool) -> Sequence[Preparation]:
+    """Where logits stand raw, that they are not divided by T is no fault of its own, and the likeliest."""
+    divided, undivided, *others = PREPARATIONS
+    return (undivided._replace(words=""), divided, *others) if raw else PREPARATIONS
+
+
 def candidates() -> Iterator[Candidate]:
     """Every combination of the parts, times T²; the first is `kd` as it should be. And `ttm`, which has two of the
     faults on purpose."""
-    for divergence, teacher, student in itertools.product(DIVERGENCES, PREPARATIONS, PREPARATIONS):
-        parts = [Finding(divergence.words, divergence.fault)]
-        parts += [
-            Finding(part.words.format(whose=whose, x=x))
-            for part, whose, x in ((student, "student's", "z"), (teacher, "teacher's", "v"))
-        ]
-        yield Candidate("kd", _term(divergence, student, teacher), tuple(part for part in parts if part.text))
+    for divergence in DIVERGENCES:
+        of_both = [_preparations(whose in divergence.raw) for whose in (TEACHER, STUDENT)]
+        for teacher, student in itertools.product(*of_both):
+            parts = [Finding(divergence.words, divergence.fault)]
+            parts += [
+                Finding(part.words.format(whose=whose, x=x))
+                for part, whose, x in ((student, STUDENT, "z"), (teacher, TEACHER, "v"))
+            ]
+            yield Candidate("kd", _term(divergence, student, teacher), tuple(part for part in parts if part.text))
     yield Candidate("ttm: tempered teacher, arXiv 2402.11148 (not kd: no T for the student, no T²)", _tempered_teacher)
 
 

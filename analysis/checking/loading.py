@@ -54,7 +54,7 @@ class Loss(NamedTuple):
             answer = self.framework.ask(self.call, case, precise and self.precise)
         except frameworks.WrongResult as wrong:
             raise BadInput(f"{self.words}, asked with logits of shape {list(shape)}, gives {wrong}") from wrong
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split()) or "no message"
             what = f"{self.words} raises {type(error).__name__} for {self.framework.name} logits of shape {list(shape)}"
             raise BadInput(f"{what}: {reason[:300]}. If it is called otherwise, say how with --call") from error

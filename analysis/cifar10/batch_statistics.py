@@ -12,7 +12,7 @@ from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import big_name, row_name
 from analysis.cifar10.run import Cifar10Results
 from analysis.measures import SPLITS
-from analysis.tables import Table, estimate, number
+from analysis.tables import CLAIMED_NOTE, Table, differences, estimate, number
 
 EVALUATIONS = {
     "trained": "as trained",
@@ -49,7 +49,7 @@ def section(results: Cifar10Results) -> str:
     values = evaluated.pivot(index=KEYS, columns="statistics", values=[accuracy, nll])
     small = values[values.index.get_level_values("role") == Role.SMALL.value].droplevel(["role", "temperature"])
     names = {Role.BIG: f"{big_name(results)}, hard labels", Role.ENSEMBLE: "their ensemble"}
-    cells, differences = [], []
+    cells, of_rows, less = [], [], []
     groups = {(Role(role), t): rows for (role, t), rows in values.groupby(["role", "temperature"], dropna=False)}
     for role, temperature in sorted(groups, key=lambda group: (list(Role).index(group[0]), group[1])):
         rows = groups[role, temperature].droplevel(["role", "temperature"])
@@ -58,10 +58,10 @@ def section(results: Cifar10Results) -> str:
         cells.append([name, t, *(estimate(*mean) for mean in means), str(len(rows))])
         shared = rows.index.intersection(small.index)
         if len(shared) and role not in (Role.SMALL, Role.BIG, Role.ENSEMBLE):
-            less = (rows.loc[shared] - small.loc[shared])[accuracy]
-            each = [less[of] for of in EVALUATIONS] + [less["clean"] - less["dropout"]]
-            texts = [estimate(stats.interval(one.to_numpy(float)), 2, sign=True) for one in each]
-            differences.append([name, t, *texts, str(len(shared))])
+            from_small = (rows.loc[shared] - small.loc[shared])[accuracy]
+            each = [from_small[of] for of in EVALUATIONS] + [from_small["clean"] - from_small["dropout"]]
+            less.append([stats.difference(stats.interval(one.to_numpy(float))) for one in each])
+            of_rows.append((name, t, str(len(shared))))
     notes = [
         "The same weights throughout. As trained: with the running averages of training, under the network's "
         f"dropout. Collected again: means over batches of {evaluated['images'].iloc[0]:,} training images, changed at "
@@ -72,12 +72,14 @@ def section(results: Cifar10Results) -> str:
     titles = [f"{one.heading}: {EVALUATIONS[of]}" for one, _, of in shown]
     parts = ["## Batch statistics collected without dropout"]
     parts.append(Table(["", "T", *titles, "n"], cells, notes, left=1).markdown())
-    if differences:
+    if less:
         what = f"{SPLITS[results.split]} accuracy minus that of small, points"
         header = ["paired by seed", "T", *(f"{what}: {words}" for words in EVALUATIONS.values())]
         notes = [
             "Change: the difference without dropout minus the difference under dropout.",
-            "These intervals are not corrected for their number.",
+            f"{CLAIMED_NOTE} Intervals are not corrected for their number.",
         ]
-        parts.append(Table([*header, "change without dropout, points", "n"], differences, notes, left=1).markdown())
+        columns = [differences(column, 2) for column in zip(*less, strict=True)]
+        lines = [[name, t, *texts, n] for (name, t, n), *texts in zip(of_rows, *columns, strict=True)]
+        parts.append(Table([*header, "change without dropout, points", "n"], lines, notes, left=1).markdown())
     return "\n\n".join(parts)

@@ -15,11 +15,11 @@ from scipy.special import softmax
 from analysis import measures, runs, stats, style
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role
-from analysis.cifar10.rows import rows_of_table, size
+from analysis.cifar10.rows import big_name, rows_of_table, size
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.scales import scaled
-from analysis.tables import count_of, counts_of, fixed, number
+from analysis.tables import count_of, fixed, number, seeds_of
 from kdjax.files import write_csv
 
 TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
@@ -102,7 +102,8 @@ def draw_students(results: Cifar10Results) -> Figure:
     ]
     panels[0].set_yticks(places, names)
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
-    networks = size(results.identity["config"])
+    config = results.identity["config"]
+    networks = size(config) + ", dropout after the last batch norm" * config.get("dropout_after_norm", False)
     trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
     what, images = f"Small networks by what they learn from{_intervals(seeds)}", results.identity["data"]
@@ -124,7 +125,7 @@ def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
             label = ", ".join(filter(None, ["the teacher", how]))
             axes.axvline(value, color=color, ls=ls, lw=1.4, label=label, zorder=1.5)
         elif math.isfinite(value):
-            said = f"the teacher{', without dropout' * bool(how)}: {fixed(value, decimals)}"
+            said = f"the teacher{', statistics collected again' * bool(how)}: {fixed(value, decimals)}"
             right.append(f"{said} →") if value > high else left.append(f"← {said}")
     axes.set_title("\n".join(left), fontsize=9, loc="left")
     axes.set_title("\n".join(right), fontsize=9, loc="right")
@@ -171,7 +172,7 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     difference.axhline(0, color=style.GREY, lw=1.2, zorder=1.5)
     accuracy.set_ylabel(f"{SPLITS[results.split]} accuracy, %")
     difference.set_ylabel(f"{t} minus hard labels,\npoints, paired by seed")
-    n = counts_of([one.pairs for one in found], "seed")
+    n = seeds_of([one.pairs for one in found])
     most, images = max((one.pairs for one in found), default=0), results.identity["data"]
     what = f"Small networks by how long they learn{_intervals(most)}"
     return style.finish(figure, what, images["description"], f"n = {n}, {results.first_teacher}{_soft_weight(results)}")
@@ -215,7 +216,7 @@ def _teachers(results: Cifar10Results) -> str:
     own = results.results["teacher"].nunique()
     if own > 1:
         return f"{own} teachers, the first in what is said of the teacher"
-    return results.first_teacher
+    return f"{results.first_teacher} ({big_name(results)})"
 
 
 def _soft_weight(results: Cifar10Results) -> str:

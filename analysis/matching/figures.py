@@ -37,8 +37,7 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
     }
     if numbers.data("training"):
         rows["6_training"] = (distances, drifts)
-    # They may be there, of a command with training, and of an earlier version.
-    figures: dict[str, Figure | None] = {"6_training": None, "page": None}
+    figures: dict[str, Figure | None] = {"6_training": None}  # it may be there, of a command with training
     for name, panels in rows.items():
         figures[name] = figure = style.figure(WIDTH, HEIGHT)
         for number, (axes, panel) in enumerate(zip(figure.subplots(1, 2), panels, strict=True), 1):
@@ -46,7 +45,9 @@ def draw(folder: Path, numbers: Numbers, where: str, config: MatchingConfig) -> 
             axes.set_title(f"{number}. {axes.get_title(loc='left')}", loc="left")
         shown = [where, *[f"random logits N(0, {config.scale:g}²)"] * (not {random_errors, labels}.isdisjoint(panels))]
         if distances in panels:
-            shown.append(f"{len(numbers.seeds(numbers.data('training')[0], 'floor'))} seeds, 95 % intervals")
+            seeds = len(numbers.seeds(numbers.data("training")[0], "floor"))
+            shown[0] = where.rpartition(", T = ")[0]  # these students have every T
+            shown.append(f"{seeds} seeds, 95 % intervals, cut at a third of the mean where they reach below it")
         words = "When soft targets are logit matching (z: student's logits, v: teacher's)"
         style.title(figure, words, "; ".join(shown))
     return style.save_all(folder, figures)

@@ -127,7 +127,7 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     roots = [*(parent / "teachers" for parent in folder.parents[1:3]), out / "teachers"]  # a table's sweep lies deeper
     members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
-    layers = "-".join(map(str, (math.prod(dataset.input_shape), *block.config.hidden)))
+    layers = "-".join(map(str, (math.prod(dataset.input_shape), *block.config.hidden, dataset.num_classes)))
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
     peers = {"teacher": distillation.test_logits, **(_peers(folder) if sweep.hard_labels else {})}
     pair = Pair(where, distillation, block.config, {}, peers)

@@ -11,7 +11,7 @@ from analysis import scales, stats, style
 from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.run import MnistResults, load
 from analysis.mnist.widths import WidthCurve
-from analysis.tables import count_of, counts_of, number
+from analysis.tables import count_of, number, seeds_of
 
 
 @style.applied()
@@ -69,10 +69,11 @@ def _draw_hard(axes: Axes, tuned: np.ndarray, one_rate: np.ndarray, rate: str) -
         (one_rate, style.PALETTE[1], "-.", f"hard labels, {rate}"),
     ]
     if np.array_equal(tuned, one_rate):
-        looks = [(tuned, style.GREY, "--", f"hard labels, {rate}: the tuned one")]
+        looks = [(tuned, style.GREY, "--", f"hard labels, {rate} (the tuned one)")]
     for hard, colour, ls, label in looks:
         if len(hard):
-            style.band(axes, *stats.interval(hard)[:3], colour=colour, ls=ls, label=label)
+            interval = stats.interval(hard)[:3]
+            style.band(axes, *interval, colour=colour, ls=ls, label=label, filled=len(looks) == 1)
 
 
 def draw_transfer(results: MnistResults) -> Figure | None:
@@ -96,7 +97,7 @@ def draw_transfer(results: MnistResults) -> Figure | None:
         f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at "
         f"T = {number(results.temperature)}"
     )
-    seeds = counts_of([len(pair[0]) for pair in errors.values()], "seed")
+    seeds = seeds_of([len(pair[0]) for pair in errors.values()])
     return style.finish(figure, f"{what}; bars: 95 % intervals, {seeds}", _where(results))
 
 
@@ -118,7 +119,7 @@ def draw_shifted(results: MnistResults) -> Figure | None:
     of_students = [len(kind.errors) for kind in kinds if not kind.name.startswith("teacher")]
     config = results.identity["config"]
     what = f"Errors on shifted digits: students of {config['width']} units per layer, T = {number(results.temperature)}"
-    return style.finish(figure, f"{what}; means of {counts_of(of_students, 'seed')}", _where(results))
+    return style.finish(figure, f"{what}; means of {seeds_of(of_students)}", _where(results))
 
 
 def _where(results: MnistResults) -> str:

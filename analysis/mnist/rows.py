@@ -34,12 +34,13 @@ class Comparison(NamedTuple):
     difference: stats.Difference
     p_holm: float
     """p, adjusted over all comparisons of its kind (Holm)."""
+    claimed: bool = False
+    """Whether it may be called a difference, among the same comparisons (`stats.claimed`)."""
 
     @property
     def verdict(self) -> str:
-        """In words; a difference by its own interval that is none among all comparisons is not called one."""
-        alone = self.difference.differs and not self.p_holm <= 0.05
-        return "not told apart over all comparisons" if alone else stats.difference_in_words(self.difference)
+        """In words."""
+        return stats.difference_in_words(self.difference, self.claimed)
 
 
 class TableRow(NamedTuple):
@@ -155,10 +156,13 @@ def _compare(of_row: pd.DataFrame, baselines: dict[str, pd.DataFrame]) -> tuple[
 
 
 def _adjusted(rows: list[TableRow]) -> list[TableRow]:
-    """p, adjusted over the comparisons of all these rows (Holm)."""
-    p = iter(stats.holm(np.array([one.p_holm for row in rows for one in row.comparisons], float)))
+    """The same rows, all their comparisons considered at once."""
+    differences = [one.difference for row in rows for one in row.comparisons]
+    p = iter(stats.holm(np.array([one.p for one in differences], float)))
+    claims = iter(stats.claimed(differences))
     return [
-        row._replace(comparisons=tuple(one._replace(p_holm=float(next(p))) for one in row.comparisons)) for row in rows
+        row._replace(comparisons=tuple(Comparison(*one[:2], float(next(p)), next(claims)) for one in row.comparisons))
+        for row in rows
     ]
 
 

@@ -120,7 +120,8 @@ def _comparisons(rows: list[TableRow]) -> str:
             cells.append([row.name, *words, p_value(one.p_holm), str(one.difference.n)])
     notes = [
         "Paired by seed, each a mean over teachers, with 95 % intervals. p is adjusted over the soft weights, and over "
-        "the other rows (Holm): a difference is called one where its interval excludes zero and that p is 0.05 at most."
+        "the other rows (Holm): a difference is called one where that p is 0.05 at most, or where all of these "
+        "intervals lie on one side of zero."
     ]
     return "## Comparisons\n\n" + Table(header, cells, notes, left=2).markdown() if cells else ""
 

@@ -64,13 +64,14 @@ def against_bias(results: OmissionResults) -> Figure | None:
         curves = [_along(results, row, task, grid) for _, row in results.of(task, student, "none").iterrows()]
         if not curves:
             continue
-        stack, colour = np.array(curves).clip(min=FLOOR), style.PALETTE[COLOURS[student]]
+        stack, colour = np.array(curves), style.PALETTE[COLOURS[student]]
         floor = NO_ERROR if np.min(curves) < FLOOR else floor
         for axes, values in zip(panels, stack.swapaxes(0, 1), strict=True):
             label = STUDENTS[student].format(shown=described)
-            axes.plot(grid, values.mean(axis=0), color=colour, label=label, ls="-" if student == "distilled" else "--")
+            mean, low, high = (of(axis=0).clip(min=FLOOR) for of in (values.mean, values.min, values.max))
+            axes.plot(grid, mean, color=colour, label=label, ls="-" if student == "distilled" else "--")
             if len(values) > 1:
-                axes.fill_between(grid, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
+                axes.fill_between(grid, low, high, color=colour, alpha=0.15, lw=0)
     all_digits = results.of(task, "all_digits", "none")
     for axes, column in zip(panels, ("test_errors", "omitted_errors"), strict=True):
         axes.axvline(0, color=style.GREY, lw=0.8, zorder=0.8)

@@ -11,8 +11,6 @@ from markupsafe import Markup
 from analysis.page import captions
 from kdjax.files import read_bytes
 
-LEFT_OUT = ("page",)
-"""Of earlier versions: it shows again what others show."""
 WIDE = 6.0
 """Inches: wider figures have panels side by side, which cannot be read on a phone unless they scroll."""
 MOST_BYTES = 1_800_000
@@ -34,7 +32,7 @@ def read(
 ) -> tuple[list[PageFigure], list[str]]:
     """The figures of a run directory, those of `order` first, and the names of those that there was no room for. Where
     `findings` has none, the first figure says the verdict, and the others how they are read."""
-    found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg")) if path.stem not in LEFT_OUT}
+    found = {path.stem: path for path in sorted((folder / "figures").glob("*.svg"))}
     told = set[str]()
     names = [*(name for name in order if name in found), *(name for name in found if name not in order)]
     figures, left_out, room = list[PageFigure](), list[str](), MOST_BYTES

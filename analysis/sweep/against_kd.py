@@ -23,7 +23,7 @@ class Row(NamedTuple):
     best: stats.Difference | None
     """From the best `kd` of its width; None where there is none without a failed run."""
     p_holm: float
-    """Of the first, adjusted over the rows of a width and objective (Holm)."""
+    """Of the first, adjusted over all rows (Holm)."""
 
 
 class Comparison(NamedTuple):
@@ -85,8 +85,10 @@ def compare(results: pd.DataFrame) -> Comparison:
         if less:
             from_best = runs.difference(of_setting, of_width.set_index(RUN)) if of_width is not None else None
             rows.append(Row(setting, less, from_best, np.nan))
+    adjusted = stats.holm(np.array([row.same.p for row in rows], float))
+    rows = [row._replace(p_holm=float(p)) for row, p in zip(rows, adjusted, strict=True)]
     settings = {width: runs.by_setting(one)[0][0] for width, one in best.items()}
-    return Comparison(_with_holm(rows), settings, oracle)
+    return Comparison(rows, settings, oracle)
 
 
 def _at_each(others: pd.DataFrame, kd: pd.DataFrame) -> pd.DataFrame:
@@ -120,9 +122,3 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
         axis.dress(axes, label=axes is panels[-1])
     bars = "paired: mean, 95 % t interval" if results["seed"].nunique() > 1 else "single runs"
     return style.finish(figure, f"Objectives minus soft targets (kd) at the same T, {bars}", where)
-
-
-def _with_holm(rows: list[Row]) -> list[Row]:
-    groups = [(row.setting["width"], row.setting["objective"]) for row in rows]
-    adjusted = stats.holm_within(groups, np.array([row.same.p for row in rows], float))
-    return [row._replace(p_holm=float(p)) for row, p in zip(rows, adjusted, strict=True)]

@@ -175,6 +175,9 @@ def describe(folders: Sequence[Path], config: PlanConfig) -> str:
                 planned.add(teachers)
                 numbers = _row(kind, spread, teachers, seeds, config)
                 cells.append([where, kind.name, total, str(teachers), *numbers])
+        asked = config.alike_from != PlanConfig.alike_from
+        if asked and sum(t >= config.alike_from for t in table.columns) < 2:
+            said.append(f"{where}: no two temperatures from {number(config.alike_from)} on (--alike-from).")
         said.append(f"{where}: {count_of(seen, 'teacher')}, {count_of(seeds, 'seed')}; {_uncertain(seen, seeds)}.")
     require(cells or not same, "these runs do not differ at all: nothing is known about spread")
     require(cells, "nothing is to be compared: a plan needs two seeds of two temperatures, or of one and hard labels")

@@ -26,9 +26,11 @@ class SweepRow(NamedTuple):
     differences: dict[str, stats.Difference]
     """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
     p_holm: dict[str, float]
-    """p of the differences, adjusted over the rows of a width and objective (Holm)."""
+    """p of the differences, adjusted over all rows of objectives, or all of baselines (Holm)."""
     over_images: stats.Difference | None = None
     """The difference of test errors with its interval over images; None where no logits are stored."""
+    claimed: bool = False
+    """Whether the difference of test errors may be called one, among the same rows (`stats.claimed`)."""
 
 
 class Summary(NamedTuple):
@@ -57,7 +59,11 @@ class Summary(NamedTuple):
             cell += [estimate(mean, main.decimals) if mean else "failed", str(mean.n if mean else 0)]
             cell += [str(row.failed)] * failed
             difference = row.differences.get(first)
-            numbers = _difference_cells(difference, row.p_holm[first], main.decimals) if difference else [""] * 4
+            numbers = [""] * 4
+            if difference:
+                word = ("fewer" if difference.mean < 0 else "more") if row.claimed else ""
+                numbers = [estimate(difference, main.decimals, sign=True), word, p_value(row.p_holm[first])]
+                numbers.append(str(difference.n))
             other = bounds(row.over_images, main.decimals, sign=True) if row.over_images else ""
             cell += [*numbers, *[other] * images] * paired + _estimates(row.measures, columns)
             cells.append(cell + _estimates(row.differences, columns, sign=True) * paired)
@@ -95,7 +101,7 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
         known = {column: difference for column, difference in differences.items() if difference}
         over = runs.over_images(wrong, of_setting, hard)
         rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
-    rows = _with_holm(rows)
+    rows = _considered_together(rows)
     return Summary(rows, tuple(_notes(results, rows)))
 
 
@@ -173,25 +179,21 @@ def _estimates(
     return [estimate(values[name], decimals[name], sign) if name in values else "" for name in columns]
 
 
-def _difference_cells(difference: stats.Difference, p_holm: float, decimals: int) -> list[str]:
-    word = ("fewer" if difference.mean < 0 else "more") if difference.differs else ""
-    word += " (alone)" * bool(word and p_holm > 0.05)
-    return [estimate(difference, decimals, sign=True), word, p_value(p_holm), str(difference.n)]
-
-
-def _with_holm(rows: list[SweepRow]) -> list[SweepRow]:
-    adjusted: list[dict[str, float]] = [{} for _ in rows]
-    for column in measures.columns("sweep"):
-        places = [i for i, row in enumerate(rows) if column in row.differences]
-        groups = [(rows[i].setting["width"], rows[i].setting["objective"]) for i in places]
-        p = stats.holm_within(groups, np.array([rows[i].differences[column].p for i in places], float))
-        for i, value in zip(places, p, strict=True):
-            adjusted[i][column] = float(value)
-    return [row._replace(p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
+def _considered_together(rows: list[SweepRow]) -> list[SweepRow]:
+    """The rows with what may be said of their differences: those of objectives at once, and those of baselines."""
+    first, *_ = measures.columns("sweep")
+    for kind in (is_compared, is_baseline):
+        for column in measures.columns("sweep"):
+            places = [i for i, row in enumerate(rows) if kind(row.setting["objective"]) and column in row.differences]
+            differences = [rows[i].differences[column] for i in places]
+            p = stats.holm(np.array([one.p for one in differences], float))
+            for i, adjusted, claimed in zip(places, p, stats.claimed(differences), strict=True):
+                rows[i] = rows[i]._replace(p_holm={**rows[i].p_holm, column: float(adjusted)})
+                rows[i] = rows[i]._replace(claimed=claimed) if column == first else rows[i]
+    return rows
 
 
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
-    first, *_ = measures.columns("sweep")
     seeds = results["seed"].nunique()
     over = f"{count_of(seeds, 'seed')}, 1 teacher"
     if seeds == 1:
@@ -200,14 +202,8 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
         notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     if any(row.differences for row in rows) and seeds > 1:
         notes.append(
-            "From hard labels: paired by seed; p is adjusted over the rows of a width and objective (Holm)."
-            " Fewer, more: p is 0.05 at most."
-        )
-    tests = [(row.differences[first], row.p_holm[first]) for row in rows if first in row.differences]
-    if any(difference.differs and p > 0.05 for difference, p in tests):
-        notes.append(
-            "Alone: only the row's own interval excludes zero, as one in twenty does by chance; where those of all "
-            "rows lie on one side of zero, that may be said of all at once."
+            "From hard labels: paired by seed; p is adjusted over all rows (Holm), those of baselines apart. Fewer, "
+            "more: it is 0.05 at most, or all these intervals lie on one side of zero."
         )
     if any(row.over_images for row in rows):
         notes.append(

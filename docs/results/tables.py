@@ -71,8 +71,6 @@ def cell(row: "pd.Series[str]", stem: str, style: str, page: Path) -> str:
     if style == "link":
         return f"[{Path(text).stem.replace('_', ' ')}]({os.path.relpath(RESULTS / text, page.parent)})"
     shown = f"{number(quote(text), style)} {interval(row, stem, style)}".strip()
-    if row.get(f"{stem}_pm"):
-        shown += f" ± {number(row[f'{stem}_pm'], style.rstrip('+'))}"
     if row.get(f"{stem}_from"):
         shown = f"{number(row[f'{stem}_from'], style)} to {number(row[f'{stem}_to'], style)}"
     if row.get(f"{stem}_unit"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from kdjax.errors import require_count
+from kdjax.errors import require_count, require_option
 from kdjax.identity import added
 
 TopkRest = Literal["spread", "renormalised"]
@@ -38,24 +38,29 @@ def default_raw_dir() -> Path | None:
 
 def as_declared(config: Any) -> None:
     """Gives the fields of a frozen dataclass the types that they are declared with, where a script wrote 1 for 1.0,
-    text for a path, or a list, an array, a range or a single value for a tuple: what is equal has one identity."""
+    text for a path, or a list, an array, a range or a single value for a tuple: what is equal has one identity. Raises
+    BadInput: a fraction for a whole number."""
     declared = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        object.__setattr__(config, field.name, _as_kind(getattr(config, field.name), declared[field.name]))
+        value = _as_kind(field.name, getattr(config, field.name), declared[field.name])
+        object.__setattr__(config, field.name, value)
 
 
-def _as_kind(value: Any, kind: Any) -> Any:
+def _as_kind(name: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
-        return None if value is None else _as_kind(value, typing.get_args(kind)[0])
+        return None if value is None else _as_kind(name, value, typing.get_args(kind)[0])
     if hasattr(value, "tolist"):  # of NumPy
         value = value.tolist()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is int and isinstance(value, float):
+        require_option(value.is_integer(), name.replace("_", "-"), value, "it is a whole number")
+        return int(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if typing.get_origin(kind) is tuple:
         values = [value] if isinstance(value, (str, int, float, Path)) else value
-        return tuple(_as_kind(one, typing.get_args(kind)[0]) for one in values)
+        return tuple(_as_kind(name, one, typing.get_args(kind)[0]) for one in values)
     return value
 
 

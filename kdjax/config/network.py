@@ -1,6 +1,7 @@
 """How one network is built and trained, and the teacher's recipe."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -157,6 +158,8 @@ class TrainConfig:
         require_count("jitter", self.jitter, "pixels", 0)
         require_temperature("last-temperature", self.last_temperature)
         changes = self.temperature_schedule != "constant"
+        finite = not changes or self.last_temperature < math.inf
+        require_option(finite, "last-temperature", self.last_temperature, "T changes to a finite one")
         require(
             changes or self.last_temperature == 1, "--last-temperature needs --temperature-schedule linear or cosine"
         )

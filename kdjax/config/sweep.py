@@ -66,7 +66,7 @@ class SweepConfig:
     """Instead of a grid, each setting has its own of the learning rates, in order: hard labels, where they are trained,
     then each temperature of the one objective. For studies, which choose them elsewhere."""
     hard_labels: bool = True
-    """Also train each student on hard labels alone: the baseline."""
+    """Also train each student on hard labels alone, with which all others are compared."""
     baselines: bool | None = dataclasses.field(default=None, metadata=NO_RESULT)  # its objectives are identified
     """Also train each student on label_smoothing, and on shuffled (at each step, the teacher's logits of another
     example). The hold-out chooses the best of these and hard labels, with which distillation is compared (default:
@@ -74,7 +74,7 @@ class SweepConfig:
     objectives: tuple[str, ...] = ("kd",)
     """What students minimise, each trained at every temperature, or once where it has none: kd (soft targets), another
     name in the registry, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several
-    values, "dkd(beta=2|4|8)"; those left out have their authors' values. With none, the baseline alone is trained."""
+    values, "dkd(beta=2|4|8)"; those left out have their authors' values. With none, hard labels alone are trained."""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
     pixels); and controls: shuffled (the logits of another image), random (an untrained teacher's), uniform (equal for

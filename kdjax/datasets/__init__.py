@@ -19,7 +19,7 @@ from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
-from kdjax.errors import BadInput, require, require_known
+from kdjax.errors import BadInput, require, suggest
 from kdjax.files import Damaged, clear_leftovers, lock
 
 __all__ = [
@@ -48,9 +48,9 @@ def names() -> tuple[str, ...]:
 
 
 def is_file(dataset: str) -> bool:
-    """Whether what a user gives as `--dataset` means a file of their own: it has a path separator, a suffix of
-    `array_files`, or is a file or folder that is there; and it is no name."""
-    means = os.sep in dataset or dataset.lower().endswith(array_files.SUFFIXES) or Path(dataset).exists()
+    """Whether what a user gives as `--dataset` means a file of their own: it has a path separator or a suffix, or is a
+    file or folder that is there; and it is no name."""
+    means = os.sep in dataset or bool(Path(dataset).suffix) or Path(dataset).exists()
     return dataset not in names() and means
 
 
@@ -75,7 +75,9 @@ def load(config: DataConfig) -> Dataset:
         from kdjax.datasets import own  # late: it imports JAX
 
         return own.load(config, names())
-    require_known("dataset", config.dataset, names())
+    known = f"there are {', '.join(names())}{suggest(config.dataset.lower(), names())}"
+    own_file = f"or give a file of your own, {array_files.KINDS}"
+    require(config.dataset in names(), f"--dataset {config.dataset} is unknown: {known}; {own_file}")
     for option, given in (("columns", config.columns), ("topk-rest", config.topk_rest != "spread")):
         require(
             not given, f"--{option} is for a file of your own, and {config.dataset} is a named dataset: leave it out"

@@ -22,7 +22,7 @@ from kdjax.datasets.own_teacher import Table
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, fingerprint
 from kdjax.errors import name_rows, require
 from kdjax.faults import Faults
-from kdjax.inputs import MOST_CLASSES, read, read_inputs, read_labels, read_raw
+from kdjax.inputs import MOST_CLASSES, read, read_labels, read_raw, require_channels_last
 from kdjax.logit_columns import INDICES, LOGSUMEXP
 from kdjax.mistakes import Mistake
 
@@ -74,6 +74,8 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     images, standardisation = (_images if inputs == "images" else _features)(inputs, columns[inputs], rows)
     train, holdout, test = (Split(part, labels[of]) for part, of in zip(images, rows, strict=True))
     _refuse_or_warn(mistakes.of_parts(train.images, test.images, rows.test))
+    for seen, which in ((train, "training"), (test, "test")):
+        _refuse_or_warn(mistakes.of_parts(seen.images, holdout.images, rows.holdout, (which, "held-out")))
     title = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.resolve().stem if path.is_file() else path.resolve().name).strip(
         "._-"
     )
@@ -186,6 +188,7 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
     )
     require(given.ndim in (3, 4), f"{shape}; call [n, d] features")
     require(min(given.shape[1:]) > 0, f"{shape}, of one pixel or more")
+    require_channels_last(name, given.shape)
     convert: Callable[[np.ndarray], np.ndarray] = np.asarray
     if given.dtype == np.uint8:
         if max(given[block].max(initial=0) for block in _blocks(len(given))) == 1:
@@ -209,7 +212,6 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
         )
         require(to_bytes or not len(rows_outside), f"{wrong}: {remedy}")
         convert = lambda part: part.astype(np.uint8 if to_bytes else np.float32)  # noqa: E731
-    read_inputs(name, convert(given[:2]))
     deep = (lambda part: convert(part)[..., None]) if given.ndim == 3 else convert
     return [_taken(given, of, deep) for of in rows], None
 

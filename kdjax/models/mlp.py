@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from kdjax.arrays import Images, Logits
-from kdjax.compilation import fixed_numerics
 from kdjax.config import TrainConfig
 from kdjax.layers import dropout, product
-from kdjax.models.model import Model, ModelState, Params
+from kdjax.models.model import Model, Params, functions_of
 
 
 class InputDense(nn.Module):
@@ -46,12 +45,14 @@ class Mlp(nn.Module):
     """Of units and weights, called like `jax.lax.dot_general`."""
 
     @nn.compact
-    def __call__(self, images: Images, key: PRNGKeyArray | None, axis_name: str | None = None) -> Logits:
-        """Logits; without a key there is no dropout."""
+    def __call__(
+        self, images: Images, train: bool, key: PRNGKeyArray | None = None, axis_name: str | None = None
+    ) -> Logits:
+        """Logits; without a key, or in evaluation, there is no dropout."""
         units = images.reshape(len(images), -1)
         for layer, width in enumerate((*self.hidden, self.num_classes)):
             rate = self.hidden_dropout if layer else self.input_dropout
-            if key is not None and rate > 0:
+            if train and key is not None and rate > 0:
                 units = dropout(jax.random.fold_in(key, layer), units, rate, axis_name)
             options: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "dot_general": self.product}
             if layer:
@@ -68,16 +69,6 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
     own = functools.partial(product, rounded=True) if config.precision == "bfloat16" else product
     module = Mlp(config.hidden, num_classes, config.input_dropout, config.hidden_dropout, own)
 
-    @fixed_numerics()
-    def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:
-        return module.init(key, jnp.zeros((1, *input_shape)), None)["params"], {}
-
-    def apply(
-        params: Params, model_state: ModelState, images: Images, train: bool, key: Any = None, axis_name: Any = None
-    ) -> tuple[Logits, ModelState]:
-        logits: Any = module.apply({"params": params}, images, key if train else None, axis_name)
-        return logits, model_state
-
     def bound_norms(params: Params, bound: float) -> Params:
         bounded = dict(params)
         for layer in range(len(config.hidden)):
@@ -87,4 +78,4 @@ def mlp(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
             bounded[f"dense_{layer}"] = {**params[f"dense_{layer}"], "kernel": kernel * factor}
         return bounded
 
-    return Model(init, apply, bound_norms, input_shape, num_classes, side_by_side=True)
+    return Model(*functions_of(module, input_shape), bound_norms, input_shape, num_classes, side_by_side=True)

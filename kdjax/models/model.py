@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
 
 def functions_of(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`Model.init` and `Model.apply` of a flax module with batch norms, called as (images, train, key, axis_name)."""
+    """`Model.init` and `Model.apply` of a flax module, called as (images, train, key, axis_name)."""
 
     @fixed_numerics()
     def init(key: PRNGKeyArray) -> tuple[Params, ModelState]:

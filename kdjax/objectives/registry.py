@@ -14,7 +14,7 @@ import optax
 from jax.interpreters import partial_eval
 from jaxtyping import Array, Float
 
-from kdjax import losses
+from kdjax import exact, losses
 from kdjax.arrays import Labels, Logits
 from kdjax.errors import BadInput, require, require_known, require_new, require_temperature
 from kdjax.losses import Losses, PerExample
@@ -117,15 +117,8 @@ class Objective(NamedTuple):
         a constant: no derivative goes to its logits. In T there is none of `dkd`, `dist` and the divergences other than
         `kd`: they raise TypeError, unless T stands in `stop_gradient`. A class that is -inf in both logits is left out
         by `kd`, `ttm`, `wttm` and the divergences; with others the loss is nan or infinite. Raises BadInput: T = inf
-        where there is no limit (a JAX array cannot be refused); shapes that do not fit; labels, unless traced, outside
-        0 to N − 1.
+        where there is no limit; shapes that do not fit; labels outside 0 to N − 1. What is traced cannot be refused.
         """
-        if not isinstance(labels, jax.core.Tracer) and np.size(labels):
-            given = np.asarray(labels)
-            classes = np.shape(student_logits)[-1]
-            least, most = int(given.min()), int(given.max())
-            outside = f"labels from {least} to {most} are not allowed with {classes} classes: give 0 to {classes - 1}"
-            require(least >= 0 and most < classes, outside)
         return self.loss_at(student_logits, teacher_logits, labels, temperature, self.hyperparameters)
 
     def loss_at(
@@ -138,14 +131,12 @@ class Objective(NamedTuple):
     ) -> Array:
         """`loss` at other hyper-parameters, by name, which may be traced."""
         student_logits, teacher_logits, labels = map(jnp.asarray, (student_logits, teacher_logits, labels))
-        batch = student_logits.shape[:-1]
-        shapes = f"labels of shape {labels.shape} do not fit logits of shape {student_logits.shape}"
-        require(labels.shape == batch, f"{shapes}: give one for each example")
-        if isinstance(temperature, (int, float, np.generic, np.ndarray)) and np.isinf(temperature).any():
+        exact.require_labels(labels, student_logits)
+        if exact.is_known(temperature) and np.isinf(temperature).any():
             self.require_limit()
         teacher_logits = jax.lax.stop_gradient(teacher_logits)
         loss: Array = self.term(student_logits, teacher_logits, labels, temperature, **hyperparameters)
-        _require_one_each(self.name, loss.shape, batch)
+        _require_one_each(self.name, loss.shape, labels.shape)
         return loss
 
     def require_limit(self) -> None:
