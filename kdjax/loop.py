@@ -102,7 +102,8 @@ def fit(
     Args:
         setting: K values of each hyper-parameter.
         seed: fixes batch order, masks and jitter; that of `start`, which fixes initial weights.
-        initial: from `start`, or a checkpoint. Its state is donated: it must not be used again.
+        initial: from `start`, or a checkpoint. Its state is donated and its history written into: neither must be used
+            again.
         after_chunk: called with the block and its step after every chunk (progress, checkpoints). An exception it
             raises ends the training.
         chunk_seconds: longest time between two calls of `after_chunk`, roughly. The result does not depend on it.

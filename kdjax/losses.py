@@ -1,4 +1,4 @@
-"""Distillation losses on logits, one number per example, accurate to rounding at every temperature in (0, inf].
+"""Distillation losses on logits, one number per example; soft terms are accurate to rounding at every T in (0, inf].
 
 z student logits, v teacher logits, N classes, T temperature; `q = softmax(z/T)`, `p = softmax(v/T)` (Hinton, Vinyals,
 Dean 2015, arXiv 1503.02531, Eq. 1). A loss takes logits `[..., N]` to one number per example, `[...]`; callers reduce.

@@ -119,8 +119,8 @@ def find_teachers(
     refused = "--teacher options are not allowed with --teacher-from"
     given = f"{refused}: teachers are either given or trained; leave out one of them"
     require(not folders or config == TeacherConfig(), given)
-    if len(dataset.input_shape) == 1:
-        config = dataclasses.replace(config, jitter=0)  # which is a teacher's default, and shifts images
+    if len(dataset.input_shape) == 1 and config.jitter == TeacherConfig.jitter:
+        config = dataclasses.replace(config, jitter=0)  # the default is for images
     recipe = config.train_config(grids.teacher_epochs(dataset))
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
         for teacher in named:

@@ -84,7 +84,6 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
     there: dict[str, dict[Any, None]] = {name: {} for name in where}
     for block in run_directory.block_folders(folder):
         for index, row in enumerate(run_directory.read_rows(block)):
-            row = {name: math.inf if value == "inf" else value for name, value in row.items()}
             for name in there.keys() & row.keys():
                 there[name][row[name]] = None
             if matches(row, where):

@@ -104,6 +104,10 @@ BAD = {
     "small_after_norm, big_after_norm;",
     "--temperature 3": "--temperatures",  # the nearest option
     "--warmth 3": "Unrecognized options: --warmth",
+    "--dataset mnist5k --teacher.network small --teacher.widths 64 --teacher.hidden-dropout 0.3": (
+        "the small network has one hidden dense layer and its own dropout"
+    ),
+    "--dataset missing.csv": "missing.csv does not exist: give a file, .npz",
     "--dataset minst": "--dataset minst is unknown: there are mnist, fashion_mnist, cifar10, mnist5k, auto; did",
     "--dataset mnist5k --raw-dir missing": "--raw-dir missing does not exist",
     "--dataset mnist5k --holdout 4000": "--holdout 4000 is not allowed: there are 4,000 training images",

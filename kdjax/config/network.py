@@ -226,8 +226,10 @@ class TeacherConfig:
         epochs = default_epochs if self.epochs is None else self.epochs
         recipe = {**shared_fields(self), "hidden": self.widths, "epochs": epochs}
         try:
-            if network_spec(self.network).family != "mlp":
-                recipe |= {"input_dropout": 0.0, "hidden_dropout": 0.0, "max_norm": 0.0}
+            if network_spec(self.network).family != "mlp":  # for which the defaults are: what is given stays
+                default = {field.name: field.default for field in dataclasses.fields(self)}
+                of_mlp = ("input_dropout", "hidden_dropout", "max_norm")
+                recipe |= {name: 0.0 for name in of_mlp if recipe[name] == default[name]}
             return TrainConfig(**recipe)
         except BadInput as error:  # which names the student's option
             raise BadInput(re.sub("^--", "--teacher.", str(error))) from None
