@@ -93,10 +93,11 @@ class Distillation:
         require(chosen and set(chosen) <= set(others), told)
         self._require_measure(measure)
         rows = []
+        baselines = [setting for setting in self._settings() if setting[0][0] == against]
         for (name, temperature, weight), runs in self._settings():
-            for (partner, at, weight_of_partner), partners in self._settings():
+            for (_, at, weight_of_partner), partners in baselines if name in chosen else ():
                 same = weight == weight_of_partner and (temperature == at or math.isnan(temperature) or math.isnan(at))
-                if name not in chosen or partner != against or not (same or against == "hard"):
+                if not same and against != "hard":
                     continue
                 pairs = runs.merge(partners, on="seed", suffixes=("", "_against"))
                 if pairs.empty:
