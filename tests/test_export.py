@@ -191,7 +191,7 @@ def test_a_convolutional_network_is_arrays_alone(tmp_path, monkeypatch):
 def test_what_is_not_one_student_is_refused(swept, alone):
     where = f"of {swept}: choose by"
     assert refused(swept, "--temperature", 4, "--width", 16) == f"that names 2 students {where} --seed 0|1"
-    options = "--objective hard|kd, --temperature none|4|inf, --seed 0|1, --width 16|20, --soft-weight 0|1"
+    options = "--objective hard|kd, --temperature 4|inf, --seed 0|1, --width 16|20, --soft-weight 0|1"
     assert refused(swept) == f"that names 12 students {where} {options}"
     none = (
         f"{swept} holds no student of objective kd, temperature 5: there are objective hard|kd; temperature none|4|inf"

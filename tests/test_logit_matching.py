@@ -47,8 +47,6 @@ def swept(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(swept):
     out = swept.parent.parent
-    (figures := out / "logit_matching" / "small" / "figures").mkdir(parents=True)
-    (figures / "page.svg").write_text("<svg/>")  # of an earlier version: it is removed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measurements, "ENTRIES", 100_000)
         logit_matching.main(logit_matching.MatchingConfig(out=out, classes=(10,), images=64, epochs=2))
