@@ -72,7 +72,7 @@ def test_everything_is_written(written):
     first = summary.splitlines()[2]
     assert first.startswith(f"**{len(lines) - len(failed)} of {len(lines)} predictions hold; " if failed else "**All ")
     assert all(claim in first for claim in failed)
-    assert "12-12, T = 20" in summary and "seeds 0 to 2" in summary
+    assert "12-12-10, T = 20" in summary and "seeds 0 to 2" in summary
     assert "never within twice the floor" in summary or "within twice the floor from T = " in summary  # in a note
     assert max(len(cell.strip()) for line in lines for cell in line.replace("\\|", " ").split("|")) <= 120
 
