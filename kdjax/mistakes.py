@@ -26,17 +26,18 @@ MOST_REPEATED = 0.01
 """Share of the test rows that may also be training rows: some are in most data, and are warned of."""
 FEWEST = 20
 """A part of fewer rows may look shuffled by chance."""
-CLOSE = 0.05
-"""So far above chance, as a share of the rows, a teacher may be as good as chance, though not within `REFUSED`."""
+LOST = 0.05
+"""A teacher that is right on a smaller share of the rows, as one of many classes may be by chance, is refused up to
+`DOUBTED`."""
 FEWEST_PAIRS = 100
 """A student of fewer rows may disagree with its teacher."""
 REFUSED, DOUBTED = 2, 3
-"""Standard deviations above chance up to which a teacher's data are refused, or warned of; a part of them is looked at
-where the teacher is right on fewer than elsewhere by the latter."""
+"""Standard deviations above chance: up to the first a teacher's data are refused, up to the second warned of. A part of
+them is looked at where the teacher is worse than on the others by the second."""
 FORGOTTEN = 10
 """Percentage points by which a teacher may be worse on training rows than on others, which are new to it."""
-DISTINCT = 0.25
-"""Rows of a smaller share of distinct ones are of few values."""
+CATEGORIES, DISTINCT = 10, 0.25
+"""Features of up to so many values each, and a smaller share of distinct rows, are categories."""
 MOST_CLASSES = 1_000
 """Another order of the classes is looked for up to so many."""
 
@@ -75,7 +76,7 @@ def of_teacher_in_parts(
     right = predicted == labels
     worse = {part: rows for part, rows in parts.items() if len(rows) >= FEWEST and _is_worse(right, rows)}
     of_parts = [_of_order(predicted[rows], labels[rows], classes, rows, part) for part, rows in worse.items()]
-    if "training" in worse and not any(of_parts):
+    if "training" in worse and len(parts["training"]) < len(right) and not any(of_parts):
         rows = parts["training"]
         seen, unseen = (100 * float(np.mean(one)) for one in (right[rows], np.delete(right, rows)))
         if seen < unseen - FORGOTTEN:
@@ -114,8 +115,7 @@ def _of_order(predicted: np.ndarray, labels: np.ndarray, classes: int, rows: np.
         return [Mistake(f"{about}: {order}; {differs}", True)]
     varied = np.sum(shares[0] > 0.01) > 1 or shares[0].max() < 0.5  # of many classes each is rare
     alike = varied and np.abs(shares[0] - shares[1]).sum() / 2 <= FIT
-    close = right - float(shares[0] @ shares[1]) < CLOSE
-    if alike and (close or _is_at_chance(predicted, labels, classes, REFUSED)):
+    if alike and (right < LOST or _is_at_chance(predicted, labels, classes, REFUSED)):
         found = f"{about}, no better than chance, and predicts each class as often as it is a label"
         remedy = (
             "its rows are in another order than the labels: write both in one loop over the data, without shuffling"
@@ -200,8 +200,10 @@ def of_parts(
 
 
 def _of_few_values(rows: np.ndarray) -> bool:
-    """Whether hardly a row is the only one of its kind, as where features are a few categories: then like rows are no
-    copies."""
+    """Whether these are features of a few categories each, and hardly a row is the only one of its kind: then like rows
+    are no copies."""
+    if rows.ndim != 2 or any(len(np.unique(column)) > CATEGORIES for column in rows.T):
+        return False
     return len(np.unique(_hashes(rows))) < DISTINCT * len(rows)
 
 

@@ -558,3 +558,11 @@ def test_like_rows_of_few_values_are_no_copies(tmp_path, caplog):
     few = np.float32(np.random.default_rng(0).integers(2, size=(ROWS, 4)))
     datasets.load(DataConfig(dataset=str(write(tmp_path, columns(features=few, split=SPLIT)))))
     assert "100 of 100 test rows are training rows too" in caplog.text
+
+
+def test_copies_of_images_or_of_measured_features_are_no_few_values():
+    random = np.random.default_rng(0)
+    for rows in (np.float32(random.normal(size=(100, 4))), random.integers(256, size=(100, 3, 3, 1), dtype=np.uint8)):
+        seen = np.repeat(rows, 6, axis=0)
+        (mistake,) = mistakes.of_parts(seen, rows, np.arange(100))
+        assert mistake.certain and "100 of 100 test rows are training rows too" in mistake.text

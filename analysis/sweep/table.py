@@ -203,7 +203,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     if any(row.differences for row in rows) and seeds > 1:
         notes.append(
             "From hard labels: paired by seed; p is adjusted over all rows (Holm), those of baselines apart. Fewer, "
-            "more: it is 0.05 at most, or all these intervals lie on one side of zero."
+            "more: p is 0.05 at most, or the intervals of all of them lie on one side of zero."
         )
     if any(row.over_images for row in rows):
         notes.append(

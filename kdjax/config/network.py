@@ -226,7 +226,7 @@ class TeacherConfig:
         epochs = default_epochs if self.epochs is None else self.epochs
         recipe = {**shared_fields(self), "hidden": self.widths, "epochs": epochs}
         try:
-            if network_spec(self.network).family != "mlp":  # for which the defaults are: what is given stays
+            if network_spec(self.network).family != "mlp":  # the defaults are for that
                 default = {field.name: field.default for field in dataclasses.fields(self)}
                 of_mlp = ("input_dropout", "hidden_dropout", "max_norm")
                 recipe |= {name: 0.0 for name in of_mlp if recipe[name] == default[name]}
