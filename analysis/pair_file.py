@@ -31,8 +31,8 @@ NAMES = (
 )
 """Of the arrays that are read."""
 MOST_CLASSES = 200_000
-ROUNDING = 1e-5
-"""Logits that differ by less, of their size, are the same."""
+SAME = 1e-9
+"""Logits that differ by less, of their size, are the same, and those that differ by the rounding of their types."""
 
 
 class PairFile(NamedTuple):
@@ -142,6 +142,8 @@ def _check(pair: PairFile) -> None:
     where rows or classes look as if they were in another order."""
     faults, same, doubtful, top_k = Faults(), True, list[np.ndarray](), pair.top_k
     predicted = list[np.ndarray]()
+    of_teacher = pair.teacher.array if isinstance(pair.teacher, Full) else pair.teacher.values
+    close = max(SAME, *(4 * logit_columns.precision(array) for array in (pair.student.array, of_teacher)))
     blocks = pair.blocks()
     with Progress(f"checking {pair.path.name}", len(blocks)) as progress:
         for index, rows in enumerate(blocks):
@@ -152,7 +154,7 @@ def _check(pair: PairFile) -> None:
             if not faults:
                 z, v = pair.student.block(rows), pair.teacher.block(rows)
                 predicted.append(np.stack([z.argmax(axis=1), v.argmax(axis=1)]))
-                same = same and _are_same(z, v)
+                same = same and _are_same(z, v, close)
             if index % 64 == 63:
                 pair.release()
                 progress.update(index + 1, f"{rows.stop:,} of {pair.rows:,} rows")
@@ -168,10 +170,10 @@ def _check(pair: PairFile) -> None:
         say(f"warning: {doubt.text}")
 
 
-def _are_same(z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"]) -> bool:
-    """Whether the logits of both networks differ by a shift alone, but for the rounding of float32."""
+def _are_same(z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"], share: float) -> bool:
+    """Whether the logits of both networks differ by a shift alone, or by less than this share of their size."""
     known = np.isfinite(v).all()  # a renormalised teacher's are not
-    return bool(known and rms(centred(z - v)) <= ROUNDING * (rms(centred(z)) + rms(centred(v))))
+    return bool(known and rms(centred(z - v)) <= share * (rms(centred(z)) + rms(centred(v))))
 
 
 def _release(array: object) -> None:

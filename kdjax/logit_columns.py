@@ -111,9 +111,7 @@ class TopK(NamedTuple):
 
     def left(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The mass of all other classes. Below the precision of the numbers it is not known: it is at least that."""
-        dtype = self.values.dtype
-        least = 2.0**-7 if dtype.name == "bfloat16" else np.finfo(dtype).eps if dtype.kind == "f" else 1e-7
-        return np.maximum(1 - self.mass(rows), least)
+        return np.maximum(1 - self.mass(rows), precision(self.values))
 
     def doubtful(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
         """Rows in which each other class gets more than the least of those that are kept."""
@@ -193,6 +191,12 @@ def blocks(rows: int, classes: int) -> list[slice]:
     """All rows, in blocks of at most `ENTRIES` logits, or of one row."""
     size = max(1, ENTRIES // classes)
     return [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def precision(array: np.ndarray) -> float:
+    """The distance from 1 to the next number of an array's type; 1e-7 of whole numbers."""
+    dtype = array.dtype
+    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps) if dtype.kind == "f" else 1e-7
 
 
 def _logsumexp(block: Logits) -> Float[np.ndarray, "rows"]:
