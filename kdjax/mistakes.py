@@ -29,8 +29,6 @@ FEWEST = 20
 LOST = 0.05
 """A teacher that is right on a smaller share of the rows, as one of many classes may be by chance, is refused up to
 `DOUBTED`."""
-FEWEST_PAIRS = 100
-"""A student of fewer rows may disagree with its teacher."""
 REFUSED, DOUBTED = 2, 3
 """Standard deviations above chance: up to the first a teacher's data are refused, up to the second warned of. A part of
 them is looked at where the teacher is worse than on the others by the second."""
@@ -89,8 +87,7 @@ def of_teacher_in_parts(
 def of_pair(student: Int[np.ndarray, "rows"], teacher: Int[np.ndarray, "rows"], classes: int) -> list[Mistake]:
     """What looks wrong with the classes that a student and its teacher predict: rows or classes in another order."""
     agreed = float(np.mean(student == teacher))
-    one_order = not _is_at_chance(student, teacher, classes, DOUBTED)
-    if len(student) < FEWEST_PAIRS or (one_order and not _other_order(student, teacher, classes, agreed)):
+    if not _is_at_chance(student, teacher, classes, DOUBTED) and not _other_order(student, teacher, classes, agreed):
         return []
     found = f"student and teacher predict the same class in {100 * agreed:.1f} % of {len(student):,} rows"
     return [Mistake(f"{found}: are the rows and the classes of both in one order?", False)]

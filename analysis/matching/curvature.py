@@ -77,7 +77,7 @@ def mlp_logits(params: Any, images: Images) -> Float[Array, "batch classes"]:
         return jax.lax.dot_general(units, kernel, dimension_numbers, precision=FLOAT32)
 
     *hidden, classes = (len(params[f"dense_{layer}"]["bias"]) for layer in range(len(params)))
-    logits: Any = Mlp(tuple(hidden), classes, product=product).apply({"params": params}, images, None)
+    logits: Any = Mlp(tuple(hidden), classes, product=product).apply({"params": params}, images, False)
     return logits
 
 

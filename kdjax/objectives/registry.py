@@ -117,7 +117,8 @@ class Objective(NamedTuple):
         a constant: no derivative goes to its logits. In T there is none of `dkd`, `dist` and the divergences other than
         `kd`: they raise TypeError, unless T stands in `stop_gradient`. A class that is -inf in both logits is left out
         by `kd`, `ttm`, `wttm` and the divergences; with others the loss is nan or infinite. Raises BadInput: T = inf
-        where there is no limit; shapes that do not fit; labels outside 0 to N − 1. What is traced cannot be refused.
+        where there is no limit (of a JAX array it is not asked); shapes that do not fit; labels, unless traced, outside
+        0 to N − 1.
         """
         return self.loss_at(student_logits, teacher_logits, labels, temperature, self.hyperparameters)
 
@@ -132,7 +133,7 @@ class Objective(NamedTuple):
         """`loss` at other hyper-parameters, by name, which may be traced."""
         student_logits, teacher_logits, labels = map(jnp.asarray, (student_logits, teacher_logits, labels))
         exact.require_labels(labels, student_logits)
-        if exact.is_known(temperature) and np.isinf(temperature).any():
+        if not isinstance(temperature, jax.Array) and np.isinf(temperature).any():
             self.require_limit()
         teacher_logits = jax.lax.stop_gradient(teacher_logits)
         loss: Array = self.term(student_logits, teacher_logits, labels, temperature, **hyperparameters)
