@@ -65,8 +65,8 @@ def of_predictions(
 def of_teacher_in_parts(
     logits: HostLogits, labels: Int[np.ndarray, "images"], parts: Mapping[str, Int[np.ndarray, "rows"]]
 ) -> list[Mistake]:
-    """`of_teacher` of all rows; where these look well, of each part on which the teacher is worse than on the others, but
-    for calibration: one part may be shuffled and the others not."""
+    """`of_teacher` of all rows; where these look well, of each part on which the teacher is worse than on the others:
+    one part may be shuffled and the others not. Calibration is of all rows."""
     found = of_teacher(logits, labels)
     if any(mistake.certain for mistake in found):
         return found
