@@ -74,9 +74,10 @@ def require_new(kind: str, name: str, known: Collection[str]) -> None:
     require(name not in known, f"the {kind} {name} is registered already: give yours another name")
 
 
-def require_known(option: str, name: str, known: Collection[str]) -> None:
-    """Refuses a name that is not registered, and suggests the nearest."""
-    require(name in known, f"--{option} {name} is unknown: there are {', '.join(known)}{suggest(name.lower(), known)}")
+def require_known(option: str, name: str, known: Collection[str], otherwise: str = "") -> None:
+    """Refuses a name that is not registered, and suggests the nearest; `otherwise` ends the message."""
+    there = f"there are {', '.join(known)}{suggest(name.lower(), known)}{otherwise}"
+    require(name in known, f"--{option} {name} is unknown: {there}")
 
 
 def suggest(name: str, known: Collection[str]) -> str:

@@ -19,7 +19,7 @@ from kdjax.datasets.download import Unavailable, check_online, fetch
 from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
-from kdjax.errors import BadInput, require, suggest
+from kdjax.errors import BadInput, require, require_known
 from kdjax.files import Damaged, clear_leftovers, lock
 
 __all__ = [
@@ -75,9 +75,7 @@ def load(config: DataConfig) -> Dataset:
         from kdjax.datasets import own  # late: it imports JAX
 
         return own.load(config, names())
-    known = f"there are {', '.join(names())}{suggest(config.dataset.lower(), names())}"
-    own_file = f"or give a file of your own, {array_files.KINDS}"
-    require(config.dataset in names(), f"--dataset {config.dataset} is unknown: {known}; {own_file}")
+    require_known("dataset", config.dataset, names(), f"; or give a file of your own, {array_files.KINDS}")
     for option, given in (("columns", config.columns), ("topk-rest", config.topk_rest != "spread")):
         require(
             not given, f"--{option} is for a file of your own, and {config.dataset} is a named dataset: leave it out"
