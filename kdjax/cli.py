@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import logging
 import math
 import os
 import re
@@ -209,8 +208,6 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a − that the locale lacks must not end hours of work
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("kdjax").setLevel(logging.INFO)
 
 
 def _say(message: str) -> None:

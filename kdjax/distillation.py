@@ -17,7 +17,7 @@ from kdjax.datasets import Dataset, Split
 from kdjax.distilled import Distillation, Student
 from kdjax.errors import BadInput, require
 from kdjax.inputs import Examples, read_examples
-from kdjax.progress import Progress, say
+from kdjax.progress import Progress, say, warn
 from kdjax.students import Block
 from kdjax.transfer import DistillationData
 
@@ -143,7 +143,7 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
     for mistake in mistakes.of_parts(train.inputs, tested.inputs, rows):
-        say(f"warning: {mistake.text}")
+        warn(f"warning: {mistake.text}")
     splits = [Split(*part[:2]) for part in (train, tested)]
     none = Split(*(array[:0] for array in splits[0]))
     names = tuple(map(str, range(classes)))
@@ -158,7 +158,7 @@ def _check_teacher(given: Examples, part: str) -> None:
         return
     for mistake in mistakes.of_teacher(given.teacher_logits, given.labels, part=part):
         require(not mistake.certain or (part and len(given.labels) < FEW_TESTED), mistake.text)
-        say(f"warning: {mistake.text}")
+        warn(f"warning: {mistake.text}")
 
 
 def _held_out(given: Examples) -> tuple[Examples, Examples, np.ndarray]:

@@ -1,5 +1,10 @@
-"""Progress of long work: a live line on a terminal, plain lines now and then in a log."""
+"""What is said while work goes on, by the logger `kdjax`; progress is a live line on a terminal, else a plain line now
+and then.
 
+`logging.getLogger("kdjax").setLevel(logging.WARNING)` leaves the warnings alone.
+"""
+
+import logging
 import math
 import sys
 import time
@@ -11,13 +16,27 @@ TITLE_WIDTH, BAR_WIDTH = 36, 20
 """Characters of a terminal's line, at most: of the title with its part, and of the bar."""
 
 
+class _StandardError(logging.Handler):
+    """Writes to what is standard error at that time: a notebook, a live line or a test may replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{record.getMessage()}\n")  # in one call: blocks on other devices write lines, too
+        sys.stderr.flush()
+
+
+logger = logging.getLogger("kdjax")
+logger.setLevel(logger.level or logging.INFO)
+logger.addHandler(_StandardError())
+logger.propagate = False  # else what a program's own handler writes would be there twice
+
+
 class Progress:
     """Use as a context: `update` shows how far the work is."""
 
     def __init__(self, title: str, total: int):
         self._title, self._total, self._live = title, total, None
         self._start, self._resumed, self._shown = math.nan, 0, -math.inf
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO):
             from rich import progress
             from rich.console import Console
             from rich.table import Column
@@ -67,9 +86,13 @@ class Progress:
 
 
 def say(line: str) -> None:
-    """Prints a line of the log."""
-    sys.stderr.write(f"{line}\n")  # in one call: blocks on other devices write lines, too
-    sys.stderr.flush()
+    """Says how work goes on: a line of the log."""
+    logger.info(line)
+
+
+def warn(line: str) -> None:
+    """Says what may be a mistake, or is not as it was asked for."""
+    logger.warning(line)
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ from kdjax.datasets import Dataset, GivenTeacher
 from kdjax.datasets.splits import MOST_T, NO_MASS
 from kdjax.errors import require, require_option
 from kdjax.objectives import Objective
-from kdjax.progress import say
+from kdjax.progress import warn
 from kdjax.students import Block
 from kdjax.teachers import Teacher
 
@@ -29,7 +29,7 @@ def require_classes(transfer_images: int | None, dataset: Dataset) -> None:
     mixed = "if they are sorted by class, shuffle them first"
     require(transfer_images is None or len(first) > 1, f"--transfer-images is not allowed: {about}; {mixed}")
     if len(first) < len(there):
-        say(f"warning: {about}; {mixed}")
+        warn(f"warning: {about}; {mixed}")
 
 
 def require_images_to_change(option: str, changes: object, dataset: Dataset) -> None:
@@ -61,12 +61,10 @@ def _require_own_start(
     if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
         about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
-        _warn(f"{about} initial weights): give the teacher another seed, which is 1000 by default")
+        _warn_once(f"warning: {about} initial weights): give the teacher another seed, which is 1000 by default")
 
 
-@functools.cache  # once for all sweeps of a table
-def _warn(about: str) -> None:
-    say(f"warning: {about}")
+_warn_once = functools.cache(warn)  # for all sweeps of a table
 
 
 def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import importlib
 import io
-import logging
 import os
 import random
 import subprocess
@@ -73,16 +72,12 @@ def sweep(config: SweepConfig) -> None:
 def call(main: Callable[[Any], Any], config_class: type, argv: Sequence[str], prog: str = PROG) -> tuple[int, str]:
     """Exit code and standard error of a command run in this process."""
     said = io.StringIO()
-    logged, logger = logging.StreamHandler(said), logging.getLogger("kdjax")
-    logger.addHandler(logged)  # under pytest, `cli` finds a handler and adds none
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
             cli.run(main, config_class, prog, argv)
         except SystemExit as ending:
             assert isinstance(ending.code, int)
             return ending.code, said.getvalue()
-        finally:
-            logger.removeHandler(logged)
 
 
 def call_sweep(root: Path, *more: str) -> tuple[int, str]:

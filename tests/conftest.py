@@ -1,6 +1,7 @@
 """JAX for every test: four virtual CPU devices, and ranks that are not promoted silently. (Warnings are errors:
 pyproject.) Types are promoted as usual: optax's schedules rely on it."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def hurried_compilation(request):
     hurried = request.node.get_closest_marker("optimized") is None
     if hurried != jax.config.read("jax_disable_most_optimizations"):
         hurry.switch(hurried)
+
+
+@pytest.fixture(autouse=True)
+def heard_by_caplog(monkeypatch):
+    """`caplog` hears what reaches the root logger."""
+    monkeypatch.setattr(logging.getLogger("kdjax"), "propagate", True)
 
 
 @pytest.fixture(scope="module", autouse=True)

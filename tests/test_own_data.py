@@ -66,7 +66,6 @@ def test_columns_may_have_other_names_and_types(tmp_path, caplog):
     theirs = {"x": given["features"].astype(np.float64), "y": given["labels"].astype(np.uint8)}
     theirs |= {"teacher": given["teacher_logprobs"].astype(np.float16), "notes": np.array(["?"] * ROWS)}
     path = write(tmp_path, theirs)
-    caplog.set_level("INFO", "kdjax.datasets")
     found = load(path, columns=("features=x", "labels=y", "teacher_logprobs=teacher"))
     plain = load(write(tmp_path / "plain", given))
     assert "columns that are not used: notes" in caplog.text

