@@ -20,8 +20,8 @@ class PlotSweepConfig(PlotConfig):
     """Writes the summary of a sweep again and draws its figures, from its run directory; prints where they are."""
 
     image: int | None = None
-    """Which test image softening is shown of: 0 to 9 for ten classes, of each class the image of which the teacher is
-    least sure (default: the one that the teacher gets right and finds most ambiguous at T = 4)."""
+    """Class whose test image the softening figure shows, 0 to 9 for ten: the image of which the teacher is least sure
+    (default: of these, the one that it gets right and finds most ambiguous at T = 4)."""
 
 
 def main(config: PlotSweepConfig) -> None:

@@ -15,7 +15,7 @@ class PlotConfig:
     """Writes the summary of a run directory again and draws its figures, from what it holds; prints where they are."""
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory to draw, or its name under --out (default: the one there with the newest results)."""
+    """Run directory to draw, or its name in OUT/EXPERIMENT (default: the one there with the newest results)."""
     out: Path = Path("runs")
     """Folder that holds the run directories."""
 

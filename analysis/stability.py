@@ -20,7 +20,8 @@ class StabilityConfig:
     """Compares how predictions fluctuate between epochs, on soft targets and on hard labels."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory of a sweep, or its name in OUT/temperature_sweep (default: the newest there)."""
+    """Run directory of a sweep with --schedule constant --monitor-every 1, or its name in OUT/temperature_sweep
+    (default: the newest there)."""
     out: Path = Path("runs")
     """Folder that holds the run directories."""
 

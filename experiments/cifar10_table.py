@@ -90,7 +90,7 @@ class TableConfig:
     """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
     dropout_after_norm: bool = dataclasses.field(default=False, metadata=added(False))
     """The networks of the post with dropout once, after the last batch norm. After each pooling, as in the post, it
-    makes the statistics that batch norm collects in training others than those of evaluation."""
+    makes the statistics that batch norm collects in training differ from those of evaluation."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()
@@ -99,9 +99,9 @@ class TableConfig:
     soft_weight: float = 0.9
     """Weight w of the soft term, in (0, 1]: the loss is w·T²·KL + (1 − w)·CE."""
     controls: tuple[Control, ...] = ("double_softmax",)
-    """What else stands for the teacher's logits: double_softmax (its probabilities taken for logits), label_smoothing
-    (ε = 0.2 in the soft term, so that of the whole target is 0.2·w), shuffled (those of another image), random (an
-    untrained teacher's), uniform (equal for all classes)."""
+    """What else students learn from: double_softmax (the teacher's probabilities taken for logits), label_smoothing (ε
+    = 0.2 in the soft term: 0.2·w in all), shuffled (the logits of another image), random (an untrained teacher's),
+    uniform (equal for all classes)."""
     tuning_rates: tuple[float, ...] = dataclasses.field(default=(), metadata=added(()))
     """Peak learning rates among which the hold-out chooses one for each kind of small network and each T (default:
     none; all have --learning-rate). While a choice lies at an edge, the grid is widened, up to three times. One rate
@@ -135,7 +135,7 @@ class TableConfig:
     epochs: int = 12
     """Passes of every network over the training images."""
     teacher_epochs: int | None = None
-    """Passes of a big network, where it is to be another number (default: that of --epochs)."""
+    """Passes of a big network over the training images (default: as --epochs)."""
     batch_size: int = 128
     """Images per step."""
     learning_rate: float = 3e-3
@@ -143,7 +143,7 @@ class TableConfig:
     optimizer: Optimizer = dataclasses.field(default="adam", metadata=added("adam"))
     """adam, sgd, or nesterov (momentum, weight decay, lookahead; for batches of 250 a rate of about 0.3)."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of warm-up, then a half cosine to 0; triangle: up to 23 % of the training, then down; or
+    """cosine: one epoch of warm-up, then a half cosine to 0; triangle: up for 23 % of the training, then down; or
     constant."""
     augment: Augment = "flip_shift"
     """Random maps of each image at each step: none, flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored

@@ -69,7 +69,7 @@ class OmitConfig:
     """Distils students that never see a digit, corrects their bias, and shows what they know of it."""
 
     digit: int | None = dataclasses.field(default=None, metadata=NO_RESULT)
-    """Class to omit from the transfer set (default: 3, where nothing else is said)."""
+    """Class to omit from the transfer set (default: 3, without the next three options)."""
     digits: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Several classes to omit together; they share one bias."""
     keep: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
@@ -87,9 +87,9 @@ class OmitConfig:
     told nothing of its images."""
     students: tuple[OmissionStudent, ...] = ()
     """Which students to train beside distilled (default: all; with --each distilled, all_digits, control and pairs).
-    all_digits: distilled on every class. control: hard labels alone. permuted, mean_logit: altered teachers. with_pool:
-    sees the unlabelled pool too. pairs, control_pairs: without a further class c, for each c; the correction seen_only
-    needs them."""
+    all_digits: distilled on every class. control: hard labels alone. permuted: wrong logits permuted in each image.
+    mean_logit: omitted logits replaced by their means. with_pool: sees the unlabelled pool too. pairs, control_pairs:
+    without a further class c, for each c; the correction seen_only needs them."""
     width: int | None = None
     """Units in each of the student's two hidden layers (default: 800; 200 on mnist5k)."""
     seeds: int = 5

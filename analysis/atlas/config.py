@@ -14,8 +14,8 @@ class AtlasConfig:
     """Measures what each objective is at every temperature, beside its limit as T → ∞."""
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run directory of a temperature sweep, or its name under --out, whose students on soft targets are measured on the
-    test images (default: random logits)."""
+    """Run directory of a temperature sweep, or its name in OUT/temperature_sweep: its narrowest students on soft
+    targets are measured on up to 1,000 test images (default: random logits)."""
     logits: Path | None = None
     """Instead of a run: a file (.npz, .safetensors, .parquet, or a folder of .npy) with student_logits and
     teacher_logits, both [examples, classes], and labels [examples], from 0; also log-probabilities, or the teacher's k

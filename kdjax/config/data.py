@@ -73,8 +73,8 @@ class DataConfig:
     mnist where it is prepared or can be had, else mnist5k. Or a file of your own, with labels, images or features, and
     a teacher's logits if you have them: NAME.npz, .safetensors, .parquet, or a folder of .npy files."""
     raw_dir: Path | None = dataclasses.field(default_factory=default_raw_dir)
-    """Folder searched, with all below it, for the official data files, gzipped or not; the environment variable
-    KDJAX_RAW_DIR sets its default."""
+    """Folder searched, with all below it, for the official data files, gzipped or not (those of fashion_mnist: in a
+    folder of that name); the environment variable KDJAX_RAW_DIR sets its default."""
     data_dir: Path = dataclasses.field(default_factory=default_data_dir)
     """Folder of prepared datasets; the environment variable KDJAX_DATA_DIR sets its default."""
     train_images: int | None = None

@@ -197,12 +197,12 @@ class TeacherConfig:
     devices: int = 1
     """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = TEACHER_SEED
-    """Fixes initial weights, batch order, masks, jitter and augmentation. Give one that no student has: of one seed
+    """Fixes initial weights, batch order, masks, jitter and augmentation. Give one that no student has: with one seed
     they share these random numbers."""
     network: str = "mlp"
     """mlp; or small or big: convolutional, with one width (256 and 512 at full width, channels in proportion), batch
     norm and their own dropout (small_after_norm, big_after_norm: once, after the last batch norm); or fast:
-    convolutional, with the widths of its three groups. The dropout and max-norm options above are for the mlp."""
+    convolutional, with three widths, or w for w, 2w, 2w. The dropout and max-norm options above are for the mlp."""
     augment: Augment = "none"
     """Random augmentation of each image at each step: flip_shift (mirrored, shifted by up to 10 %), alternate (mirrored
     every second epoch, shifted by up to 2 pixels), full (as flip_shift, also sheared, zoomed and rotated), or elastic

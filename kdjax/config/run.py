@@ -27,7 +27,7 @@ class RunConfig:
     """Remove what a run wrote into the run directory and start again, instead of resuming, and take nothing over from
     earlier runs. Teachers, and the sweeps of a table, stay."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    """Seconds between checkpoints of unfinished training: the most that a kill can cost."""
+    """Seconds between checkpoints, the most that a kill can cost (with --cluster: a block)."""
     devices: int | None = None
     """Train on the first N of this machine's devices, one block on each at a time (default: all)."""
     cluster: str | None = None

@@ -73,8 +73,9 @@ class SweepConfig:
     where the teacher came with the data)."""
     objectives: tuple[str, ...] = ("kd",)
     """What students minimise, each trained at every temperature, or once where it has none: kd (soft targets), another
-    name in the registry, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for several
-    values, "dkd(beta=2|4|8)"; those left out have their authors' values. With none, hard labels alone are trained."""
+    name in docs/extending.md, such as mse, or a name with hyper-parameters in quotes, such as "dkd(beta=2)" or, for
+    several values, "dkd(beta=2|4|8)"; parameters left out have their authors' values. With none, hard labels alone are
+    trained."""
     targets: Targets = "teacher"
     """What students learn from: teacher (its logits); shift_averaged (their mean over all shifts of an image by up to 2
     pixels); and controls: shuffled (the logits of another image), random (an untrained teacher's), uniform (equal for
@@ -100,14 +101,14 @@ class SweepConfig:
     training, then down to 0.07; or constant."""
     temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
     """constant; or linear or cosine: T goes from each of the temperatures to --last-temperature over the training, as
-    annealed distillation has it."""
+    in annealed distillation."""
     last_temperature: float = dataclasses.field(default=1.0, metadata=added(1.0))
     """Temperature T at the end of the training, where it changes."""
     seeds: int = 3
     """Number of seeds: 0, 1, … Each fixes initial weights, batch order, masks and jitter, the same at every T.
     With more of them later, only the new ones are trained."""
     first_seed: int = dataclasses.field(default=0, metadata=added(0))
-    """The first seed; seeds are this one and those after it. Others than an earlier sweep's are fresh."""
+    """The first seed; the others follow it. For fresh seeds, begin after those of earlier sweeps."""
     epochs: int | None = None
     """Passes over the transfer set by a student (default: 20; 40 on mnist5k; of a file as many as make 1,000 steps, 20
     to 200)."""
@@ -116,8 +117,9 @@ class SweepConfig:
     optimizer: Optimizer = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8), sgd (momentum 0.9), or nesterov (momentum 0.85, weight decay, lookahead)."""
     precision: Precision = "float32"
-    """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 bits (and is faster where
-    the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its own."""
+    """Operands of the students' matrix products: float32, or bfloat16, which rounds them to 8 significant bits (faster
+    where the processor has such products). Sums, parameters, optimizer and losses stay float32; the teacher has its
+    own."""
     mirrored_views: bool = dataclasses.field(default=False, metadata=added(False))
     """Students are evaluated by the mean of their logits for an image and for its mirror image."""
     monitor_every: int | None = None

@@ -61,7 +61,7 @@ def require_named(config: DataConfig, command: str) -> None:
 
 
 def load(config: DataConfig) -> Dataset:
-    """The images that `config` describes. Messages about their source are logged as `kdjax.datasets`.
+    """The images that `config` describes. Messages about their source are logged as `kdjax`.
 
     A user's file (`is_file`) is read by `own.load`.
 

@@ -38,7 +38,7 @@ def load(config: DataConfig, taken: Collection[str]) -> Dataset:
     """The dataset of a file, with its teacher; everything that can be checked without training is checked. Its name is
     the file's, without suffix, and not one of those `taken`.
 
-    Features are standardised by the training part: `Dataset.standardisation`. Warnings are logged as `kdjax.datasets`.
+    Features are standardised by the training part: `Dataset.standardisation`. Warnings are logged as `kdjax`.
 
     Raises:
         BadInput: the file cannot be read, or what it holds cannot be used; the message names columns and rows.
