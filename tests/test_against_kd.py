@@ -47,6 +47,18 @@ def test_differences_are_paired_with_kd_at_the_same_temperature():
     assert comparison.rows[0].p_holm == pytest.approx(min(2 * min(p), 1))  # Holm's step for the smaller of two
 
 
+@pytest.mark.parametrize(("name", "other"), [("soft_weight", 0.5), ("learning_rate", 1e-2), ("width", 100)])
+def test_differences_are_paired_with_kd_of_the_same_setting(name, other):
+    rows = results()
+    kd, away = rows["objective"].eq("kd"), rows.assign(**{name: other})
+    away.loc[kd, "test_errors"] += 50
+    comparison = against_kd.compare(pd.concat([rows, away]))
+    assert len(comparison.rows) == 4
+    for row in comparison.rows:
+        less = np.subtract(ERRORS["dkd(beta=2)", row.setting["temperature"]], ERRORS["kd", row.setting["temperature"]])
+        assert row.same.mean == pytest.approx(less.mean() - 50 * (row.setting[name] == other)) and row.same.n == 4
+
+
 @pytest.mark.parametrize(("holdout", "best", "word"), [(False, 8.0, "oracle"), (True, 2.0, "chosen on the hold-out")])
 def test_the_best_kd_is_the_holdouts_choice_or_called_an_oracle(holdout, best, word):
     comparison = against_kd.compare(results(holdout))

@@ -99,9 +99,12 @@ def test_another_device_changes_nothing():
 
 
 def test_masks_batches_and_start_are_paired_across_temperatures():
-    # Two settings that differ in nothing end in nothing different, with dropout and jitter on.
-    twins = small.train(small.program(2, hidden_dropout=0.5, jitter=1), small.settings((4.0, 4.0)), 0)
-    same(row(twins.state.params, 0), row(twins.state.params, 1))
+    # Two settings that differ in nothing end in nothing different, with dropout and jitter on; so do two that differ in
+    # a temperature which hard labels alone do not see.
+    program = small.program(2, hidden_dropout=0.5, jitter=1)
+    for temperatures, weight in (((4.0, 4.0), 1.0), ((1.0, 20.0), 0.0)):
+        twins = small.train(program, small.settings(temperatures, (weight, weight)), 0)
+        same(row(twins.state.params, 0), row(twins.state.params, 1))
 
 
 def test_a_failed_run_leaves_its_neighbours_alone():
@@ -173,16 +176,18 @@ def test_history_holds_epoch_means_and_monitored_errors():
     np.testing.assert_array_equal(history.monitor_errors[-1], (final != np.asarray(data.labels)[None]).sum(1))
 
 
-def test_after_each_epoch_the_changed_answers_are_counted():
+def test_after_each_epoch_the_means_of_its_steps_and_the_changed_answers_are_told():
     data, program = small.transfer_set(), small.program(epochs=3)
-    state, answers = program.init(0), []
+    state, answers, means = program.init(0), [], []
     order = [blocks.epoch_order(0, epoch, small.IMAGES) for epoch in range(3)]
     for epoch in range(3):
         sums = loop.start(program, 0, 3).sums
-        state, _ = program.advance(state, sums, data, small.settings(), 0, order[epoch], program.steps_per_epoch)
+        state, sums = program.advance(state, sums, data, small.settings(), 0, order[epoch], program.steps_per_epoch)
         answers.append(np.asarray(program.logits(state, data.images)).argmax(-1))
+        means.append(np.asarray(sums) / program.steps_per_epoch)
     monitor = loop.Monitor(data.images, np.asarray(data.labels), 1)
     history = small.train(program, small.settings(), 0, 3, monitor=monitor).history
+    np.testing.assert_allclose([history.loss, history.error_rate], np.swapaxes(means, 0, 1), rtol=1e-6)
     changed = [(now != before).sum(axis=1) for before, now in itertools.pairwise(answers)]
     assert np.isnan(history.monitor_changed[0]).all() and np.sum(changed) > 0
     np.testing.assert_array_equal(history.monitor_changed[1:], changed)

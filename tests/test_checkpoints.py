@@ -46,9 +46,10 @@ def test_a_flipped_byte_anywhere_is_noticed(tmp_path):
     checkpoints.save(tmp_path / "tree", TREE)
     for path in sorted(path for path in (tmp_path / "tree").rglob("*") if path.is_file() and path.stat().st_size):
         content = path.read_bytes()
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 4]))
-        with pytest.raises(Damaged):
-            checkpoints.load(tmp_path / "tree", TREE)
+        for at in {0, len(content) // 2, len(content) - 1}:
+            path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+            with pytest.raises(Damaged):
+                checkpoints.load(tmp_path / "tree", TREE)
         path.write_bytes(content)
     same(checkpoints.load(tmp_path / "tree", TREE), TREE)
 

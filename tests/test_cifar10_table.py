@@ -93,6 +93,10 @@ def test_presets_are_whole_settings_that_options_change():
     assert (
         asked.temperatures == (10.0,) and asked.soft_weights == (0.9,) and asked.objectives == ("kd", "double_softmax")
     )
+    widths = {"cpu": (128, 256), "full": (256, 512), "post": (256, 512), "fast": (16, 64)}
+    for name, (narrow, wide) in widths.items():
+        of_preset = cifar10_table.members(PRESETS[name])[0].config
+        assert (of_preset.widths, of_preset.teacher.widths) == ((narrow,), (wide,))
     assert PRESETS["full"].epochs * 10 <= PRESETS["post"].epochs
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
 
@@ -102,7 +106,7 @@ def test_dropout_after_the_last_batch_norm_is_another_table_of_other_networks():
     asked = cifar10_table.members(after)[0].config
     assert asked.student(256, 1).network == "small_after_norm"
     assert asked.teacher.train_config(1).network == "big_after_norm"
-    assert asked.student(256, 1).hidden == cifar10_table.members(plain)[0].config.student(256, 1).hidden
+    assert asked.widths == cifar10_table.members(plain)[0].config.widths
     assert identity.result_fields(plain) != identity.result_fields(after)
 
 

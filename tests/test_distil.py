@@ -127,6 +127,18 @@ def test_it_can_be_read_and_drawn(result):
     np.testing.assert_allclose(curve, means)
 
 
+def test_the_verdict_counts_settings_with_fewer_and_with_more_errors(result):
+    table = result.table.copy()
+    planted = {"hard": [30, 31, 29], 1.0: [19, 22, 19], 4.0: [41, 40, 39], math.inf: [29, 32, 30], "mse": [42, 40, 41]}
+    for name, errors in planted.items():
+        of_setting = table["temperature"].eq(name) if isinstance(name, float) else table["objective"].eq(name)
+        table.loc[of_setting, "test_errors"] = errors
+    assert repr(dataclasses.replace(result, table=table)).splitlines()[0] == (
+        "40 test examples, 3 seeds: fewer test errors than hard labels at 1 of 4 settings, more at 2, no difference "
+        "seen at 1 (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."
+    )
+
+
 def test_what_cannot_be_compared_or_found_is_refused(result):
     for refused, words in (
         (lambda: result.compare("dkd"), "no student has the objective dkd: there are hard, kd, mse"),

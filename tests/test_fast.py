@@ -135,6 +135,14 @@ def test_whitened_patches_have_the_identity_as_their_covariance():
     assert np.diag(covariance)[0] > 0.99  # of the largest variances EPSILON takes next to nothing
 
 
+def test_the_whitening_layer_is_that_of_the_first_images(monkeypatch):
+    images = smooth_images(200)
+    monkeypatch.setattr("kdjax.models.fast.WHITENED", 50)
+    found, first, last = whitening(images), whitening(images[:50]), whitening(images[50:])
+    jax.tree.map(np.testing.assert_array_equal, found, first)
+    assert np.abs(found["kernel"] - last["kernel"]).max() > 1e-3
+
+
 def test_the_whitening_layer_is_that_of_the_training_images_and_frozen():
     params, _ = of_first(trained())
     expected = whitening(np.asarray(transfer_set().images))

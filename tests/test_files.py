@@ -1,5 +1,6 @@
 """Whole or not there: atomic writes, manifests, locks between real processes."""
 
+import contextlib
 import json
 import os
 import random
@@ -34,9 +35,20 @@ def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path):
     for content in ("one", "two"):
         with files.whole_folder(tmp_path / "block") as folder:
             (folder / "part").write_text(content)
-            assert not (tmp_path / "block" / "part").exists() or content == "two"
+            before = [path.read_text() for path in (tmp_path / "block").glob("part")]
+            assert before == (["one"] if content == "two" else [])
         files.check_manifest(tmp_path / "block")
         assert (tmp_path / "block" / "part").read_text() == content
+
+
+def test_a_replacement_that_fails_leaves_what_was_there(tmp_path):
+    for content in ("one", "two"):
+        with contextlib.suppress(RuntimeError), files.whole_folder(tmp_path / "block") as folder:
+            (folder / "part").write_text(content)
+            if content == "two":
+                raise RuntimeError
+    files.check_manifest(tmp_path / "block")
+    assert (tmp_path / "block" / "part").read_text() == "one"
 
 
 def test_what_file_managers_leave_is_no_damage(tmp_path):

@@ -1,7 +1,8 @@
 """Random and hostile command lines of every experiment and analysis: exit code 0 or 2, never a traceback, nothing
 written. What is tried follows from the fields of the configs: a new option is covered by itself.
 
-Here in this process, without training: experiments stop at `--dry-run`, analyses find nothing to read.
+Here in this process, without training: experiments stop at `--dry-run` (the tables at parsing), analyses find nothing
+to read.
 `KDJAX_FUZZ=300 pytest tests/test_fuzz.py` also starts so many real processes.
 """
 

@@ -1,4 +1,5 @@
-"""What production trains, to the digit: blocks of an MLP and of convolutional networks, through the whole key chain.
+"""What production trains, to the digit: blocks of an MLP and of convolutional networks, in float32, by SGD or Nesterov,
+through the whole key chain.
 
 If a value changes, the same config means other numbers: raise that family's number in `config.NUMERICS`, add a line to
 CHANGELOG.md, and say why in the commit. Pinned: initial weights, the order of each epoch, masks, jitter, augmentation,

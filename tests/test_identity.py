@@ -1,5 +1,6 @@
 """What fixes a run's results, and what does not."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -87,6 +88,29 @@ def test_equal_facts_have_equal_text():
     assert json.loads(canonical_json({"t": -math.inf})) == {"t": "-inf"}
 
 
+FIX_NO_RESULT = {
+    SweepConfig: {"baselines", "teacher_from"},
+    TrainConfig: set(),
+    TeacherConfig: set(),
+    omit_digit.OmitConfig: {"digit", "digits", "each", "keep", "teacher_from"},
+    mnist_table.TableConfig: {"preset", "only"},
+    cifar10_table.TableConfig: {"preset", "teacher_from", "teacher_seed", "batch_statistics"},
+}
+"""They only say where the teacher is, or become other facts of the identity (the objectives, classes, parts)."""
+
+
+@pytest.mark.parametrize("kind", FIX_NO_RESULT)
+def test_every_other_option_is_part_of_the_identity(kind):
+    config = kind((16,), 2, 50) if kind is TrainConfig else kind()
+    silent = set()
+    for field in dataclasses.fields(config):
+        other = copy.copy(config)
+        object.__setattr__(other, field.name, "another")
+        if not dataclasses.is_dataclass(getattr(config, field.name)) and result_fields(other) == result_fields(config):
+            silent.add(field.name)
+    assert silent == FIX_NO_RESULT[kind]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Configs of bundled digits and of a small CIFAR-10."""
@@ -169,3 +193,17 @@ def test_where_and_how_a_run_takes_place_is_no_part_of_its_identity(data, experi
         assert other.identity == usual.identity, name
         assert (other.folder == usual.folder) == (name not in ("out", "name")), name
     assert not list(tmp_path.iterdir())
+
+
+def test_the_data_are_identified_by_all_three_parts_and_by_how_features_were_standardised(data):
+    digits = datasets.load(dataclasses.replace(data[0], holdout=20))
+    flipped = {
+        part: dataclasses.replace(digits, **{part: split._replace(labels=np.roll(split.labels, 1))})
+        for part, split in (("holdout", digits.holdout), ("test", digits.test))
+    }
+    scaled = [
+        dataclasses.replace(digits, standardisation=datasets.Standardisation(np.zeros(3), np.full(3, deviation)))
+        for deviation in (1.0, 2.0)  # of features which, standardised, are the same
+    ]
+    others = [one.identity() for one in (digits, *flipped.values(), *scaled)]
+    assert len({digest(other) for other in others}) == len(others)

@@ -73,6 +73,10 @@ def test_entropy_of_soft_targets():
     assert metrics.entropy(LOGITS, np.inf) == pytest.approx(np.log(3))
 
 
+def test_confidence_is_the_mean_probability_of_the_predicted_class():
+    assert metrics.confidence(LOGITS) == pytest.approx(np.exp(LOGITS).max(axis=1).mean())
+
+
 def test_errors_are_counted_apart_where_the_teacher_is_right():
     teacher = np.log(np.array([[0.9, 0.05, 0.05], [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]))
     row = metrics.evaluate(LOGITS, LABELS, teacher)

@@ -471,7 +471,8 @@ def test_convolutional_networks_in_bfloat16(name):
     flat, rough_flat = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (gradients, rough))
     cosine = jnp.vdot(flat, rough_flat) / jnp.linalg.norm(flat) / jnp.linalg.norm(rough_flat)
     assert 0.98 < float(cosine) < 1 - 1e-7
-    assert after.keys() == rough_after.keys()
+    for statistics, rough in zip(*map(jax.tree.leaves, (after, rough_after)), strict=True):
+        np.testing.assert_allclose(statistics, rough, rtol=0.05, atol=0.02)
 
 
 def test_a_kernels_gradient_does_not_depend_on_how_many_images_are_handled_at_a_time(monkeypatch):

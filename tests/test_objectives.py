@@ -157,7 +157,7 @@ def test_every_entry_says_where_it_comes_from(name):
     assert all(one.default is None or one.least <= one.default <= one.most for one in entry.parameters)
 
 
-@pytest.mark.parametrize("name", LIMITED)
+@pytest.mark.parametrize("name", [*LIMITED, "dkd(alpha=2,beta=3)"])
 def test_at_infinity_it_is_its_limit_and_nearly_so_before(name):
     objective, (z, v), labels = objectives.parse(name), logits(), jnp.arange(6)
     limit = np.asarray(objective.limit(z, v, labels, **objective.hyperparameters))

@@ -80,14 +80,14 @@ def wttm(z, v, y, t):
     return F.softmax(v, -1).pow(1 / t).sum(-1) * ttm(z, v, y, t)
 
 
-def dist(z, v, y, t):
+def dist(z, v, y, t, beta=1, gamma=1):
     """Without the factor τ² of some of the code; the cosine's 1e-8 is left out."""
 
     def correlation(a, b):
         return F.cosine_similarity(a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True), eps=0)
 
     q, p = F.softmax(z / t, -1), F.softmax(v / t, -1)
-    return (1 - correlation(q, p)) + (1 - correlation(q.T, p.T).mean())
+    return beta * (1 - correlation(q, p)) + gamma * (1 - correlation(q.T, p.T).mean())
 
 
 def nkd(z, v, y, t):
@@ -117,6 +117,7 @@ AUTHORS = [
     ("wttm", wttm, 10.0),
     ("dist", dist, 1.0),
     ("dist", dist, 4.0),
+    ("dist(beta=2,gamma=3)", lambda *given: dist(*given, 2, 3), 4.0),
     ("nkd", nkd, 1.0),
     ("nkd", nkd, 3.0),
     ("label_smoothing", label_smoothing, 1.0),

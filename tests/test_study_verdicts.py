@@ -69,22 +69,27 @@ def test_which_of_the_papers_rows_are_reproduced():
     assert claims.of_table([row("teacher")], MNIST) == ""
 
 
-def cifar10(points, split="test"):
-    """The verdict on differences of accuracy by temperature; nan: a run that failed."""
+def cifar10(points, split="test", from_smoothing=None, sweeps=None, teachers=("one",)):
+    """The verdict on differences of accuracy by temperature; nan: a run that failed. Of several teachers, each one's
+    seeds follow the other's."""
     column = f"{split}_accuracy"
     rows = [
-        Cifar10Row("small, distilled", Role.DISTILLED, t, 0, {}, {column: paired(values)})
+        Cifar10Row(
+            *("small, distilled", Role.DISTILLED, t, 0, {}, {column: paired(values)}),
+            from_smoothing=paired(from_smoothing[t]) if from_smoothing else None,
+        )
         for t, values in points.items()
         if np.isfinite(values).all()
     ]
     lines = [
-        {"role": "distilled", "temperature": t, "teacher": "one", "seed": seed, column: 80 + value}
+        {"role": "distilled", "temperature": t, "teacher": teachers[run * len(teachers) // len(values)]}
+        | {"seed": run % (len(values) // len(teachers)), column: 80 + value}
         | {"failed_at": -1 if np.isfinite(value) else 9}
         for t, values in points.items()
-        for seed, value in enumerate(values)
+        for run, value in enumerate(values)
     ]
     table = pd.DataFrame(lines, columns=["role", "temperature", "teacher", "seed", "failed_at", column])
-    results = Cifar10Results(Path(), {}, [], [], {}, {}, table, pd.DataFrame(), [], [column])
+    results = Cifar10Results(Path(), {}, [], [], {}, sweeps or {}, table, pd.DataFrame(), [], [column])
     return cifar10_table.verdict(rows, results)
 
 
@@ -118,6 +123,33 @@ def test_the_best_temperature_by_test_images_is_called_an_oracles():
     assert cifar10(far, "holdout").endswith(" The best T is 4.")
     assert "best T" not in cifar10({1.0: [math.nan] * 4, **far})  # it might have been
     assert cifar10(close).endswith(" The best T may be 4, 20 (oracle: by test accuracy).")
+
+
+def test_gains_over_label_smoothing_are_told_beside_those_over_hard_labels():
+    better, worse = [0.8, 0.9, 0.7, 0.85], [-1.2, -1.1, -1.3, -1.25]
+    said = cifar10({4.0: better}, from_smoothing={4.0: worse})
+    gain, loss = paired(better), paired(worse)
+    assert f"better at 1 of 1 temperature (T = 4: +{gain.mean:.2f} [" in said and "than those of hard labels." in said
+    assert (
+        f"worse at 1 of 1 temperature (T = 4: −{-loss.mean:.2f} [" in said and "than those of label smoothing." in said
+    )
+
+
+def test_settings_whose_runs_failed_at_every_rate_are_named(monkeypatch):
+    monkeypatch.setattr(cifar10_table.runs, "read", lambda folder: None)
+    monkeypatch.setattr(cifar10_table.tuning, "settings", lambda runs: {"hard labels": None, "T = 4": None})
+    said = cifar10({4.0: [0.8, 0.9, 0.7, 0.85]}, sweeps={"tuning": [Path("tuned")]})
+    assert "Left out, where some run failed at every rate tried: T = 4, hard labels." in said
+
+
+def test_a_temperature_that_only_some_teachers_prefer_may_be_the_best():
+    """With the same students under each of three teachers; taken for fifteen runs of one, T = 20 would be excluded."""
+    by_teacher, noise = np.repeat([1.6, 1.5, 0.2], 5), np.tile([0.1, -0.1, 0.05, 0.0, -0.05], 3)
+    points = {4.0: list(by_teacher + noise), 20.0: list(0 * noise)}
+    assert cifar10(points, "holdout", teachers=("one", "two", "three")).endswith("The best T may be 4, 20.")
+    assert cifar10(points, "holdout").endswith("The best T is 4.")
+    hole = {**points, 20.0: [*points[20.0][:-1], math.nan]}
+    assert "best T" not in cifar10(hole, "holdout", teachers=("one", "two", "three"))
 
 
 def omission(tasks, temperatures=(4.0, 20.0), corrections=("none", "label_free", "oracle")):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -68,6 +69,16 @@ def test_an_ensemble_is_the_geometric_mean(digits, pair):
         expected = log_softmax(geometric, axis=1)
         found = log_softmax(teachers.ensemble_logits(pair, images) / temperature, axis=1)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_several_teachers_are_queried_for_the_mean_of_their_logits(digits, pair):
+    images, shape = digits.test.images[:50], digits.test.images.shape[1:]
+    query = blocks.teacher_query(shape, digits.num_classes, tuple(teacher.config for teacher in pair))
+    variables = [jax.tree.map(lambda leaf: leaf[0], (teacher.params, teacher.model_state)) for teacher in pair]
+    found = query(tuple(variables), transforms.to_float(jnp.asarray(images)))
+    np.testing.assert_allclose(found, teachers.ensemble_logits(pair, images), rtol=1e-4, atol=1e-4)
+    for teacher in pair:
+        assert np.abs(found - teacher.logits(images)).max() > 1e-2
 
 
 def test_a_folder_without_a_teacher_is_refused(tmp_path):

@@ -77,10 +77,3 @@ def test_fresh_leaves_nothing_of_the_run_before(done, tmp_path):
     assert {path.name for path in run.iterdir()} <= own | set(run_directory.CONTENT)
     again = sweep(folder, *arguments, "--objectives", "kd", "--fresh")
     assert again.returncode == 0 and not (run / "from_kd.csv").exists(), again.stderr
-
-
-def test_dry_run_writes_nothing(done, tmp_path):
-    result = sweep(tmp_path, *SMALL.split(), "--dry-run")
-    assert result.returncode == 0, result.stderr
-    assert "8 students in 2 blocks" in result.stdout
-    assert not (tmp_path / "runs").exists()

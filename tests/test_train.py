@@ -107,6 +107,36 @@ def test_a_loss_that_is_not_finite_stops_the_run_where_it_is():
     jax.tree.map(np.testing.assert_array_equal, state.params, before.params)
 
 
+def test_the_first_failure_is_the_one_that_is_told_and_nothing_moves_after_it():
+    def broken(student_logits, teacher_logits, labels, setting):
+        return objectives.distillation(student_logits, teacher_logits, labels, setting) / setting.soft_weight
+
+    model = models.network(small.config(network="small", hidden=(8,)), (8, 8, 3), small.CLASSES)
+    config = small.config(network="small", hidden=(8,), average=0.9, schedule="constant")
+    step = jax.jit(small.step_of(model, config, broken))
+    params, model_state = model.init(jax.random.key(0))
+    moments = optimizers.make_optimizer(config, 4).init(params)
+    state = train.State(params, model_state, moments, jnp.int32(0), params, jnp.int32(-1))
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8))
+    batch = train.Batch(images, *(array[:16] for array in small.transfer_set()[1:3]), jax.random.key(0))
+    settings = [objectives.Setting(*map(jnp.float32, (4.0, weight, 0.1))) for weight in (0.5, 0.0, 0.0, 0.5)]
+    states = []
+    for setting in settings:
+        state, _ = step(state, batch, setting)
+        states.append(state)
+    assert [int(state.failed_at) for state in states] == [-1, 1, 1, 1]
+    for kept in ("params", "model_state", "averaged"):
+        for later in states[1:]:
+            jax.tree.map(np.testing.assert_array_equal, getattr(later, kept), getattr(states[0], kept))
+
+
+def test_the_error_rate_is_that_of_the_batch():
+    (_, metrics), before, batch, model = one_step((4.0, 1.0, 0.1))
+    logits, _ = model.apply(before.params, {}, batch.images / 255, True, None)
+    wrong = float((logits.argmax(-1) != batch.labels).mean())
+    assert float(metrics.error_rate) == pytest.approx(wrong) and 0.5 < wrong < 1
+
+
 def test_schedule_warms_up_and_ends_near_zero():
     schedule = optimizers.make_schedule(small.config(epochs=10), 100)
     rates = np.array([schedule(step) for step in range(1000)])
