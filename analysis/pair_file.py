@@ -163,14 +163,14 @@ def _check(pair: PairFile) -> None:
     faults.report()
     require(not same, "student and teacher have the same logits: every gradient is 0; give two networks' logits")
     if top_k is not None and (found := logit_columns.doubt(top_k, np.concatenate(doubtful))):
-        warn(f"warning: {found}")
+        warn(found)
     if pair.rows >= FEWEST:
         student, teacher = np.concatenate(predicted, axis=1)
         doubts = mistakes.of_pair(student, teacher, pair.classes)
         if pair.labels is not None:
             doubts += mistakes.of_predictions(teacher, pair.labels, pair.classes)
         for doubt in doubts:
-            warn(f"warning: {doubt.text}")
+            warn(doubt.text)
 
 
 def _are_same(z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"], share: float) -> bool:

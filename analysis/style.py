@@ -195,6 +195,11 @@ def finish(figure: Figure, what: str, *below: str, reading: str = "") -> Figure:
     return figure
 
 
+def of_runs(several: bool, drawn: str = ": mean, 95 % t interval") -> str:
+    """The end of a title: how the runs of a setting are drawn, or that there is one of each."""
+    return drawn if several else " (single runs)"
+
+
 def legend(figure: Figure) -> None:
     """One legend for all panels, below them: never over data."""
     entries: dict[str, Any] = {}
@@ -247,11 +252,12 @@ def estimates(axes: Axes, axis: TemperatureAxis, values: Mapping[float, Estimate
     """A `curve` of estimates by temperature; a `band` where there is none (nan)."""
     if len(values) == 1 and math.isnan(next(iter(values))):
         (value,), shown = values.values(), look.get("label", "")
-        own = colour(look.get("index", 0))
-        band(axes, value.mean, value.low, value.high, colour=own, ls="-.", label=shown, filled=False)
+        own, bounds = GREY if look.get("grey") else colour(look.get("index", 0)), (value.low, value.high)
+        bounds = (math.nan, math.nan) if look.get("thin") else bounds
+        band(axes, value.mean, *bounds, colour=own, ls="-.", label=shown, filled=False, thin=look.get("thin", False))
         return
-    bounds = ([getattr(value, name) for value in values.values()] for name in ("mean", "low", "high"))
-    curve(axes, axis, list(values), *bounds, **look)
+    columns = ([getattr(value, name) for value in values.values()] for name in ("mean", "low", "high"))
+    curve(axes, axis, list(values), *columns, **look)
 
 
 def band(
@@ -264,10 +270,12 @@ def band(
     ls: str = "--",
     label: str = "",
     filled: bool = True,
+    thin: bool = False,
 ) -> None:
     """A level across the axes, with its interval where one is known: a band, or, as bands on bands are mud, thin dashes
     at its ends."""
-    axes.axhline(mean, color=colour, ls=ls, lw=1.4, label=label or None, zorder=1.5)
+    look = {"lw": 0.9, "alpha": 0.6} if thin else {"lw": 1.4}
+    axes.axhline(mean, color=colour, ls=ls, label=label or None, zorder=1.5, **look)
     if math.isnan(low):
         return
     if filled:

@@ -480,8 +480,7 @@ def run(table: "Study") -> Path:
             study.run_members(table, record, tuned_members(config, choices), summary.write_summary, entries)
         if config.batch_statistics:
             evaluations.write_batch_statistics(table.folder, dataset, networks, teaching)
-        sealed = ("config.json", "teacher.npz", "batch_statistics.csv")
-        record.seal(name for name in sealed if (table.folder / name).exists())
+        record.seal(("config.json", "teacher.npz", "batch_statistics.csv"))
     return table.folder
 
 
@@ -493,7 +492,7 @@ def forecast(table: "Study") -> "Forecast":
 
     config = table.config
     asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.is_tuned else [])]
-    further = list(study.forecast_teachers(table, config.teacher(), config.teachers))[1:]
+    further = list(study.forecast_teachers(table, config.teacher(), range(1, config.teachers)))
     of_sweeps = list(study.forecast_members(table, asked, [name for *_, name in further]))
     more = "more where the best rate lies at an edge of those given: then further ones are tried"
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)

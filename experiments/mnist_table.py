@@ -383,7 +383,7 @@ def prepare(config: TableConfig) -> "Study":
     count = len(dataset.train.images)
     for name, size in (("batch-size", config.batch_size), ("teacher.batch-size", config.teacher.batch_size)):
         left = count - count // 6 if {"controls", "widths"} & set(config.parts()) else count
-        require(size <= left, f"--{name} {size} is more than the {left:,} training images")
+        require(size <= left, f"--{name} {size} is more than the {left:,} training images: give at most {left}")
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(grids.teacher_epochs(dataset))
     for parts, options in OF_PARTS.items():
@@ -438,7 +438,7 @@ def forecast(table: "Study") -> "Forecast":
     from kdjax.progress import clock, count_of
 
     config, images = table.config, len(table.dataset.train.images)
-    of_teachers = list(study.forecast_teachers(table, config.teacher, config.teachers_needed()))
+    of_teachers = list(study.forecast_teachers(table, config.teacher, range(config.teachers_needed())))
     lines, seconds = [line for line, _, _ in of_teachers], sum(cost for _, cost, _ in of_teachers)
     fingerprints = [name for *_, name in of_teachers]
     folders = tuple(teachers.place(config.run.out, name) for name in fingerprints[: config.teachers])

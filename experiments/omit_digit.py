@@ -245,7 +245,7 @@ def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Pa
     from kdjax.interim import Interim
 
     with sweeps.open_directory(sweep) as record:
-        data = transfer.query_teachers(sweep.dataset, sweeps.train_teacher(sweep))
+        data = transfer.query_teachers(sweep.dataset, sweeps.teachers_of(sweep))
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
         write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)

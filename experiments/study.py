@@ -129,11 +129,11 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
         yield f"{name}: {text}", seconds
 
 
-def forecast_teachers(study: Study, recipe: TeacherConfig, count: int) -> Iterator[tuple[str, float, str]]:
-    """What training each teacher would cost: a line, seconds, and its fingerprint. Raises BadInput: there are too few
-    devices for one that is missing."""
+def forecast_teachers(study: Study, recipe: TeacherConfig, numbers: range) -> Iterator[tuple[str, float, str]]:
+    """What training the teachers of these numbers would cost: a line, seconds, and its fingerprint. Raises BadInput:
+    there are too few devices for one that is missing."""
     config, compiled = recipe.train_config(grids.teacher_epochs(study.dataset)), set[Any]()
-    for index in range(count):
+    for index in numbers:
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         folder = teachers.place(study.run.out, name)
         if folder.exists():

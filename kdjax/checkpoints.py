@@ -18,6 +18,7 @@ import numpy as np
 
 from kdjax.config import CHECKPOINT_SECONDS
 from kdjax.files import Damaged, check_manifest, clear_leftovers, remove, whole_folder, write_whole
+from kdjax.progress import warn
 
 _ONE_AT_A_TIME = threading.Lock()
 """Blocks on several devices save from threads of their own; what `_system_errors` changes is the process's."""
@@ -71,7 +72,7 @@ class Checkpoints:
         for old in self._steps()[:-2]:
             remove(old)
 
-    def latest(self, like: Any, warn: Any = print) -> Any | None:
+    def latest(self, like: Any) -> Any | None:
         """The newest undamaged checkpoint, or None; a damaged one is named, and the one before it tried. Call it, like
         `save`, only while holding the lock of this piece of work: it removes half-written ones."""
         clear_leftovers(self.folder)

@@ -17,7 +17,7 @@ import jax
 from kdjax import compilation_cache, earlier_blocks, environment
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
-from kdjax.progress import count_of, say
+from kdjax.progress import count_of, say, warn
 from kdjax.run_directory import RunDirectory
 from kdjax.scheduling import Board, Device, progress_of, store
 from kdjax.students import Block, BlockResult
@@ -96,6 +96,7 @@ def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict
         of_workers = client.run(what_fixes_digits)
     except ModuleNotFoundError as error:
         raise BadInput(f"the workers of {run.cluster} lack a package ({error}): install kdjax there") from None
+    require(of_workers, f"the workers of {run.cluster} have died: see their logs, and {RESUME}")
     facts, here = next(iter(of_workers.values())), what_fixes_digits()
     for name in ("sources", "versions"):
         same = facts[name] == here[name]
@@ -103,7 +104,7 @@ def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict
     noted = record.details().get("workers", {})
     others = ", ".join(name for name, value in noted.items() if name in facts and value != facts[name])
     if others:
-        say(f"note: blocks of this run were trained by workers with other {others}: last digits may differ")
+        warn(f"blocks of this run were trained by workers with other {others}: last digits may differ")
     record.note("workers", facts)
     return facts
 

@@ -27,7 +27,7 @@ FEW_TESTED = 100
 """Of fewer test examples a right teacher may look shuffled by chance."""
 RECIPE = ("network", "optimizer", "schedule", "input_dropout", "hidden_dropout", "max_norm", "average", "precision")
 """Further fields of `kdjax.config.TrainConfig` that `distil` takes."""
-ARGUMENTS = {"learning-rates": "learning_rate", "widths": "hidden"}
+ARGUMENTS = {"learning-rates": "learning_rate", "widths": "hidden", "no-hard-labels": "hard_labels=False"}
 """Options of a sweep that have another name here."""
 
 
@@ -143,7 +143,7 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
     for mistake in mistakes.of_parts(train.inputs, tested.inputs, rows):
-        warn(f"warning: {mistake.text}")
+        warn(mistake.text)
     splits = [Split(*part[:2]) for part in (train, tested)]
     none = Split(*(array[:0] for array in splits[0]))
     names = tuple(map(str, range(classes)))
@@ -158,7 +158,7 @@ def _check_teacher(given: Examples, part: str) -> None:
         return
     for mistake in mistakes.of_teacher(given.teacher_logits, given.labels, part=part):
         require(not mistake.certain or (part and len(given.labels) < FEW_TESTED), mistake.text)
-        warn(f"warning: {mistake.text}")
+        warn(mistake.text)
 
 
 def _held_out(given: Examples) -> tuple[Examples, Examples, np.ndarray]:

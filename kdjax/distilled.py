@@ -12,7 +12,7 @@ import pandas as pd
 from kdjax import evaluation, models, trained
 from kdjax.arrays import HostLogits
 from kdjax.errors import require
-from kdjax.inputs import read_scaled
+from kdjax.inputs import read_inputs
 from kdjax.intervals import Difference, Interval, claimed, difference, holm, interval
 
 SETTING = ["objective", "temperature", "soft_weight"]
@@ -35,7 +35,7 @@ class Student:
     def logits(self, inputs: Any) -> HostLogits:
         """`[n, classes]`, in evaluation mode, of inputs of the shape that it was trained on. Raises BadInput: of
         another shape or kind."""
-        images = read_scaled("inputs", inputs)
+        images = read_inputs("inputs", inputs)
         scaled = "bytes are divided by 255, floats are used as they are"
         kinds = f"inputs of {images.dtype} are not allowed: it was trained on {self.dtype} ({scaled})"
         require(images.dtype == self.dtype, f"{kinds}; give that")

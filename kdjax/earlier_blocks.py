@@ -14,7 +14,7 @@ from kdjax.compilation_cache import processor
 from kdjax.errors import BadInput
 from kdjax.files import Damaged, read_json
 from kdjax.identity import canonical_json
-from kdjax.progress import count_of, say
+from kdjax.progress import count_of, say, warn
 from kdjax.provenance import cpus, toolchain
 from kdjax.run_directory import RunDirectory
 from kdjax.transfer import DistillationData
@@ -55,8 +55,7 @@ def find(
         for name in wanted:
             block = run / "blocks" / name
             written = _read(block / "rows.json")
-            # Earlier versions did not note the cores.
-            before = {"cpus": made_with.get("cpus"), **(written.get("made_with") or {})}
+            before = written.get("made_with") or {}
             if written.get("schema") == schema and all(before.get(key) == value for key, value in made_with.items()):
                 found.setdefault(name, []).append(block)
     return found
@@ -77,7 +76,7 @@ def take_over(record: RunDirectory, names: Iterable[str]) -> None:
                     files.check_manifest(copy)
                     files.remove(copy / files.MANIFEST)  # it is written anew
             except (Damaged, OSError) as error:
-                say(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be copied ({error})")
+                warn(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be copied ({error})")
                 continue
             record.note_taken_over(name, run.name, _read(run / "timing.json").get(name, 0.0))
             taken[run.name] += 1

@@ -26,6 +26,7 @@ StackLogits = Float[Array, "settings images classes"]
 def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
     """(params, model_state, images) → logits in evaluation mode of a stack of K networks; no image is left out. Images
     of another shape than the network's are `BadInput`.
+
     `EVALUATION_BATCH` images at a time, by one compiled program for any larger number, and one for each smaller. The
     same model has the same evaluator."""
 
@@ -42,7 +43,8 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
         count, shape = len(images), tuple(images.shape[1:])
         require(count > 0, "there are no images to evaluate: give one or more")
         fits = f"images of shape {shape} do not fit a network for {tuple(model.input_shape)}"
-        require(shape == tuple(model.input_shape), f"{fits}: give an array [images, {_axes(model.input_shape)}]")
+        needed = ", ".join(map(str, ("images", *model.input_shape)))
+        require(shape == tuple(model.input_shape), f"{fits}: give an array [{needed}]")
         size, batches = min(EVALUATION_BATCH, count), []
         params, model_state, images = jax.tree.map(jnp.asarray, (params, model_state, images))  # once for all batches
         for first in range(0, count, size):
@@ -57,10 +59,6 @@ def evaluator(model: Model) -> Callable[[Params, ModelState, Any], StackLogits]:
 def logits_of(model: Model, params: Params, model_state: ModelState, images: Any) -> HostLogits:
     """Logits `[images, classes]` of one network whose leaves have a leading axis of 1; otherwise as `evaluator`."""
     return np.asarray(evaluator(model)(params, model_state, images))[0]
-
-
-def _axes(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))
 
 
 def for_each(model: Model, function: Callable[..., Any], unrolled: int = 1) -> Callable[..., Any]:

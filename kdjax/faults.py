@@ -6,7 +6,7 @@ from jaxtyping import Bool
 from kdjax.errors import BadInput, name_rows, require
 
 SUMS, MISSED = (1, 100, 255), 0.02
-"""What the probabilities of a row may add up to, as shares, per cent or bytes; by which share of it it may miss."""
+"""Sums that rows of probabilities have: as shares, per cent or bytes; and the relative error allowed."""
 DISTRIBUTION = 1e-3
 """How far below 0, as a share of the largest, rounding may take a probability."""
 MOST = 0.99

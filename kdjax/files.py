@@ -143,7 +143,7 @@ def _read_manifest(folder: Path, remedy: str) -> dict[str, Any] | None:
         return dict(json.loads(read_bytes(folder / MANIFEST)).items())
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise Damaged(f"{folder / MANIFEST} is damaged: {remedy}") from None
 
 

@@ -61,7 +61,8 @@ def of_sweep(sweep: Sweep, teacher: bool = True, compiled: set[Any] | None = Non
         f"{memory.disk_needed(absent, dataset) / 2**20:.0f} MiB of disk"
     )
     config = sweep.config
-    if isinstance(config, SweepConfig) and config.data.holdout and len(config.rates()) > 1 and not config.own_rates:
+    chooses = isinstance(config, SweepConfig) and len(config.rates()) > 1 and not config.own_rates
+    if chooses and len(dataset.holdout.images):
         text += "; more where the best of several rates lies at an edge, and the grid is widened"
     return Forecast(text, seconds)
 
@@ -104,9 +105,10 @@ def sweep_seconds(sweep: Sweep, teacher: bool = True, members: int = 1, compiled
 def training_seconds(config: TrainConfig, dataset: Dataset, compiled: set[Any], folder: Path) -> float:
     """Seconds of compiling and training a teacher here, or the rest of it, where checkpoints of it are. `compiled`: as
     in `sweep_seconds`; `folder`: where it will be stored."""
-    steps = config.epochs * (len(dataset.train.images) // config.batch_size)
-    left = 1 - teachers.checkpoints_of(folder).step / steps
-    return left * network_flops(config, dataset) / rate_of(config, dataset) + _compile_seconds((config, 1), compiled)
+    images = len(dataset.train.images)
+    left = 1 - teachers.checkpoints_of(folder).step / (config.epochs * (images // config.batch_size))
+    seconds = left * training_flops(config, images, dataset) / rate_of(config, dataset)
+    return seconds + _compile_seconds((config, 1), compiled)
 
 
 def _compile_seconds(program: tuple[TrainConfig, *tuple[Any, ...]], compiled: set[Any]) -> float:
@@ -194,7 +196,7 @@ def seconds_each(work: Callable[[int], Any], seconds: float) -> float:
 
 def block_flops(block: Block, dataset: Dataset) -> float:
     """Floating-point operations of a block's training: its matrix products."""
-    return block.size * models.step_flops(_network(block.config, dataset), _images_seen(block))
+    return block.size * training_flops(block.config, block.images, dataset)
 
 
 def query_flops(block: Block, dataset: Dataset, teacher: TrainConfig) -> float:
@@ -216,6 +218,7 @@ def evaluation_flops(block: Block, dataset: Dataset) -> float:
     return block.size * images * models.forward_flops(_network(block.config, dataset))
 
 
-def network_flops(config: TrainConfig, dataset: Dataset) -> float:
-    """Floating-point operations of the training of one network alone, such as a teacher: its matrix products."""
-    return block_flops(Block("", 0, config, 0, (), 1, len(dataset.train.images)), dataset)
+def training_flops(config: TrainConfig, images: int, dataset: Dataset) -> float:
+    """Floating-point operations of the training of one network on so many images: its matrix products."""
+    steps = config.epochs * (images // config.batch_size)
+    return models.step_flops(_network(config, dataset), steps * config.batch_size)

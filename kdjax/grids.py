@@ -17,7 +17,7 @@ from kdjax.transfer import TransferSpec
 EPOCHS = {"mnist5k": 40}
 """Default epochs of a student, by dataset; elsewhere 20. Small datasets have fewer steps per epoch."""
 OWN_STEPS, MOST_OWN_EPOCHS = 1_000, 200
-"""Of a user's file: as many epochs as make so many steps, between those and so many."""
+"""Default epochs for a user's file: as many as make `OWN_STEPS` steps, from 20 to `MOST_OWN_EPOCHS`."""
 TEACHER_EPOCHS = {"mnist5k": 80}
 """Default epochs of a teacher; elsewhere 30."""
 

@@ -66,7 +66,7 @@ def read_examples(
     """What students learn from or are tested on. Names in messages begin with `prefix`; with `num_classes`, the number
     of logits, the teacher's may be left out (None). Raises BadInput: an array is refused, or they are not of the same
     examples."""
-    images = read_scaled(prefix + "inputs", inputs)
+    images = read_inputs(prefix + "inputs", inputs)
     logits = None
     if teacher_logits is not None or num_classes is None:
         logits = read_logits(f"{prefix}teacher_logits", teacher_logits, num_classes)
@@ -84,8 +84,8 @@ def read_inputs(name: str, given: Any) -> HostImages:
     """Images `[n, height, width, channels]` or `[n, height, width]` (one channel), or features `[n, d]`: as bytes
     (uint8), which are divided by 255 in training, or as floats, which are used as they are.
 
-    Raises BadInput: another shape or type; values that are not finite; images whose channels come first; float images
-    of whole numbers up to 255, which are bytes.
+    Raises BadInput: another shape or type; values that are not finite; images whose channels come first; bytes of 0 and
+    1 alone, which are no shares of 255; float images of whole numbers up to 255, which are bytes.
     """
     array = read(name, given)
     shapes = "give images [n, height, width, channels] or [n, height, width], or features [n, d]"
@@ -100,6 +100,8 @@ def read_inputs(name: str, given: Any) -> HostImages:
     if array.ndim == 3:
         array = array[..., None]
     if array.dtype == np.uint8:
+        binary = f"{name} are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
+        require(array.max(initial=0) != 1, binary)
         return array
     with np.errstate(over="ignore"):  # what becomes inf is refused
         array = array.astype(np.float32)
@@ -115,15 +117,6 @@ def require_channels_last(name: str, shape: tuple[int, ...]) -> None:
     first = len(shape) == 4 and shape[1] in CHANNELS and shape[3] not in CHANNELS
     remedy = "give [n, height, width, channels], by numpy.moveaxis(images, 1, -1)"
     require(not first, f"{name} of shape {shape} have their channels first: {remedy}")
-
-
-def read_scaled(name: str, given: Any) -> HostImages:
-    """`read_inputs`, as a network takes them. Raises BadInput: bytes of 0 and 1 alone too, which are no shares of
-    255."""
-    images = read_inputs(name, given)
-    binary = f"{name} are bytes of 0 and 1 alone, and bytes are divided by 255: give floats, or multiply by 255"
-    require(images.dtype != np.uint8 or images.max(initial=0) != 1, binary)
-    return images
 
 
 def read_labels(

@@ -16,7 +16,7 @@ INDICES, LOGSUMEXP = "teacher_topk_indices", "teacher_logsumexp"
 TOPK = ("teacher_topk_logits", "teacher_topk_logprobs")
 ENTRIES = 2**16
 """Logits of each network that are looked at together, at least one row: they stay in a processor's cache."""
-SUMS_TO_ONE = 0.02
+SUM_TOLERANCE = 0.02
 """By how much the sum of probabilities, or its logarithm, may be off: half precision does that."""
 DOUBTED = 0.01
 """Share of the rows above which a rest that is larger than what is kept is doubted."""
@@ -50,7 +50,7 @@ class Full(NamedTuple):
             logits = self.name.replace("logprobs", "logits")
             told = f"the probabilities of {self.name} do not sum to 1 in {{rows}}"
             told = f"{told}: logits are to be called {logits}; logarithms are natural ones"
-            faults.note(told, np.abs(_logsumexp(block)) > SUMS_TO_ONE, rows.start)
+            faults.note(told, np.abs(_logsumexp(block)) > SUM_TOLERANCE, rows.start)
 
 
 class TopK(NamedTuple):
@@ -137,7 +137,7 @@ class TopK(NamedTuple):
         if self.logsumexp is not None:
             remedy = f"{LOGSUMEXP} is log(sum(exp(all logits)))"
         told = f"the probabilities of {self.name} sum to more than 1 in {{rows}}: {remedy}"
-        faults.note(told, self.mass(rows) > 1 + SUMS_TO_ONE, first)  # nan, not known, passes
+        faults.note(told, self.mass(rows) > 1 + SUM_TOLERANCE, first)  # nan, not known, passes
 
     def _whole(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         if self.logsumexp is not None:

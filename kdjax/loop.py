@@ -64,9 +64,8 @@ class Monitor(NamedTuple):
 
 @fixed_numerics()
 def start(program: Program, seed: int, epochs: int | None = None, monitored: int = 0) -> Fit:
-    """A block before its first step, to be trained for all epochs of the program's recipe, or only the first `epochs`
-    of them; `monitored` is the number of images on which errors are counted. Raises BadInput: more epochs than those,
-    at whose end the schedule ends."""
+    """The state of a block before its first step. `epochs`: train only the first so many (None: all of the recipe);
+    `monitored`: number of monitored images. Raises BadInput: more epochs than the recipe has."""
     require_count("epochs", epochs, "epochs of the program's recipe", most=program.epochs)
     epochs = program.epochs if epochs is None else epochs
     blank = np.full((epochs, program.settings), np.nan)
@@ -157,7 +156,7 @@ def fit_with_checkpoints(
 ) -> Fit:
     """`fit` that resumes from the last of `stored` checkpoints (None: none), writes new ones by time, and reports."""
     initial = start(program, seed, epochs, 0 if monitor is None else len(monitor.images))
-    if stored is not None and (latest := stored.latest(initial, say)) is not None:
+    if stored is not None and (latest := stored.latest(initial)) is not None:
         initial = latest._replace(history=History(*map(np.array, latest.history)))
         say(f"{stored.folder.name} resumes at step {int(initial.state.step)}")
     last_saved = time.monotonic()

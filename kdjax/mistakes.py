@@ -180,10 +180,11 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
 def of_parts(
     seen: np.ndarray, asked: np.ndarray, rows: np.ndarray, names: tuple[str, str] = ("training", "test")
 ) -> list[Mistake]:
-    """Rows of the one part that are, byte for byte, in the other too; `rows` are the numbers of those asked about."""
+    """Rows of `asked` that are, byte for byte, in `seen` too; `rows` are the numbers of those of `asked` in the user's
+    data."""
     if not len(asked):  # without a hold-out; then nothing has to be hashed
         return []
-    repeated, count = repeated_rows(seen, asked), len(asked)
+    repeated, count = np.flatnonzero(np.isin(_hashes(asked), _hashes(seen))), len(asked)
     if not len(repeated):
         return []
     one, other = names
@@ -204,11 +205,6 @@ def _of_few_values(rows: np.ndarray) -> bool:
     if rows.ndim != 2 or any(len(np.unique(column)) > CATEGORIES for column in rows.T):
         return False
     return len(np.unique(_hashes(rows))) < DISTINCT * len(rows)
-
-
-def repeated_rows(seen: np.ndarray, asked: np.ndarray) -> Int[np.ndarray, "repeated"]:
-    """The rows of the second that are, byte for byte, in the first too."""
-    return np.flatnonzero(np.isin(_hashes(asked), _hashes(seen)))
 
 
 def _hashes(images: np.ndarray) -> Any:

@@ -20,7 +20,8 @@ class _StandardError(logging.Handler):
     """Writes to what is standard error at that time: a notebook, a live line or a test may replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{record.getMessage()}\n")  # in one call: blocks on other devices write lines, too
+        prefix = "warning: " * (record.levelno >= logging.WARNING)
+        sys.stderr.write(f"{prefix}{record.getMessage()}\n")  # in one call: blocks on other devices write lines, too
         sys.stderr.flush()
 
 
@@ -91,7 +92,7 @@ def say(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Says what may be a mistake, or is not as it was asked for."""
+    """Warns of what may be a mistake, or is not as it was asked for."""
     logger.warning(line)
 
 

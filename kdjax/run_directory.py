@@ -31,7 +31,7 @@ from kdjax import files, run_folders
 from kdjax.errors import BadInput, require
 from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
 from kdjax.identity import canonical_json
-from kdjax.progress import say
+from kdjax.progress import say, warn
 
 ORDER = ["width", "teacher", "seed", "objective", "temperature", "soft_weight", "learning_rate"]
 """The canonical order of the rows, and the columns that name a run. `objective` is a name in `objectives.OBJECTIVES`;
@@ -48,7 +48,7 @@ TABLES = (
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
-SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz")
+SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""
 
 
@@ -147,7 +147,7 @@ class RunDirectory:
         for name in ("versions", "device"):
             before = earlier.get(name)
             if before not in (None, details.get(name)):
-                say(f"note: this run was started with other {name} ({before}; now {details.get(name)})")
+                warn(f"this run was started with other {name} ({before}; now {details.get(name)})")
         kept = {name: earlier[name] for name in ("workers",) if name in earlier}  # of a cluster that comes later
         self._record(details={**kept, **details})
 
@@ -244,10 +244,10 @@ class RunDirectory:
         """Gathers the blocks that this process has finished, or found finished, into `results.csv` and `history.jsonl`,
         each written whole, and seals them, with `config.json` and `test.npz`: the run is finished."""
         self.gather(self._whole)
-        self.seal(name for name in (*SEALED, FEATURES) if (self.folder / name).exists())
+        self.seal(SEALED)
 
     def gather(self, blocks: Iterable[str]) -> None:
-        """The same of these blocks, which are whole, without a seal."""
+        """Writes `results.csv` and `history.jsonl` of these finished blocks, unsealed."""
         names, history = sorted(blocks), []
         for name in names:
             history += read_json(self.folder / "blocks" / name / "history.json")
@@ -270,11 +270,12 @@ class RunDirectory:
         return pd.DataFrame(rows).sort_values(order, kind="stable", ignore_index=True, na_position="first")
 
     def seal(self, names: Iterable[str]) -> None:
-        """Marks the run as finished: all of its blocks are there, and these files are as they stay."""
+        """Marks the run as finished: all of its blocks are there, and those of these files that are there are as they
+        stay."""
         config = read_json(self.folder / "config.json")
         finished, total = config.get("finished") if not self._trained else None, config["progress"]["total"]
         self._record(finished=finished or _now(), progress={"done": total, "total": total})
-        files.seal(self.folder, names)
+        files.seal(self.folder, [name for name in names if (self.folder / name).exists()])
 
     def add_timing(self, name: str, seconds: float) -> None:
         """Adds the seconds of a block to `timing.json`."""
@@ -282,7 +283,7 @@ class RunDirectory:
         try:
             times = read_json(path) if path.exists() else times
         except BadInput as damage:  # which must not end hours of work
-            say(f"timing starts again: {damage}")
+            warn(f"timing starts again: {damage}")
         write_json(path, {**times, name: round(seconds, 3)})
 
 
@@ -290,7 +291,7 @@ def _is_whole(block: Path) -> bool:
     try:
         files.check_manifest(block)
     except Damaged as damage:
-        say(f"block {block.name} is trained again: {damage}")
+        warn(f"block {block.name} is trained again: {damage}")
         return False
     return True
 

@@ -19,7 +19,7 @@ from kdjax.teachers import Teacher
 
 def require_images(option: str, number: int, dataset: Dataset) -> None:
     count = len(dataset.train.images)
-    require(number <= count, f"--{option} {number} is more than the {count:,} training images")
+    require(number <= count, f"--{option} {number} is more than the {count:,} training examples: give at most {count}")
 
 
 def require_classes(transfer_images: int | None, dataset: Dataset) -> None:
@@ -29,7 +29,7 @@ def require_classes(transfer_images: int | None, dataset: Dataset) -> None:
     mixed = "if they are sorted by class, shuffle them first"
     require(transfer_images is None or len(first) > 1, f"--transfer-images is not allowed: {about}; {mixed}")
     if len(first) < len(there):
-        warn(f"warning: {about}; {mixed}")
+        warn(f"{about}; {mixed}")
 
 
 def require_images_to_change(option: str, changes: object, dataset: Dataset) -> None:
@@ -50,7 +50,7 @@ def _require_own_start(
     other students of its seed, which see its batches and augmented images, and may start from a part of its weights:
     the first layer of a narrower perceptron is the first rows of a wider one's."""
     taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
-    if recipe is not None and not loaded:
+    if recipe is not None:
         taken = {(_layers(recipe), seed)}
     remedy = "give the teacher another seed, such as 1000, or a teacher that was trained with one"
     for block in blocks:
@@ -61,7 +61,7 @@ def _require_own_start(
     if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
         about = f"students and their teacher share the random numbers of seed {seeds} (batches, augmentation, perhaps"
-        _warn_once(f"warning: {about} initial weights): give the teacher another seed, which is 1000 by default")
+        _warn_once(f"{about} initial weights): give the teacher another seed, which is 1000 by default")
 
 
 _warn_once = functools.cache(warn)  # for all sweeps of a table

@@ -29,7 +29,7 @@ from kdjax.errors import require
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.interim import Interim
-from kdjax.progress import say
+from kdjax.progress import say, warn
 from kdjax.provenance import provenance
 from kdjax.run_directory import FEATURES, RunDirectory
 from kdjax.run_folders import run_folder
@@ -48,7 +48,7 @@ class Sweep(NamedTuple):
     """`SweepConfig`, or that of another experiment."""
     dataset: Dataset
     teacher_config: TrainConfig | None
-    """Its recipe; None: it came with the data."""
+    """The recipe of the teacher that is found or trained; None: it was named, or came with the data."""
     loaded: tuple[Teacher, ...]
     """Teachers that the user named; none: one is found or trained, or came with the data."""
     blocks: list[Block]
@@ -91,7 +91,7 @@ class Sweep(NamedTuple):
 
 
 def read_data(config: DataConfig) -> Dataset:
-    """The images, and a line that says which."""
+    """Loads the dataset and says which it is."""
     dataset = datasets.load(config)
     say_data(dataset)
     return dataset
@@ -105,8 +105,8 @@ def say_data(dataset: Dataset) -> None:
 def find_teachers(
     config: TeacherConfig, folders: Sequence[Path], dataset: Dataset, run: RunConfig
 ) -> tuple[TrainConfig | None, tuple[Teacher, ...], list[str]]:
-    """A teacher's recipe (None: it came with the data), the teachers that the user named, and the fingerprints of those
-    that students learn from.
+    """The recipe of a teacher that is found or trained (None: it was named, or came with the data), the teachers that
+    the user named, and the fingerprints of those that students learn from.
 
     Raises BadInput: a teacher that cannot be loaded, does not fit, or saw the hold-out; a recipe that cannot be trained
     on these images, or that is given beside a teacher.
@@ -119,9 +119,6 @@ def find_teachers(
     refused = "--teacher options are not allowed with --teacher-from"
     given = f"{refused}: teachers are either given or trained; leave out one of them"
     require(not folders or config == TeacherConfig(), given)
-    if len(dataset.input_shape) == 1 and config.jitter == TeacherConfig.jitter:
-        config = dataclasses.replace(config, jitter=0)  # the default is for images
-    recipe = config.train_config(grids.teacher_epochs(dataset))
     if named := tuple(teachers.load(folder, dataset) for folder in folders):
         for teacher in named:
             unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
@@ -129,7 +126,10 @@ def find_teachers(
             remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
             require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
             teachers.warn_of_differences(teacher)
-        return recipe, named, [teacher.info["fingerprint"] for teacher in named]
+        return None, named, [teacher.info["fingerprint"] for teacher in named]
+    if len(dataset.input_shape) == 1 and config.jitter == TeacherConfig.jitter:
+        config = dataclasses.replace(config, jitter=0)  # the default is for images
+    recipe = config.train_config(grids.teacher_epochs(dataset))
     sweep_checks.require_images_to_change("teacher.augment", config.augment != "none", dataset)
     sweep_checks.require_images("teacher.batch-size", config.batch_size, dataset)
     sweep_checks.require_jitter("teacher.jitter", config.jitter, dataset)
@@ -180,10 +180,10 @@ def prepare(
     sweep_checks.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
     if once := [text for text in config.objectives if not objectives.parse(text).uses_temperature]:
-        resolved["without_temperature"] = once  # before there was such a thing, they were trained at each temperature
+        resolved["without_temperature"] = once  # only where there is one: other sweeps keep their names
     swept = [len(runs) for runs in grids.grid(config, 1.0) if not math.isnan(runs[-1].temperature)]
     if len({min(config.block_size, runs) for runs in swept}) > 1:
-        resolved["padded"] = False  # before, K was that of the largest group that is trained at each temperature
+        resolved["padded"] = False  # only where sizes of groups differ: other sweeps keep their names
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, grids.words(config, dataset))
     sweep = Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
@@ -198,7 +198,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
     config = sweep.config
     with open_directory(sweep, wait) as record:
         record.after_block = Interim(record, record.gather, summarise)
-        data = ask_teacher(sweep)
+        data = distillation_data(sweep)
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
@@ -209,7 +209,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
             if not further:
                 break
             if extension == MOST_EXTENSIONS:
-                say("the best learning rate still lies at an edge of the grid: give other --learning-rates")
+                warn("the best learning rate still lies at an edge of the grid: give other --learning-rates")
                 break
             added = ", ".join(f"{rate:g}" for rate in further)
             say(f"the best learning rate lies at an edge of the grid: adding {added}")
@@ -228,14 +228,14 @@ def open_directory(sweep: Sweep, wait: bool = False) -> Iterator[RunDirectory]:
         yield record
 
 
-def ask_teacher(sweep: Sweep) -> DistillationData:
+def distillation_data(sweep: Sweep) -> DistillationData:
     """The dataset with its teacher's logits: those that came with it, or of one that is found or trained."""
     if sweep.dataset.teacher is not None:
         return given_logits(sweep.dataset)
-    return query_teachers(sweep.dataset, train_teacher(sweep))
+    return query_teachers(sweep.dataset, teachers_of(sweep))
 
 
-def train_teacher(sweep: Sweep) -> tuple[Teacher, ...]:
+def teachers_of(sweep: Sweep) -> tuple[Teacher, ...]:
     """The teachers of `--teacher-from`, or the sweep's own, found or trained."""
     if sweep.loaded:
         return sweep.loaded

@@ -21,7 +21,7 @@ from kdjax.errors import BadInput, require
 from kdjax.files import check_manifest, clear_leftovers, lock, make_folder, read_json, whole_folder, write_json
 from kdjax.identity import digest, result_fields
 from kdjax.objectives import Setting
-from kdjax.progress import Progress, clock, say
+from kdjax.progress import Progress, clock, say, warn
 from kdjax.provenance import provenance, toolchain
 
 
@@ -113,10 +113,9 @@ def load(folder: str | Path, dataset: Dataset | None = None) -> Teacher:
     info = read_json(folder / "teacher.json")
     try:
         config = TrainConfig(**{**info["config"], "hidden": tuple(info["config"]["hidden"])})
+        info["provenance"]
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder} is a teacher of another version of kdjax ({error}): train it again") from None
-    older = f"{folder} is a teacher of an earlier version of kdjax (no provenance): train it again"
-    require("provenance" in info, older)
     if dataset is not None:
         _refuse_unfit(folder, info, dataset)
     model = models.network(config, tuple(info["input_shape"]), info["num_classes"])
@@ -150,7 +149,7 @@ def _find(folder: Path, dataset: Dataset) -> Teacher | None:
     try:
         teacher = load(folder, dataset)
     except BadInput as damage:
-        say(f"teacher is trained again: {damage}")
+        warn(f"teacher is trained again: {damage}")
         return None
     say(f"teacher {teacher.name} found in {folder}")
     warn_of_differences(teacher)
@@ -183,8 +182,7 @@ def _train(
     info |= {"input_shape": list(dataset.input_shape), "num_classes": dataset.num_classes}
     info |= {"config": dataclasses.asdict(config), "learning_rate": learning_rate, "seed": seed}
     info |= {"numerics": numerics(config.network), "test": metrics.evaluate(test_logits, dataset.test.labels)}
-    model = models.network(config, dataset.input_shape, dataset.num_classes)
-    info |= {"parameters": models.parameter_count(model), "provenance": provenance()}
+    info |= {"parameters": models.parameter_count(program.model), "provenance": provenance()}
     info |= {"seconds": round(time.perf_counter() - begin, 1)}
     save(folder, state.evaluated, info, state.model_state)
     teacher = load(folder, dataset)
@@ -213,4 +211,4 @@ def warn_of_differences(teacher: Teacher) -> None:
     before = teacher.info["provenance"]
     for name, now in toolchain().items():
         if before.get(name) != now:
-            say(f"note: the teacher was trained with other {name} ({before.get(name)}; now {now})")
+            warn(f"the teacher was trained with other {name} ({before.get(name)}; now {now})")

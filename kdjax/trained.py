@@ -17,7 +17,7 @@ from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
-from kdjax.inputs import read_scaled
+from kdjax.inputs import read_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Student:
     def logits(self, images: HostImages) -> HostLogits:
         """Logits of any images, in evaluation mode: bytes, or floats 0 to 1; or of features as they stand in the file:
         they are standardised here, as they were for training. Raises BadInput: images of another kind or shape."""
-        apply = self.standardisation.apply if self.standardisation else functools.partial(read_scaled, "images")
+        apply = self.standardisation.apply if self.standardisation else functools.partial(read_inputs, "images")
         images = apply(images)
         return evaluation.logits_of(self.network, *self.variables, images)
 

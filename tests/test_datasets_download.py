@@ -163,13 +163,13 @@ def test_offline_is_reported_soon(monkeypatch):
     unanswered.put([])
 
 
-def test_a_proxy_that_is_no_address_is_one_line(monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:port")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_no_address_is_one_line(monkeypatch, scheme):
+    monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:port")
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(
-        Unavailable, match=r"the proxy of the environment is no address .*: correct or unset http_proxy"
-    ):
-        check_online(["http://example.invalid/"])
+    wrong = f"the proxy of the environment is no address .*: correct or unset {scheme}_proxy"
+    with pytest.raises(Unavailable, match=wrong):
+        check_online([f"{scheme}://example.invalid/"])
 
 
 def test_one_reachable_mirror_is_enough():

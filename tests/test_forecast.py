@@ -60,7 +60,8 @@ def test_of_what_was_begun_the_rest_is_counted(tmp_path, monkeypatch):
     steps = recipe.epochs * (len(sweep.dataset.train.images) // recipe.batch_size)
     stored = teachers.checkpoints_of(teachers.place(sweep.run.out, sweep.identity["teachers"][0]))
     (stored.folder / f"{steps:09d}").mkdir(parents=True)  # all but what follows the last step
-    of_teacher = forecast.network_flops(recipe, sweep.dataset) / forecast.dense_rate("float32")
+    images = len(sweep.dataset.train.images)
+    of_teacher = forecast.training_flops(recipe, images, sweep.dataset) / forecast.dense_rate("float32")
     assert rest - forecast.sweep_seconds(sweep) == pytest.approx(of_teacher, rel=1e-6)
 
 
@@ -82,7 +83,7 @@ def test_compiling_evaluating_and_writing_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e12)
     sweep = prepared(tmp_path)
     training = sum(forecast.block_flops(block, sweep.dataset) for block in sweep.blocks)
-    training += forecast.network_flops(sweep.teacher_config, sweep.dataset)
+    training += forecast.training_flops(sweep.teacher_config, len(sweep.dataset.train.images), sweep.dataset)
     # Two programs, the teacher's and that of both blocks; all else is the same for any speed.
     fixed = 2 * forecast.COMPILE_SECONDS["mlp"] + 2 * forecast.BLOCK_SECONDS + forecast.SWEEP_SECONDS
     seconds = forecast.sweep_seconds(sweep)

@@ -75,7 +75,7 @@ def test_what_is_there_needs_no_memory(tmp_path, monkeypatch):
     assert f"{memory.largest(sweep.blocks, sweep.teacher_config, sweep.dataset, 1) / 2**30:.1f} GiB" in str(
         forecast.of_sweep(sweep).text
     )
-    sweeps.train_teacher(sweep)
+    sweeps.teachers_of(sweep)
     monkeypatch.setattr(memory, "_of_training", lambda *_: 2.0**40)
     with pytest.raises(BadInput, match="the students would need"):  # not the teacher
         sweeps.prepare(asked)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_every_figure_as_png_pdf_and_svg_and_the_same_bytes_twice(tmp_path):
     assert all(data.startswith(begin[path.suffix]) for path, data in first.items())
     assert {path: path.read_bytes() for path in figures.draw(folder)} == first
     assert names((folder / "figures").iterdir()) == names(written)  # no leftovers
+
+
+def test_a_sweep_of_controls_alone_is_drawn(tmp_path):
+    folder = make_run(tmp_path / "run", widths=(30,), hard=False)
+    for name in ("results.csv", "history.jsonl"):
+        path = folder / name
+        path.write_text(re.sub(r"\bkd\b", "double_softmax", path.read_text()))
+    assert "softening" in {path.stem for path in figures.draw(folder)}
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_program_may_silence_all_but_warnings(monkeypatch, capsys, caplog, is_
     with progress.Progress("students", 100) as shown:
         shown.update(50, "")
     progress.say("run directory: runs")
-    progress.warn("warning: of 100 labels 3 are wrong, 100 % sure")
+    progress.warn("of 100 labels 3 are wrong, 100 % sure")
     assert capsys.readouterr().err == "warning: of 100 labels 3 are wrong, 100 % sure\n"
 
 

@@ -49,7 +49,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
         sweeps.prepare(asked(widths=(16, 16), seed=1))
     assert len(sweeps.prepare(asked(widths=(16, 16))).blocks) == 4
     assert "warning: " not in capfd.readouterr().err
-    sweep_checks._warn.cache_clear()
+    sweep_checks._warn_once.cache_clear()
     assert len(sweeps.prepare(asked(widths=(16, 12), seed=0)).blocks) == 4
     assert "warning: students and their teacher share the random numbers of seed 0 (batches" in capfd.readouterr().err
     sweeps.prepare(asked(widths=(16, 12), seed=0))
@@ -59,7 +59,7 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
     with pytest.raises(BadInput, match="student of seed 0 would start from its teacher's own"):
         sweeps.prepare(dataclasses.replace(images, **network))
     sweep = sweeps.prepare(asked(widths=(16, 16), seed=5))
-    teacher = sweeps.train_teacher(sweep)[0].folder
+    teacher = sweeps.teachers_of(sweep)[0].folder
     later = dataclasses.replace(sweep.config, teacher=TeacherConfig(), teacher_from=(teacher,), first_seed=4)
     with pytest.raises(BadInput, match="student of seed 5 would start from its teacher's own"):
         sweeps.prepare(later)

@@ -101,7 +101,7 @@ def test_a_damaged_teacher_is_refused_by_name_and_trained_again_when_found(digit
 def test_a_teacher_of_an_earlier_version_is_refused_in_one_line(pair, tmp_path):
     info = {name: value for name, value in pair[0].info.items() if name != "provenance"}
     teachers.save(tmp_path / "older", pair[0].params, info)
-    with pytest.raises(BadInput, match="is a teacher of an earlier version of kdjax"):
+    with pytest.raises(BadInput, match="is a teacher of another version of kdjax"):
         teachers.load(tmp_path / "older")
 
 

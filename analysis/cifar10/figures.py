@@ -106,12 +106,13 @@ def draw_students(results: Cifar10Results) -> Figure:
     networks = size(config) + ", dropout after the last batch norm" * config.get("dropout_after_norm", False)
     trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    what, images = f"Small networks by what they learn from{_intervals(seeds)}", results.identity["data"]
+    crossed = "; of soft targets, over teachers crossed with seeds" * (results.results["teacher"].nunique() > 1)
+    what, images = f"Small networks by what they learn from{_intervals(seeds)}{crossed}", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
 
 
 def _intervals(seeds: int) -> str:
-    return ", with 95 % intervals over seeds" if seeds > 1 else " (single runs)"
+    return style.of_runs(seeds > 1, ", with 95 % intervals over seeds")
 
 
 def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:

@@ -235,7 +235,7 @@ def claims(numbers: Numbers) -> Iterator[Claim]:
                     f"{spread:.3g}",
                     spread <= FACTOR**2,
                 )
-            edges = sorted({number(t) for t, rate in zip(TEMPERATURES, best, strict=True) if _at_edge(optimizer, rate)})
+            edges = [number(t) for t, rate in zip(TEMPERATURES, best, strict=True) if _at_edge(optimizer, rate)]
             claim = f"{name}, best {what}: no best rate at the grid's edge"
             yield Claim(claim, "none", f"at T = {', '.join(edges)}" if edges else "none", not edges)
     residual = max(float(numbers.curve("curvature", name, "residual")[1].max()) for name in numbers.data("curvature"))

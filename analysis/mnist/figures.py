@@ -58,8 +58,9 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
         axes.set_title(f"{count_of(curves[0].epochs, 'epoch')} ({n})", loc="left")
         axis.dress(axes, label=axes is panels[-1], crowded=0.05)
     whose = _of_whom(results, max(curve.teachers for curves in drawn for curve in curves))
-    what = f"{drawn[0][0].width} units per layer: test errors with soft targets{whose}; filled: may be best; bars: 95 %"
-    return style.finish(figure, f"{what} intervals", _where(results))
+    several = any(curve.seeds * curve.teachers > 1 for curves in drawn for curve in curves)
+    what = f"{drawn[0][0].width} units per layer: test errors with soft targets{whose}; filled: may be best"
+    return style.finish(figure, f"{what}{style.of_runs(several, '; bars: 95 % intervals')}", _where(results))
 
 
 def _draw_hard(axes: Axes, tuned: np.ndarray, one_rate: np.ndarray, rate: str) -> None:
@@ -97,8 +98,9 @@ def draw_transfer(results: MnistResults) -> Figure | None:
         f"Fewer images, equal steps: {config['width']} units per layer, soft targets{_of_whom(results, 1)} at "
         f"T = {number(results.temperature)}"
     )
-    seeds = seeds_of([len(pair[0]) for pair in errors.values()])
-    return style.finish(figure, f"{what}; bars: 95 % intervals, {seeds}", _where(results))
+    counts = [len(pair[0]) for pair in errors.values()]
+    what += style.of_runs(max(counts) > 1, f"; bars: 95 % intervals, {seeds_of(counts)}")
+    return style.finish(figure, what, _where(results))
 
 
 def draw_shifted(results: MnistResults) -> Figure | None:

@@ -16,9 +16,10 @@ from analysis.tables import fixed, number
 from kdjax import bias
 from kdjax.errors import require
 
-COLOURS = {"distilled": 0, "control": 1, "permuted": 3, "mean_logit": 5, "all_digits": 2, "with_pool": 4}
+COLOURS = {"distilled": 0, "control": 1, "all_digits": 2}
 """Each student's place in the palette, the same in every figure."""
 MARKS = {"oracle": "*", "validation": "s", "label_free": "o", "seen_only": "^"}
+MEANS = ": means over seeds"
 FLOOR = 0.5
 """Errors: no error at all has no logarithm, and is drawn here."""
 NO_ERROR = f"; no error at all is drawn at {FLOOR:g}"
@@ -94,17 +95,17 @@ def against_bias(results: OmissionResults) -> Figure | None:
     shown = described.removeprefix("on ").removesuffix(" alone")
     lowered = f"by how much the logits of {shown} are lowered"
     panels[1].set_xlabel(lowered if described.startswith("on ") else "bias added to the omitted logit")
-    what = f"Students {described}: errors against the bias, T = {number(results.temperature)}{_spread(results)}{floor}"
+    spread = style.of_runs(results.several, " (mean; least to most over seeds)")
+    what = f"Students {described}: errors against the bias, T = {number(results.temperature)}{spread}{floor}"
     return style.finish(figure, what, results.where)
 
 
 def classes(results: OmissionResults) -> Figure:
     """Errors on each class before and after correction, beside those of the student that saw all classes."""
     task = results.tasks[0]
-    after = "label_free"
     series: list[tuple[str, Any, dict[str, Any]]] = [
         ("before correction", results.of(task, "distilled", "none"), {"color": style.PALETTE[0], "mfc": "white"}),
-        ("label-free", results.of(task, "distilled", after), {"color": style.PALETTE[0]}),
+        ("label-free", results.of(task, "distilled", "label_free"), {"color": style.PALETTE[0]}),
         ("oracle", results.of(task, "distilled", "oracle"), {"color": "black", "mfc": style.PALETTE[5]}),
         (STUDENTS["all_digits"], results.of(task, "all_digits", "none"), {"color": style.PALETTE[2]}),
     ]
@@ -130,8 +131,8 @@ def classes(results: OmissionResults) -> Figure:
     axes.set_ylabel("class")
     axes.set_xlabel("test errors on images of the class (log scale above 10)")
     described = name_task(task, results.data)
-    what = f"Errors by class of students {described}, T = {number(results.temperature)}: means over seeds"
-    return style.finish(figure, what, results.where)
+    what = f"Errors by class of students {described}, T = {number(results.temperature)}"
+    return style.finish(figure, f"{what}{style.of_runs(results.several, MEANS)}", results.where)
 
 
 def temperatures(results: OmissionResults) -> Figure:
@@ -158,8 +159,7 @@ def temperatures(results: OmissionResults) -> Figure:
     panels[1].set_ylim(-2, 102)
     axis.dress(panels[0], label=False)
     axis.dress(panels[1])
-    spread = ": mean, 95 % t interval" * (results.rows["seed"].nunique() > 1)
-    what = f"The temperature's role, students {described}{spread}"
+    what = f"The temperature's role, students {described}{style.of_runs(results.several)}"
     return style.finish(figure, what, results.where, reading="Errors, and per cent of the omitted classes right.")
 
 
@@ -197,8 +197,8 @@ def each(results: OmissionResults) -> Figure:
     scales.log_axis(panels[0].xaxis, "errors on its test images")
     scales.log_axis(panels[1].xaxis, "test errors in all")
     style.legend(figure)
-    what = f"Each class omitted in turn, T = {number(results.temperature)}: means over seeds{floor}"
-    style.title(figure, what, results.where)
+    what = f"Each class omitted in turn, T = {number(results.temperature)}{style.of_runs(results.several, MEANS)}"
+    style.title(figure, f"{what}{floor}", results.where)
     return figure
 
 
@@ -211,7 +211,3 @@ def _along(results: OmissionResults, row: pd.Series, task: str, grid: np.ndarray
         grid[:, None] > lead[None], inside[None] != results.labels[None], outside[None] != results.labels[None]
     )
     return np.stack([wrong.sum(axis=1), wrong[:, of_omitted].sum(axis=1)])
-
-
-def _spread(results: OmissionResults) -> str:
-    return " (mean; least to most over seeds)" if results.rows["seed"].nunique() > 1 else " (one seed)"

@@ -50,8 +50,8 @@ def taken_for(results: OmissionResults) -> Figure | None:
         axes.set_axis_off()
     figure.supxlabel("taken for", fontsize=11)
     described = name_task(task, results.data)
-    what = f"What omitted classes are taken for (%, means over seeds), students {described}"
-    style.title(figure, f"{what}, T = {number(results.temperature)}", results.where)
+    what = f"What omitted classes are taken for (%), students {described}, T = {number(results.temperature)}"
+    style.title(figure, f"{what}{style.of_runs(results.several, ': means over seeds')}", results.where)
     return figure
 
 

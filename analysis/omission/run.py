@@ -46,6 +46,11 @@ class OmissionResults(NamedTuple):
         return list(dict.fromkeys(self.rows["omitted"]))
 
     @property
+    def several(self) -> bool:
+        """Whether there is more than one seed."""
+        return bool(self.rows["seed"].nunique() > 1)
+
+    @property
     def where(self) -> str:
         """Data, width, seeds: the second line of every title."""
         width, seeds = self.rows["width"].iloc[0], self.rows["seed"].nunique()

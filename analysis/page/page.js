@@ -13,7 +13,7 @@ function sortKey(text) {
 
 function compareKeys([kind, value], [otherKind, other], direction) {
   if (kind !== otherKind) return kind - otherKind;
-  if (kind === 1) return direction * value.localeCompare(other);
+  if (kind === 1) return direction * value.localeCompare(other, undefined, { numeric: true });
   return value === other ? 0 : direction * (value < other ? -1 : 1);
 }
 

@@ -120,5 +120,5 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
         axes.set_title(f"{width} units per layer", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])
-    bars = "paired: mean, 95 % t interval" if results["seed"].nunique() > 1 else "single runs"
-    return style.finish(figure, f"Objectives minus soft targets (kd) at the same T, {bars}", where)
+    drawn = style.of_runs(results["seed"].nunique() > 1)
+    return style.finish(figure, f"Objectives minus soft targets (kd) at the same T, paired{drawn}", where)

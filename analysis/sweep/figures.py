@@ -93,7 +93,11 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         axis.dress(axes, label=axes is panels[-1])
     reading = f"Each point is a mean number of wrong answers on the test set: lower is better.{_key(axis, figure)}"
     return style.finish(
-        figure, f"Test errors with soft targets{_bars(sweep)}", sweep.headline, sweep.where, reading=reading
+        figure,
+        f"Test errors with soft targets{style.of_runs(sweep.several)}",
+        sweep.headline,
+        sweep.where,
+        reading=reading,
     )
 
 
@@ -116,7 +120,9 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
     reading = "Below zero are fewer errors than on hard labels, paired by seed"
     reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
     reading += _key(axis, figure)
-    return style.finish(figure, f"Soft targets minus hard labels, paired{_bars(sweep)}", sweep.where, reading=reading)
+    return style.finish(
+        figure, f"Soft targets minus hard labels, paired{style.of_runs(sweep.several)}", sweep.where, reading=reading
+    )
 
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:
@@ -156,7 +162,9 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
         "Calibration error and negative log-likelihood (NLL) say how far a student's probabilities can be trusted: "
     )
     reading += f"lower is better. Agreement and divergence (KL) say how near it is to its teacher.{_key(axis, figure)}"
-    return style.finish(figure, f"Calibration and agreement{_bars(sweep)}", sweep.where, reading=reading)
+    return style.finish(
+        figure, f"Calibration and agreement{style.of_runs(sweep.several)}", sweep.where, reading=reading
+    )
 
 
 def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | None:
@@ -190,7 +198,9 @@ def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | No
         axes.set_title(f"T = {number(temperature)}")
     top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
     axes = bottom.subplots()
-    soft = sweep.results[sweep.results["objective"].map(is_compared)]
+    soft = sweep.results[sweep.results["temperature"].notna()]
+    compared = soft["objective"].map(is_compared).astype(bool)
+    soft = soft[compared] if compared.any() else soft  # else controls alone were trained
     own = soft["objective"].map(_has_own_target).astype(bool)  # logit_standardization softens other logits
     soft = soft[soft["objective"].eq(soft["objective"].iloc[0])] if own.all() else soft[~own]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
@@ -354,7 +364,3 @@ def _key(axis: TemperatureAxis, figure: Figure) -> str:
 def _stretch(axis: TemperatureAxis) -> str:
     """What the end of the axis is, where T = ∞ is on it."""
     return " T = ∞ is logit matching; the stretch to it is dotted, as no distance is meant." * axis.has_infinity
-
-
-def _bars(sweep: SweepResults) -> str:
-    return ": mean, 95 % t interval" if sweep.several else " (single runs)"

@@ -88,8 +88,8 @@ def write(folder: Path) -> str:
     table = _table(measured, config.get("targets", "teacher"))
     notes = [
         f"At a constant learning rate, over the second half of {config['epochs']} epochs, on {watched}. Fluctuation: "
-        "standard deviation of the change of accuracy from one epoch to the next. Churn: images answered otherwise "
-        "than an epoch before.",
+        "standard deviation of the change of accuracy from one epoch to the next. Churn: predictions that "
+        "changed since the epoch before.",
         "Mean and 95 % t interval over runs; ratios are of geometric means, paired by seed. Intervals are not "
         "corrected for their number; the first sentence is.",
         *_double_softmax_notes(measured),

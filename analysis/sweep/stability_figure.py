@@ -44,9 +44,9 @@ def figure_of(folder: Path) -> Figure | None:
         axes.set_ylim(bottom=0)
     what = (
         "Fluctuation from epoch to epoch, second half of the epochs, constant learning rate: standard deviation of the "
-        "change of accuracy (left), images answered otherwise than an epoch before (right); mean, 95 % t interval"
+        "change of accuracy (left), predictions that changed since the epoch before (right)"
     )
-    return style.finish(figure, what, sweep.where)
+    return style.finish(figure, f"{what}{style.of_runs(sweep.several)}", sweep.where)
 
 
 def _panel(

@@ -140,15 +140,16 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
     notes = []
     sound = runs.finished(results)
     controls = sound["objective"].str.match(r"(matched|placebo)\(")
+    varying = _varying(results)
     for reference in sorted({parse(name).hyperparameters["reference"] for name in sound.loc[controls, "objective"]}):
         names = ["kd", f"matched(reference={reference:.9g})", f"placebo(reference={reference:.9g})"]
-        for (width, *_), of_group in sound.groupby(["width", "soft_weight", "learning_rate"]):
+        for (width, weight, rate), of_group in sound.groupby(["width", "soft_weight", "learning_rate"]):
             kinds = {name: of_group[of_group["objective"] == name] for name in names}
             if any(rows.empty for rows in kinds.values()):
                 continue
             kd, matched, placebo = kinds.values()
             own = kd[kd["temperature"] == reference].set_index(RUN)
-            for t in sorted(value for value in of_group["temperature"].unique() if value != reference):
+            for t in sorted(set(kd["temperature"]) - {reference}):
                 at = [rows[rows["temperature"] == t].set_index(RUN) for rows in (kd, matched, placebo)]
                 differences = {
                     "gradient norm of the reference, against the reference": runs.difference(at[1], own),
@@ -156,6 +157,8 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
                 }
                 numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
                 where = f"{width} units, T = {number(t)}, reference T = {number(reference)}"
+                where += f", soft weight {weight:g}" * ("soft_weight" in varying)
+                where += f", rate {rate:g}" * ("learning_rate" in varying)
                 notes += [f"{where}: {numbers} errors."] * bool(numbers)
     return notes
 

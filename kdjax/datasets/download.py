@@ -62,16 +62,15 @@ def check_online(urls: Sequence[str], patience: float = 4.0) -> None:
 
 def _first_hop(url: str) -> tuple[str, int]:
     """Host and port that a request for `url` connects to: its site or a proxy. Raises Unavailable: a proxy is none."""
-    parts = urllib.parse.urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        try:
+    parts = site = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(site.scheme)
+    try:
+        if proxy and not urllib.request.proxy_bypass(site.hostname or ""):
             parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-            return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError as error:
-            remedy = f"correct or unset {parts.scheme}_proxy"
-            raise Unavailable(f"the proxy of the environment is no address ({error}): {remedy}") from None
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        remedy = f"correct or unset {site.scheme}_proxy"
+        raise Unavailable(f"the proxy of the environment is no address ({error}): {remedy}") from None
 
 
 def fetch(urls: Sequence[str], md5: str, *, attempts: int = 3, stall: float = 8.0, pause: float = 1.0) -> bytes:

@@ -150,7 +150,7 @@ def _first(rows: Parts, train_images: int | None) -> Parts:
 def _refuse_or_warn(found: Iterable[Mistake]) -> None:
     for mistake in found:
         require(not mistake.certain, mistake.text)
-        warn(f"warning: {mistake.text}")
+        warn(mistake.text)
 
 
 def _given(table: Table, rows: Parts) -> GivenTeacher:

@@ -11,7 +11,7 @@ from kdjax.columns import Columns
 from kdjax.config import TopkRest
 from kdjax.datasets.splits import NO_MASS
 from kdjax.faults import Faults
-from kdjax.inputs import read_logits, require_finite
+from kdjax.inputs import read_raw, require_classes, require_finite
 from kdjax.logit_columns import Full
 
 KINDS = {
@@ -39,7 +39,9 @@ class Table(NamedTuple):
 def read_full(name: str, array: np.ndarray) -> Table:
     """Logits or log-probabilities of all classes, by the column's name. Raises BadInput: another shape or type,
     probabilities, log-probabilities of a row that do not sum to 1."""
-    logits, faults = read_logits(name, array), Faults()
+    require_classes(name, array)
+    with np.errstate(over="ignore"):  # what becomes inf is refused
+        logits, faults = np.asarray(read_raw(name, array), np.float32), Faults()
     for rows in logit_columns.blocks(*logits.shape):
         Full(name, logits).check(rows, faults)
     faults.report()

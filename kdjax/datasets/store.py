@@ -74,7 +74,7 @@ def prepared_source(folder: Path) -> dict[str, str]:
     check_manifest(folder)
     try:
         return {str(key): str(value) for key, value in json.loads((folder / SOURCE).read_bytes()).items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise Damaged(f"{folder / SOURCE} is missing or unreadable: remove {folder}") from None
 
 

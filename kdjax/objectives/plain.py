@@ -11,7 +11,7 @@ from jaxtyping import Array
 from kdjax import exact, losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.decoupled import cross_entropy, of_label
-from kdjax.objectives.registry import Number, Objective, Parameter, register
+from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
 
 
 def mse(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
@@ -91,7 +91,7 @@ register(
         "centred_mse",
         "squared error of centred logits",
         centred_mse,
-        limit=lambda z, v, labels: losses.centred_logit_matching_loss(z, v),
+        limit=logit_matching_limit,
         uses_temperature=False,
         paper="1503.02531",
     )
