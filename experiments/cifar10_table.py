@@ -220,8 +220,8 @@ class TableConfig:
         require(own_rates or not self.tuning_weights, "--tuning-weights needs --tuning-rates")
         tried = "--soft-weight is not allowed with --tuning-weights, among which the hold-out chooses: leave it out"
         require(not self.tuning_weights or self.soft_weight == default["soft_weight"], tried)
-        idle_seeds = self.tuning_seeds == default["tuning_seeds"]
-        require(self.is_tuned or idle_seeds, "--tuning-seeds needs several --tuning-rates or --tuning-weights")
+        usual = self.tuning_seeds == default["tuning_seeds"]
+        require(self.is_tuned or usual, "--tuning-seeds needs several --tuning-rates or --tuning-weights")
         require(not self.is_tuned or bool(self.data.holdout), "--tuning-rates needs a --holdout to choose on")
         plain = set(self.controls) <= set(OBJECTIVES) and not self.stability
         require(

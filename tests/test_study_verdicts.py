@@ -182,7 +182,8 @@ def test_what_students_know_of_what_they_never_saw():
     said = omission_table.verdict(omission(["3"]), data, 20.0)
     assert said.startswith(
         "Distilled without 3, at T = 20, students are right on 20.0 % of the omitted (0.0 % if taught by hard labels), "
-        "and on 90.0 % after correction (label-free). After the oracle's, against students of all classes: +11.0 ["
+        "and on 90.0 % after correction (label-free). After the oracle's correction, minus students distilled on all "
+        "classes: +11.0 ["
     )
     assert "on 10.0 % of the omitted" in omission_table.verdict(omission(["3"]), data, 4.0)
     each = omission_table.verdict(omission(["3", "5"]), data, 20.0)

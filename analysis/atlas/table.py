@@ -55,7 +55,7 @@ def frame(atlas: Atlas) -> pd.DataFrame:
 
     `becomes`, `threshold`, `slope`; and with the temperature behind them `error`, `loss`, `scale`, `direction`,
     `mean_logit`, `matching` (cosine with logit matching) and `first`, `lower`: the shares of the gradient of the class
-    that the teacher likes best, and of the lower half.
+    with the largest teacher logit, and of the lower half.
     """
     by_temperature = {temperature: means(atlas, temperature).reindex(list(atlas.kinds)) for temperature in SHOWN}
     slopes = of_student(atlas.summary, atlas.pairs.followed).groupby("objective")["slope"].mean()

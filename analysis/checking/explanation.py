@@ -90,7 +90,7 @@ def _match(
     told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *findings]
     if hard is not None:
         told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))
-        told += [one for one in other._replace(constant=np.sign(other.constant)).findings("the labels' term")]
+        told += other._replace(constant=np.sign(other.constant)).findings("the labels' term")
     explanation = Explanation(candidate, own, hard, other, ())
     return explanation._replace(findings=(*told, *_of_value(explanation, cases, answers)))
 

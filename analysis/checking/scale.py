@@ -69,7 +69,7 @@ def fit(factors: Sequence[float], cases: Sequence[Case]) -> Scale | None:
     sizes = np.log([(case.temperature, case.classes, case.examples) for case in cases])
     design = np.column_stack([np.ones(len(cases)), sizes])
     powers = np.rint(np.linalg.lstsq(design, np.log(np.abs(values)), rcond=None)[0][1:])
-    rest: Float[np.ndarray, cases] = np.log(np.abs(values)) - sizes @ powers
+    rest: Float[np.ndarray, " cases"] = np.log(np.abs(values)) - sizes @ powers
     if np.ptp(rest) > 2 * TOLERANCE:
         return None
     temperature, classes, batch = map(int, powers)

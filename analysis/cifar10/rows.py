@@ -24,7 +24,7 @@ class TableRow(NamedTuple):
     name: str
     role: Role
     temperature: float
-    """nan for hard labels."""
+    """nan where there is none."""
     failed: int
     measures: dict[str, stats.Interval]
     """By column; accuracies and overconfidence in percentage points, NLL in nats, ECE in [0, 1]."""

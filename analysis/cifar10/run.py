@@ -27,7 +27,7 @@ class Cifar10Results(NamedTuple):
     networks: list[dict[str, Any]]
     """Each big network: name, network, epochs, parameters, and its measures on `test` and (with one) `holdout`."""
     taught_by: list[dict[str, Any]]
-    """Those of them that teach: one, or the members of an ensemble."""
+    """Those whose mean logits are `teacher`: the first, or all members of an ensemble."""
     teacher: dict[str, Any]
     """The measures of what teaches: of the one network, or of the ensemble."""
     sweeps: dict[str, list[Path]]

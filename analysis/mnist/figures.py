@@ -31,7 +31,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def draw_widths(results: MnistResults) -> dict[str, Figure]:
-    """By width, test errors against T at tuned rates and at one rate, one panel a schedule; filled signs may be best.
+    """By width, test errors against T at tuned rates and at one rate, one panel per schedule; filled: may be best.
     Empty where the part was not made."""
     pairs = [(one.tuned, one.one_rate) for one in widths.read(results) if one.tuned and one.one_rate]
     by_width = itertools.groupby(pairs, key=lambda pair: pair[0].width)

@@ -48,15 +48,15 @@ def frame(results: MnistResults) -> pd.DataFrame:
 
 
 def _table(one: AtWidth, results: MnistResults) -> str:
-    header = ["", "tuned rate", "not excluded", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
-    header += [f"at rate {results.learning_rate:g}", "n", "best?"]
+    header = ["", "tuned rate", "rates not excluded", "test errors", "n", "from hard labels", "p (Holm)", "best?"]
+    header += [f"test errors at rate {results.learning_rate:g}", "n", "best?"]
     tuned, at_one = _found(one.tuned), _found(one.one_rate)
     cells = []
     for choice in one.choices:
         rate = f"{choice.learning_rate:g}" + " (at the edge)" * choice.at_edge
         own, other = tuned.get(choice.name), at_one.get(choice.name)
-        less, p = (own.difference, own.p_holm) if own and own.difference else (None, float("nan"))
-        compared = [estimate(less, sign=True), p_value(p)] if less else [""] * 2
+        less = own.difference if own else None
+        compared = [estimate(less, sign=True), p_value(own.p_holm)] if own and less else [""] * 2
         errors = [""] * 2 if one.under_way else _errors(own)
         cell = [choice.name, rate, _range(choice), *errors, *compared, _best(own)]
         cells.append([*cell, *_errors(other), _best(other)])

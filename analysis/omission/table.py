@@ -176,7 +176,7 @@ def verdict(results: pd.DataFrame, data: dict[str, Any], temperature: float) -> 
     compared, last = compare(results, tasks[0], temperature), "oracle − distilled on all classes"
     if len(tasks) == 1 and last in compared:
         size = f"{estimate(compared[last], sign=True)} errors ({_in_words(compared)[last]})"
-        text += f" After the oracle's, against students of all classes: {size}."
+        text += f" After the oracle's correction, minus students distilled on all classes: {size}."
     return text
 
 
@@ -221,7 +221,8 @@ def _sections(results: pd.DataFrame, rows: list[OmissionRow], data: dict[str, An
 
 
 def _students(rows: list[OmissionRow], shown: str, with_paper: bool) -> Table:
-    header = ["student", "correction", "bias", "test errors", "%", "on the omitted", "% of the omitted right", "n"]
+    header = ["student", "correction", "bias", "test errors", "error rate, %", "errors on omitted classes"]
+    header += ["accuracy on omitted classes, %", "n"]
     failed = any(row.failed for row in rows)
     with_paper &= any((row.omitted, row.correction) in PAPER for row in rows)
     header += ["failed"] * failed + ["paper"] * with_paper
@@ -234,11 +235,11 @@ def _students(rows: list[OmissionRow], shown: str, with_paper: bool) -> Table:
         cell += [estimate(_percent(row.right)), str(row.errors.n), *[str(row.failed)] * failed]
         paper = PAPER.get((row.omitted, row.correction), "") if row.student == "distilled" else ""
         cells.append(cell + [paper] * with_paper)
-    return Table(header, cells, left=len(header))
+    return Table(header, cells, left=2)
 
 
 def _each(rows: list[OmissionRow], tasks: Sequence[str], data: dict[str, Any]) -> Table:
-    """One line per class: means of errors, and per cent of the omitted class right, before and after."""
+    """One line per class: mean test errors and accuracy on the omitted class, before and after correction."""
     by_key = {(row.omitted, row.student, row.correction): row for row in rows}
     students = {"all_digits": "all classes", "distilled": "distilled", "control": "control"}
     columns = [
@@ -248,16 +249,16 @@ def _each(rows: list[OmissionRow], tasks: Sequence[str], data: dict[str, Any]) -
         if any((task, student, correction) in by_key for task in tasks)
         and (student != "control" or correction in ("none", "oracle"))
     ]
-    header = ["student"]
+    header = ["students"]
     for student, correction in columns:
-        what = ": errors (% right)" if student == "all_digits" else f", {CORRECTIONS[correction]}"
-        header.append(students[student] + what)
+        how = "before correction" if correction == "none" else CORRECTIONS[correction]
+        header.append(students[student] + f", {how}" * (student != "all_digits"))
     cells = []
     for task in tasks:
         of_task = [by_key.get((task, *column)) for column in columns]
         means = [f"{row.errors.mean:.1f} ({row.right.mean:.1f})" if row else "" for row in of_task]
         cells.append([name_task(task, data), *means])
-    return Table(header, cells, left=len(header))
+    return Table(header, cells, ["Cells: test errors (accuracy on the omitted class, %)."], left=1)
 
 
 def _over(results: pd.DataFrame) -> str:

@@ -16,8 +16,8 @@ READING = {
     "data at the right.",
     "stability": "How much accuracy and predictions change from one epoch to the next, at a constant rate: lower is "
     "steadier.",
-    "errors_against_temperature": "Each point is a mean number of wrong answers, lower is better; filled signs may be "
-    "the best temperature, open ones are excluded as the best.",
+    "errors_against_temperature": "Each point is a mean number of wrong answers, lower is better; filled markers may "
+    "be the best temperature, open ones are excluded as the best.",
     "fewer_images": "Errors where students see fewer images: the gap between the curves is what soft targets add.",
     "shifted": "Errors on test images that are shifted by some pixels: what the student has learned of shifts.",
     "students": "A line a kind of student: accuracy, negative log-likelihood and overconfidence, with 95 % intervals. "
@@ -28,7 +28,7 @@ READING = {
     "by seed: above zero soft targets are better.",
     "soft_predictions": "What students say of images of the class that they never saw.",
     "errors_against_bias": "Errors as the bias of the omitted class is raised: the lower a curve gets, the more its "
-    "student knows of the class. The signs mark the biases that each method chooses.",
+    "student knows of the class. The markers show the biases that each method chooses.",
     "errors_by_class": "Errors on the images of each class, before and after the correction of the bias.",
     "taken_for": "What images of the omitted class are mistaken for.",
     "each": "Each class omitted in turn, a row a class.",
@@ -66,11 +66,6 @@ def findings(folder: Path, experiment: str) -> dict[str, str]:
     said = {
         "errors": _along(rows, "test_errors", "test errors", 1),
         "difference_from_hard_labels": _differences(rows),
-        "calibration_and_agreement": "; ".join(
-            _along(rows, column, name, decimals)
-            for column, name, decimals in (("test_ece", "calibration error", 4), ("test_agreement", "agreement", 4))
-            if column in rows
-        ),
     }
     return {name: text for name, text in said.items() if text}
 

@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
         """As it is printed; empty where there is nothing to compare."""
         varying = [name for name in KEYS[1:] if len({row.setting[name] for row in self.rows}) > 1]
         header = ["units", "objective", "T", *(NAMES[name] for name in varying)]
-        header += ["from kd at this T", "95 % interval", "p (Holm)", "from the best kd", "95 % interval"]
+        header += ["from kd at this T", "its 95 % interval", "p (Holm)", "from the best kd", "95 % interval, best kd"]
         cells = []
         for row in self.rows:
             cell = [str(row.setting["width"]), words_of(row.setting["objective"]), number(row.setting["temperature"])]

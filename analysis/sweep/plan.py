@@ -158,8 +158,8 @@ def describe(folders: Sequence[Path], config: PlanConfig) -> str:
     Raises:
         BadInput: a folder is no finished sweep, the sweeps are of several recipes, or nothing in them is paired.
     """
-    header = ["", "a difference between", "spread", "teachers", f"to see {config.difference:g}: seeds", "now"]
-    header += [f"to show within ±{config.margin:g}: seeds", "now"]
+    header = ["", "a difference between", "spread", "teachers", f"to see {config.difference:g}: seeds", "power now"]
+    header += [f"to show within ±{config.margin:g}: seeds", "power now"]
     cells, said, same, planned = list[list[str]](), list[str](), list[str](), set[int]()
     results = _read(folders)
     tests = settings_compared(results)

@@ -47,7 +47,8 @@ class Summary(NamedTuple):
         failed, paired = any(row.failed for row in self.rows), any(row.differences for row in self.rows)
         images = any(row.over_images for row in self.rows)
         header = ["units", "T", *(NAMES[name] for name in varying), main.heading, "n", *["failed"] * failed]
-        header += ["from hard labels", "", "p (Holm)", "n", *["difference, 95 % over images"] * images] * paired
+        compared = ["from hard labels", "told apart", "p (Holm)", "pairs", *["difference, 95 % over images"] * images]
+        header += compared * paired
         header += [measure.heading for measure in others]
         header += [f"{measure.heading}, from hard labels" for measure in others] * paired
         cells = []
