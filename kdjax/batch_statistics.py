@@ -32,7 +32,7 @@ from kdjax.train import Batch, make_view
 SPLITS = ("holdout", "test")
 
 Batches = UInt8[Array, "batches batch height width channels"]
-Logits = dict[str, dict[str, HostLogits]]
+LogitsByStatistics = dict[str, dict[str, HostLogits]]
 """By evaluation (`trained`, `dropout`, `clean`) and split."""
 Collect = Callable[[models.Params, models.ModelState, Any], tuple[models.ModelState, models.ModelState]]
 
@@ -63,7 +63,7 @@ def collector(config: TrainConfig, num_classes: int) -> Collect:
 
 def evaluate(
     config: TrainConfig, dataset: Dataset, variables: tuple[models.Params, models.ModelState], images: Batches
-) -> Logits:
+) -> LogitsByStatistics:
     """A network's logits of hold-out and test images with each of the three kinds of batch statistics.
 
     `config` is the network, and how its images are augmented in training; each leaf of `variables`, its parameters and

@@ -19,8 +19,10 @@ from analysis import plot_cifar10_table, stats, tables, tuning
 from analysis.cifar10 import figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
-from experiments import cifar10_table, evaluations
-from experiments.cifar10_table import PRESETS, PROG, TableConfig
+from experiments import cifar10_table
+from experiments.cifar10 import evaluations, members
+from experiments.cifar10.config import PRESETS, TableConfig
+from experiments.cifar10_table import PROG
 from kdjax import (
     cli,
     datasets,
@@ -84,7 +86,7 @@ def test_presets_are_whole_settings_that_options_change():
     assert cli.parse(TableConfig, PROG, [], PRESETS) == TableConfig()
     post = cli.parse(TableConfig, PROG, ["--preset", "post", "--epochs", "3"], PRESETS)
     assert post == dataclasses.replace(PRESETS["post"], epochs=3)
-    asked = cifar10_table.members(PRESETS["post"])[0].config
+    asked = members.members(PRESETS["post"])[0].config
     student, teacher = asked.student(256, 1), asked.teacher.train_config(1)
     for recipe, network, hidden in ((student, "small", (256,)), (teacher, "big", (512,))):
         assert (recipe.network, recipe.hidden, recipe.epochs, recipe.batch_size) == (network, hidden, 300, 128)
@@ -95,7 +97,7 @@ def test_presets_are_whole_settings_that_options_change():
     )
     widths = {"cpu": (128, 256), "full": (256, 512), "post": (256, 512), "fast": (16, 64)}
     for name, (narrow, wide) in widths.items():
-        of_preset = cifar10_table.members(PRESETS[name])[0].config
+        of_preset = members.members(PRESETS[name])[0].config
         assert (of_preset.widths, of_preset.teacher.widths) == ((narrow,), (wide,))
     assert PRESETS["full"].epochs * 10 <= PRESETS["post"].epochs
     assert PRESETS["cpu"].seeds >= 5 and PRESETS["cpu"].width_multiplier == 0.5
@@ -103,22 +105,22 @@ def test_presets_are_whole_settings_that_options_change():
 
 def test_dropout_after_the_last_batch_norm_is_another_table_of_other_networks():
     plain, after = (TableConfig(dropout_after_norm=given) for given in (False, True))
-    asked = cifar10_table.members(after)[0].config
+    asked = members.members(after)[0].config
     assert asked.student(256, 1).network == "small_after_norm"
     assert asked.teacher.train_config(1).network == "big_after_norm"
-    assert asked.widths == cifar10_table.members(plain)[0].config.widths
+    assert asked.widths == members.members(plain)[0].config.widths
     assert identity.result_fields(plain) != identity.result_fields(after)
 
 
 def test_double_softmax_is_an_objective_of_the_first_sweep_and_other_controls_have_their_own():
     config = TableConfig(controls=("shuffled", "double_softmax"), temperatures=(1.0, 10.0, math.inf))
-    first, others, control = cifar10_table.members(config)
+    first, others, control = members.members(config)
     assert (
         first.config.temperatures == (10.0,)
         and first.config.hard_labels
         and "double_softmax" in first.config.objectives
     )
-    assert first == cifar10_table.members(TableConfig())[0]  # so that temperatures can be added later
+    assert first == members.members(TableConfig())[0]  # so that temperatures can be added later
     assert (others.role, others.config.temperatures) == ("temperatures", (1.0, math.inf))
     assert (control.role, control.config.targets, control.config.temperatures) == ("shuffled", "shuffled", (10.0,))
     assert not any(one.config.hard_labels or "double_softmax" in one.config.objectives for one in (others, control))
@@ -142,7 +144,7 @@ REFUSED = {
     "--teacher-seed -1": "--teacher-seed -1 is not allowed: it lies in 0 to",
     "--teacher-epochs 0": "--teacher-epochs 0 is not allowed",
     "--holdout 100": "--holdout 100 is not allowed",
-    "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training images",
+    "--holdout 20 --batch-size 90": "--batch-size 90 is more than the 80 training examples: give at most 80",
     "--holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--preset fast --holdout 20 --batch-size 16 --teacher-from missing": "missing is no teacher",
     "--lengths 3 12": "--lengths 12 is not allowed: the table itself has these --epochs",
@@ -554,7 +556,7 @@ def test_a_small_table_of_real_images(tmp_path):
 
 def test_at_a_constant_rate_the_tables_own_students_show_their_stability():
     cosine, constant = (
-        cifar10_table.members(TableConfig(stability=True, schedule=schedule, temperatures=(1.0,)))
+        members.members(TableConfig(stability=True, schedule=schedule, temperatures=(1.0,)))
         for schedule in ("cosine", "constant")
     )
     assert constant[0].config == constant[-1].config and constant[-1].role == "stability"
@@ -780,12 +782,12 @@ def test_the_soft_weight_is_that_whose_errors_are_fewest_at_each_temperatures_be
 def test_a_setting_that_failed_at_every_rate_is_left_out_and_where_all_did_it_is_said():
     config = PRESETS["fast"]
     choices = [tuning.Choice("hard", math.nan, 0.2, soft_weight=0.0), tuning.Choice("kd", 1.0, 0.1)]
-    first, *others = cifar10_table.tuned_members(config, choices)
+    first, *others = members.tuned_members(config, choices)
     assert first.config.temperatures == (1.0,) and first.config.learning_rates == (0.2, 0.1)
     assert [one.role for one in others] == ["temperatures"] * 2 + ["lengths"] * len(config.lengths)
     assert all(one.config.objectives == () for one in others[2:])  # T = 4 failed
     with pytest.raises(BadInput, match="every run failed at every one of --tuning-rates"):
-        cifar10_table.tuned_members(config, [])
+        members.tuned_members(config, [])
 
 
 def test_one_rate_alone_is_that_of_all_small_networks_and_nothing_is_tuned(pictures):

@@ -112,7 +112,7 @@ BAD = {
     "--dataset mnist5k --raw-dir missing": "--raw-dir missing does not exist",
     "--dataset mnist5k --holdout 4000": "--holdout 4000 is not allowed: there are 4,000 training images",
     "--dataset mnist5k --train-images 4001": "--train-images 4001 is not allowed",
-    "--dataset mnist5k --batch-size 4001": "--batch-size 4001 is more than the 4,000 training images",
+    "--dataset mnist5k --batch-size 4001": "4001 is more than the 4,000 training examples: give at most 4000",
     "--dataset mnist5k --teacher.batch-size 4001": "--teacher.batch-size 4001 is more than",
     "--dataset mnist5k --teacher.seed -1": "--teacher.seed -1 is not allowed",
     "--dataset mnist5k --teacher.learning-rate nan": "--teacher.learning-rate nan is not allowed",

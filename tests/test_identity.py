@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import cifar10_table, mnist_table, omit_digit
+from experiments.cifar10.options import ColourConfig
+from experiments.mnist.options import DigitsConfig
 from kdjax import datasets, sweeps, teachers
 from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, as_declared
 from kdjax.errors import BadInput
@@ -117,7 +119,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     raw_files.write_random_cifar(root / "raw")
     digits = DataConfig("mnist5k", None, root / "prepared", train_images=300)
-    return digits, cifar10_table.ColourConfig("cifar10", root / "raw", root / "prepared", holdout=20)
+    return digits, ColourConfig("cifar10", root / "raw", root / "prepared", holdout=20)
 
 
 RECIPES = {
@@ -168,7 +170,7 @@ EXPERIMENTS = {
     ),
     "mnist_table": lambda digits, _, run: mnist_table.prepare(
         mnist_table.TableConfig(
-            data=mnist_table.DigitsConfig("mnist5k", None, digits.data_dir, train_images=300),
+            data=DigitsConfig("mnist5k", None, digits.data_dir, train_images=300),
             run=run,
             batch_size=50,
             teacher=TeacherConfig(batch_size=50),

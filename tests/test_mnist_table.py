@@ -24,8 +24,11 @@ from analysis.mnist.roles import Role
 from analysis.mnist.rows import BETTER, rows_of_table
 from analysis.runs import RUN, grid
 from analysis.tables import fixed
-from experiments import evaluations, mnist_table
-from experiments.mnist_table import PARTS, PRESETS, PROG, DigitsConfig, TableConfig
+from experiments import mnist_table
+from experiments.mnist import evaluations, members
+from experiments.mnist.config import PRESETS, TableConfig
+from experiments.mnist.options import PARTS, DigitsConfig
+from experiments.mnist_table import PROG
 from kdjax import datasets, grids, interim, listing, metrics, sweeps, trained
 from kdjax.config import DataConfig, RunConfig, TeacherConfig
 from kdjax.errors import BadInput
@@ -73,16 +76,16 @@ def whole(tmp_path_factory):
 
 
 def asked(**options):
-    return mnist_table.members(dataclasses.replace(PRESETS["full"], **options), 60_000)
+    return members.members(dataclasses.replace(PRESETS["full"], **options), 60_000)
 
 
 def test_the_default_is_the_papers_three_rows_from_one_teacher():
     for name, preset in PRESETS.items():
         if name != "full":
             assert preset.parts() == ("teacher", "small", "distilled") and preset.teachers_needed() == 1
-            assert [member.role for member in mnist_table.members(preset, 60_000)] == ["small", "distilled"]
+            assert [member.role for member in members.members(preset, 60_000)] == ["small", "distilled"]
     # What they train is found again by the whole table, which makes all parts from three teachers.
-    few, everything = (mnist_table.members(PRESETS[name], 60_000) for name in ("tuned", "full"))
+    few, everything = (members.members(PRESETS[name], 60_000) for name in ("tuned", "full"))
     assert {member.part for member in everything} == set(PARTS) - {"teacher"} and PRESETS["full"].teachers == 3
     assert [member.config for member in few] == [member.config for member in everything[:2]]
 
@@ -130,7 +133,7 @@ def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rat
     config = TableConfig(only=("widths",), widths=(30,), width_epochs=(20,), width_teachers=2, learning_rate=2e-3)
     chosen = [("hard", math.nan, 8e-3), ("kd", 1.0, 4e-3), ("kd", 4.0, 2e-3), ("kd", math.inf, 1e-3)]
     choices = {(30, 20): [tuning.Choice(*one) for one in chosen]}
-    first, second = (one.config for one in mnist_table.tuned_members(config, choices))
+    first, second = (one.config for one in members.tuned_members(config, choices))
 
     def settings(sweep):
         return [
@@ -141,15 +144,15 @@ def test_tuned_sweeps_hold_each_setting_at_its_own_rate_and_what_has_the_one_rat
     assert settings(first) == settings(second) == [[chosen[1], chosen[3]]] * config.width_seeds
     hard = [run for run in grids.plan(first, 1, 60_000)[0].runs if run.objective == "hard"]
     assert [run.learning_rate for run in hard] == [8e-3] and not second.hard_labels
-    assert not mnist_table.tuned_members(config, {(30, 20): [tuning.Choice("kd", 4.0, 2e-3)]})
-    (alone,) = mnist_table.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
+    assert not members.tuned_members(config, {(30, 20): [tuning.Choice("kd", 4.0, 2e-3)]})
+    (alone,) = members.tuned_members(config, {(30, 20): [tuning.Choice(*chosen[0])]})
     assert alone.config.hard_labels and not alone.config.objectives
 
 
 def test_distorted_teachers_are_those_of_the_table_and_its_ensemble_is_queried_about_such_images():
     config = dataclasses.replace(PRESETS["distorted"], only=("better", "shifted"), teachers=2)
     folders = (Path("first"), Path("second"))
-    found = {member.role: member.config for member in mnist_table.members(config, 60_000, folders)}
+    found = {member.role: member.config for member in members.members(config, 60_000, folders)}
     assert found["elastic"].teacher == config.teacher
     assert config.teacher.hidden_dropout == 0 and config.teacher.augment == "elastic"
     together = found["ensemble, elastic"]
@@ -783,7 +786,7 @@ def test_options_of_parts_that_are_left_out_are_named(tmp_path):
 
 
 def test_few_images_do_not_ask_one_sweep_twice():
-    shown = [member.config.transfer_images for member in mnist_table.members(TableConfig(only=("transfer",)), 4_000)]
+    shown = [member.config.transfer_images for member in members.members(TableConfig(only=("transfer",)), 4_000)]
     assert shown == sorted(set(shown)) and shown[0] == 128
 
 
@@ -813,7 +816,7 @@ def test_a_forecast_asks_every_sweep(tmp_path, capsys):
     told = capsys.readouterr()
     printed = told.out.splitlines()
     assert told.err.count("data: ") <= 3  # what every sweep asks for is read once: all images, or less the hold-out
-    sweeps_, schedules = mnist_table.members(config, 4_000), len(config.schedules())
+    sweeps_, schedules = members.members(config, 4_000), len(config.schedules())
     assert len(printed) == 6 + len(sweeps_) + schedules + 1
     assert sum("would be trained" in line for line in printed) == 6
     assert sum("train a teacher" in line for line in printed) == 1  # it never saw the hold-out

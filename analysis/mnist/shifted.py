@@ -1,7 +1,7 @@
 """Test errors of an MNIST table's networks on shifted test images: the section of its summary.
 
 Hinton et al. 2015, Section 3, say that soft targets of unshifted images carry over what the teacher knows of
-translations. Here its students are evaluated on test images shifted by k pixels (`experiments.evaluations`).
+translations. Here its students are evaluated on test images shifted by k pixels (`experiments.mnist.evaluations`).
 """
 
 from pathlib import Path
