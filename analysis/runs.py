@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import stats
+from analysis import crossed, stats
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json, require_ordinary
@@ -107,11 +107,11 @@ def hard_baseline(results: pd.DataFrame, setting: pd.Series) -> pd.DataFrame:
 def mean(values: pd.Series) -> stats.Interval:
     """Mean and interval of one column of finished runs, indexed by teacher and seed.
 
-    One teacher: over seeds (about this teacher, then). Several: `stats.crossed_interval`, over the seeds that all have,
-    so that a seed of which one run failed is left out. With fewer than two such seeds: over the teachers' means, or
-    over runs where each has a teacher of its own.
+    One teacher: over seeds (about this teacher, then). Several: `crossed.crossed_interval`, over the seeds that all
+    have, so that a seed of which one run failed is left out. With fewer than two such seeds: over the teachers' means,
+    or over runs where each has a teacher of its own.
     """
-    return stats.crossed_interval(grid(values))
+    return crossed.crossed_interval(grid(values))
 
 
 def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
@@ -124,7 +124,7 @@ def paired(values: pd.Series, others: pd.Series) -> stats.Difference | None:
     less = values[shared] - others[shared]
     if shared.nlevels > 1 and shared.get_level_values("seed").nunique() == 1:
         less = less.groupby("seed").mean()
-    return stats.difference(stats.crossed_interval(grid(less)))
+    return stats.difference(crossed.crossed_interval(grid(less)))
 
 
 def difference(runs: pd.DataFrame, baseline: pd.DataFrame, column: str = "test_errors") -> stats.Difference | None:

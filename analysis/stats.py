@@ -1,7 +1,7 @@
-"""Statistics for a handful of seeds: intervals, paired differences, verdicts that name no winner within sampling error.
+"""What may be claimed of a handful of seeds: differences, equivalence, the best; no winner within sampling
+error.
 
-Arrays in, NamedTuples out. A run is one replicate; its axis comes first. One run, or runs that are all equal (up to
-rounding), say nothing about spread: bounds and p are then nan, and nothing is claimed.
+Arrays in; a run is one replicate, and its axis comes first. Where bounds and p are nan, nothing is claimed.
 
 Intervals over runs are about other seeds (and teachers) on *these* test images; `difference_over_images` is about other
 images under these networks.
@@ -9,12 +9,13 @@ images under these networks.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import scipy.special  # t from here: scipy.stats takes a second to import
 from jaxtyping import Bool, Real
 
+from analysis import crossed
+from analysis.crossed import Grid
 from kdjax.errors import require
 from kdjax.intervals import CONFIDENCE, Runs
 from kdjax.intervals import Difference as Difference  # these are of this module too
@@ -23,67 +24,13 @@ from kdjax.intervals import claimed as claimed
 from kdjax.intervals import difference as difference
 from kdjax.intervals import holm as holm
 from kdjax.intervals import interval as interval
-from kdjax.intervals import t_interval as _t_interval
-from kdjax.intervals import varies as _varies
 
-Grid = Real[np.ndarray, "teachers seeds"]
 Wrong = Bool[np.ndarray, "*runs images"]
 """Whether each network's answer on each test image is wrong."""
 Table = Real[np.ndarray, "*runs temperatures"]
 """`[runs, temperatures]`, or where teachers are crossed with seeds `[teachers, seeds, temperatures]`."""
 WIDEST = 0.25
 """Half-width of a prediction interval, as a share of the paper's errors, up to which `reproduced` says so."""
-
-
-class Ratio(NamedTuple):
-    """A ratio of two means over runs; its interval is unbounded where the denominator's sign is unknown."""
-
-    ratio: float
-    low: float
-    high: float
-    n: int
-
-
-class Vertex(NamedTuple):
-    """The lowest point of a parabola in log T."""
-
-    temperature: float
-    """nan where the mean curve has no lowest point (it bends down)."""
-    low: float
-    """0 and inf where the runs do not bound it."""
-    high: float
-    n: int
-    inside: bool
-    """The temperature and its interval lie within the temperatures tried: otherwise it is extrapolation."""
-
-
-def crossed_interval(values: Grid, confidence: float = CONFIDENCE) -> Interval:
-    """The mean over teachers crossed with seeds, when both are draws: runs that share a teacher are not independent.
-
-    `se² = (MS_teachers + MS_seeds) / runs`, Satterthwaite's degrees of freedom. (The unbiased form subtracts
-    MS_residual, and may turn negative.) One row or one column: the plain interval.
-
-    Few teachers (or seeds) make it too narrow, because the degrees of freedom are estimated too: over mixtures of the
-    three variances and 3 to 30 seeds, normal draws are covered at 95 % with a probability of at least 0.87 at two
-    teachers, 0.92 at three and 0.93 at four to six, and of 0.99 at most. `few_draws` says so below a table.
-    """
-    teachers, seeds = values.shape
-    if min(teachers, seeds) == 1:
-        return interval(values.ravel(), confidence)
-    (by_teacher,), (by_seed,) = _mean_products(np.asarray(values, np.float64)[None])[..., 0]
-    n = values.size
-    if not (_varies(values.mean(axis=0)) or _varies(values.mean(axis=1))):
-        return _t_interval(_mean(values), math.nan, math.nan, n, confidence)
-    standard_error, df = _crossed(float(by_teacher), float(by_seed), teachers, seeds)
-    return _t_interval(_mean(values), standard_error, df, n, confidence)
-
-
-def few_draws(teachers: int, seeds: int) -> list[str]:
-    """What has to be said below a table of crossed intervals over two teachers, or two seeds; else nothing."""
-    few = " and ".join(name for name, count in (("teachers", teachers), ("seeds", seeds)) if count == 2)
-    return [f"Two {few} are few: such 95 % intervals cover 87 to 99 % (simulated)."] * (
-        bool(few) and teachers > 1 < seeds
-    )
 
 
 def cautions(seeds: int, errors: Iterable[Interval], images: int | None = None) -> list[str]:
@@ -123,43 +70,6 @@ def claimed_in_turn(chains: Sequence[Sequence[Difference]]) -> list[int]:
             counts[i] += 1
 
 
-def interval_over(values: Runs | Grid, confidence: float = CONFIDENCE) -> Interval:
-    """`interval` of `[runs]`, or `crossed_interval` of `[teachers, seeds]`."""
-    return interval(values, confidence) if values.ndim == 1 else crossed_interval(values, confidence)
-
-
-def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."]) -> Difference:
-    """The mean of `a − b` over runs that share a seed (and a teacher), with its 95 % interval.
-
-    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences.
-    """
-    require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
-    return difference(interval_over(np.asarray(a, np.float64) - b))
-
-
-def prediction_interval(values: Runs | Grid) -> Interval:
-    """Where one more run lies with a probability of 95 %: `mean ± t(n−1)·s·√(1 + 1/n)`. `standard_error` is that of
-    this further run.
-
-    `[teachers, seeds]`: one more run of another teacher and another seed. Its variance, `σ_t² + σ_s² + σ_r²`, is
-    estimated by the mean squares, `MS_t/seeds + MS_s/teachers + MS_r (1 − 1/seeds − 1/teachers)`; that of the mean is
-    `crossed_interval`'s; degrees of freedom by Satterthwaite.
-    """
-    if values.ndim == 2 and min(values.shape) > 1 and _varies(values):
-        table = np.asarray(values, np.float64)
-        teachers, seeds = table.shape
-        df = np.array([teachers - 1, seeds - 1, (teachers - 1) * (seeds - 1)])
-        shares = np.array([1 / seeds + 1 / table.size, 1 / teachers + 1 / table.size, 1 - 1 / seeds - 1 / teachers])
-        parts = shares * mean_squares(table)
-        if table.size == 4 and not (_varies(table.mean(axis=0)) or _varies(table.mean(axis=1))):
-            return _t_interval(_mean(table), math.nan, math.nan, 4)  # what is left of 2 × 2 has no share
-        total = float(parts.sum())
-        of_total = total**2 / float((parts**2 / df).sum())
-        return _t_interval(_mean(table), math.sqrt(total), of_total, table.size)
-    mean = interval(values.ravel())
-    return _t_interval(mean.mean, mean.standard_error * math.sqrt(mean.n + 1), mean.df, mean.n)
-
-
 def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."]) -> Difference:
     """Errors of `a` minus those of `b` on as many images, with a 95 % interval over draws of the images.
 
@@ -188,7 +98,7 @@ def reach(differences: Table) -> float:
     Where it is below a margin, all differences at once are smaller than that: two one-sided paired t tests (Schuirmann
     1987) at 5 % for each, and an intersection-union test (Berger 1982) over all, which needs no adjustment.
     """
-    each = [interval_over(column, 0.9) for column in np.moveaxis(differences, -1, 0)]
+    each = [crossed.interval_over(column, 0.9) for column in np.moveaxis(differences, -1, 0)]
     return float(np.max([[abs(one.low), abs(one.high)] for one in each]))
 
 
@@ -225,81 +135,11 @@ def candidates_for_best(
     errors = np.asarray(table, np.float64)
 
     def beaten(i: int) -> bool:
-        return any(interval_over(errors[..., i] - errors[..., j], confidence).low > 0 for j in range(k) if j != i)
+        return any(
+            crossed.interval_over(errors[..., i] - errors[..., j], confidence).low > 0 for j in range(k) if j != i
+        )
 
     return np.array([not beaten(i) for i in range(k)])
-
-
-def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid) -> Ratio:
-    """`mean x / mean y` over paired runs with Fieller's (1954) 95 % interval: all ρ with
-    `|mean(x − ρy)| ≤ t·se(x − ρy)`.
-
-    `[runs]`: `se² = s²/n`, n − 1 degrees of freedom. `[teachers, seeds]`: those of `crossed_interval`, the degrees of
-    freedom at ρ = mean x / mean y.
-
-    Where the mean denominator is not itself different from zero the interval is unbounded (−inf,
-    inf).
-    """
-    pairs = np.array([numerators, denominators], np.float64) if numerators.shape == denominators.shape else np.array([])
-    require(pairs.size > 0, "a ratio needs pairs: as many numerators as denominators")
-    if pairs.ndim == 3 and min(pairs.shape[1:]) == 1:
-        pairs = pairs.reshape(2, -1)
-    n, x, y = pairs[0].size, _mean(pairs[0]), _mean(pairs[1])
-    ratio = x / y if y else math.nan
-    crossed = [*pairs.mean(axis=1), *pairs.mean(axis=2)] if pairs.ndim == 3 else []
-    varies = any(map(_varies, crossed)) if crossed else np.ptp(pairs, axis=1).max() > 0
-    if n < 2 or not varies:
-        return Ratio(ratio, math.nan, math.nan, n)
-    df = float(n - 1)
-    if pairs.ndim == 2:
-        covariance = np.cov(pairs) / n
-    else:
-        squares = _mean_products(pairs)
-        covariance = squares.sum(axis=0) / n
-        at = np.array([1.0, -ratio])
-        by_teacher, by_seed = (float(at @ square @ at) for square in squares)
-        df = _crossed(by_teacher, by_seed, *pairs.shape[1:])[1]
-    t2 = float(scipy.special.stdtrit(df, (1 + CONFIDENCE) / 2)) ** 2
-    (vx, vxy), (_, vy) = (t2 * covariance).tolist()
-    a, b, c = y * y - vy, x * y - vxy, x * x - vx  # a·ρ² − 2b·ρ + c ≤ 0
-    if not a > 0:
-        return Ratio(ratio, -math.inf, math.inf, n)
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return Ratio(ratio, (b - root) / a, (b + root) / a, n)
-
-
-def gap_closed(small: Runs | Grid, distilled: Runs | Grid, teacher: Runs | Grid) -> Ratio:
-    """Share of the gap closed, `(small − distilled) / (small − teacher)` in errors, with Fieller's interval.
-
-    Runs are paired, all three of one shape: `small` repeats a seed's errors under each teacher, `teacher` those of the
-    teacher for each seed. `[teachers, seeds]`: teachers are draws, as seeds are. `[runs]` under one teacher: about that
-    teacher, its errors taken as known. The paper's share is 0.91.
-    """
-    small = np.asarray(small, np.float64)
-    return ratio_of_means(small - distilled, small - teacher)
-
-
-def vertex(temperatures: Real[np.ndarray, "temperatures"], table: Real[np.ndarray, "runs temperatures"]) -> Vertex:
-    """The lowest point of a parabola in log T, fitted to each run; interval over runs.
-
-    A run's fit is `a·x² + b·x + c`, `x = log T`; the lowest point of the mean curve is `x = −mean b / (2·mean a)`, a
-    ratio of means over runs, with Fieller's interval (the runs' own vertices have heavy tails). T = ∞ has no logarithm
-    and is left out.
-
-    Raises:
-        BadInput: fewer than three finite temperatures.
-    """
-    finite = np.isfinite(temperatures)
-    require(np.count_nonzero(finite) >= 3, "a parabola needs three finite temperatures or more")
-    x = np.log(temperatures[finite])
-    a, b, _ = np.polyfit(x, np.asarray(table, np.float64)[:, finite].T, 2)
-    lowest = ratio_of_means(-b, 2 * a)
-    if not _mean(a) > 0:
-        return Vertex(math.nan, math.nan, math.nan, lowest.n, False)
-    temperature, low, high = (float(np.exp(np.clip(value, -700, 700))) for value in lowest[:3])
-    low, high = (0.0 if lowest.low == -math.inf else low), (math.inf if lowest.high == math.inf else high)
-    inside = bool(np.exp(x.min()) <= low and high <= np.exp(x.max()))
-    return Vertex(temperature, low, high, lowest.n, inside)
 
 
 def reproduced(ours: Runs | Grid, paper: float | int) -> str:
@@ -311,7 +151,7 @@ def reproduced(ours: Runs | Grid, paper: float | int) -> str:
     runs. Where the interval is wider the paper's run is "compatible" with ours, and no more. No verdict below three
     runs.
     """
-    expected = prediction_interval(ours)
+    expected = crossed.prediction_interval(ours)
     if math.isnan(expected.low) or expected.n < 3:
         return f"no verdict at n = {expected.n}"
     if expected.low <= paper <= expected.high:
@@ -326,31 +166,3 @@ def difference_in_words(difference: Difference, seen: bool) -> str:
     if not seen:
         return f"no difference seen at n = {difference.n}"
     return "fewer errors" if difference.mean < 0 else "more errors"
-
-
-def mean_squares(table: Grid) -> Real[np.ndarray, "3"]:
-    """Mean squares by teacher, by seed, and of what is left (analysis of variance)."""
-    teachers, seeds = table.shape
-    by_teacher, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-    rest = np.sum((table - by_teacher - by_seed + table.mean()) ** 2) / ((teachers - 1) * (seeds - 1))
-    return np.array([seeds * np.var(by_teacher, ddof=1), teachers * np.var(by_seed, ddof=1), rest])
-
-
-def _mean_products(tables: Real[np.ndarray, "variables teachers seeds"]) -> Real[np.ndarray, "2 variables variables"]:
-    """Mean squares (and products) of several variables by teacher, then by seed."""
-    _, teachers, seeds = tables.shape
-    by_teacher = np.atleast_2d(seeds * np.cov(tables.mean(axis=2)))
-    return np.stack([by_teacher, np.atleast_2d(teachers * np.cov(tables.mean(axis=1)))])
-
-
-def _crossed(by_teacher: float, by_seed: float, teachers: int, seeds: int) -> tuple[float, float]:
-    """Standard error of a mean over teachers crossed with seeds, and its degrees of freedom, from the mean squares."""
-    total = by_teacher + by_seed
-    if not total > 0:
-        return 0.0, float(min(teachers, seeds) - 1)
-    df = total**2 / (by_teacher**2 / (teachers - 1) + by_seed**2 / (seeds - 1))
-    return math.sqrt(total / (teachers * seeds)), df
-
-
-def _mean(values: Real[np.ndarray, "..."]) -> float:
-    return float(np.mean(values, dtype=np.float64))

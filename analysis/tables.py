@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from analysis import stats
+from analysis import fieller, stats
 from kdjax.progress import count_of as count_of  # one rule for all counts
 
 Estimate = stats.Interval | stats.Difference
@@ -111,7 +111,7 @@ def with_bounds(mean: float, low: float, high: float, decimals: int = 1, sign: b
     return fixed(mean, decimals, sign) + between
 
 
-def bounds(interval: Estimate | stats.Ratio, decimals: int = 1, sign: bool = False) -> str:
+def bounds(interval: Estimate | fieller.Ratio, decimals: int = 1, sign: bool = False) -> str:
     """`[low, high]`; empty where there is no interval."""
     if math.isnan(interval.low):
         return ""

@@ -15,7 +15,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import t as student_t
 
-from analysis import plot_cifar10_table, stats, tables, tuning
+from analysis import crossed, plot_cifar10_table, stats, tables, tuning
 from analysis.cifar10 import figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
@@ -392,7 +392,7 @@ def test_the_summary_compares_the_evaluations(whole):
     first, *_ = (line for line in section.splitlines() if line.startswith("| small, hard labels"))
     assert first.split(" | ")[4] == tables.estimate(stats.interval(values["small", "clean"].to_numpy()), 2)
     less = {name: (values["shuffled", name] - values["small", name]).to_numpy() for name in ("clean", "dropout")}
-    of_clean, change = stats.interval(less["clean"]), stats.paired_difference(less["clean"], less["dropout"])
+    of_clean, change = stats.interval(less["clean"]), crossed.paired_difference(less["clean"], less["dropout"])
     last = [line for line in section.splitlines() if "shuffled targets" in line][-1]
     assert last.endswith(f"| {tables.estimate(of_clean, 2, sign=True)} | {tables.estimate(change, 2, sign=True)} | 2 |")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import measures, stats, style, tuning
+from analysis import fieller, measures, style, tuning
 from analysis import runs as runs_
 from analysis.mnist import claims, controls, figures, shifted, transfer, widths, widths_table
 from analysis.mnist import rows as rows_module
@@ -266,7 +266,7 @@ def test_the_gap_is_over_teachers_crossed_with_seeds():
     made_up = mnist_run.MnistResults(None, {"config": config, "data": data}, teachers, pd.DataFrame(table), None)
     gap = rows_of_table(made_up)[2].gap
     of_teachers = np.array([[60.0], [63], [66]]) + np.zeros((1, 3))
-    assert gap == stats.gap_closed(np.tile(errors[0] + 50, (3, 1)), errors, of_teachers)
+    assert gap == fieller.gap_closed(np.tile(errors[0] + 50, (3, 1)), errors, of_teachers)
     assert gap.low < gap.ratio - 0.05 and gap.n == 9
 
 

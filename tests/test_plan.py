@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from analysis import crossed, stats, terminal
 from analysis import plan as command
-from analysis import stats, terminal
 from analysis.sweep import plan
 from analysis.sweep.config import PlanConfig
 from analysis.sweep.plan import Spread
@@ -32,7 +32,7 @@ def draws(spread, teachers, seeds, count, seed):
 @pytest.mark.parametrize(("spread", "teachers", "seeds"), CASES)
 def test_power_is_how_often_the_verdicts_are_given(spread, teachers, seeds):
     tables = draws(spread, teachers, seeds, 1500, seeds)
-    seen = np.mean([stats.paired_difference(table + 6, np.zeros_like(table)).differs for table in tables])
+    seen = np.mean([crossed.paired_difference(table + 6, np.zeros_like(table)).differs for table in tables])
     shown = np.mean([stats.reach(table[..., None]) < 7.0 for table in tables])
     assert plan.power(6.0, spread, seeds, teachers) == pytest.approx(seen, abs=0.04)  # 3 standard errors
     assert plan.equivalence_power(7.0, spread, seeds, teachers) == pytest.approx(shown, abs=0.04)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import stats
+from analysis import crossed, fieller
 from analysis.cifar10 import table as cifar10_table
 from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import TableRow as Cifar10Row
@@ -37,7 +37,7 @@ NAME = "small net distilled, T = 20, soft weight 0.9"
 
 def row(name, gap=(math.nan, math.nan, math.nan), verdict=""):
     role = {"small net alone": MnistRole.SMALL, NAME: MnistRole.DISTILLED}.get(name.removesuffix(", first teacher"))
-    return TableRow(name, {}, gap=stats.Ratio(*map(float, gap), 6), verdict=verdict, role=role)
+    return TableRow(name, {}, gap=fieller.Ratio(*map(float, gap), 6), verdict=verdict, role=role)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_caution_on_two_seeds_is_about_the_rows_whatever_seeds_the_widths_ha
 
 
 def paired(values):
-    return stats.paired_difference(np.array(values, float), np.zeros(len(values)))
+    return crossed.paired_difference(np.array(values, float), np.zeros(len(values)))
 
 
 def test_whether_small_networks_gain_accuracy():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy
 
-from analysis import measures, runs, stats
+from analysis import crossed, measures, runs, stats
 from analysis.measures import Measure
 from analysis.sweep.table import norm_notes, summarise, write_summary
 from kdjax.errors import BadInput
@@ -132,9 +132,9 @@ def test_teachers_crossed_with_seeds():
     table, hard = np.array([[100, 103, 98], [110, 112, 109]]), np.array([150, 149, 151])
     results = sweep({HARD: [*hard] * 2, T4: table.ravel()}, teachers=("a", "b")).set_index(runs.RUN)
     of_hard, soft = (results[results["objective"] == name]["test_errors"] for name in ("hard", "kd"))
-    assert runs.mean(soft) == stats.crossed_interval(table)
-    assert runs.paired(soft, of_hard)[:3] == stats.crossed_interval(table - hard)[:3]
-    assert runs.mean(soft.drop(index=("b", 2))) == stats.crossed_interval(table[:, :2])  # the seeds that both have
+    assert runs.mean(soft) == crossed.crossed_interval(table)
+    assert runs.paired(soft, of_hard)[:3] == crossed.crossed_interval(table - hard)[:3]
+    assert runs.mean(soft.drop(index=("b", 2))) == crossed.crossed_interval(table[:, :2])  # the seeds that both have
 
 
 def test_the_holdout_chooses_a_rate_for_each_temperature():
@@ -187,7 +187,7 @@ def test_a_registered_measure_is_a_column_of_summary_and_csv(confidence, tmp_pat
     soft = stats.interval(np.array([80.0, 82, 87]))
     mean = table.loc[4.0, ["test_confidence", "test_confidence_low", "test_confidence_n"]]
     assert mean.tolist() == pytest.approx([soft.mean, soft.low, 3], rel=1e-5)
-    less = stats.paired_difference(np.array([80.0, 82, 87]), np.array([90.0, 91, 95]))
+    less = crossed.paired_difference(np.array([80.0, 82, 87]), np.array([90.0, 91, 95]))
     assert table.loc[4.0, "test_confidence_difference_high"] == pytest.approx(less.high, rel=1e-5)
     p = row(summarise(of_runs), T4).p_holm["test_errors"]
     assert table.loc[4.0, "test_errors_p_holm"] == pytest.approx(p, rel=1e-5)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import stats, terminal
+from analysis import crossed, stats, terminal
 from analysis.sweep import groups, plan, table, verdict
 from analysis.sweep.groups import HARD as AT_HARD
 from tests.made_results import HARD, INF, T4, sweep
@@ -311,7 +311,7 @@ def test_of_several_rates_what_failed_at_each_is_said():
 
 
 def differences(*samples):
-    return [stats.paired_difference(np.array(one, float), np.zeros(len(one))) for one in samples]
+    return [crossed.paired_difference(np.array(one, float), np.zeros(len(one))) for one in samples]
 
 
 def test_all_are_claimed_at_once_or_those_that_a_correction_leaves():

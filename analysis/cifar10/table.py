@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs, stats, tuning
+from analysis import crossed, measures, runs, stats, tuning
 from analysis.cifar10 import batch_statistics, lengths
 from analysis.cifar10.roles import Role, SweepRole
 from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_table, size, teacher_less_small
@@ -161,7 +161,7 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     about = "about the one teacher"
     if teachers > 1:
         about = f"over {teachers} teachers crossed with seeds, and controls about the first"
-    notes += stats.few_draws(teachers, results.results["seed"].nunique())
+    notes += crossed.few_draws(teachers, results.results["seed"].nunique())
     if 1 < teachers < 6:
         notes.append("Which T may be best: so few teachers exclude too much where teachers change the differences.")
     notes += [

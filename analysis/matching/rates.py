@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from analysis import stats
+from analysis import crossed
 from analysis.matching import curvature, training
 from analysis.matching.curvature import Curvature
 from analysis.matching.pair import Pair
@@ -192,7 +192,7 @@ def best_rates(numbers: Numbers, optimizer: Any, kind: str = "errors") -> tuple[
     rates, found = np.array(RATES[optimizer]), []
     for values in np.moveaxis(_table(numbers, optimizer, kind), 1, 0):
         best, whole = _best(values), np.flatnonzero(np.isfinite(values).all(axis=0))
-        alike = [rates[j] for j in whole if not stats.paired_difference(values[:, j], values[:, best]).low > 0]
+        alike = [rates[j] for j in whole if not crossed.paired_difference(values[:, j], values[:, best]).low > 0]
         found.append((rates[best], min(alike), max(alike)) if len(whole) else (math.nan,) * 3)
     best, low, high = np.array(found).T
     return best, low, high

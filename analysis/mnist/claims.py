@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from analysis import stats
+from analysis import crossed, fieller, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
@@ -27,7 +27,7 @@ def of_table(rows: Sequence[TableRow], results: MnistResults) -> str:
     return " ".join(said + [f"The paper's single runs, against ours: {of_paper}."] * bool(of_paper))
 
 
-def _closed(gap: stats.Ratio) -> str:
+def _closed(gap: fieller.Ratio) -> str:
     """Whether distillation closes the gap, in a sentence."""
     if gap.n == 0:
         return "How much of the gap distillation closes is not known: no seed has both a small net and a distilled one."
@@ -108,7 +108,7 @@ def claims(curves: Sequence[WidthCurve], results: MnistResults) -> list[str]:
         + " Two or three teachers are few for this: too much may be excluded."
         * any(curve.teachers in (2, 3) for curve in curves)
     ]
-    notes += dict.fromkeys(note for curve in curves for note in stats.few_draws(curve.teachers, curve.seeds))
+    notes += dict.fromkeys(note for curve in curves for note in crossed.few_draws(curve.teachers, curve.seeds))
     for curve in curves:
         notes += _claims_of(curve, results)
     pairs = [(a, b) for a, b in itertools.combinations(curves, 2) if a.epochs == b.epochs]

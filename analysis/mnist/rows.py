@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs, stats
+from analysis import crossed, fieller, measures, runs, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import bounds, count_of, estimate, number, p_value
@@ -24,7 +24,7 @@ BETTER = {
     "{epochs} epochs",
 }
 """Roles of the part `better`, in words."""
-UNKNOWN = stats.Ratio(math.nan, math.nan, math.nan, 0)
+UNKNOWN = fieller.Ratio(math.nan, math.nan, math.nan, 0)
 
 
 class Comparison(NamedTuple):
@@ -49,7 +49,7 @@ class TableRow(NamedTuple):
     name: str
     measures: dict[str, stats.Interval]
     """By column; `test_errors` first."""
-    gap: stats.Ratio = UNKNOWN
+    gap: fieller.Ratio = UNKNOWN
     """Share of the gap between small net and teacher that is closed; nan where there is none."""
     paper: float = math.nan
     """The paper's test errors; nan where it has none."""
@@ -119,7 +119,7 @@ def _with_verdict(row: TableRow, errors: np.ndarray, paper: float | int, results
     if not results.of_paper:
         return row
     verdict = stats.reproduced(errors, paper)
-    one_more = None if verdict.startswith("no verdict") else stats.prediction_interval(errors)
+    one_more = None if verdict.startswith("no verdict") else crossed.prediction_interval(errors)
     return row._replace(paper=float(paper), verdict=verdict, one_more=one_more)
 
 
@@ -140,9 +140,9 @@ def _distilled(name: str, distilled: pd.DataFrame, small: pd.Series) -> TableRow
     if len(paired):
         paired = paired.assign(alone=paired["seed"].map(small))
         alone, errors, teacher = (_draws(paired, name) for name in ("alone", "test_errors", "teacher_errors"))
-        gap = stats.gap_closed(alone, errors, teacher)
+        gap = fieller.gap_closed(alone, errors, teacher)
         if not alone.mean() > teacher.mean():  # no gap, no share of it
-            gap = stats.Ratio(math.nan, math.nan, math.nan, gap.n)
+            gap = fieller.Ratio(math.nan, math.nan, math.nan, gap.n)
     return TableRow(name, means, gap)
 
 

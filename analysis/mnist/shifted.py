@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis import runs, stats
+from analysis import crossed, runs, stats
 from analysis.mnist.roles import Role
 from analysis.tables import Table, estimate
 
@@ -90,8 +90,8 @@ def _differences(first: Shifted, second: Shifted) -> list[list[str]]:
     if not shared:
         return []
     a, b = (kind.errors[[kind.seeds.index(seed) for seed in shared]] for kind in (first, second))
-    each = [stats.paired_difference(*pair) for pair in zip(a.T, b.T, strict=True)]
-    beyond = [stats.paired_difference(*pair) for pair in zip((a - a[:, :1]).T, (b - b[:, :1]).T, strict=True)]
+    each = [crossed.paired_difference(*pair) for pair in zip(a.T, b.T, strict=True)]
+    beyond = [crossed.paired_difference(*pair) for pair in zip((a - a[:, :1]).T, (b - b[:, :1]).T, strict=True)]
     plain, further = ([estimate(difference, sign=True) for difference in row] for row in (each, beyond))
     n = str(len(shared))
     return [[f"{first.name} − {second.name}", *plain, n], ["… beyond that at 0 px", "", *further[1:], n]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs, stats
+from analysis import crossed, measures, runs, stats
 from analysis.mnist import claims, controls, shifted, transfer, widths_table
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import PAPER_GAP, TableRow, rows_of_table
@@ -66,7 +66,7 @@ def _table(rows: list[TableRow], results: MnistResults) -> str:
     notes = [
         "Last epoch; n: runs. With one teacher the 95 % intervals are over seeds, about this teacher; with several "
         "crossed with seeds they are over both.",
-        *stats.few_draws(plain["teacher"].nunique(), plain["seed"].nunique()),
+        *crossed.few_draws(plain["teacher"].nunique(), plain["seed"].nunique()),
         "Gap closed: (small − distilled)/(small − teacher), paired by seed, its interval as that of the errors"
         + (f"; the paper's is {PAPER_GAP:.2f}." if of_paper else "."),
         "Teachers: " + ", ".join(f"{one['name']} ({one['test']['errors']} errors)" for one in results.teachers) + ".",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis import stats
+from analysis import crossed, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import Table, estimate, number
@@ -31,7 +31,7 @@ def section(results: MnistResults) -> str:
     header = ["images", "hard labels", "soft targets", "difference", "n"]
     cells = []
     for images, (soft, hard) in found.items():
-        less = stats.paired_difference(soft, hard)
+        less = crossed.paired_difference(soft, hard)
         means = [estimate(stats.interval(errors)) for errors in (hard, soft)]
         cells.append([f"{images:,}", *means, estimate(less, sign=True), str(less.n)])
     notes = [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import runs, stats, tuning
+from analysis import crossed, fieller, runs, stats, tuning
 from analysis.mnist.roles import Role
 from analysis.mnist.run import MnistResults
 from analysis.tables import count_of, number
@@ -31,7 +31,7 @@ class WidthCurve(NamedTuple):
     teachers: int
     candidates: np.ndarray
     """The temperatures that are not excluded as best, all at once (`simultaneous`)."""
-    vertex: stats.Vertex | None
+    vertex: fieller.Vertex | None
     """Over seeds, each a mean over teachers."""
     reach: float | None
     """How far from 0 the 90 % intervals of the differences of every two temperatures from HIGH on reach, T = ∞ among
@@ -53,7 +53,7 @@ class WidthCurve(NamedTuple):
 
     def means(self) -> list[stats.Interval]:
         """At each temperature, the mean of the errors."""
-        return [stats.interval_over(column) for column in np.moveaxis(self.errors, -1, 0)]
+        return [crossed.interval_over(column) for column in np.moveaxis(self.errors, -1, 0)]
 
     def found(self) -> dict[str, "Found"]:
         """By setting, in words, hard labels first."""
@@ -75,7 +75,7 @@ class WidthCurve(NamedTuple):
         columns, hard = np.moveaxis(self.errors[..., both, :], -1, 0), self.hard[both]
         if len(hard) == 1 and self.teachers > 1:  # one run, as hard labels have no teacher
             columns = columns.mean(axis=1)
-        differences = [stats.paired_difference(column, np.broadcast_to(hard, column.shape)) for column in columns]
+        differences = [crossed.paired_difference(column, np.broadcast_to(hard, column.shape)) for column in columns]
         adjusted = stats.holm(np.array([difference.p for difference in differences], float))
         return list(zip(differences, map(float, adjusted), strict=True))
 
@@ -160,7 +160,7 @@ def _curve(rows: pd.DataFrame) -> WidthCurve | None:
         runs.finished(hard).set_index("seed")["test_errors"].reindex(seeds).to_numpy(float),
         len(names),
         temperatures[stats.candidates_for_best(errors, simultaneous=True)],
-        stats.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
+        fieller.vertex(temperatures, over_seeds) if np.isfinite(temperatures).sum() >= 3 else None,
         _reach(errors[..., high]),
         _reach(errors[..., finite]) if (high != finite).any() else None,
         tuple(t for t in asked if t not in whole),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis import runs, stats
+from analysis import crossed, runs, stats
 from analysis.runs import HARD as HARD
 from analysis.runs import NAMES, NONE
 from analysis.sweep import plan
@@ -63,7 +63,7 @@ class Group(NamedTuple):
         found = {}
         for t in self.temperatures:
             pairs = [(one.name, pd.concat([self.errors[t], one.errors], axis=1).dropna()) for one in self.rivals]
-            less = [(name, stats.paired_difference(*pair.to_numpy(float).T)) for name, pair in pairs if len(pair) > 1]
+            less = [(name, crossed.paired_difference(*pair.to_numpy(float).T)) for name, pair in pairs if len(pair) > 1]
             if less:
                 name, least = max(less, key=lambda one: _one_sided(one[1]))
                 p = min(1.0, least.p * len(self.baselines)) if least.mean > 0 else least.p
@@ -92,7 +92,7 @@ class Group(NamedTuple):
         """From hard labels, by temperature, over the seeds that have both; without those that have no two."""
         hard = self.errors.get(HARD, pd.Series(dtype=float))
         pairs = {t: pd.concat([self.errors[t], hard], axis=1).dropna().to_numpy(float) for t in self.temperatures}
-        return {t: stats.paired_difference(*pair.T) for t, pair in pairs.items() if len(pair) > 1}
+        return {t: crossed.paired_difference(*pair.T) for t, pair in pairs.items() if len(pair) > 1}
 
     def means(self) -> dict[float, float]:
         """Of the columns in which a run finished."""

@@ -2,7 +2,7 @@
 
 A paired difference between two settings, under teacher t and seed s, is modelled as `δ + a_t + b_s + e_ts`, independent
 and normal with the standard deviations of a `Spread`. Over T teachers crossed with S seeds its mean has the variance
-`σ_a²/T + σ_b²/S + σ_e²/(TS)`, and the interval that `stats.paired_difference` will give is made of independent mean
+`σ_a²/T + σ_b²/S + σ_e²/(TS)`, and the interval that `crossed.paired_difference` will give is made of independent mean
 squares, `(Sσ_a² + σ_e²)·χ²(T−1)/(T−1)` and `(Tσ_b² + σ_e²)·χ²(S−1)/(S−1)`. Power is the mean, over their distribution,
 of the chance that the mean then falls where the verdict is given. One teacher: about that teacher, `σ_b² + σ_e²` only.
 """
@@ -18,7 +18,7 @@ import pandas as pd
 import scipy.special
 from jaxtyping import Float
 
-from analysis import runs, stats
+from analysis import crossed, runs
 from analysis.runs import HARD, NONE
 from analysis.sweep.config import PlanConfig
 from analysis.tables import Table, count_of, fixed, number
@@ -114,7 +114,7 @@ def spread_of(differences: Iterable[Float[np.ndarray, "teachers seeds"]]) -> Spr
     teachers, seeds = tables[0].shape
     if teachers == 1:
         return Spread(math.nan, 0.0, math.sqrt(np.mean([np.var(table, ddof=1) for table in tables])))
-    of_teachers, of_seeds, of_runs = np.mean([stats.mean_squares(table) for table in tables], axis=0)
+    of_teachers, of_seeds, of_runs = np.mean([crossed.mean_squares(table) for table in tables], axis=0)
     components = ((of_teachers - of_runs) / seeds, (of_seeds - of_runs) / teachers, of_runs)
     return Spread(*(math.sqrt(max(float(component), 0.0)) for component in components))
 
@@ -193,7 +193,7 @@ def describe(folders: Sequence[Path], config: PlanConfig) -> str:
         "Under one teacher a plan is about that teacher.",
         *said,
         *same,
-        *stats.few_draws(2 if 2 in planned else 1, 3),
+        *crossed.few_draws(2 if 2 in planned else 1, 3),
     ]
     return f"# How many seeds\n\n{Table(header, cells, notes, left=2).markdown()}"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import runs, stats
+from analysis import crossed, runs, stats
 from analysis.sweep.run import load
 from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
@@ -71,7 +71,7 @@ def ratio(soft: pd.DataFrame, hard: pd.DataFrame, column: str) -> stats.Differen
     shared = a.index.intersection(b.index)
     if not len(shared) or not (a[shared].gt(0) & b[shared].gt(0)).all():
         return None
-    logs = stats.paired_difference(np.log(a[shared].to_numpy(float)), np.log(b[shared].to_numpy(float)))
+    logs = crossed.paired_difference(np.log(a[shared].to_numpy(float)), np.log(b[shared].to_numpy(float)))
     return logs._replace(mean=math.exp(logs.mean), low=_bound(logs.low), high=_bound(logs.high))
 
 
