@@ -150,6 +150,11 @@ class TemperatureAxis:
     def has_infinity(self) -> bool:
         return math.inf in self.temperatures
 
+    @property
+    def stretch(self) -> str:
+        """What the end of the axis is, where T = ∞ is on it: a sentence behind others."""
+        return " T = ∞ is logit matching; the stretch to it is dotted, as no distance is meant." * self.has_infinity
+
     def place(self, temperature: float) -> float:
         """Where a temperature stands on the axis."""
         return self._infinity if math.isinf(temperature) else math.log2(temperature)

@@ -12,7 +12,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from analysis import logit_matching
-from analysis.matching import curvature, rates
+from analysis.matching import best_rates, curvature, rates
 from analysis.matching.rows import Numbers, Row
 from kdjax import cli, losses, models, sweeps
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig
@@ -151,7 +151,7 @@ def made_up(best, sharpness):
 
 
 def verdicts(numbers):
-    return {claim.claim: claim.holds for claim in rates.claims(numbers)}
+    return {claim.claim: claim.holds for claim in best_rates.claims(numbers)}
 
 
 def test_inverse_eigenvalues_are_judged():
@@ -171,16 +171,16 @@ def test_inverse_eigenvalues_are_judged():
 
 def test_best_rates_and_those_not_told_apart():
     grid = np.array(rates.RATES["sgd"])[2:10]
-    for values in rates.best_rates(made_up(grid, grid), "sgd"):
+    for values in best_rates.best_rates(made_up(grid, grid), "sgd"):
         np.testing.assert_allclose(values, grid)  # every other rate is worse for all seeds by much the same
     even = made_up(grid, grid).table
     even.loc[even["part"] == "rate", "value"] = 100 + even["seed"]
-    _, low, high = rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
+    _, low, high = best_rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
     assert set(low) == {rates.RATES["sgd"][0]} and set(high) == {rates.RATES["sgd"][-1]}
     fastest = f"{rates.RATES['sgd'][-1]:g}"
     failed = even["curve"].isin([f"errors at {fastest}", f"loss at {fastest}"]) & (even["seed"] == 0)
     even.loc[failed & (even["part"] == "rate"), "value"] = np.inf
-    best, _, high = rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
+    best, _, high = best_rates.best_rates(Numbers(map(Row._make, even.itertuples(index=False))), "sgd")
     assert set(best) == {rates.RATES["sgd"][0]} and set(high) == {rates.RATES["sgd"][-2]}
 
 

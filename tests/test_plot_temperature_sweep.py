@@ -12,7 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from analysis import plot_temperature_sweep, scales, style
-from analysis.sweep import against_kd, figures
+from analysis.sweep import against_kd, figures, learning_curves, softening
 from analysis.sweep.run import curves, load
 from analysis.sweep.table import write_summary
 from kdjax import cli
@@ -180,7 +180,7 @@ def test_errors_are_drawn_where_they_were_measured(tmp_path):
 
 def test_titles_say_on_what(tmp_path):
     run = load(make_run(tmp_path / "run", widths=(30,), seeds=4))
-    for draw in (figures.draw_errors, figures.draw_differences, figures.draw_calibration, figures.draw_softening):
+    for draw in (figures.draw_errors, figures.draw_differences, figures.draw_calibration, softening.draw):
         title = drawn(run, draw).get_suptitle().replace("\n", " ")
         assert "MNIST (60,000 training images, 10,000 test images), 4 seeds, 1 teacher" in title
 
@@ -206,7 +206,7 @@ def test_nothing_is_cut_off_or_over_anything_else(tmp_path):
 def test_a_logarithmic_axis_names_its_scale_and_has_three_ticks(tmp_path):
     run = load(make_run(tmp_path / "run", widths=(30, 300)))
     drawings = [drawn(run, draw) for draw in (figures.draw_errors, figures.draw_calibration)]
-    drawings += figures.draw_learning_curves(run).values()
+    drawings += learning_curves.draw(run).values()
     seen = 0
     for figure in drawings:
         FigureCanvasAgg(figure).draw()
@@ -234,8 +234,8 @@ def test_softening_shows_the_image_that_is_asked_for_at_every_temperature(tmp_pa
     folder = make_run(tmp_path / "temperature_sweep" / "run", widths=(30,), seeds=1)
     run = load(folder)
     for image in (None, 4):
-        figure = drawn(run, lambda run, image=image: figures.draw_softening(run, image))
-        which = figures._example(run) if image is None else image
+        figure = drawn(run, lambda run, image=image: softening.draw(run, image))
+        which = softening.most_ambiguous(run) if image is None else image
         assert f"test image {run.example_rows[which]};" in figure.get_suptitle().replace("\n", " ")
         bars = [axes for axes in figure.axes if axes.get_title().startswith("T = ")]
         assert [axes.get_title() for axes in bars] == [f"T = {t}" for t in ("1", "2", "4", "8", "16", "32", "∞")]
@@ -438,7 +438,7 @@ def test_baselines_are_a_level_and_a_thin_curve_where_it_fits(tmp_path, more):
     (other,) = figures.draw_differences(sweep).axes
     names = other.get_legend_handles_labels()[1]
     assert "300 units, label smoothing" in names and not any("shuffled" in name for name in names)
-    assert "learning_curves" in figures.draw_learning_curves(sweep)
+    assert "learning_curves" in learning_curves.draw(sweep)
     assert not against_kd.compare(sweep.results).rows and {path.stem for path in figures.draw(folder)} == set(FIGURES)
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from analysis import crossed, stats, terminal
-from analysis.sweep import groups, plan, table, verdict
+from analysis.sweep import calls, groups, plan, table, verdict
 from analysis.sweep.groups import HARD as AT_HARD
 from tests.made_results import HARD, INF, T4, sweep
 
@@ -96,7 +96,7 @@ def with_baselines(random, seeds, errors, temperatures=(1.0, 2.0, 4.0, 8.0, math
 
 def said_of(group):
     """What is claimed of a group: against hard labels, against the best baseline."""
-    (found,) = verdict._tested([group])
+    (found,) = calls.tested([group])
     return [call.word for call in found.calls], [call.word for call in found.beyond]
 
 
@@ -264,7 +264,7 @@ def test_baselines_have_a_setting_each_and_are_not_judged():
     assert {one.name for one in first.baselines} == set(names) == {one.name for one in second.baselines}
     assert first.name == "800 units, soft weight 0.5"
     failed = sweep(PLANTED, holdout=held_out(PLANTED), failed={(*SMOOTH, 0)})
-    assert all(call.word == "fewer" for call in verdict._tested(groups.of(failed))[0].calls)
+    assert all(call.word == "fewer" for call in calls.tested(groups.of(failed))[0].calls)
     alone = sweep({HARD: PLANTED[HARD], SMOOTH: PLANTED[SMOOTH]})
     assert verdict.of(alone).headline.startswith("Controls or baselines alone")
     (row,) = [row for row in table.summarise(alone).rows if row.setting["objective"] == "label_smoothing"]
@@ -287,10 +287,10 @@ def test_a_plan_corrects_for_as_many_tests_as_the_verdict():
     runs = {**PLANTED, ("mse", math.nan): PLANTED["kd", 2.0]}
     parts = [sweep(runs, width=width, weight=weight) for width in (30, 300) for weight in (0.5, 1.0)]
     results = pd.concat(parts).drop_duplicates()
-    calls = [call for one in verdict._tested(groups.of(results)) for call in one.calls]
-    assert plan.settings_compared(results) == len(calls) == 2 * 2 * 3
+    together = [call for one in calls.tested(groups.of(results)) for call in one.calls]
+    assert plan.settings_compared(results) == len(together) == 2 * 2 * 3
     tuned = pd.concat([sweep(runs, rate=rate, holdout=held_out(runs)) for rate in (0.001, 0.002)])
-    assert plan.settings_compared(tuned) == len(verdict._tested(groups.of(tuned))[0].calls) + 1 == 3
+    assert plan.settings_compared(tuned) == len(calls.tested(groups.of(tuned))[0].calls) + 1 == 3
 
 
 def test_of_several_rates_what_failed_at_each_is_said():

@@ -4,7 +4,6 @@ z student logits, N classes, T temperature, `q = softmax(z/T)`. In an example's 
 at T = ∞ it is `(1/N) (I − 11ᵀ/N)`, whose eigenvalues are 1/N, N − 1 times, and 0.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -178,8 +177,3 @@ def measure(
 def adam_divisors(second_moments: Any, steps: int) -> Any:
     """`√(ν/(1 − β₂^t)) + ε` of optax's Adam after t steps (its β₂ = 0.999 and ε = 1e-8)."""
     return jax.tree.map(lambda moment: jnp.sqrt(moment / (1 - 0.999**steps)) + 1e-8, second_moments)
-
-
-def spread_of(values: np.ndarray) -> float:
-    """Largest over smallest: at most 4 where some constant is within a factor of 2 of all."""
-    return float(np.max(values) / np.min(values)) if np.all(values > 0) else math.inf

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis import scales, style
-from analysis.matching import rates
-from analysis.matching.rates import FACTOR, TEMPERATURES
+from analysis.matching import best_rates, rates
+from analysis.matching.best_rates import FACTOR
+from analysis.matching.rates import TEMPERATURES
 from analysis.matching.rows import Numbers
 from analysis.matching.training import named
 
@@ -52,7 +53,7 @@ def parameters(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> Non
 def best(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     """The best rates on the hold-out, with those not told apart from them."""
     for index, optimizer in enumerate(rates.RATES):
-        values = rates.best_rates(numbers, optimizer)
+        values = best_rates.best_rates(numbers, optimizer)
         style.curve(axes, axis, TEMPERATURES, *values, label=named(optimizer), index=index, nudge=axis.nudge(index, 2))
     scales.log_axis(axes.yaxis, "best peak learning rate")
     axes.set_title("3. Best rates (bars: rates not told apart from them)", loc="left")
@@ -65,7 +66,7 @@ def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     names = {"sharpness in the teacher's logits": "logits", "sharpness of one trained student": "trained student"}
     for row, (name, short) in enumerate(names.items()):
         for column, optimizer in enumerate(rates.RATES):
-            values = rates.best_rates(numbers, optimizer)[0] * rates.predictors(numbers, optimizer)[name]
+            values = best_rates.best_rates(numbers, optimizer)[0] * best_rates.predictors(numbers, optimizer)[name]
             label = f"{named(optimizer)}, {short}"
             _line(axes, axis, values / math.sqrt(np.min(values) * np.max(values)), label, 2 * row + column)
     axes.axhspan(1 / FACTOR, FACTOR, color=style.GREY, alpha=0.15, lw=0, label="within a factor of 2")

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from analysis import analysis_folder
-from analysis.matching import claims, curvature_figure, figures, measurements, rates, training
+from analysis.matching import best_rates, claims, curvature_figure, figures, measurements, rates, training
 from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
@@ -57,7 +57,7 @@ def write_curvature(config: MatchingConfig) -> Path:
         f"{config.images:,} training images. In {clock(time.perf_counter() - begin)}."
     )
     write_csv(folder / "curvature.csv", numbers.table)
-    write_whole(folder / "curvature.md", rates.summary(numbers, note))
+    write_whole(folder / "curvature.md", best_rates.summary(numbers, note))
     analysis_folder.note_command(folder, "curvature.md", pair.where, run)
     curvature_figure.draw(folder, numbers, f"{pair.where}; rates: {count_of(config.seeds, 'seed')}")
     say(f"written: {folder}")

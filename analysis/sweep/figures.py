@@ -1,29 +1,20 @@
-"""The figures of a temperature sweep: errors and calibration against T, learning curves, and softening itself."""
+"""The figures of a temperature sweep: errors, differences from hard labels and calibration against T; the others have
+files of their own."""
 
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import softmax
 
 from analysis import runs, scales, style
 from analysis.runs import RUN
 from analysis.style import TemperatureAxis
-from analysis.sweep import against_kd
+from analysis.sweep import against_kd, learning_curves, softening
 from analysis.sweep.run import Curve, SweepResults, curves, load
-from analysis.tables import number
-from kdjax import metrics
 from kdjax.errors import require_option
-from kdjax.objectives import OBJECTIVES, is_compared, words_of
 
-FLOOR = 0.01
-"""Per cent: smaller training errors, and none at all, which has no logarithm, are drawn here."""
-HALF = 0.5
-"""The same of errors that are counted."""
 CURVES = 7
 """Where there are more in a panel, those of one rate for all T are grey, and one entry of the legend."""
 
@@ -51,15 +42,15 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
         "difference_from_hard_labels": draw_differences(sweep),
         "difference_from_kd": against_kd.draw(sweep.results, sweep.where),
         "calibration_and_agreement": draw_calibration(sweep),
-        "softening": draw_softening(sweep, image),
-        **draw_learning_curves(sweep),
+        "softening": softening.draw(sweep, image),
+        **learning_curves.draw(sweep),
     }
     return style.save_all(folder, figures)
 
 
 def draw_errors(sweep: SweepResults) -> Figure | None:
     """Test errors against T, one panel per width; None where nothing was trained at a temperature."""
-    everything, axis = curves(sweep), _axis(sweep)
+    everything, axis = curves(sweep), TemperatureAxis(sweep.temperatures)
     widths = sorted({curve.width for curve in everything})
     if not axis.temperatures:
         return None
@@ -103,7 +94,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
 
 def draw_differences(sweep: SweepResults) -> Figure | None:
     """The paired difference from hard labels against T; None where there is no hard baseline."""
-    everything, axis = [curve for curve in _shown(sweep) if len(curve.hard)], _axis(sweep)
+    everything, axis = [curve for curve in _shown(sweep) if len(curve.hard)], TemperatureAxis(sweep.temperatures)
     if not everything or not axis.temperatures:
         return None
     figure = style.figure(5.4, 3.7)
@@ -127,7 +118,7 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:
     """Calibration error, NLL, agreement with the teacher and KL from it, against T; None without soft targets."""
-    everything, axis = _shown(sweep), _axis(sweep)
+    everything, axis = _shown(sweep), TemperatureAxis(sweep.temperatures)
     if not everything or not axis.temperatures:
         return None
     figure = style.figure(6.8, 6.6)
@@ -165,119 +156,6 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
     return style.finish(
         figure, f"Calibration and agreement{style.of_runs(sweep.several)}", sweep.where, reading=reading
     )
-
-
-def draw_softening(sweep: SweepResults, image: int | None = None) -> Figure | None:
-    """A test image, its soft targets from the lowest T to the highest, and the mean entropy against T."""
-    axis = _axis(sweep)
-    if not axis.temperatures or not len(sweep.example_rows):
-        return None
-    which = _example(sweep) if image is None else image
-    logits = sweep.teacher_logits[sweep.example_rows[which]].astype(float)
-    classes = np.sort(np.argsort(-logits)[:10])
-    shown = axis.spread(7)
-    figure = style.figure(6.8, 5.2)
-    grid = figure.add_gridspec(2, 1, height_ratios=[1, 1.15])
-    top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
-    pixels, label = sweep.example_images[which], sweep.class_names[sweep.labels[sweep.example_rows[which]]]
-    pictured = pixels.ndim > 1  # features cannot be looked at
-    panels = top.subplots(1, pictured + len(shown), width_ratios=[2.3] * pictured + [1] * len(shown), squeeze=False)[0]
-    if pictured:
-        panels[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r")
-        panels[0].set_axis_off()
-        panels[0].set_title(f"labelled {label}")
-    bars = panels[int(pictured) :]
-    for axes, temperature in zip(bars, shown, strict=True):
-        shares = softmax(logits / temperature)[classes]
-        axes.barh(np.arange(len(classes)), shares, color=style.PALETTE[0])
-        named = [sweep.class_names[c] if axes is bars[0] else "" for c in classes]
-        axes.set_yticks(np.arange(len(classes)), named, fontsize=8.5)
-        axes.tick_params(axis="y", length=0)
-        axes.set(xlim=(0, 1.08 * shares.max()), ylim=(len(classes) - 0.4, -0.6))
-        axes.set_xticks([0, shares.max()], ["0", f"{shares.max():.2f}"])
-        axes.set_title(f"T = {number(temperature)}")
-    top.supxlabel("the teacher's soft target: probability of each class (each T has its own scale)", fontsize=10.5)
-    axes = bottom.subplots()
-    soft = sweep.results[sweep.results["temperature"].notna()]
-    compared = soft["objective"].map(is_compared).astype(bool)
-    soft = soft[compared] if compared.any() else soft  # else controls alone were trained
-    own = soft["objective"].map(_has_own_target).astype(bool)  # logit_standardization softens other logits
-    soft = soft[soft["objective"].eq(soft["objective"].iloc[0])] if own.all() else soft[~own]
-    entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
-    style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
-    uniform = math.log(len(logits))
-    style.band(axes, uniform, math.nan, math.nan)
-    text = f"ln {len(logits)}: uniform targets"
-    axes.annotate(text, (0.01, uniform), (0, 5), axes.get_yaxis_transform(), "offset points")
-    axis.dress(axes)
-    axes.set_ylabel("mean entropy of the\nsoft targets (nats)")
-    axes.set_ylim(0, 1.25 * uniform)
-    row = sweep.example_rows[which]
-    of = f"test image {row}" if pictured else f"row {row} of the test part, labelled {label}"
-    what = f"Softening: the teacher's soft targets of {of}; below, the mean entropy of what students learned from"
-    reading = (
-        "As T grows, the probabilities of the classes become alike: the entropy of equal shares is the dashed line."
-    )
-    style.title(figure, what, sweep.where, reading=reading + _stretch(axis))
-    return figure
-
-
-def draw_learning_curves(sweep: SweepResults) -> dict[str, Figure]:
-    """Errors against epochs, one row per width, one colour per T; a figure for each objective, weight and rate."""
-    history = sweep.history
-    soft = history[history["objective"].map(is_compared).astype(bool)]  # of none it would be a mask of objects
-    names = ["objective", "soft_weight", "learning_rate"]
-    grid = soft[names].drop_duplicates()
-    varying = [name for name in names if grid[name].nunique() > 1]
-    figures = {}
-    for objective, weight, rate in grid.itertuples(index=False) if len(grid) else []:
-        of_weight = history["objective"].eq(objective) & history["soft_weight"].eq(weight)
-        shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
-        said = {"objective": words_of(objective), "soft_weight": f"soft weight {weight:g}"}
-        said["learning_rate"] = f"rate {rate:g}"
-        stem = {"objective": objective, "soft_weight": f"weight{weight:g}", "learning_rate": f"rate{rate:g}"}
-        details = f" ({', '.join(said[name] for name in varying)})" if varying else ""
-        below = (shown["transfer_error_rate"] < FLOOR / 100).any()
-        floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
-        fewer = (shown.groupby([*runs.SETTING, "epoch"], dropna=False)["monitor_errors"].mean() < HALF).any()
-        floor += f"; a mean of fewer errors than {HALF:g} is drawn at {HALF:g}" * bool(fewer)
-        figure = _learning_curves(shown, _axis(sweep).temperatures, sweep.examples)
-        style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
-        figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
-    return figures
-
-
-def _has_own_target(objective: str) -> bool:
-    """Whether students of it learn from something else than the teacher's soft targets."""
-    entry = OBJECTIVES.get(objective.partition("(")[0])
-    return entry is not None and entry.target is not None
-
-
-def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples: str) -> Figure:
-    widths = sorted(history["width"].unique())
-    monitor = "hold-out" if "holdout" in set(history["monitor"]) else "test"
-    figure = style.figure(6.8, 0.9 + 2.7 * len(widths))
-    panels = figure.subplots(len(widths), 2, sharex=True, squeeze=False)
-    for (left, right), width in zip(panels, widths, strict=True):
-        of_width = history[history["width"] == width]
-        none = of_width["objective"].map({"hard": runs.HARD}).fillna(runs.NONE)
-        for t, rows in of_width.assign(temperature=of_width["temperature"].fillna(none)).groupby("temperature"):
-            look = {"color": "black", "ls": "--", "label": "hard labels"}
-            if t == runs.NONE:
-                look = {"color": style.PALETTE[0], "label": words_of(str(rows["objective"].iloc[0]))}
-            elif t != runs.HARD:
-                look = {"color": style.shade(t, temperatures), "label": f"T = {number(t)}"}
-            error_rate = 100 * rows.groupby("epoch")["transfer_error_rate"].mean()
-            left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
-            monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()
-            right.plot(monitored.index, monitored.clip(lower=HALF), lw=1.4, marker=".", ms=5, **look)
-        scales.log_axis(left.yaxis, "training errors (%)")
-        scales.log_axis(right.yaxis, f"{monitor} errors ({examples})")
-        left.set_title(f"{width} units per layer", loc="left")
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure
 
 
 def _plot(
@@ -335,18 +213,6 @@ def _arrow(axes: Axes, name: str, value: float) -> str:
     return f"{name}: {shown} {'↓' if value < axes.get_ylim()[0] else '↑'}"
 
 
-def _example(sweep: SweepResults) -> int:
-    """Of the example images that the teacher gets right, the one it finds most ambiguous at T = 4."""
-    logits, labels = sweep.teacher_logits[sweep.example_rows], sweep.labels[sweep.example_rows]
-    right = logits.argmax(axis=1) == labels
-    entropies = np.array([metrics.entropy(row[None], 4.0) for row in logits])
-    return int(np.argmax(entropies * (right | ~right.any())))
-
-
-def _axis(sweep: SweepResults) -> TemperatureAxis:
-    return TemperatureAxis(sweep.results.loc[sweep.results["objective"] != "hard", "temperature"].tolist())
-
-
 def _key(axis: TemperatureAxis, figure: Figure) -> str:
     """What the lines across the panels are, and what lies beyond their scale, as far as it is drawn."""
     kinds = {"--": "dashed", "-.": "dash-dotted", ":": "dotted"}
@@ -358,9 +224,4 @@ def _key(axis: TemperatureAxis, figure: Figure) -> str:
     said = [f"Across: {'; '.join(levels)}{'; thin dashes, ends of intervals' * thin}."] * bool(levels)
     beyond = dict.fromkeys(part for axes in figure.axes for part in axes.get_title(loc="right").split(", ") if part)
     said += [f"Beyond the scale: {', '.join(beyond)}."] * bool(beyond)
-    return "".join(f" {one}" for one in said) + _stretch(axis)
-
-
-def _stretch(axis: TemperatureAxis) -> str:
-    """What the end of the axis is, where T = ∞ is on it."""
-    return " T = ∞ is logit matching; the stretch to it is dotted, as no distance is meant." * axis.has_infinity
+    return "".join(f" {one}" for one in said) + axis.stretch

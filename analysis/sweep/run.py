@@ -40,6 +40,11 @@ class SweepResults(NamedTuple):
         return "rows" if self.example_images.ndim == 2 else "images"
 
     @property
+    def temperatures(self) -> list[float]:
+        """Those of all runs but hard labels'; nan where an objective has none."""
+        return list(self.results.loc[self.results["objective"] != "hard", "temperature"])
+
+    @property
     def several(self) -> bool:
         """More than one run of a setting: there are intervals."""
         return self.results["seed"].nunique() > 1

@@ -11,10 +11,11 @@ import pandas as pd
 from analysis import stats
 from analysis.runs import NONE
 from analysis.sweep import groups as groups_
-from analysis.sweep import plan
+from analysis.sweep.calls import Call, Found, listed, rival_of, tested
 from analysis.sweep.config import PlanConfig
 from analysis.sweep.groups import HARD, Group
-from analysis.tables import count_of, estimate, fixed, number
+from analysis.sweep.headline import headline_of, seeds_needed
+from analysis.tables import estimate, fixed, number
 from kdjax.targets import WORDS
 
 FAR, UNTRAINED = 5, 0.1
@@ -39,31 +40,6 @@ class Verdict(NamedTuple):
         return "\n\n".join([f"**{self.headline}**", *filter(None, [" ".join(self.sentences)]), *warnings])
 
 
-class Call(NamedTuple):
-    """What is said of one temperature of a group against hard labels, or against the best baseline."""
-
-    temperature: float
-    difference: stats.Difference
-    claimed: bool
-    rival: str = ""
-    """The baseline, where it is not hard labels."""
-
-    @property
-    def word(self) -> str:
-        """Fewer or more errors; empty where no difference is claimed."""
-        return ("fewer" if self.difference.mean < 0 else "more") if self.claimed else ""
-
-
-class Found(NamedTuple):
-    """What is said of one group."""
-
-    group: Group
-    calls: list[Call]
-    """Against hard labels."""
-    beyond: list[Call]
-    """Against the best baseline, of the temperatures at which fewer errors than with hard labels are claimed."""
-
-
 def of_run(folder: Path, results: pd.DataFrame, config: Mapping[str, Any]) -> Verdict:
     """The verdict of a run directory, from its `results.csv` and `config.json`, with the warnings on its teacher."""
     identity, teachers = config["identity"], config["details"].get("teachers")
@@ -83,10 +59,10 @@ def of(
 ) -> Verdict:
     """The verdict of a sweep's runs; `run` is its name in the command that plans the next one."""
     every, seeds = groups_.of(results), results["seed"].nunique()
-    found = _tested(every)
+    found = tested(every)
     together = [call for one in found for call in one.calls]
-    needed = _seeds_needed(every, len(together)) if together else math.nan
-    headline = _headline(subject, found, seeds, needed)
+    needed = seeds_needed(every, len(together)) if together else math.nan
+    headline = headline_of(subject, found, seeds, needed)
     if not every and results["objective"].ne("hard").any():
         headline = "Controls or baselines alone: a verdict is about other objectives."
     parts = [[part for part in (_found(one), _best(one), _choice(one)) if part] for one in found]
@@ -109,118 +85,11 @@ def of(
     return Verdict(headline, tuple(lines) * few, tuple(warnings), (*notes, *([] if few else lines)))
 
 
-def _tested(every: Sequence[Group]) -> list[Found]:
-    """One family of tests for all that a verdict claims: at each temperature the difference from hard labels, then, if
-    that is claimed and errors are fewer, the one from the best baseline (`stats.claimed_in_turn`)."""
-    differences, rivals = [group.differences() for group in every], [group.from_rivals() for group in every]
-    chains = [
-        [less, rival[t][1]] if less.mean < 0 and t in rival else [less]
-        for of_group, rival in zip(differences, rivals, strict=True)
-        for t, less in of_group.items()
-    ]
-    counts, found = iter(stats.claimed_in_turn(chains)), []
-    for group, of_group, rival in zip(every, differences, rivals, strict=True):
-        claims = {t: next(counts) for t in of_group}
-        calls = [Call(t, less, claims[t] > 0) for t, less in of_group.items()]
-        better = [call.temperature for call in calls if call.word == "fewer" and call.temperature in rival]
-        found.append(Found(group, calls, [Call(t, rival[t][1], claims[t] > 1, rival[t][0]) for t in better]))
-    return found
-
-
-def _headline(subject: str, found: Sequence[Found], seeds: int, needed: float) -> str:
-    what, calls = subject[0].lower() + subject[1:], [call for one in found for call in one.calls]
-    if not found:
-        return "Hard labels alone: there is nothing to compare with them."
-    if not any(HARD in one.group.errors for one in found):
-        return f"Whether {what} helps is not known: there are no hard labels to compare with."
-    if seeds == 1:
-        return f"1 seed cannot tell whether {what} helps: give --seeds 3 or more."
-    if not calls:
-        return f"Whether {what} helps is not known: no setting has two seeds that finished, as they did on hard labels."
-    fewer, more = ([call for call in calls if call.word == word] for word in ("fewer", "more"))
-    noun = "temperature" if len(found) == 1 else "setting"
-    if fewer and more:
-        return f"{subject} beats hard labels{_at(fewer, calls, noun)}, and is worse{_at(more, calls, noun)}."
-    if fewer:
-        return f"{subject} helps{_at(fewer, calls, noun)}, against hard labels{_beyond(found)}."
-    if more:
-        worst = all(call.difference.mean >= 0 for call in calls)
-        return f"{subject} is worse{_at(more, calls, noun)}{': use hard labels' if worst else ' than hard labels'}."
-    return _undecided(what, needed, seeds)
-
-
-def _beyond(found: Sequence[Found]) -> str:
-    """The end of a headline that says that distillation helps: what is said against the best baseline."""
-    helping = [one for one in found if any(call.word == "fewer" for call in one.calls)]
-    if not any(one.group.baselines for one in helping):
-        return ""
-    left = dict.fromkeys(name for one in helping for name in one.group.uncompared)
-    but = f"; not compared with {' and '.join(left)}, of which a run failed or is missing" if left else ""
-    if not any(one.group.rivals for one in helping):
-        return f", the best baseline{' of those compared' * bool(left)}{but}"
-    return _against_rivals(helping) + but
-
-
-def _against_rivals(helping: Sequence[Found]) -> str:
-    """How what helps does against the best baseline; empty where nothing of it could be compared."""
-    # Where hard labels are the best baseline of a width, what beats them beats the best.
-    beyond = [
-        one.beyond if one.group.rivals else [call for call in one.calls if call.word == "fewer"] for one in helping
-    ]
-    words = [call.word for calls in beyond for call in calls]
-    fewer, more, rival = words.count("fewer"), words.count("more"), _rival([one.group for one in helping])
-    if not words:
-        return ""
-    if fewer == len(words):
-        return f" and against {rival}"
-    if fewer:
-        return f"; against {rival}, at {fewer}"
-    if more:
-        return f", but makes more errors than {rival}, at {more} of these"
-    return f", but is not told apart from {rival}" if helping[0].group.holdout.size else f"; against {rival}, at none"
-
-
-def _rival(every: Sequence[Group]) -> str:
-    """The best baseline in words."""
-    if any(group.holdout.empty for group in every):
-        return "every other baseline" if any(group.uncompared for group in every) else "every baseline"
-    names = {rival.name for group in every for rival in group.rivals}
-    same = len(names) == 1 and all(group.rivals for group in every)
-    return f"{names.pop()}, the best baseline" if same else "the best baseline of each width"
-
-
-def _undecided(what: str, needed: float, seeds: int) -> str:
-    """Where no difference is claimed: how many seeds would show one."""
-    size = f"a difference of {PlanConfig.difference:g} errors"
-    if needed <= seeds:
-        return f"No difference from hard labels is seen, where {count_of(seeds, 'seed')} would show {size}."
-    cannot = f"{count_of(seeds, 'seed')} cannot tell whether {what} helps"
-    if math.isinf(needed):
-        return f"{cannot}, nor would {plan.MOST_SEEDS:,}, for {size}."
-    return f"{cannot}." if math.isnan(needed) else f"{cannot}: about {needed:,.0f} would, for {size}."
-
-
-def _seeds_needed(every: Sequence[Group], tests: int) -> float:
-    """With which the default `--difference` of `analysis.plan` is claimed in four of five sweeps, by the largest spread
-    of a group; inf where `plan.MOST_SEEDS` are too few, nan where no spread is known."""
-    spread = max((spread for group in every if (spread := group.spread())), key=lambda one: one.runs, default=None)
-    if spread is None:
-        return math.nan
-    return plan.seeds_for(lambda n: plan.power(PlanConfig.difference, spread, n, tests=tests)) or math.inf
-
-
-def _at(which: Sequence[Call], calls: Sequence[Call], noun: str) -> str:
-    """Where: `at T = 4`, `at all 7 temperatures`, `at 5 of 7 temperatures`."""
-    if len(calls) == 1:
-        return _listed(calls)
-    return f" at all {len(calls)} {noun}s" if len(which) == len(calls) else f" at {len(which)} of {len(calls)} {noun}s"
-
-
 def _found(found: Found) -> str:
     """Where one group makes fewer errors than hard labels, where more, and by how much at most; then the same against
     the best baseline."""
     parts = _told(found.calls, "hard labels")
-    return "; ".join(parts + _told(found.beyond, _rival([found.group])))
+    return "; ".join(parts + _told(found.beyond, rival_of([found.group])))
 
 
 def _told(calls: Sequence[Call], other: str) -> list[str]:
@@ -232,9 +101,9 @@ def _told(calls: Sequence[Call], other: str) -> list[str]:
             size = estimate(most.difference, sign=True)
             at = f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
             hardest = f" from {most.rival}" if other.startswith("every") else ""
-            parts.append(f"{word} errors than {_before(other, _listed(which))}{at}: {size}{hardest}")
+            parts.append(f"{word} errors than {_before(other, listed(which))}{at}: {size}{hardest}")
     if neither := [call for call in calls if not call.claimed]:
-        parts.append(f"not told apart from {_before(other, _listed(neither))}")
+        parts.append(f"not told apart from {_before(other, listed(neither))}")
     return parts
 
 
@@ -288,12 +157,6 @@ def _choice(found: Found) -> str:
 def _setting(temperature: float, group: Group) -> str:
     named = {HARD: "hard labels", NONE: group.objective}
     return named.get(temperature, f"T = {number(temperature)}")
-
-
-def _listed(calls: Sequence[Call]) -> str:
-    """` at T = 2, 4`; empty where the objective has no temperature."""
-    temperatures = [number(call.temperature) for call in calls if call.temperature != NONE]
-    return f" at T = {', '.join(temperatures)}" if temperatures else ""
 
 
 def _baseline_notes(every: Sequence[Group]) -> list[str]:
