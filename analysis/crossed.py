@@ -106,4 +106,5 @@ def crossed_error(by_teacher: float, by_seed: float, teachers: int, seeds: int) 
 
 
 def mean_of(values: Real[np.ndarray, "..."]) -> float:
+    """The mean in float64, of values of any type."""
     return float(np.mean(values, dtype=np.float64))

@@ -1,5 +1,4 @@
-"""What may be claimed of a handful of seeds: differences, equivalence, the best; no winner within sampling
-error.
+"""What may be claimed of a handful of seeds: differences, equivalence, the best; no winner by chance.
 
 Arrays in; a run is one replicate, and its axis comes first. Where bounds and p are nan, nothing is claimed.
 

@@ -12,7 +12,7 @@ queried, at each step, about the image as the student sees it; with `--augment n
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.cifar10.config import PRESETS, TableConfig
 from experiments.cifar10.members import first_choices, members, tuned_members
@@ -110,8 +110,9 @@ def forecast(table: "Study") -> "Forecast":
 
     config = table.config
     asked = [*members(config), *(tuned_members(config, known_choices(table)) if config.is_tuned else [])]
-    further = list(study.forecast_teachers(table, config.teacher(), range(1, config.teachers)))
-    of_sweeps = list(study.forecast_members(table, asked, [name for *_, name in further]))
+    compiled = set[Any]()
+    further = list(study.forecast_teachers(table, config.teacher(), range(1, config.teachers), compiled))
+    of_sweeps = list(study.forecast_members(table, asked, [name for *_, name in further], compiled))
     more = "more where the best rate lies at an edge of those given: then further ones are tried"
     lines, total = [line for line, _ in of_sweeps], sum(seconds for _, seconds in of_sweeps)
     if missing := [seconds for _, seconds, _ in further if seconds]:

@@ -17,7 +17,6 @@ from experiments.mnist.config import PRESETS, TableConfig
 from experiments.mnist.members import members, of_ensemble, tuned_members
 from experiments.mnist.options import PARTS, Part
 from kdjax import cli
-from kdjax.errors import require
 from kdjax.identity import result_fields
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
-    from kdjax import datasets, grids, sweeps
-    from kdjax.progress import say
+    from kdjax import datasets, grids, sweep_checks, sweeps
+    from kdjax.progress import warn
 
     datasets.require_named(config.data, "mnist_table")
     sweeps.check_run(config.run)
@@ -48,14 +47,14 @@ def prepare(config: TableConfig) -> "Study":
     count = len(dataset.train.images)
     for name, size in (("batch-size", config.batch_size), ("teacher.batch-size", config.teacher.batch_size)):
         left = count - count // 6 if {"controls", "widths"} & set(config.parts()) else count
-        require(size <= left, f"--{name} {size} is more than the {left:,} training images: give at most {left}")
+        sweep_checks.require_at_most(name, size, left)
     for t in range(config.teachers_needed()):
         config.sweep(t).teacher.train_config(grids.teacher_epochs(dataset))
     for parts, options in OF_PARTS.items():
         changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
         if changed and not set(parts) & set(config.only):
             which = " or ".join(parts)
-            say(f"note: --{' --'.join(changed).replace('_', '-')} has no effect without the part {which} (--only)")
+            warn(f"--{' --'.join(changed).replace('_', '-')} has no effect without the part {which} (--only)")
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)
@@ -74,7 +73,7 @@ def run(table: "Study") -> Path:
     config, dataset = table.config, table.dataset
     if not (table.folder / "table.csv").exists():
         for line in slower_precision(config):
-            say(f"note: {line}")
+            say(line)
     with run_directory.opened(table.folder, table.identity, table.run.fresh) as record:
         teachers = study.train_teachers(config.teacher, config.teachers_needed(), table)
         folders = tuple(teacher.folder for teacher in teachers[: config.teachers])
@@ -104,7 +103,8 @@ def forecast(table: "Study") -> "Forecast":
     from kdjax.progress import clock, count_of
 
     config, images = table.config, len(table.dataset.train.images)
-    of_teachers = list(study.forecast_teachers(table, config.teacher, range(config.teachers_needed())))
+    compiled = set[Any]()
+    of_teachers = list(study.forecast_teachers(table, config.teacher, range(config.teachers_needed()), compiled))
     lines, seconds = [line for line, _, _ in of_teachers], sum(cost for _, cost, _ in of_teachers)
     fingerprints = [name for *_, name in of_teachers]
     folders = tuple(teachers.place(config.run.out, name) for name in fingerprints[: config.teachers])
@@ -112,7 +112,7 @@ def forecast(table: "Study") -> "Forecast":
     known = known_choices(table)
     asked = [*members(config, images, folders if there else ()), *tuned_members(config, known)]
     tuned = forecast_tuned(table, [one for one in config.schedules() if one not in known])
-    for line, cost in itertools.chain(study.forecast_members(table, asked, fingerprints), tuned):
+    for line, cost in itertools.chain(study.forecast_members(table, asked, fingerprints, compiled), tuned):
         lines.append(line)
         seconds += cost
     if "better" in config.parts() and config.teachers > 1 and not there:  # an ensemble that is not there yet

@@ -108,15 +108,18 @@ def run_members(
     return entries
 
 
-def forecast_members(study: Study, members: Iterable[Member], known: Iterable[str]) -> Iterator[tuple[str, float]]:
+def forecast_members(
+    study: Study, members: Iterable[Member], known: Iterable[str], compiled: set[Any]
+) -> Iterator[tuple[str, float]]:
     """What each sweep would run and cost: a line, and seconds.
 
     Args:
         study: as prepared.
         members: its sweeps; one that stands there twice is counted once.
         known: fingerprints of teachers that are counted elsewhere.
+        compiled: programs that were counted before; those of these sweeps are added to them.
     """
-    teachers_counted, counted, compiled = set(known), list[SweepConfig](), set[Any]()
+    teachers_counted, counted = set(known), list[SweepConfig]()
     for member in members:
         if member.config in counted:
             continue
@@ -129,10 +132,12 @@ def forecast_members(study: Study, members: Iterable[Member], known: Iterable[st
         yield f"{name}: {text}", seconds
 
 
-def forecast_teachers(study: Study, recipe: TeacherConfig, numbers: range) -> Iterator[tuple[str, float, str]]:
-    """What training the teachers of these numbers would cost: a line, seconds, and its fingerprint. Raises BadInput:
-    there are too few devices for one that is missing."""
-    config, compiled = recipe.train_config(grids.teacher_epochs(study.dataset)), set[Any]()
+def forecast_teachers(
+    study: Study, recipe: TeacherConfig, numbers: range, compiled: set[Any]
+) -> Iterator[tuple[str, float, str]]:
+    """What training the teachers of these numbers would cost: a line, seconds, and its fingerprint; `compiled` as in
+    `forecast_members`. Raises BadInput: there are too few devices for one that is missing."""
+    config = recipe.train_config(grids.teacher_epochs(study.dataset))
     for index in numbers:
         name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
         folder = teachers.place(study.run.out, name)

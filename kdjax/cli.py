@@ -19,7 +19,7 @@ from kdjax import environment
 from kdjax.compilation_cache import persistent_cache
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput, require
-from kdjax.progress import say
+from kdjax.progress import warn
 
 Config = TypeVar("Config")
 
@@ -96,8 +96,8 @@ def parse(
         preset = _preset(arguments, presets) if presets else config_class()
         for option in options.options_of(preset):
             if isinstance(option.default, tuple) and option.times_given(arguments) > 1:
-                again = f"note: {option.flag} is given more than once, and the last holds"
-                say(f"{again}: give it once, with all values after it")
+                again = f"{option.flag} is given more than once, and the last holds"
+                warn(f"{again}: give it once, with all values after it")
         try:
             parsed = options.parse(preset, prog, arguments)
         except BadInput as error:

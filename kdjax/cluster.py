@@ -78,7 +78,7 @@ def _train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory
                 lost = f"the cluster {run.cluster} is gone, or its workers die again and again: see their logs"
                 alive = client.status == "running" and losses <= LOSSES
                 require(alive, f"{lost}. Finished blocks are stored; {RESUME}")
-                say("all workers that held the data have died: they are sent again")
+                warn("all workers that held the data have died: they are sent again")
     lost = f"{count_of(len(killed), 'block')} ({', '.join(killed[:3])}) ended every worker that tried them"
     require(not killed, f"{lost}: see the workers' logs (memory?). All others are stored; {RESUME}")
 

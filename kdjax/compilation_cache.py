@@ -14,7 +14,7 @@ from typing import Any
 
 from kdjax.config import cache_folder
 from kdjax.files import size_of
-from kdjax.progress import say
+from kdjax.progress import warn
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 """JAX's own: a folder of the user's choice, or empty for no cache."""
@@ -61,11 +61,11 @@ def persistent_cache() -> Iterator[None]:
             return
         action, program, error = match.groups()
         if action == "reading" and not issubclass(getattr(builtins, error, Exception), OSError):
-            say(f"a compiled program stored in {cache} is damaged: {program} is compiled again")
+            warn(f"a compiled program stored in {cache} is damaged: {program} is compiled again")
             for entry in cache.glob(f"{program}-*"):
                 entry.unlink(missing_ok=True)
         elif not unusable:
-            say(f"{cache} cannot be used ({error}): compiled programs are not stored, and the next start is slower")
+            warn(f"{cache} cannot be used ({error}): compiled programs are not stored, and the next start is slower")
             unusable = True
 
     with warnings.catch_warnings():

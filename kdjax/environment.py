@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from kdjax.errors import BadInput, require
-from kdjax.progress import say
+from kdjax.progress import warn
 
 FIXED = (
     *("JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "JAX_RANDOM_SEED_OFFSET"),
@@ -27,7 +27,7 @@ def prepare(local_workers: bool = False) -> None:
     """
     for name in FIXED:
         if (value := os.environ.pop(name, None)) is not None:
-            say(f"note: {name}={value} has no effect here: results do not depend on it")
+            warn(f"{name}={value} has no effect here: results do not depend on it")
     seconds = os.environ.get(OURS[1], "0")
     try:
         float(seconds)

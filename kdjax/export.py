@@ -64,7 +64,7 @@ def main(config: ExportConfig) -> None:
     """Finds the student, writes the file, and prints its path."""
     from kdjax.exported import FORMATS  # late, so that --help is quick
     from kdjax.files import write_whole
-    from kdjax.progress import say
+    from kdjax.progress import say, warn
 
     if config.to is not None:
         _require_free(config.to, config.overwrite)  # before much is read
@@ -77,9 +77,9 @@ def main(config: ExportConfig) -> None:
     write_whole(path, FORMATS[kind].content(student))
     say(f"{row['objective']}{of}, {row['width']} units, seed {row['seed']}: {row['test_errors']:,} test errors")
     if student.config.precision != "float32" and kind == "torch":
-        say(f"note: it was trained and tested with products of {student.config.precision}: PyTorch's logits differ")
+        warn(f"it was trained and tested with products of {student.config.precision}: PyTorch's logits differ")
     if student.config.mirrored_views and kind == "torch":
-        say("note: it was tested by the mean logits of an image and its mirror image: PyTorch's are of the image alone")
+        warn("it was tested by the mean logits of an image and its mirror image: PyTorch's are of the image alone")
     print(path)
 
 

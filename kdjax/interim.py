@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kdjax.progress import say
+from kdjax.progress import warn
 from kdjax.run_directory import RunDirectory
 
 SHARE = 0.05
@@ -60,6 +60,6 @@ def seldom_summary(folder: Path, summarise: Callable[[Path], object] | None) -> 
             if summarise:
                 summarise(folder)
         except Exception as error:  # a page that is written again at the end must not end hours of work
-            say(f"note: summary.md waits for more of the run ({error!r})")
+            warn(f"summary.md waits for more of the run ({error!r})")
 
     return Seldom(write)

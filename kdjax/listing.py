@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kdjax.errors import BadInput, require
 from kdjax.files import MANIFEST, read_json, size_of
-from kdjax.progress import say
+from kdjax.progress import warn
 from kdjax.run_folders import seconds_of, sweeps_of
 
 TEACHERS = "teachers"
@@ -53,7 +53,7 @@ def find(out: Path) -> list[Entry]:
         try:
             entries.append((_teacher if path.name == "teacher.json" else _run)(path))
         except (BadInput, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            say(f"note: {path} is left out: it is damaged, or no file of this program ({error})")
+            warn(f"{path} is left out: it is damaged, or no file of this program ({error})")
     return sorted(entries, key=lambda entry: (entry.experiment == TEACHERS, entry[1], entry.started, entry.name))
 
 

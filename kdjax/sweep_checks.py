@@ -17,8 +17,7 @@ from kdjax.students import Block
 from kdjax.teachers import Teacher
 
 
-def require_images(option: str, number: int, dataset: Dataset) -> None:
-    count = len(dataset.train.images)
+def require_at_most(option: str, number: int, count: int) -> None:
     require(number <= count, f"--{option} {number} is more than the {count:,} training examples: give at most {count}")
 
 

@@ -256,7 +256,9 @@ def test_the_last_of_two_lists_holds_which_is_said(capsys):
     arguments = ["--temperatures", "1", "--seeds", "2", "--seeds", "3", "--temperatures=4"]
     parsed = cli.parse(SweepConfig, commands.PROG, arguments)
     assert (parsed.temperatures, parsed.seeds) == ((4.0,), 3)
-    said = "note: --temperatures is given more than once, and the last holds: give it once, with all values after it\n"
+    said = (
+        "warning: --temperatures is given more than once, and the last holds: give it once, with all values after it\n"
+    )
     assert capsys.readouterr().err == said
 
 

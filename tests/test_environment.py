@@ -134,7 +134,7 @@ def test_a_convolutional_network_too(tmp_path, other_numerics):
 def test_a_command_computes_the_same_bits_whatever_the_environment_says(tmp_path, undisturbed):
     variables = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", **hurry.environment()}
     code, said = commands.finish(commands.start(commands.tiny(tmp_path), env=variables))
-    assert code == 0 and "note: JAX_ENABLE_X64=1 has no effect here" in said, said
+    assert code == 0 and "warning: JAX_ENABLE_X64=1 has no effect here" in said, said
     assert commands.outcome(tmp_path) == undisturbed
 
 

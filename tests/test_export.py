@@ -159,7 +159,7 @@ def test_another_precision_is_said(alone):
     config = read_json(alone / "run" / "config.json")
     config["identity"]["config"]["precision"] = "bfloat16"
     write_json(alone / "run" / "config.json", config)
-    assert "note: it was trained and tested with products of bfloat16" in called("run", "--to", "student.pt")[1]
+    assert "warning: it was trained and tested with products of bfloat16" in called("run", "--to", "student.pt")[1]
     assert "note" not in called("run", "--to", "student.npz")[1]
 
 

@@ -781,7 +781,7 @@ def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
 
 def test_options_of_parts_that_are_left_out_are_named(tmp_path):
     code, said = call(tmp_path, "--only", "widths", "--dry-run")
-    assert code == 0 and "note: --fractions has no effect without the part transfer (--only)" in said
+    assert code == 0 and "warning: --fractions has no effect without the part transfer (--only)" in said
     assert said.count("has no effect") == 2 and "--elastic-epochs has no effect" in said, said
 
 

@@ -2,6 +2,8 @@
 
 import logging
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +42,12 @@ def test_a_program_may_silence_all_but_warnings(monkeypatch, capsys, caplog, is_
     progress.say("run directory: runs")
     progress.warn("of 100 labels 3 are wrong, 100 % sure")
     assert capsys.readouterr().err == "warning: of 100 labels 3 are wrong, 100 % sure\n"
+
+
+def test_a_program_that_logs_hears_a_line_once():
+    program = "import logging; logging.basicConfig(); from kdjax import progress; progress.warn('of few rows')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: of few rows\n"
 
 
 def test_durations_are_said_as_people_say_them() -> None:

@@ -198,7 +198,7 @@ def test_what_is_no_run_is_refused_in_one_line(copy, tmp_path):
 def test_a_page_that_cannot_be_written_is_a_note(copy, capsys):
     (copy / "summary.md").unlink()
     page.at_the_end(copy)
-    assert capsys.readouterr().err.startswith("note: no report.html was written (")
+    assert capsys.readouterr().err.startswith("warning: no report.html was written (")
 
 
 def test_it_is_cited_as_the_repository_says():

@@ -8,7 +8,10 @@ from analysis import terminal
 from analysis.tables import Table
 from tests import terminals
 
-HEADER = ["units", "T", "test errors", "n", "from hard labels", "", "p (Holm)", "over images", "test NLL, nats"]
+HEADER = [
+    *("units", "T", "test errors", "n", "from hard labels", "told apart", "p (Holm)", "over images"),
+    "test NLL, nats",
+]
 ROWS = [
     ["300", "hard labels", "146.0 [133.1, 158.9]", "3", "", "", "", "", "0.1122 [0.1101, 0.1143]"],
     ["300", "∞", "102.0 [88.1, 115.9]", "3", "−44.0 [−60.5, −27.5]", "fewer", "< 0.001", "[−51.2, −37.0]", ""],

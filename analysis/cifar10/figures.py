@@ -106,8 +106,11 @@ def draw_students(results: Cifar10Results) -> Figure:
     networks = size(config) + ", dropout after the last batch norm" * config.get("dropout_after_norm", False)
     trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    crossed = "; of soft targets, over teachers crossed with seeds" * (results.results["teacher"].nunique() > 1)
-    what, images = f"Small networks by what they learn from{_intervals(seeds)}{crossed}", results.identity["data"]
+    drawn, teachers = _intervals(seeds), results.results["teacher"].nunique()
+    if teachers > 1:
+        over = "teachers crossed with seeds" if seeds > 1 else "teachers"
+        drawn = f"{drawn}; of soft targets, with 95 % intervals over {over}"
+    what, images = f"Small networks by what they learn from{drawn}", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
 
 

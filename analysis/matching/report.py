@@ -9,7 +9,7 @@ from analysis.matching import pair as pair_
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import Numbers, Row
 from kdjax import forecast as forecast_
-from kdjax import run_folders, sweeps
+from kdjax import run_folders, sweep_checks, sweeps
 from kdjax.errors import require
 from kdjax.files import write_csv, write_whole
 from kdjax.forecast import Forecast
@@ -78,7 +78,7 @@ def forecast(config: MatchingConfig) -> Forecast:
     if config.curvature:
         rates.require_holdout(dataset)
         require(epochs > 1, "--epochs 1 is not allowed with --curvature, which is followed along training: 2 or more")
-    require(config.images <= images, f"--images {config.images} is more than the {images:,} training images")
+    sweep_checks.require_at_most("images", config.images, images)
     rate = forecast_.rate_of(recipe, dataset)
     if config.curvature:
         count, flops = rates.cost(recipe, dataset, config.seeds, epochs, config.images)

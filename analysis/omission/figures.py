@@ -19,7 +19,6 @@ from kdjax.errors import require
 COLOURS = {"distilled": 0, "control": 1, "all_digits": 2}
 """Each student's place in the palette, the same in every figure."""
 MARKS = {"oracle": "*", "validation": "s", "label_free": "o", "seen_only": "^"}
-MEANS = ": means over seeds"
 FLOOR = 0.5
 """Errors: no error at all has no logarithm, and is drawn here."""
 NO_ERROR = f"; no error at all is drawn at {FLOOR:g}"
@@ -132,7 +131,7 @@ def classes(results: OmissionResults) -> Figure:
     axes.set_xlabel("test errors on images of the class (log scale above 10)")
     described = name_task(task, results.data)
     what = f"Errors by class of students {described}, T = {number(results.temperature)}"
-    return style.finish(figure, f"{what}{style.of_runs(results.several, MEANS)}", results.where)
+    return style.finish(figure, f"{what}{results.means}", results.where)
 
 
 def temperatures(results: OmissionResults) -> Figure:
@@ -155,12 +154,12 @@ def temperatures(results: OmissionResults) -> Figure:
     panels[0].set_ylabel("test errors (images)")
     described = name_task(results.tasks[0], results.data)
     panels[0].set_ylim(bottom=0)
-    panels[1].set_ylabel("of the omitted right (%)")
+    panels[1].set_ylabel("accuracy on omitted classes (%)")
     panels[1].set_ylim(-2, 102)
     axis.dress(panels[0], label=False)
     axis.dress(panels[1])
     what = f"The temperature's role, students {described}{style.of_runs(results.several)}"
-    return style.finish(figure, what, results.where, reading="Errors, and per cent of the omitted classes right.")
+    return style.finish(figure, what, results.where, reading="Test errors, and accuracy on the omitted classes.")
 
 
 def each(results: OmissionResults) -> Figure:
@@ -197,7 +196,7 @@ def each(results: OmissionResults) -> Figure:
     scales.log_axis(panels[0].xaxis, "errors on its test images")
     scales.log_axis(panels[1].xaxis, "test errors in all")
     style.legend(figure)
-    what = f"Each class omitted in turn, T = {number(results.temperature)}{style.of_runs(results.several, MEANS)}"
+    what = f"Each class omitted in turn, T = {number(results.temperature)}{results.means}"
     style.title(figure, f"{what}{floor}", results.where)
     return figure
 

@@ -51,7 +51,7 @@ def taken_for(results: OmissionResults) -> Figure | None:
     figure.supxlabel("taken for", fontsize=11)
     described = name_task(task, results.data)
     what = f"What omitted classes are taken for (%), students {described}, T = {number(results.temperature)}"
-    style.title(figure, f"{what}{style.of_runs(results.several, ': means over seeds')}", results.where)
+    style.title(figure, f"{what}{results.means}", results.where)
     return figure
 
 

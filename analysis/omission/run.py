@@ -51,6 +51,11 @@ class OmissionResults(NamedTuple):
         return bool(self.rows["seed"].nunique() > 1)
 
     @property
+    def means(self) -> str:
+        """The end of a title of means, of which there are no intervals."""
+        return ": means over seeds" if self.several else " (single runs)"
+
+    @property
     def where(self) -> str:
         """Data, width, seeds: the second line of every title."""
         width, seeds = self.rows["width"].iloc[0], self.rows["seed"].nunique()

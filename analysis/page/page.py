@@ -9,7 +9,7 @@ from analysis.page import captions, explorer, facts, figures, kinds, markdown
 from kdjax import __version__
 from kdjax.errors import require
 from kdjax.files import read_bytes, write_whole
-from kdjax.progress import say
+from kdjax.progress import say, warn
 
 NAME = "report.html"
 HERE = Path(__file__).parent
@@ -42,12 +42,12 @@ def write_again(folder: Path) -> Path:
 
 
 def at_the_end(folder: Path) -> None:
-    """Writes the page of a run that has just ended and says where it is. Where it cannot be written, that is a note:
-    it must not end hours of work."""
+    """Writes the page of a run that has just ended and says where it is. Where it cannot be written, that is a
+    warning: it must not end hours of work."""
     try:
         say(f"report: {write(folder)}")
     except Exception as error:
-        say(f"note: no {NAME} was written ({error}); try `python -m analysis.report {folder}`")
+        warn(f"no {NAME} was written ({error}); try `python -m analysis.report {folder}`")
 
 
 def html(folder: Path) -> str:
