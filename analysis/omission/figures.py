@@ -18,7 +18,8 @@ from kdjax.errors import require
 
 COLOURS = {"distilled": 0, "control": 1, "all_digits": 2}
 """Each student's place in the palette, the same in every figure."""
-MARKS = {"oracle": "*", "validation": "s", "label_free": "o", "seen_only": "^"}
+MARKS = {"oracle": ("*", 13, 6), "validation": ("s", 8, 3), "label_free": ("o", 9, 1), "seen_only": ("^", 10, 2)}
+"""Each correction's marker, its size and its place in the palette; open, as they often lie on one another."""
 FLOOR = 0.5
 """Errors: no error at all has no logarithm, and is drawn here."""
 NO_ERROR = f"; no error at all is drawn at {FLOOR:g}"
@@ -80,12 +81,12 @@ def against_bias(results: OmissionResults) -> Figure | None:
             style.band(
                 axes, max(all_digits[column].mean(), FLOOR), math.nan, math.nan, colour=colour, ls=":", label=label
             )
-        for index, (name, rows) in enumerate(chosen.items()):
+        for name, rows in chosen.items():
             if len(rows):
                 label = f"{CORRECTIONS[name]}: b = {fixed(rows['bias'].mean(), 2, sign=True)}"
-                # Open marks of four shapes: they often lie on one another.
-                look: dict[str, Any] = {"mfc": "none", "mew": 1.8, "ms": (13, 8, 9, 10)[index], "zorder": 3}
-                look |= {"marker": MARKS[name], "color": style.PALETTE[(6, 3, 1, 2)[index]], "label": label}
+                marker, size, index = MARKS[name]
+                look: dict[str, Any] = {"mfc": "none", "mew": 1.8, "ms": size, "zorder": 3}
+                look |= {"marker": marker, "color": style.PALETTE[index], "label": label}
                 axes.plot(rows["bias"].mean(), max(rows[column].mean(), FLOOR), ls="", **look)
     on = "on omitted classes" if " " in task else f"on class {described.split()[-1]}"
     # A control that knows nothing of a digit has ten times the errors.
