@@ -31,7 +31,7 @@ def test_a_table_fits_and_no_number_is_broken(width):
     text = TABLE._replace(notes=()).text(width)
     assert max(map(len, text.splitlines())) <= width
     whole, shown = TABLE._replace(notes=()).text(), numbers_in(text)
-    left_out = text.partition("(no room here for: ")[2]
+    left_out = " ".join(text.partition("(no room here for: ")[2].split())  # its line may be folded
     for heading, *cells in zip(HEADER, *ROWS, strict=True):
         for cell in cells:
             assert cell in whole
