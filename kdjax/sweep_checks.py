@@ -18,6 +18,7 @@ from kdjax.teachers import Teacher
 
 
 def require_at_most(option: str, number: int, count: int) -> None:
+    """Refuses an option that asks for more than so many training examples."""
     require(number <= count, f"--{option} {number} is more than the {count:,} training examples: give at most {count}")
 
 

@@ -103,7 +103,7 @@ def _classes(table: pd.DataFrame) -> Table:
     shown = (LOW, MIDDLE, HIGH)
     header = ["objective", *[f"first class, T = {number(t)}" for t in shown]]
     header += [f"lower half, T = {number(t)}" for t in shown]
-    notes = ["first class: the share of the class with the largest teacher logit; lower half: of those it likes least"]
+    notes = ["first class: share of the class with the largest teacher logit; lower half: of those with the smallest"]
     rows = _rows(table, [_share("first"), _share("lower")], shown)
     return Table(header, rows, notes, left=1)
 
