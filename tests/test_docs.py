@@ -4,6 +4,7 @@ import datetime
 import importlib.util
 import re
 import sys
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -57,10 +58,16 @@ def negative(number: str) -> str:
     return str(-Decimal(number)) if number else ""
 
 
-def held(low: str = "_low", high: str = "_high") -> list[tuple[str, str, str]]:
-    """Every estimate of the CSV files with its bounds, and the same of the opposite sign ("7.0 fewer")."""
+def quoted_by(page: Path) -> set[str]:
+    """CSV files from which a page may quote: those shown on it or on a page that it links to, and those of prose."""
+    links = [page.parent / link for link in re.findall(r"\]\(([^)#\s]+\.md)", page.read_text())]
+    return {"statements"}.union(*(re.findall(r"<!-- table: (\w+) -->", one.read_text()) for one in (page, *links)))
+
+
+def held(names: Iterable[str], low: str = "_low", high: str = "_high") -> list[tuple[str, str, str]]:
+    """Every estimate of these CSV files with its bounds, and the same of the opposite sign ("7.0 fewer")."""
     found = []
-    for name in NAMES:
+    for name in names:
         frame = tables.read(name)
         for stem in [column.removesuffix(low) for column in frame if column.endswith(low)]:
             estimates = frame[stem] if stem in frame else [""] * len(frame)
@@ -68,12 +75,9 @@ def held(low: str = "_low", high: str = "_high") -> list[tuple[str, str, str]]:
     return found + [(negative(value), negative(high), negative(low)) for value, low, high in found]
 
 
-HELD = held()
-
-
-def supported(printed: tuple[str, str, str]) -> bool:
-    """Whether some CSV file holds an estimate and bounds that round to these."""
-    return any(all(map(agrees, printed, row)) for row in HELD)
+def supported(printed: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> bool:
+    """Whether one of the rows is an estimate and bounds that round to these."""
+    return any(all(map(agrees, printed, row)) for row in rows)
 
 
 @each_page
@@ -112,8 +116,8 @@ def test_a_table_cell_is_short(page):
 
 @each_page
 def test_an_interval_in_prose_is_in_a_csv(page):
-    assert [printed for printed in intervals(prose(page)) if not supported(printed)] == []
-    halves = held("_pm", "_pm")
+    rows, halves = held(quoted_by(page)), held(quoted_by(page), "_pm", "_pm")
+    assert [printed for printed in intervals(prose(page)) if not supported(printed, rows)] == []
     assert [pair for pair in HALF.findall(prose(page)) if not any(map(agrees, pair, row[:2]) for row in halves)] == []
 
 
@@ -137,7 +141,15 @@ def test_most_pages_quote_intervals():
 )
 def test_a_wrong_interval_is_found(text, right):
     (printed,) = intervals(text)
-    assert supported(printed) is right
+    assert supported(printed, held(NAMES)) is right
+
+
+def test_an_interval_of_an_unrelated_page_is_found():
+    (printed,) = intervals("101.3 errors [91.0, 111.5]")
+    assert [supported(printed, held(quoted_by(tables.RESULTS / page))) for page in ("mnist.md", "matching.md")] == [
+        True,
+        False,
+    ]
 
 
 @each_csv
