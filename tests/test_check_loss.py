@@ -260,6 +260,41 @@ def test_a_loss_without_a_temperature_is_spoken_of_at_t_1(tmp_path):
     assert "in place of" in extra and "at T = 1" in extra and "T = 3" not in extra
 
 
+HARD_CODED = {
+    "def loss(z, v): return 16 * average(kl(log_softmax(z / 4), v / 4))": (True, "T = 4 is written in it"),
+    "def loss(z, v): return 4 * average(kl(log_softmax(z / 2), v / 2))": (True, "T = 2 is written in it"),
+    "def loss(z, v): return average(kl(log_softmax(z / 4), v / 4))": (False, "fault: T² is lost"),
+    "def loss(z, v): return 20 * average(kl(log_softmax(z / 20), v / 20))": (False, "one of the two factors T is lost"),
+    "def loss(z, v): return 4 * average(kl(log_softmax(z / 2), v / 2)) / z.shape[-1]": (False, "fault: divided by N"),
+    "def loss(z, v): return 16 * average(kl(log_softmax(z), v / 4))": (False, "student's logits are not divided by T"),
+    "def loss(z, v): return 13.69 * average(kl(log_softmax(z / 3.7), v / 3.7))": (False, "taken as T = 1"),
+}
+"""Right or not, and what is said beside."""
+
+
+@pytest.mark.parametrize("body", HARD_CODED)
+def test_a_temperature_that_is_written_in_the_loss(tmp_path, body):
+    right, expected = HARD_CODED[body]
+    found = said(written(tmp_path, "jax", body))
+    text = "\n".join(found.lines)
+    assert found.right == right and expected in text, text
+    assert "change nothing" not in text and text.count("fault:") == (not right and "3.7" not in body), text
+
+
+@pytest.mark.parametrize(("square", "right"), [("4", True), ("1", False)])
+def test_a_weight_beside_labels_is_no_lost_factor(tmp_path, square, right):
+    """At T = 2 a soft weight of 1/2 with T² is like one of the two factors T, but the weights' sum tells."""
+    soft = f"0.5 * {square} * average(kl(log_softmax(z / 2), v / 2))"
+    hard = "0.5 * average(-log_softmax(z)[jnp.arange(len(labels)), labels])"
+    found = said(written(tmp_path, "jax", f"def loss(z, v, labels): return {soft} + {hard}"))
+    assert found.right == right and ("T² is lost: multiply the soft term" in "\n".join(found.lines)) != right, found
+
+
+def test_an_eps_beside_a_temperature_that_is_written_in_the_loss(tmp_path):
+    body = "def loss(z, v): return 4 * average(kl(log(softmax(z / 2)), v / 2))"
+    assert "not finite for logits of scale 100 at T = 2" in "\n".join(said(written(tmp_path, "jax", body)).lines)
+
+
 def test_a_loss_in_numpy_beside_an_import_of_jax(tmp_path):
     found = said(
         written(

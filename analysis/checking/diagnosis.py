@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.checking import cases, explanation, forms
+from analysis.checking import explanation, forms
 from analysis.checking.cases import EXTREME, ORDINARY, TOKENS, Case
 from analysis.checking.explanation import Explanation
 from analysis.checking.forms import Candidate, Finding, Term
@@ -14,6 +14,8 @@ from analysis.checking.loading import Loss
 from analysis.checking.scale import TOLERANCE
 from kdjax.errors import BadInput
 
+HARD_CODED = (0.5, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
+"""T that a loss without a parameter for it may have in its code, tried where it is nothing at T = 1."""
 RIGHT = "kd as in the paper: T² KL(p‖q), averaged over the examples"
 
 
@@ -33,6 +35,9 @@ def diagnose(loss: Loss) -> Diagnosis:
     if all(answer.gradient is not None and np.isfinite(answer.gradient).all() for answer in answers):
         labelled = "labels" in loss.roles
         found = explanation.explain(forms.candidates(), asked, answers, labelled)
+        if found is None and "temperature" not in loss.roles:
+            loss, found = _hard_coded(loss, answers)
+            asked = [loss.asked(case) for case in ORDINARY]
         if found is None:
             # Not the last case: where N = 2, a direction is a sign, and some gradients are 0.
             found = explanation.explain(_objectives(), asked[:-1], answers[:-1], labelled)
@@ -46,6 +51,17 @@ def diagnose(loss: Loss) -> Diagnosis:
     if found is None:
         lines += [f"  {line}" for line in _numbers(asked, answers)]
     return Diagnosis(tuple(lines), found is not None and not faults)
+
+
+def _hard_coded(loss: Loss, answers: list[Answer]) -> tuple[Loss, Explanation | None]:
+    """The loss with the T at which it has the fewest faults, and its explanation there; as it is, where none fits."""
+    tried = []
+    for temperature in HARD_CODED:
+        one = loss._replace(own_temperature=float(temperature))
+        asked = [one.asked(case) for case in ORDINARY]
+        if found := explanation.explain(forms.candidates(), asked, answers, "labels" in loss.roles):
+            tried.append((one, found))
+    return min(tried, key=lambda pair: pair[1].faults, default=(loss, None))
 
 
 def _title(found: Explanation | None, faults: int) -> str:
@@ -97,12 +113,12 @@ def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Fi
         if _apart(moved, first) > TOLERANCE:
             text = f"not shift invariant: a constant added to the {who}'s logits changes it"
             yield Finding(f"{text}: no softmax is taken of them", found is None)
-    others = cases.draw(case.student.shape, case.temperature + 1)
-    if _apart(loss.ask(case._replace(teacher=others.teacher)), first) == 0:
+    if _apart(loss.ask(case._replace(teacher=ORDINARY[1].teacher)), first) == 0:
         yield Finding("the teacher's logits change nothing", found is None or found.candidate.name == "kd")
     if "temperature" not in loss.roles:
-        text = "no temperature is given to it: taken as T = 1. A class that is made from one is asked at several"
-        yield Finding(text, False)
+        own = loss.own_temperature
+        text = "taken as T = 1" if own == 1 else f"T = {own:g} is written in it"
+        yield Finding(f"no temperature is given to it: {text}. With a parameter for T it is asked at several", False)
     if first.teacher_gradient is not None and first.teacher_gradient.any():
         yield Finding("a gradient goes to the teacher's logits too: detach them where the teacher is not frozen", False)
     if found is not None:
@@ -120,16 +136,18 @@ def _apart(one: Answer, other: Answer) -> float:
 
 def _at_extremes(loss: Loss, found: Explanation) -> Iterator[Finding]:
     """Probabilities that underflow, in float32."""
-    answer, (value, gradient) = loss.ask(EXTREME, precise=False), found.term(EXTREME)
+    case = loss.asked(EXTREME)
+    answer, (value, gradient) = loss.ask(case, precise=False), found.term(case)
     if answer.gradient is None or not np.isfinite(gradient).all() or not gradient.any():
         return
+    at = f"for logits of scale 100 at T = {case.temperature:g}"
     mends = "take log_softmax of the logits, not log of softmax"
     if not np.isfinite(answer.gradient).all() or (np.isfinite(value) and not np.isfinite(answer.value)):
-        yield Finding(f"not finite for logits of scale 100 at T = 1: {mends}")
+        yield Finding(f"not finite {at}: {mends}")
         return
     off = np.linalg.norm(answer.gradient - gradient) / np.linalg.norm(gradient)
     if off > 0.01:
-        text = f"clipping (or an eps): for logits of scale 100 at T = 1 the gradient is off by {off:.0%}"
+        text = f"clipping (or an eps): {at} the gradient is off by {off:.0%}"
         yield Finding(f"{text}: {mends}, and no clip or eps")
 
 

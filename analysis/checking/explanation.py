@@ -87,6 +87,8 @@ def _match(
     other = scale.fit(list(of_hard[0]), cases) if of_hard else Scale()
     if own is None or other is None:
         return None
+    if len({case.temperature for case in cases}) == 1:
+        own = own.at_one_temperature(cases[0].temperature, abs(other.constant) if hard else 0.0)
     told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *findings]
     if hard is not None:
         told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))

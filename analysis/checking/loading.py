@@ -41,10 +41,12 @@ class Loss(NamedTuple):
     """What it takes, of `ROLES`."""
     precise: bool = True
     """Whether it can be asked in float64."""
+    own_temperature: float = 1.0
+    """T of a loss that takes none."""
 
     def asked(self, case: Case) -> Case:
-        """The case as the loss is asked about it: at T = 1, where it takes no temperature."""
-        return case if "temperature" in self.roles else case._replace(temperature=1.0)
+        """The case as the loss is asked about it: at its own T, where it takes none."""
+        return case if "temperature" in self.roles else case._replace(temperature=self.own_temperature)
 
     def ask(self, case: Case, precise: bool = True) -> Answer:
         """Its value and gradient. Raises BadInput: it raises, or gives something else than a number for the batch or

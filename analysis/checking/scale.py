@@ -26,6 +26,15 @@ class Scale(NamedTuple):
         powers = case.temperature**self.temperature * case.classes**self.classes * case.examples**self.batch
         return self.constant * float(powers)
 
+    def at_one_temperature(self, temperature: float, others: float) -> "Scale":
+        """The same where only one T was asked: with the power of T that makes its constant and the `others` add up to
+        1, as weights do, if there is such a power."""
+        for power in (0, -2, -1, 1, 2):
+            constant = self.constant / temperature**power
+            if abs(abs(constant) + others - 1) < TOLERANCE:
+                return self._replace(constant=constant, temperature=power)
+        return self
+
     def findings(self, term: str = "") -> list[Finding]:
         """What is wrong with it, and what mends it. `term`: where not all of the loss has this factor."""
         found, of, what = [], f" of {term}" if term else "", term or "the loss"
@@ -67,6 +76,7 @@ def fit(factors: Sequence[float], cases: Sequence[Case]) -> Scale | None:
     if not np.isfinite(values).all() or not signs.all() or np.ptp(signs):
         return None
     sizes = np.log([(case.temperature, case.classes, case.examples) for case in cases])
+    sizes[:, 0] *= np.ptp(sizes[:, 0]) > 0  # one T tells nothing of its power
     design = np.column_stack([np.ones(len(cases)), sizes])
     powers = np.rint(np.linalg.lstsq(design, np.log(np.abs(values)), rcond=None)[0][1:])
     rest: Float[np.ndarray, " cases"] = np.log(np.abs(values)) - sizes @ powers
