@@ -87,14 +87,27 @@ def _match(
     other = scale.fit(list(of_hard[0]), cases) if of_hard else Scale()
     if own is None or other is None:
         return None
+    unclear = list[Finding]()
     if len({case.temperature for case in cases}) == 1:
-        own = own.at_one_temperature(cases[0].temperature, abs(other.constant) if hard else 0.0)
-    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *findings]
+        own, unclear = _at_one_temperature(own, abs(other.constant) if hard else 0.0, cases[0].temperature)
+    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *unclear, *findings]
     if hard is not None:
         told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))
         told += other._replace(constant=np.sign(other.constant)).findings("the labels' term")
     explanation = Explanation(candidate, own, hard, other, ())
     return explanation._replace(findings=(*told, *_of_value(explanation, cases, answers)))
+
+
+def _at_one_temperature(own: Scale, others: float, temperature: float) -> tuple[Scale, list[Finding]]:
+    """Where only one T was asked: the power of T with which the constant and the `others` add up to 1, as weights do;
+    if there is none, that T² may be lost."""
+    for power in (0, -2, -1, 1, 2):
+        constant = own.constant / temperature**power
+        if abs(abs(constant) + others - 1) < TOLERANCE:
+            return own._replace(constant=constant, temperature=power), []
+    weight = abs(own.constant) * temperature**2
+    text = f"T² is lost, if that weight should be {weight:.4g}: one T alone does not tell"
+    return own, [Finding(text, False)] if abs(own.constant) < weight <= 1 else []
 
 
 def _of_value(explanation: Explanation, cases: Sequence[Case], answers: Sequence[Answer]) -> list[Finding]:

@@ -26,15 +26,6 @@ class Scale(NamedTuple):
         powers = case.temperature**self.temperature * case.classes**self.classes * case.examples**self.batch
         return self.constant * float(powers)
 
-    def at_one_temperature(self, temperature: float, others: float) -> "Scale":
-        """The same where only one T was asked: with the power of T that makes its constant and the `others` add up to
-        1, as weights do, if there is such a power."""
-        for power in (0, -2, -1, 1, 2):
-            constant = self.constant / temperature**power
-            if abs(abs(constant) + others - 1) < TOLERANCE:
-                return self._replace(constant=constant, temperature=power)
-        return self
-
     def findings(self, term: str = "") -> list[Finding]:
         """What is wrong with it, and what mends it. `term`: where not all of the loss has this factor."""
         found, of, what = [], f" of {term}" if term else "", term or "the loss"
