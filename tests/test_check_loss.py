@@ -251,11 +251,18 @@ def test_how_it_is_called(tmp_path, body):
     assert ("taken as T = 1" in "\n".join(found.lines)) == ("(z, v)" in body)
 
 
+@pytest.fixture
+def few_temperatures(monkeypatch):
+    """Of all that are tried: each takes a second where types are checked, as in tests."""
+    monkeypatch.setattr(diagnosis, "HARD_CODED", [one for one in diagnosis.HARD_CODED if one in (2, 4, 20)])
+
+
+@pytest.mark.usefixtures("few_temperatures")
 def test_a_loss_without_a_temperature_is_spoken_of_at_t_1(tmp_path):
     right = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average(kl(log_softmax(z), v))")).lines)
     assert "kd as in the paper" in right and "tokens" not in right
     unknown = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average((z * v).sum(-1)) ** 2")).lines)
-    assert unknown.count("T = 1: value") == 1 and "T = 3" not in unknown
+    assert unknown.count("T = 1: value") == 1 and "T = 3" not in unknown and "taken as T = 1" in unknown
     extra = "\n".join(said(written(tmp_path, "jax", "def loss(z, v): return average(kl(log_softmax(z), v)) + 1")).lines)
     assert "in place of" in extra and "at T = 1" in extra and "T = 3" not in extra
 
@@ -268,29 +275,31 @@ HARD_CODED = {
     "def loss(z, v): return 4 * average(kl(log_softmax(z / 2), v / 2)) / z.shape[-1]": (False, "fault: divided by N"),
     "def loss(z, v): return 16 * average(kl(log_softmax(z), v / 4))": (False, "student's logits are not divided by T"),
     "def loss(z, v): return 0.8 * average(kl(log_softmax(z / 4), v / 4))": (True, "lost, if that weight should be 0.8"),
-    "def loss(z, v): return 13.69 * average(kl(log_softmax(z / 3.7), v / 3.7))": (False, "taken as T = 1"),
 }
 """Right or not, and what is said beside."""
 
 
+@pytest.mark.usefixtures("few_temperatures")
 @pytest.mark.parametrize("body", HARD_CODED)
 def test_a_temperature_that_is_written_in_the_loss(tmp_path, body):
     right, expected = HARD_CODED[body]
-    found = said(written(tmp_path, "jax", body))
+    found = said(written(tmp_path, "numpy", body))
     text = "\n".join(found.lines)
     assert found.right == right and expected in text, text
-    assert "change nothing" not in text and text.count("fault:") == (not right and "3.7" not in body), text
+    assert "change nothing" not in text and text.count("fault:") == (not right), text
 
 
+@pytest.mark.usefixtures("few_temperatures")
 @pytest.mark.parametrize(("weight", "square", "right"), [(0.5, 4, True), (0.5, 1, False), (0.2, 4, True)])
 def test_a_weight_beside_labels_is_no_lost_factor(tmp_path, weight, square, right):
     """At T = 2 a soft weight of 1/2 with T² is like one of the two factors T, but the weights' sum tells."""
     soft = f"{weight} * {square} * average(kl(log_softmax(z / 2), v / 2))"
-    hard = f"{1 - weight} * average(-log_softmax(z)[jnp.arange(len(labels)), labels])"
-    found = said(written(tmp_path, "jax", f"def loss(z, v, labels): return {soft} + {hard}"))
+    hard = f"{1 - weight} * average(-log_softmax(z)[np.arange(len(labels)), labels])"
+    found = said(written(tmp_path, "numpy", f"def loss(z, v, labels): return {soft} + {hard}"))
     assert found.right == right and ("T² is lost" in "\n".join(found.lines)) != right, found
 
 
+@pytest.mark.usefixtures("few_temperatures")
 def test_an_eps_beside_a_temperature_that_is_written_in_the_loss(tmp_path):
     body = "def loss(z, v): return 4 * average(kl(log(softmax(z / 2)), v / 2))"
     assert "not finite for logits of scale 100 at T = 2" in "\n".join(said(written(tmp_path, "jax", body)).lines)
