@@ -60,7 +60,7 @@ def negative(number: str) -> str:
 
 def quoted_by(page: Path) -> set[str]:
     """CSV files from which a page may quote: those shown on it or on a page that it links to, and those of prose."""
-    links = [page.parent / link for link in re.findall(r"\]\(([^)#\s]+\.md)", page.read_text())]
+    links = [page.parent / link for link in re.findall(r"\]\(([^)#:\s]+\.md)", page.read_text())]
     return {"statements"}.union(*(re.findall(r"<!-- table: (\w+) -->", one.read_text()) for one in (page, *links)))
 
 

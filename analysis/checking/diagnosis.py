@@ -14,8 +14,8 @@ from analysis.checking.loading import Loss
 from analysis.checking.scale import TOLERANCE
 from kdjax.errors import BadInput
 
-HARD_CODED = (0.5, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
-"""T that a loss without a parameter for it may have in its code, tried where it is nothing at T = 1."""
+HARD_CODED = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
+"""T that a loss without a parameter for it may have in its code, tried where T = 1 explains nothing."""
 RIGHT = "kd as in the paper: T² KL(p‖q), averaged over the examples"
 
 
@@ -61,7 +61,7 @@ def _hard_coded(loss: Loss, answers: list[Answer]) -> tuple[Loss, Explanation | 
         asked = [one.asked(case) for case in ORDINARY]
         if found := explanation.explain(forms.candidates(), asked, answers, "labels" in loss.roles):
             tried.append((one, found))
-    return min(tried, key=lambda pair: pair[1].faults, default=(loss, None))
+    return min(tried, key=lambda pair: (pair[1].faults, len(pair[1].findings)), default=(loss, None))
 
 
 def _title(found: Explanation | None, faults: int) -> str:
@@ -117,8 +117,9 @@ def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Fi
         yield Finding("the teacher's logits change nothing", found is None or found.candidate.name == "kd")
     if "temperature" not in loss.roles:
         own = loss.own_temperature
-        text = "taken as T = 1" if own == 1 else f"T = {own:g} is written in it"
-        yield Finding(f"no temperature is given to it: {text}. With a parameter for T it is asked at several", False)
+        text = "taken as T = 1" if own == 1 else f"T = {own:g} is written in it, or is a default"
+        text += f" (none of {len(HARD_CODED)} from {HARD_CODED[0]:g} to {HARD_CODED[-1]:g} fits)" * (found is None)
+        yield Finding(f"no temperature is given to it: {text}. With a parameter T it is asked at several T", False)
     if first.teacher_gradient is not None and first.teacher_gradient.any():
         yield Finding("a gradient goes to the teacher's logits too: detach them where the teacher is not frozen", False)
     if found is not None:

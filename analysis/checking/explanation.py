@@ -87,10 +87,14 @@ def _match(
     other = scale.fit(list(of_hard[0]), cases) if of_hard else Scale()
     if own is None or other is None:
         return None
-    unclear = list[Finding]()
-    if len({case.temperature for case in cases}) == 1:
-        own, unclear = _at_one_temperature(own, abs(other.constant) if hard else 0.0, cases[0].temperature)
-    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *unclear, *findings]
+    lost = list[Finding]()
+    temperature = cases[0].temperature
+    if temperature != 1 and len({case.temperature for case in cases}) == 1:
+        if candidate.name != "kd" and abs(own.constant) > 1 + TOLERANCE:
+            return None  # `ttm` has no T²: it is kd with a fault
+        own, other, lost = _at_one_temperature(own, other, hard is not None, temperature)
+        lost *= candidate.name == "kd"
+    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *lost, *findings]
     if hard is not None:
         told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))
         told += other._replace(constant=np.sign(other.constant)).findings("the labels' term")
@@ -98,16 +102,25 @@ def _match(
     return explanation._replace(findings=(*told, *_of_value(explanation, cases, answers)))
 
 
-def _at_one_temperature(own: Scale, others: float, temperature: float) -> tuple[Scale, list[Finding]]:
-    """Where only one T was asked: the power of T with which the constant and the `others` add up to 1, as weights do;
-    if there is none, that T² may be lost."""
-    for power in (0, -2, -1, 1, 2):
-        constant = own.constant / temperature**power
-        if abs(abs(constant) + others - 1) < TOLERANCE:
-            return own._replace(constant=constant, temperature=power), []
-    weight = abs(own.constant) * temperature**2
-    text = f"T² is lost, if that weight should be {weight:.4g}: one T alone does not tell"
-    return own, [Finding(text, False)] if abs(own.constant) < weight <= 1 else []
+def _at_one_temperature(
+    own: Scale, other: Scale, mixed: bool, temperature: float
+) -> tuple[Scale, Scale, list[Finding]]:
+    """Both factors, where one T was asked: it does not tell a power of T from a weight, unless weights add up to 1."""
+    soft, hard, square = abs(own.constant), abs(other.constant) if mixed else 0.0, temperature**2
+
+    def weights(soft: float, hard: float) -> bool:
+        return abs(soft + hard - 1) < TOLERANCE * (min(soft, hard) if mixed else 1)
+
+    if weights(soft, hard):
+        return own, other, []
+    if mixed and weights(soft * square, hard):
+        return own._replace(constant=own.constant * square, temperature=-2), other, []
+    if mixed and weights(soft, hard / square):
+        return own, other._replace(constant=other.constant / square, temperature=2), []
+    text = (
+        f"T² is lost, unless a weight of {soft:.4g} is meant: multiply {'the soft term' if mixed else 'the loss'} by T²"
+    )
+    return own, other, [Finding(text)] * (soft * square < 1 + TOLERANCE)
 
 
 def _of_value(explanation: Explanation, cases: Sequence[Case], answers: Sequence[Answer]) -> list[Finding]:

@@ -21,7 +21,7 @@ ROLES = ("student", "teacher", "temperature", "labels")
 NAMES = {
     "student": r".*student.*|z|s|[zys]_s|logits_s|s_logits|stu\w*|y_pred|inputs?|pred\w*|outputs?",
     "teacher": r".*teacher.*|v|[zyv]_t|logits_t|t_logits|tea\w*",
-    "temperature": r"temp\w*|tau|\w+_temperature",
+    "temperature": r"temp\w*|tau|\w+_temp(erature)?|kd_t",
     "labels": r"labels?|y|ground_truth|hard_\w+",
 }
 """Names of parameters, in lower case, by what they take."""
@@ -42,7 +42,7 @@ class Loss(NamedTuple):
     precise: bool = True
     """Whether it can be asked in float64."""
     own_temperature: float = 1.0
-    """T of a loss that takes none."""
+    """The T assumed for a loss that takes none."""
 
     def asked(self, case: Case) -> Case:
         """The case as the loss is asked about it: at its own T, where it takes none."""
@@ -129,7 +129,7 @@ def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], 
     made = inspect.isclass(target)
     of_init = _parameters(target.__init__) if made else []
     given = _roles(name, of_init)
-    at = next((parameter for parameter, role in given.items() if role == "temperature"), None)
+    at = next((parameter for parameter, role in given.items() if role == "temperature" or parameter == "t"), None)
     make = (lambda temperature: target(**({at: temperature} if at else {}))) if made else (lambda temperature: target)
     words = f"{name}({f'{at}=T' if at else ''})" if made else name
     further = [one.name for one in of_init if one.default is inspect.Parameter.empty and one.name != at]
