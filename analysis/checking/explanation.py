@@ -90,11 +90,12 @@ def _match(
     lost = list[Finding]()
     temperature = cases[0].temperature
     if temperature != 1 and len({case.temperature for case in cases}) == 1:
-        if candidate.name != "kd" and abs(own.constant) > 1 + TOLERANCE:
+        if candidate.name == "kd":
+            own, other, lost = _at_one_temperature(own, other, hard is not None, temperature)
+        elif abs(own.constant) > 1 + TOLERANCE:
             return None  # `ttm` has no T²: it is kd with a fault
-        own, other, lost = _at_one_temperature(own, other, hard is not None, temperature)
-        lost *= candidate.name == "kd"
-    told = [*candidate.findings, *own.findings("the soft term" if hard else ""), *lost, *findings]
+    told_own = own._replace(constant=np.sign(own.constant)) if lost else own  # it names the constant
+    told = [*candidate.findings, *told_own.findings("the soft term" if hard else ""), *lost, *findings]
     if hard is not None:
         told.append(Finding(f"mixed with hard labels: plus {abs(other.constant):.4g} of their cross-entropy", False))
         told += other._replace(constant=np.sign(other.constant)).findings("the labels' term")
