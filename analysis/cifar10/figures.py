@@ -74,6 +74,7 @@ def draw_students(results: Cifar10Results) -> Figure:
     figure = style.figure(9.6, 1.6 + 0.36 * max(len(rows), 2))
     panels = figure.subplots(1, len(shown), sharey=True)
     places, clean = range(len(rows), 0, -1), _without_dropout(results)
+    teachers = results.results["teacher"].nunique()
     teacher_role = Role.ENSEMBLE if len(results.taught_by) > 1 else Role.BIG
     for axes, column in zip(panels, shown, strict=True):
         for place, row in zip(places, rows, strict=True):
@@ -92,8 +93,9 @@ def draw_students(results: Cifar10Results) -> Figure:
         of_teacher = {"": results.teacher[results.split][column.split("_", 1)[1]]}
         if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
             of_teacher[CLEAN] = value
-        _draw_teacher(axes, of_teacher, measure.decimals)
+        _draw_teacher(axes, "the first teacher" if teachers > 1 else "the teacher", of_teacher, measure.decimals)
         axes.set_xlabel(measure.heading.replace(" ", "\n", 1))
+        axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(0.4, len(rows) + 0.6)
     names = [
         row.name.removeprefix("small, ").removeprefix("control: ")
@@ -104,12 +106,13 @@ def draw_students(results: Cifar10Results) -> Figure:
     seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
     config = results.identity["config"]
     networks = size(config) + ", dropout after the last batch norm" * config.get("dropout_after_norm", False)
-    trained = f"n = {count_of(seeds, 'seed')}, {networks}, {_teachers(results)}{_soft_weight(results)}"
+    taught = count_of(teachers, "teacher") if teachers > 1 else _teacher(results)
+    trained = f"n = {count_of(seeds, 'seed')}, {taught}, {networks}{_soft_weight(results)}"
     trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    drawn, teachers = _intervals(seeds), results.results["teacher"].nunique()
+    drawn = _intervals(seeds)
     if teachers > 1:
-        over = "teachers crossed with seeds" if seeds > 1 else "teachers"
-        drawn = f"{drawn}; of soft targets, with 95 % intervals over {over}"
+        over = "over teachers crossed with seeds" if seeds > 1 else "95 % intervals over teachers"
+        drawn += f"; soft targets: {over}"
     what, images = f"Small networks by what they learn from{drawn}", results.identity["data"]
     return style.finish(figure, what, images["description"], trained)
 
@@ -118,7 +121,7 @@ def _intervals(seeds: int) -> str:
     return style.of_runs(seeds > 1, ", with 95 % intervals over seeds")
 
 
-def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
+def _draw_teacher(axes: Axes, name: str, values: dict[str, float], decimals: int) -> None:
     """A line for each, as trained and without dropout. One that would squeeze the networks into less than half of the
     axis is a number above it, with an arrow to its side."""
     low, high = axes.get_xlim()
@@ -126,10 +129,10 @@ def _draw_teacher(axes: Axes, values: dict[str, float], decimals: int) -> None:
     looks = ((style.GREY, "--"), ("black", ":"))
     for (color, ls), (how, value) in zip(looks, values.items(), strict=False):
         if low - width < value < high + width:
-            label = ", ".join(filter(None, ["the teacher", how]))
+            label = ", ".join(filter(None, [name, how]))
             axes.axvline(value, color=color, ls=ls, lw=1.4, label=label, zorder=1.5)
         elif math.isfinite(value):
-            said = f"the teacher{', statistics collected again' * bool(how)}: {fixed(value, decimals)}"
+            said = f"{name}{', statistics collected again' * bool(how)}: {fixed(value, decimals)}"
             right.append(f"{said} →") if value > high else left.append(f"← {said}")
     axes.set_title("\n".join(left), fontsize=9, loc="left")
     axes.set_title("\n".join(right), fontsize=9, loc="right")
@@ -212,15 +215,14 @@ def draw_class_similarity(results: Cifar10Results) -> Figure:
         axes.grid(visible=False)
     what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
     images = f"n = {len(labels):,} {SPLITS[results.split]} images"
-    style.title(figure, what, f"{results.identity['data']['description']}; {_teachers(results)}, {images}")
+    style.title(figure, what, f"{results.identity['data']['description']}; {_teacher(results)}, {images}")
     return figure
 
 
-def _teachers(results: Cifar10Results) -> str:
+def _teacher(results: Cifar10Results) -> str:
+    """The one of which the figures show something."""
     own = results.results["teacher"].nunique()
-    if own > 1:
-        return f"{own} teachers, the first in what is said of the teacher"
-    return f"{results.first_teacher} ({big_name(results)})"
+    return f"the first of {own} teachers" if own > 1 else f"{results.first_teacher} ({big_name(results)})"
 
 
 def _soft_weight(results: Cifar10Results) -> str:
