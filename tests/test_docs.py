@@ -116,7 +116,8 @@ def test_a_table_cell_is_short(page):
 
 @each_page
 def test_an_interval_in_prose_is_in_a_csv(page):
-    rows, halves = held(quoted_by(page)), held(quoted_by(page), "_pm", "_pm")
+    names = quoted_by(page)
+    rows, halves = held(names), held(names, "_pm", "_pm")
     assert [printed for printed in intervals(prose(page)) if not supported(printed, rows)] == []
     assert [pair for pair in HALF.findall(prose(page)) if not any(map(agrees, pair, row[:2]) for row in halves)] == []
 
