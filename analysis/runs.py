@@ -3,7 +3,7 @@
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import crossed, stats
+from analysis.tables import number
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json, require_ordinary
+from kdjax.objectives import words_of
 from kdjax.run_folders import sweep_folder
 from kdjax.targets import WORDS
 
@@ -24,6 +26,22 @@ HARD, NONE = 0.0, -1.0
 """Stand among temperatures, which are above 0, for hard labels, and for an objective that does not use one."""
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
 """Columns of `results.csv`, in words."""
+
+
+def in_words(setting: Mapping[str, Any] | pd.Series, columns: Iterable[str]) -> list[str]:
+    """These columns of a setting: `300 units`, `T = 4`, `soft weight 0.5`, `rate 0.1`; no T where it is nan."""
+    said = []
+    for name in columns:
+        value = setting[name]
+        if name == "objective":
+            said.append("hard labels" if value == "hard" else words_of(str(value)))
+        elif name == "width":
+            said.append(f"{value} units")
+        elif name == "temperature":
+            said += [f"T = {number(value)}"] * (not math.isnan(value))
+        else:
+            said.append(f"{NAMES[name]} {number(value)}")
+    return said
 
 
 @contextlib.contextmanager

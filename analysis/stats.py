@@ -21,6 +21,7 @@ from kdjax.intervals import Difference as Difference  # these are of this module
 from kdjax.intervals import Interval as Interval
 from kdjax.intervals import claimed as claimed
 from kdjax.intervals import difference as difference
+from kdjax.intervals import error_bars as error_bars
 from kdjax.intervals import holm as holm
 from kdjax.intervals import interval as interval
 

@@ -13,7 +13,7 @@ from kdjax import evaluation, models, trained
 from kdjax.arrays import HostLogits
 from kdjax.errors import require
 from kdjax.inputs import read_inputs
-from kdjax.intervals import Difference, Interval, claimed, difference, holm, interval
+from kdjax.intervals import Difference, Interval, claimed, difference, error_bars, holm, interval
 
 SETTING = ["objective", "temperature", "soft_weight"]
 """Columns that name a setting."""
@@ -135,8 +135,8 @@ class Distillation:
                 continue
             aside = 0.04 * (index - len(curves) / 2)  # bars side by side
             places = [temperatures.index(temperature) + aside for temperature in by_temperature.groups]
-            bars = np.nan_to_num([[mean.mean - mean.low, mean.high - mean.mean] for mean in means]).T
-            axes.errorbar(places, [mean.mean for mean in means], bars, marker="o", capsize=3, label=label)
+            centres, bars = [mean.mean for mean in means], error_bars(means)
+            axes.errorbar(places, centres, bars, marker="o", capsize=3, label=label)
         axes.set_xticks(range(len(temperatures)), map(_number, temperatures))
         of_all = f" of {self.test_examples:,}" if measure == "test_errors" else ""
         axes.set(xlabel="temperature T", ylabel=measure.replace("_", " ") + of_all)

@@ -62,6 +62,13 @@ def interval(values: Runs, confidence: float = CONFIDENCE) -> Interval:
     return t_interval(float(np.mean(values, dtype=np.float64)), standard_error, float(n - 1), n, confidence)
 
 
+def error_bars(estimates: Sequence[Interval | Difference]) -> Real[np.ndarray, "2 estimates"]:
+    """From each mean down to its lower bound and up to its upper one, as matplotlib's `errorbar` takes them; nan, where
+    a bound is unknown, draws none."""
+    bars = [(one.mean - one.low, one.high - one.mean) for one in estimates]
+    return np.array(bars, np.float64).reshape(-1, 2).T
+
+
 def varies(values: Real[np.ndarray, "..."]) -> bool:
     """Whether values differ by more than rounding."""
     return bool(np.ptp(values) > ROUNDING * max(1.0, float(np.abs(values).max())))

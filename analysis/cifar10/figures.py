@@ -80,9 +80,8 @@ def draw_students(results: Cifar10Results) -> Figure:
         for place, row in zip(places, rows, strict=True):
             mean = row.measures[column]
             index = {Role.SMALL: 6, Role.DISTILLED: 0}.get(row.role, 1)
-            bars = None if math.isnan(mean.low) else [[mean.mean - mean.low], [mean.high - mean.mean]]
             look: dict[str, Any] = {"fmt": style.MARKERS[index], "color": style.PALETTE[index], "ms": 6, "capsize": 3}
-            axes.errorbar([mean.mean], [place], xerr=bars, **look)
+            axes.errorbar([mean.mean], [place], xerr=stats.error_bars([mean]), **look)
         for place, row in zip(places, rows, strict=True):
             if (value := clean.get((column, row.role.value, str(row.temperature)))) is not None:
                 look = {"marker": "|", "color": "black", "ms": 11, "mew": 1.6, "zorder": 3}
@@ -169,8 +168,7 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     ]
     for axes, label, index, side, estimates in curves:
         kept = [(at * 1.03**side, one) for at, one in zip(epochs, estimates, strict=True) if one]  # bars stand apart
-        means = np.array([one.mean for _, one in kept])
-        bars = np.array([(one.mean - one.low, one.high - one.mean) for _, one in kept]).reshape(-1, 2).T
+        means, bars = [one.mean for _, one in kept], stats.error_bars([one for _, one in kept])
         look: dict[str, Any] = {"color": style.PALETTE[index], "marker": style.MARKERS[index]}
         axes.errorbar([at for at, _ in kept], means, bars, capsize=3, elinewidth=1.2, label=label, **look)
         axes.set_xscale("log", base=2)

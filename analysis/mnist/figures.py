@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -85,11 +86,9 @@ def draw_transfer(results: MnistResults) -> Figure | None:
     axes = figure.subplots()
     for index, name in enumerate(("soft targets", "hard labels")):
         intervals = [stats.interval(pair[index]) for pair in errors.values()]
-        means = np.array([mean.mean for mean in intervals])
-        bars = np.array([[mean.mean - mean.low, mean.high - mean.mean] for mean in intervals]).T
-        axes.errorbar(
-            list(errors), means, bars, color=style.PALETTE[index], marker=style.MARKERS[index], capsize=3, label=name
-        )
+        means, bars = [mean.mean for mean in intervals], stats.error_bars(intervals)
+        look: dict[str, Any] = {"color": style.PALETTE[index], "marker": style.MARKERS[index], "capsize": 3}
+        axes.errorbar(list(errors), means, bars, label=name, **look)
     scales.log_axis(axes.xaxis, "images in the transfer set")
     scales.log_axis(axes.yaxis, "test errors (images)")
     axes.set_xticks(list(errors), [f"{images:,}" for images in errors])

@@ -166,17 +166,13 @@ def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
 
 
 def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
-    objective, temperature = setting["objective"], float(setting["temperature"])
-    at = "" if math.isnan(temperature) else f"at T = {number(temperature)}"
-    words = "hard labels" if objective == "hard" else words_of(objective)
-    parts = [" ".join(filter(None, [f"on {words}" * (objective != "kd"), at]))]
+    objective = setting["objective"]
+    words = [f"on {name}" for name in runs.in_words(setting, ["objective"] * (objective != "kd"))]
+    words += [f"at {temperature}" for temperature in runs.in_words(setting, ["temperature"])]
     soft = results[results["objective"] != "hard"]
-    parts += [f"soft weight {number(float(setting['soft_weight']))}"] * (
-        soft["soft_weight"].nunique() > 1 and objective != "hard"
-    )
-    parts += [f"rate {setting['learning_rate']:g}"] * (results["learning_rate"].nunique() > 1)
-    parts += [f"{setting['width']} units"] * (results["width"].nunique() > 1)
-    return ", ".join([*parts, f"seed {seed}"])
+    varying = ["soft_weight"] * (objective != "hard" and soft["soft_weight"].nunique() > 1)
+    varying += [name for name in ("learning_rate", "width") if results[name].nunique() > 1]
+    return ", ".join([" ".join(words), *runs.in_words(setting, varying), f"seed {seed}"])
 
 
 def _minimised(setting: pd.Series, targets: str, last: float | None) -> str:

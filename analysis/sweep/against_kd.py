@@ -47,12 +47,7 @@ class Comparison(NamedTuple):
             for one, p in ((row.same, [p_value(row.p_holm)]), (row.best, [])):
                 cell += [fixed(one.mean, sign=True), bounds(one, sign=True), *p] if one else ["", "", *[""] * len(p)]
             cells.append(cell)
-        settings = [
-            ", ".join(
-                [*(f"{NAMES[name]} {number(one[name])}" for name in varying), f"T = {number(one['temperature'])}"]
-            )
-            for one in self.best.values()
-        ]
+        settings = [", ".join(runs.in_words(one, [*varying, "temperature"])) for one in self.best.values()]
         at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
         on = "the hold-out, by the runs that are compared, so it is flattered a little"
         on = "the test set itself (oracle), so it is flattered" if self.oracle else on
@@ -111,12 +106,12 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
     for axes, width in zip(panels, widths, strict=True):
         axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="soft targets (kd)")
         curves = list(table[table["width"] == width].groupby(["objective", *KEYS[1:]], sort=False))
-        several = [table[name].nunique() > 1 for name in KEYS[1:]]
-        for index, ((objective, weight, rate), rows) in enumerate(curves):
+        varying = [name for name in KEYS[1:] if table[name].nunique() > 1]
+        for index, (_, rows) in enumerate(curves):
             known = dict(zip(rows["temperature"], rows["less"], strict=True))
             nudge = axis.nudge(index, len(curves))
-            parts = [words_of(objective), *[f"soft weight {weight:g}"] * several[0], *[f"rate {rate:g}"] * several[1]]
-            style.estimates(axes, axis, known, label=", ".join(parts), index=index, nudge=nudge)
+            label = ", ".join(runs.in_words(rows.iloc[0], ["objective", *varying]))
+            style.estimates(axes, axis, known, label=label, index=index, nudge=nudge)
         axes.set_title(f"{width} units per layer", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])

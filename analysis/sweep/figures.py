@@ -75,8 +75,8 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
             if len(hard) and not curve.thin and (several or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
                 colour = style.colour(index) if several else style.GREY
-                rate = f", rate {curve.hard['learning_rate'].iloc[0]:g}" * several
-                style.band(axes, *mean[:3], colour=colour, label=f"hard labels{rate}", filled=not several)
+                label = ", ".join(runs.in_words(hard.iloc[0], ["objective"] + ["learning_rate"] * several))
+                style.band(axes, *mean[:3], colour=colour, label=label, filled=not several)
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
         _draw_teacher(axes, sweep.teacher["errors"], *beyond)
         axes.set_ylabel(f"test errors ({sweep.examples})")
@@ -140,8 +140,8 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
             if len(hard) and index in compared.values():
                 mean, alone = runs.mean(hard.set_index(RUN)[column] * scale), len(compared) == 1
                 bounds = mean[1:3] if alone else (math.nan, math.nan)  # bands on bands are mud
-                one_rate = f", rate {hard['learning_rate'].iloc[0]:g}" * rates
-                name = "hard labels" if alone else f"{curve.width} units, hard labels{one_rate}"
+                named = ["objective"] if alone else ["width", "objective"] + ["learning_rate"] * rates
+                name = ", ".join(runs.in_words(hard.iloc[0], named))
                 style.band(axes, mean.mean, *bounds, colour=style.GREY if alone else style.colour(index), label=name)
         if teacher:
             _draw_teacher(axes, sweep.teacher[teacher] * scale)

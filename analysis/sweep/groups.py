@@ -11,10 +11,9 @@ import pandas as pd
 
 from analysis import crossed, runs, stats
 from analysis.runs import HARD as HARD
-from analysis.runs import NAMES, NONE
+from analysis.runs import NONE
 from analysis.sweep import plan
-from analysis.tables import number
-from kdjax.objectives import is_baseline, is_compared, words_of
+from kdjax.objectives import is_baseline, is_compared
 
 
 class Baseline(NamedTuple):
@@ -132,8 +131,7 @@ def of(results: pd.DataFrame) -> list[Group]:
         like = {name: setting[name] for name in ("width", "learning_rate") if name in keys}
         same, of_baselines = (rows[(rows[list(like)] == pd.Series(like)).all(axis=1)] for rows in (hard, others))
         both = pd.concat([same.assign(temperature=HARD), of_group.fillna({"temperature": NONE})])
-        named = ", ".join(_named(name, setting[name]) for name in varying)
-        objective = words_of(str(setting["objective"]))
+        named, objective = (", ".join(runs.in_words(setting, columns)) for columns in (varying, ["objective"]))
         found.append(Group(named, objective, _by_seed(both, "test_errors"), _holdout(both), _baselines(of_baselines)))
     return found
 
@@ -158,9 +156,11 @@ def _holdout(rows: pd.DataFrame) -> pd.Series:
 def _baselines(rows: pd.DataFrame) -> tuple[Baseline, ...]:
     """Those of one width and rate."""
     found, several = [], rows["soft_weight"].nunique() > 1
-    for (objective, t, weight), runs_ in rows.groupby(["objective", "temperature", "soft_weight"], dropna=False):
-        at = [f"T = {number(t)}"] * (not math.isnan(t)) + [f"soft weight {number(weight)}"] * several
-        name = words_of(str(objective)) + f" ({', '.join(at)})" * bool(at)
+    columns = ["objective", "temperature", "soft_weight"]
+    for values, runs_ in rows.groupby(columns, dropna=False):
+        setting = dict(zip(columns, values, strict=True))
+        name, *at = runs.in_words(setting, columns[: 2 + several])
+        name += f" ({', '.join(at)})" * bool(at)
         of_one = runs_.assign(temperature=NONE)
         found.append(Baseline(name, _by_seed(of_one, "test_errors")[NONE], float(_holdout(of_one).get(NONE, math.nan))))
     return tuple(found)
@@ -177,12 +177,3 @@ def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """A column by seed and temperature; nan where a run is missing or failed."""
     values = rows.assign(value=rows[column].where(rows["failed_at"] < 0).astype(float))
     return values.set_index(["seed", "temperature"])["value"].unstack("temperature")
-
-
-def _named(column: str, value: float | str) -> str:
-    """A part of a setting in words."""
-    if column == "width":
-        return f"{value} {NAMES[column]}"
-    if column == "objective":
-        return words_of(str(value))
-    return f"{NAMES.get(column, column)} {number(float(value))}"

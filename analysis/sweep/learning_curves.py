@@ -26,10 +26,9 @@ def draw(sweep: SweepResults) -> dict[str, Figure]:
     for objective, weight, rate in grid.itertuples(index=False) if len(grid) else []:
         of_weight = history["objective"].eq(objective) & history["soft_weight"].eq(weight)
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
-        said = {"objective": words_of(objective), "soft_weight": f"soft weight {weight:g}"}
-        said["learning_rate"] = f"rate {rate:g}"
+        setting = {"objective": objective, "soft_weight": weight, "learning_rate": rate}
         stem = {"objective": objective, "soft_weight": f"weight{weight:g}", "learning_rate": f"rate{rate:g}"}
-        details = f" ({', '.join(said[name] for name in varying)})" if varying else ""
+        details = f" ({', '.join(runs.in_words(setting, varying))})" if varying else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
         fewer = (shown.groupby([*runs.SETTING, "epoch"], dropna=False)["monitor_errors"].mean() < HALF).any()

@@ -25,7 +25,7 @@ from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import canonical_json
-from kdjax.objectives import is_compared, words_of
+from kdjax.objectives import is_compared
 
 ALPHA = 0.05
 """Two-sided for a difference, whose 95 % interval excludes zero; one-sided, twice, for "alike"."""
@@ -268,14 +268,11 @@ def _tables(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         same = hard[(hard["width"] == width) & ((hard["learning_rate"] == rate) | math.isnan(rate))]
         by_seed = runs.finished(same).groupby("seed")["test_errors"].mean()
         table.insert(0, HARD, table.index.get_level_values("seed").map(by_seed))
-        named = [
-            f"{width} units",
-            *[words_of(objective)] * (objective != "kd"),
-            *[f"soft weight {number(weight)}"] * (soft["soft_weight"].nunique() > 1),
-        ]
-        rates = results["learning_rate"].nunique()  # none where they are tuned
-        named += ["tuned rates" if math.isnan(rate) else f"rate {number(rate)}"] * (rates != 1)
-        yield ", ".join(named), table.dropna(axis="columns")
+        named = ["width", *["objective"] * (objective != "kd"), *["soft_weight"] * (soft["soft_weight"].nunique() > 1)]
+        named += ["learning_rate"] * (results["learning_rate"].nunique() > 1)  # none where they are tuned
+        setting = {"width": width, "objective": objective, "soft_weight": weight, "learning_rate": rate}
+        name = [*runs.in_words(setting, named), *["tuned rates"] * math.isnan(rate)]
+        yield ", ".join(name), table.dropna(axis="columns")
 
 
 def _recipe(folder: Path) -> object:

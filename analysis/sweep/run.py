@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis import runs
 from analysis.sweep import verdict
-from analysis.tables import count_of, number
+from analysis.tables import count_of
 from kdjax import run_directory
-from kdjax.objectives import is_baseline, words_of
+from kdjax.objectives import is_baseline
 
 
 class SweepResults(NamedTuple):
@@ -114,16 +114,15 @@ def curves(sweep: SweepResults) -> list[Curve]:
         hard, soft = of_width[of_width["objective"] == "hard"], of_width[of_width["objective"] != "hard"]
         rates = sorted(of_width["learning_rate"].unique())
         for (weight, objective), of_weight in soft.groupby(["soft_weight", "objective"], dropna=False, sort=False):
-            name = [f"soft weight {number(weight)}"] if soft["soft_weight"].nunique() > 1 else []
-            if soft["objective"].nunique() > 1:
-                name.append(words_of(str(objective)))
+            varying = [name for name in ("soft_weight", "objective") if soft[name].nunique() > 1]
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
-                label = ", ".join([*name, *[f"rate {rate:g}"] * (len(rates) > 1)])
+                setting = {"soft_weight": weight, "objective": objective, "learning_rate": rate}
+                label = ", ".join(runs.in_words(setting, varying + ["learning_rate"] * (len(rates) > 1)))
                 at_rate, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
                 drawn.append(Curve(int(width), label, at_rate, base, not tuned.empty, is_baseline(str(objective))))
             if not tuned.empty:
-                label = ", ".join([*name, "rate chosen on the hold-out"])
+                label = ", ".join([*runs.in_words(tuned.iloc[0], varying), "rate chosen on the hold-out"])
                 base = runs.best_on_holdout(hard, by=["width"])
                 drawn.append(Curve(int(width), label, tuned, base, thin=False, baseline=is_baseline(str(objective))))
     return sorted([curve for curve in drawn if len(curve.runs)], key=lambda curve: (curve.width, curve.baseline))

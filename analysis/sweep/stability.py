@@ -146,13 +146,13 @@ def _table(measured: pd.DataFrame, targets: str) -> Table:
 
 def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
     notes = []
-    groups = measured.groupby(["width", "learning_rate", "soft_weight", "temperature"])
-    for (width, rate, weight, temperature), rows in groups:
+    columns = ["width", "temperature", "soft_weight", "learning_rate"]
+    for values, rows in measured.groupby(columns):
         control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "kd"))
         ratios = {name: ratio(control, soft, name) for name in MEASURES}
         numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
         if numbers:
-            where = f"{width} units, T = {number(temperature)}, soft weight {weight:g}, rate {rate:g}"
+            where = ", ".join(runs.in_words(dict(zip(columns, values, strict=True)), columns))
             notes.append(f"Double softmax, ratio to distilled ({where}): {numbers}.")
     return notes
 

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import stats, style
+from analysis import runs, stats, style
 from analysis.sweep import stability
 from analysis.sweep.run import load
-from analysis.tables import number
 from kdjax.files import read_json
 
 LABELS = {"fluctuation": "fluctuation (points)", "churn": "churn (% of the images)"}
@@ -55,21 +54,16 @@ def _panel(
     """One measure: a curve for each kind of student, and a level for hard labels of each width and rate."""
     varying = [name for name in ("width", "learning_rate") if soft[name].nunique() > 1]
     levels = list(hard.groupby(["width", "learning_rate"]))
-    for index, (key, rows) in enumerate(levels):
+    for index, (_, rows) in enumerate(levels):
         ls, colour = ("--", ":", "-.")[index % 3], style.GREY if len(levels) == 1 else style.colour(index)
         mean = stats.interval(rows[column].to_numpy(np.float64))
-        label = ", ".join(["hard labels", *_where(dict(zip(("width", "learning_rate"), key, strict=True)), varying)])
+        label = ", ".join(runs.in_words(rows.iloc[0], ["objective", *varying]))
         style.band(axes, *mean[:3], colour=colour, ls=ls, label=label)
     groups = list(soft.groupby(KEYS))
-    for index, (key, rows) in enumerate(groups):
-        named = dict(zip(KEYS, key, strict=True))
+    for index, (_, rows) in enumerate(groups):
+        setting = rows.iloc[0]
         by_temperature = rows.groupby("temperature", dropna=False)
         means = {t: stats.interval(of_t[column].to_numpy(np.float64)) for t, of_t in by_temperature}
-        label = ", ".join([stability.name(named["objective"], named["soft_weight"], targets), *_where(named, varying)])
+        name = stability.name(setting["objective"], setting["soft_weight"], targets)
+        label = ", ".join([name, *runs.in_words(setting, varying)])
         style.estimates(axes, axis, means, label=label, index=index, nudge=axis.nudge(index, len(groups)))
-
-
-def _where(named: dict[str, float], varying: list[str]) -> list[str]:
-    """Width and rate in words, as far as they vary."""
-    words = {"width": f"{number(named['width'])} units", "learning_rate": f"rate {named['learning_rate']:g}"}
-    return [words[name] for name in varying]

@@ -157,10 +157,10 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
                     "gradient norm of T, against the placebo": runs.difference(at[0], at[2]),
                 }
                 numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
-                where = f"{width} units, T = {number(t)}, reference T = {number(reference)}"
-                where += f", soft weight {weight:g}" * ("soft_weight" in varying)
-                where += f", rate {rate:g}" * ("learning_rate" in varying)
-                notes += [f"{where}: {numbers} errors."] * bool(numbers)
+                setting = {"width": width, "temperature": t, "soft_weight": weight, "learning_rate": rate}
+                where = [*runs.in_words(setting, ["width", "temperature"]), f"reference T = {number(reference)}"]
+                where += runs.in_words(setting, varying)
+                notes += [f"{', '.join(where)}: {numbers} errors."] * bool(numbers)
     return notes
 
 
