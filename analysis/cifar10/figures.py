@@ -2,6 +2,7 @@
 confuses."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def draw_students(results: Cifar10Results) -> Figure:
     everything = rows_of_table(results)
     rows = [row for row in everything if row.measures and row.role not in (Role.BIG, Role.ENSEMBLE)]
     shown = [f"{results.split}_{measure}" for measure in ("accuracy", "nll", "overconfidence")]
-    figure = style.figure(9.6, 1.6 + 0.36 * max(len(rows), 2))
+    figure = style.figure(7.2, 1.9 + 0.36 * max(len(rows), 2))
     panels = figure.subplots(1, len(shown), sharey=True)
     places, clean = range(len(rows), 0, -1), _without_dropout(results)
     teachers = results.results["teacher"].nunique()
@@ -93,8 +94,9 @@ def draw_students(results: Cifar10Results) -> Figure:
         if (value := clean.get((column, teacher_role.value, "nan"))) is not None:
             of_teacher[CLEAN] = value
         _draw_teacher(axes, "the first teacher" if teachers > 1 else "the teacher", of_teacher, measure.decimals)
-        axes.set_xlabel(measure.heading.replace(" ", "\n", 1))
-        axes.locator_params(axis="x", nbins=5)
+        images, _, name = measure.heading.partition(" ")
+        axes.set_xlabel(f"{images}\n{textwrap.fill(name, 18)}")
+        axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
         axes.set_ylim(0.4, len(rows) + 0.6)
     names = [
         row.name.removeprefix("small, ").removeprefix("control: ")
