@@ -241,6 +241,11 @@ CALLS = {
     "def loss(teacher_logits, T, logits): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
     "def loss(logits, target_logits, t): return t**2 * kl(log_softmax(logits / t), target_logits / t)": "",
     "def loss(t_logits, s_logits, T): return T**2 * kl(log_softmax(s_logits / T), t_logits / T)": "",
+    "def loss(pred_teacher, pred_student, T): return T**2 * kl(log_softmax(pred_student / T), pred_teacher / T)": "",
+    "def loss(pred_t, pred_s, T): return T**2 * kl(log_softmax(pred_s / T), pred_t / T)": "",
+    "def loss(z, v, T=4, hard_weight=0.0): return (1 - hard_weight) * T**2 * kl(log_softmax(z / T), v / T)": "",
+    "def loss(logits, labels, teacher_logits, T): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(y, labels, teacher_scores, T, alpha=1.0): return T**2 * kl(log_softmax(y / T), teacher_scores / T)": "",
 }
 
 
@@ -254,7 +259,7 @@ def test_how_it_is_called(tmp_path, body):
 @pytest.fixture
 def few_temperatures(monkeypatch):
     """Of all that are tried: each takes a second where types are checked, as in tests."""
-    monkeypatch.setattr(diagnosis, "HARD_CODED", [one for one in diagnosis.HARD_CODED if one in (2, 4, 40)])
+    monkeypatch.setattr(diagnosis, "HARD_CODED", [one for one in diagnosis.HARD_CODED if one in (0.5, 2, 4, 40)])
 
 
 @pytest.mark.usefixtures("few_temperatures")
@@ -274,6 +279,8 @@ HARD_CODED = {
     "average(kl(log_softmax(z / 4), v / 4))": "fault: T² is lost, unless a weight of 0.0625 is meant",
     "0.8 * average(kl(log_softmax(z / 4), v / 4))": "fault: T² is lost, unless a weight of 0.05 is meant",
     "4 * average(kl(log_softmax(z / 2), v / 2)) / z.shape[-1]": "fault: divided by N",
+    "0.25 * average(kl(log_softmax(z / 0.5), v / 0.5))": "T = 0.5 is written in it",
+    "0.5 * CE + 0.5 * 0.25 * average(kl(log_softmax(z / 0.5), v / 0.5))": "T = 0.5 is written in it",
     "4 * average(kl(log_softmax(z * 2), v * 2))": "fault: the teacher's logits are multiplied by T",
     "16 * average(kl(log_softmax(z), v / 4))": "fault: the student's logits are not divided by T",
     "average(kl(log_softmax(z), v / 4))": "this is ttm",
@@ -313,6 +320,33 @@ def test_an_eps_beside_a_temperature_that_is_written_in_the_loss(tmp_path):
     assert "not finite for logits of scale 100 at T = 2" in "\n".join(said(written(tmp_path, "jax", body)).lines)
 
 
+def test_swapped_arguments_are_one_fault_and_a_note_says_who_was_taken_for_whom(tmp_path):
+    pytest.importorskip("torch")
+    body = "T**2 * F.kl_div(log_softmax(v / T), softmax(z / T), reduction='batchmean')"
+    found = said(written(tmp_path, "torch", f"def loss(z, v, T): return {body}"))
+    assert "this is kd, with 1 fault" in found.lines[0], found.lines
+    assert any(
+        "z for the student, v for the teacher: if that is wrong, say with --call" in line for line in found.lines
+    )
+
+
+def test_a_loss_in_half_precision_is_not_said_to_lack_a_softmax(tmp_path):
+    body = "def loss(z, v, T): z, v = z.astype(jnp.bfloat16), v.astype(jnp.bfloat16); "
+    found = said(written(tmp_path, "jax", f"{body}return T**2 * average(kl(log_softmax(z / T), v / T))"))
+    text = "\n".join(found.lines)
+    assert "is it computed in half precision?" in text and ": no softmax" not in text and "fault:" not in text, text
+
+
+def test_a_loss_whose_framework_is_imported_by_a_module_that_it_imports(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    helper = "import jax\n\n\ndef kl(z, v): return jax.numpy.sum(jax.nn.softmax(v) * (jax.nn.log_softmax(v) - z), -1)\n"
+    (tmp_path / "helpers_of_mine.py").write_text(helper)
+    body = "def loss(z, v, T): return T**2 * kl(jax.nn.log_softmax(z / T), v / T)\n"
+    (tmp_path / "mine.py").write_text(f"from helpers_of_mine import jax, kl\n\n\n{body}")
+    found = said(tmp_path / "mine.py")
+    assert found.right and "JAX: this is kd as in the paper" in found.lines[0], found.lines
+
+
 def test_a_loss_in_numpy_beside_an_import_of_jax(tmp_path):
     found = said(
         written(
@@ -336,6 +370,10 @@ BAD = {
     "mine.py:loss   ": (
         "def loss(z, v, T): return np.float32(0)",
         "gives float32: a loss in NumPy computes in float64",
+    ),
+    "mine.py:loss     ": (
+        "def loss(z, v, T): return np.sum(z - v), 0.0",
+        "gives a tuple of 2: a loss gives one number, or one for each example; return it alone",
     ),
     "mine.py:loss    ": ("def loss(z, v, T, mask): return 0.0", "say with --call which is what"),
     "mine.py:Made": (

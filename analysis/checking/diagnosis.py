@@ -14,8 +14,11 @@ from analysis.checking.loading import Loss
 from analysis.checking.scale import TOLERANCE
 from kdjax.errors import BadInput
 
-HARD_CODED = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
-"""T that a loss without a parameter for it may have in its code, tried where T = 1 explains nothing."""
+HARD_CODED = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100, 0.5, 0.25, 0.2, 0.1)
+"""T that a loss without a parameter for it may have in its code, tried where T = 1 explains nothing; the likeliest of
+those that explain it alike first."""
+SLIGHT = 0.1
+"""A relative change of the gradient that rounding in bfloat16 can make."""
 RIGHT = "kd as in the paper: T² KL(p‖q), averaged over the examples"
 
 
@@ -109,16 +112,20 @@ def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Fi
     elif found is None and not (np.isfinite(first.value) and np.isfinite(first.gradient).all()):
         yield Finding(f"not finite, for logits of scale 3 at T = {case.temperature:g}")
     for who in ("student", "teacher"):
-        moved = loss.ask(case._replace(**{who: getattr(case, who) + 7.0}))
-        if _apart(moved, first) > TOLERANCE:
+        apart = _apart(loss.ask(case._replace(**{who: getattr(case, who) + 7.0})), first)
+        if apart > TOLERANCE:
             text = f"not shift invariant: a constant added to the {who}'s logits changes it"
-            yield Finding(f"{text}: no softmax is taken of them", found is None)
+            slight = apart < SLIGHT
+            why = " a little: is it computed in half precision?" if slight else ": no softmax is taken of them"
+            yield Finding(text + why, found is None and not slight)
+    if loss.taken and found and found.swapped:
+        yield Finding(f"by their names, {loss.taken}: if that is wrong, say with --call which is which", False)
     if _apart(loss.ask(case._replace(teacher=ORDINARY[1].teacher)), first) == 0:
         yield Finding("the teacher's logits change nothing", found is None or found.candidate.name == "kd")
     if "temperature" not in loss.roles:
         own = loss.own_temperature
         text = "taken as T = 1" if own == 1 else f"T = {own:g} is written in it, or is a default"
-        text += f" (none of {len(HARD_CODED)} from {HARD_CODED[0]:g} to {HARD_CODED[-1]:g} fits)" * (found is None)
+        text += f" (none of {len(HARD_CODED)} from {min(HARD_CODED):g} to {max(HARD_CODED):g} fits)" * (found is None)
         yield Finding(f"no temperature is given to it: {text}. With a parameter T it is asked at several T", False)
     if first.teacher_gradient is not None and first.teacher_gradient.any():
         yield Finding("a gradient goes to the teacher's logits too: detach them where the teacher is not frozen", False)
@@ -141,6 +148,8 @@ def _at_extremes(loss: Loss, found: Explanation) -> Iterator[Finding]:
     answer, (value, gradient) = loss.ask(case, precise=False), found.term(case)
     if answer.gradient is None or not np.isfinite(gradient).all() or not gradient.any():
         return
+    if found.swapped:
+        return  # PyTorch's gradient of what is a target there is not finite, whatever is taken of the logits
     at = f"for logits of scale 100 at T = {case.temperature:g}"
     mends = "take log_softmax of the logits, not log of softmax"
     if not np.isfinite(answer.gradient).all() or (np.isfinite(value) and not np.isfinite(answer.value)):

@@ -40,6 +40,11 @@ class Explanation(NamedTuple):
         """Their number."""
         return sum(finding.fault for finding in self.findings)
 
+    @property
+    def swapped(self) -> bool:
+        """Whether student and teacher are exchanged."""
+        return any(finding.text.startswith("arguments swapped") for finding in self.findings)
+
     def term(self, case: Case) -> tuple[float, Float[np.ndarray, "batch classes"]]:
         """The loss's value for a batch, and its gradient, if it is this."""
         value, gradient = _mean(self.candidate.term, case, self.scale)
@@ -90,6 +95,8 @@ def _match(
     lost = list[Finding]()
     temperature = cases[0].temperature
     if temperature != 1 and len({case.temperature for case in cases}) == 1:
+        if temperature < 1 and abs(own.constant) > 1 + TOLERANCE:
+            return None  # T² is less than 1 there: the logits are multiplied where they should be divided
         if candidate.name == "kd":
             own, other, lost = _at_one_temperature(own, other, hard is not None, temperature)
         elif abs(own.constant) > 1 + TOLERANCE:

@@ -37,9 +37,12 @@ class Framework(NamedTuple):
 
 
 def _check(result: Any, batch: tuple[int, ...]) -> None:
+    allowed = "a loss gives one number, or one for each example"
+    if isinstance(result, (tuple, list, dict)):
+        raise WrongResult(f"a {type(result).__name__} of {len(result)}: {allowed}; return it alone")
     shape = tuple(np.shape(result))
     if shape not in ((), (1,), batch):
-        raise WrongResult(f"an array of shape {list(shape)}: a loss gives one number, or one for each example")
+        raise WrongResult(f"an array of shape {list(shape)}: {allowed}")
 
 
 def _ask_numpy(call: Callable[..., Any], case: Case, precise: bool) -> Answer:

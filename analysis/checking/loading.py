@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,11 +18,12 @@ from analysis.checking.frameworks import Answer, Framework
 from kdjax.errors import BadInput, require, suggest
 
 ROLES = ("student", "teacher", "temperature", "labels")
+STEM = r"(logits?|pred\w*|outputs?|out|scores?|y_pred|[zysv])"
 NAMES = {
-    "student": r".*student.*|z|s|[zys]_s|logits_s|s_logits|stu\w*|y_pred|inputs?|pred\w*|outputs?",
-    "teacher": r".*teacher.*|v|[zyv]_t|logits_t|t_logits|tea\w*",
+    "teacher": rf".*teacher.*|v|{STEM}_t|t_{STEM}|tea\w*",  # before the student's, which has pred\w*
+    "student": rf".*student.*|z|s|{STEM}_s|s_{STEM}|stu\w*|y_pred|inputs?|pred\w*|outputs?",
     "temperature": r"temp\w*|tau|\w+_temp(erature)?|kd_t",
-    "labels": r"labels?|y|ground_truth|hard_\w+",
+    "labels": r"labels?|y|ground_truth|hard_(labels?|targets?)",
 }
 """Names of parameters, in lower case, by what they take."""
 EITHER = r"targets?|y_true|t"
@@ -43,6 +44,8 @@ class Loss(NamedTuple):
     """Whether it can be asked in float64."""
     own_temperature: float = 1.0
     """The T assumed for a loss that takes none."""
+    taken: str = ""
+    """Which parameter is taken for which network; empty where `--call` says so."""
 
     def asked(self, case: Case) -> Case:
         """The case as the loss is asked about it: at its own T, where it takes none."""
@@ -74,11 +77,12 @@ def load(text: str, call: str = "") -> Loss:
     if not callable(target):
         there = [key for key, value in vars(module).items() if callable(value)]
         raise BadInput(f"{where} has no function or class {name}{suggest(name, there)}")
-    asked, words, roles = _caller(name, target, call)
+    asked, words, by_name, roles = _caller(name, target, call)
+    taken = ", ".join(f"{one} for the {role}" for one, role in by_name.items() if role in ("student", "teacher"))
     failures = []
     for framework in frameworks.named_in(_sources(module, target)):
         for precise in (True, False):
-            loss = Loss(framework, asked, words, roles, precise)
+            loss = Loss(framework, asked, words, roles, precise, taken=taken)
             try:
                 loss.ask(ORDINARY[0])
             except BadInput as error:
@@ -110,22 +114,34 @@ def _module(where: str) -> ModuleType:
 
 
 def _sources(module: ModuleType, target: Any) -> set[str]:
-    """The packages that the module, and the one where the loss is defined, import or belong to."""
-    found = set()
-    for one in (module, sys.modules.get(getattr(target, "__module__", None) or "", module)):
-        found.add(one.__name__.partition(".")[0])
-        file = getattr(one, "__file__", None)
-        if file and file.endswith(".py"):
-            for node in ast.walk(ast.parse(Path(file).read_bytes())):
-                if isinstance(node, ast.Import):
-                    found |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    found.add(node.module.partition(".")[0])
+    """The packages that the module, and the one where the loss is defined, import or belong to; where none of these is
+    a framework, those that the modules import which they import."""
+    asked = [module, sys.modules.get(getattr(target, "__module__", None) or "", module)]
+    imported = {name for one in asked for name in [one.__name__, *_imports(one)]}
+    if frameworks.named_in(_packages(imported)) == [frameworks.NUMPY]:
+        imported |= {name for one in imported if one in sys.modules for name in _imports(sys.modules[one])}
+    return _packages(imported)
+
+
+def _packages(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def _imports(module: ModuleType) -> set[str]:
+    """The names of the modules that a file of Python imports; none of what is compiled."""
+    file, found = getattr(module, "__file__", None), set[str]()
+    if file and file.endswith(".py"):
+        for node in ast.walk(ast.parse(Path(file).read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
     return found
 
 
-def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], str, frozenset[str]]:
-    """How it is called: a function of the roles, the call as text, and the roles that are used."""
+def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], str, Mapping[str, str], frozenset[str]]:
+    """How it is called: a function of the roles, the call as text, what each parameter takes (nothing where the
+    template says it), and the roles that are used."""
     made = inspect.isclass(target)
     of_init = _parameters(target.__init__) if made else []
     given = _roles(name, of_init)
@@ -135,6 +151,7 @@ def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], 
     further = [one.name for one in of_init if one.default is inspect.Parameter.empty and one.name != at]
     remedy = "write a function of (student, teacher, T) that makes and calls it, and name that"
     require(not further, f"{name} is made from {', '.join(further)} too: {remedy}")
+    by_name: Mapping[str, str] = {}
     if template:
         code = re.sub(r"\{(student|teacher|temperature|labels)\}", r"\1", template)
         roles = {role for role in ROLES if f"{{{role}}}" in template}
@@ -159,7 +176,7 @@ def _caller(name: str, target: Any, template: str) -> tuple[Callable[..., Any], 
     require(
         {"student", "teacher"} <= roles, f"--call {template!r} is not allowed: it names {{student}} and {{teacher}}"
     )
-    return call, f"{words}({arguments})", frozenset(roles | ({"temperature"} if at else set()))
+    return call, f"{words}({arguments})", by_name, frozenset(roles | ({"temperature"} if at else set()))
 
 
 def _parameters(function: Any) -> list[inspect.Parameter]:
@@ -174,8 +191,8 @@ def _parameters(function: Any) -> list[inspect.Parameter]:
 def _roles(name: str, parameters: list[inspect.Parameter]) -> dict[str, str]:
     """What each parameter takes, as far as its name tells."""
     found: dict[str, str] = {}
-    for one in parameters:
-        role = next((role for role in ROLES if re.fullmatch(NAMES[role], one.name.lower())), None)
+    for one in sorted(parameters, key=lambda one: len(one.name) == 1):  # `labels` says more than `y`
+        role = next((role for role, names in NAMES.items() if re.fullmatch(names, one.name.lower())), None)
         role = "temperature" if one.name == "T" else role
         if role and role not in found.values():
             found[one.name] = role
@@ -197,7 +214,7 @@ def _named(name: str, parameters: list[inspect.Parameter], has_temperature: bool
         if len(known) + len(missing) > len(parameters):  # what is called labels has to be one of them
             known = {parameter: role for parameter, role in known.items() if role != "labels"}
         others = [one.name for one in parameters if one.name not in known]
-        count = max(2, min(len(required), 2 if has_temperature else 3)) - len(known)
+        count = max(len(missing), min(len(required), 2 if has_temperature else 3) - len(known))
         left = [role for role in ROLES if role not in known.values()]
         found = known | dict(zip(others[:count], left, strict=False))
     unknown = [one for one in required if one not in found]
