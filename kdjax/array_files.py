@@ -18,7 +18,7 @@ from kdjax.files import require_ordinary
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 """Of files that hold several arrays."""
 KINDS = f"{', '.join(SUFFIXES)} or a folder of .npy files"
-PICKLED = "write the arrays in it with numpy.savez (docs/own_data.md)"
+TO_NPZ = "write the arrays in it with numpy.savez (docs/own_data.md)"
 BLOCK = 2**24
 """Bytes that are looked at together."""
 MOST_DEFLATED = 1_100
@@ -60,8 +60,8 @@ def read_arrays(path: Path) -> Arrays:
     readers = {".npz": _of_npz, ".safetensors": _of_safetensors, ".parquet": _of_parquet}
     read = _of_folder if path.is_dir() else readers.get(path.suffix.lower())
     if read is None:
-        pickled = path.suffix.lower() in (".pt", ".pth", ".pkl")
-        remedy = PICKLED if pickled else f"give {KINDS}"
+        arrays = path.suffix.lower() in (".pt", ".pth", ".pkl", ".npy", ".csv")
+        remedy = TO_NPZ if arrays else f"give {KINDS}"
         raise BadInput(f"{path} is of no kind that is read here: {remedy}")
     if not path.is_dir():
         require_ordinary(path)
@@ -92,7 +92,7 @@ def _of_npz(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         pickled = not members and any(name.endswith("/data.pkl") for name in archive.namelist())
-    require(not pickled, f"is a file of torch.save: {PICKLED}")
+    require(not pickled, f"is a file of torch.save: {TO_NPZ}")
     return {name.removesuffix(".npy"): lambda name=name: _member(path, name) for name in members}  # type: ignore[misc]
 
 

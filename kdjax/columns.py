@@ -9,6 +9,7 @@ import numpy as np
 
 from kdjax.array_files import read_arrays
 from kdjax.errors import BadInput, require, require_known
+from kdjax.progress import say
 
 
 @contextlib.contextmanager
@@ -25,8 +26,9 @@ class Columns(Mapping[str, Any]):
     """The columns of a file by our names, each read once, when it is asked for."""
 
     def __init__(self, path: Path, renamed: Collection[str], known: Collection[str]):
-        """`renamed`: the file's own names, each `OURS=THEIRS`; `known`: our names of what a file may hold. Raises
-        BadInput: as `read_arrays`; a name that is not known, given twice, or not in the file."""
+        """`renamed`: the file's own names, each `OURS=THEIRS`; `known`: our names of what a file may hold; others are
+        said not to be used. Raises BadInput: as `read_arrays`; a name that is not known, given twice, or not in the
+        file."""
         self._read: Mapping[str, np.ndarray] = read_arrays(path)
         names = dict[str, str]()
         for column in renamed:
@@ -41,7 +43,8 @@ class Columns(Mapping[str, Any]):
         self._names = {**{name: name for name in known if name in self._read and name not in used}, **names}
         self._arrays = dict[str, np.ndarray]()
         self.hint = f"it has {', '.join(self._read)}; name columns {', '.join(known)}, or give --columns OURS=THEIRS"
-        self.unused = [name for name in self._read if name not in self._names.values()]
+        if unused := [name for name in self._read if name not in self._names.values()]:
+            say(f"{path}: columns that are not used: {', '.join(unused)}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

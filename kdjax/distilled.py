@@ -14,6 +14,7 @@ from kdjax.arrays import HostLogits
 from kdjax.errors import require
 from kdjax.inputs import read_inputs
 from kdjax.intervals import Difference, Interval, claimed, difference, error_bars, holm, interval
+from kdjax.objectives import is_compared
 
 SETTING = ["objective", "temperature", "soft_weight"]
 """Columns that name a setting."""
@@ -56,13 +57,16 @@ class Distillation:
 
     def logits(self, inputs: Any, **where: Any) -> HostLogits:
         """`[n, classes]` of any inputs, by the student whose row has these values, such as `temperature=4, seed=0`.
-        Raises BadInput: there is no column of that name, or not exactly one such student; inputs of another shape."""
+        Raises BadInput: there is no column of that name, or not exactly one such student; it failed; inputs of another
+        shape."""
         found = [student for student in self.students if trained.matches(student.row, where)]
         named = ", ".join(f"{name} {value}" for name, value in where.items()) or "no condition"
         count = f"{len(found)} students have {named}"
         rest = [name for name in (*SETTING, "seed") if name not in where and len({one.row[name] for one in found}) > 1]
         require(len(found) < 2, f"{count}: give {' and '.join(rest)} too")
         require(found, f"no student has {named}: the table names those that there are")
+        failed = int(found[0].row["failed_at"])
+        require(failed < 0, f"the student with {named} failed at step {failed} (loss not finite): name another one")
         return found[0].logits(inputs)
 
     def compare(
@@ -192,14 +196,15 @@ class Distillation:
         about = f"{self.test_examples:,} test examples, {seeds} seed{'s' * (seeds > 1)}"
         if failed := int((self.table["failed_at"] >= 0).sum()):
             about += f", {failed} of {len(self.table)} students failed (loss not finite: lower learning_rate)"
-        if compared is None:
+        if compared is None or not compared["objective"].map(is_compared).any():
             return f"{about}; 95 % intervals over seeds."
         if seeds < 2:
             return f"{about}: one seed says nothing about chance, so nothing is said of a difference from hard labels."
+        told = compared[compared["objective"].map(is_compared).astype(bool)]  # baselines and controls teach nothing
         differences = [
-            Difference(row.difference, row.low, row.high, row.n, row.p, row.p < 0.05) for row in compared.itertuples()
+            Difference(row.difference, row.low, row.high, row.n, row.p, row.p < 0.05) for row in told.itertuples()
         ]
-        found, settings = compared["difference"][claimed(differences)], len(compared)
+        found, settings = told["difference"][claimed(differences)], len(told)
         words = f"fewer test errors than hard labels at {(found < 0).sum()} of {settings} settings"
         rest = f"more at {(found > 0).sum()}, no difference seen at {settings - len(found)}"
         return f"{about}: {words}, {rest} (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."

@@ -52,7 +52,7 @@ def _of_file(name: str, given: str) -> np.ndarray:
     path = Path(file or given)
     kinds = f"give an array, a path to NAME.npy, or {array_files.KINDS} with a colon and the array's name"
     require(path.exists(), f"{name}: {path} does not exist: {kinds}")
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return array_files.read_npy(path)
     arrays = array_files.read_arrays(path)
     wanted = f"{name}: {path} holds {', '.join(arrays)}: name one of them after a colon, {path}:NAME"

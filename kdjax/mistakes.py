@@ -170,11 +170,31 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
     if fitted >= SHARPER:
         return []
     found = f"the teacher is right on {100 * right:.1f} % and sure of {100 * confidence:.1f} % at T = 1"
-    guess = f"were its logits divided by a temperature already? T = {fitted:.2g} would calibrate them"
-    remedy = (
-        f"give them undivided, about {1 / fitted:.2g} times as large, or read every T as {1 / fitted:.2g} times itself"
-    )
-    return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}; {remedy}", False)]
+    guess = "were its logits divided by a temperature already"
+    if (some.argmax(axis=1) == true).all():  # the lower T, the lower NLL: none fits best
+        guess += ", or its labels smoothed? Give logits that were not divided"
+    else:
+        guess += (
+            f"? T = {fitted:.2g} would calibrate them; give them undivided, about {1 / fitted:.2g} times as large, "
+        )
+        guess += f"or read every T as {1 / fitted:.2g} times itself"
+    return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}", False)]
+
+
+def of_classes(
+    seen: Int[np.ndarray, "images"], asked: Int[np.ndarray, "asked"], rows: Int[np.ndarray, "asked"]
+) -> list[Mistake]:
+    """Labels that cannot be learnt: one class alone among the training labels `seen`, or classes that only the labels
+    `asked`, of held-out and test rows, have; `rows` are the numbers of those in the user's data."""
+    known = np.unique(seen)
+    if len(known) == 1:
+        return [Mistake(f"all training rows are of class {known[0]}: there are no two classes to tell apart", True)]
+    unseen = ~np.isin(asked, known)
+    if not unseen.any():
+        return []
+    classes = ", ".join(map(str, np.unique(asked[unseen])[:10]))
+    at = name_rows(np.sort(rows[unseen]))
+    return [Mistake(f"no training row is of class {classes}, as held-out or test rows are: {at}", False)]
 
 
 def of_parts(

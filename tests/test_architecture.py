@@ -75,7 +75,7 @@ ALLOWED = {
     "faults": BELOW,
     "inputs": BELOW | {"array_files", "faults"},
     "logit_columns": BELOW | {"columns", "faults", "inputs"},
-    "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "trained"},
+    "distilled": BELOW | {"evaluation", "inputs", "intervals", "models", "objectives", "trained"},
     "distillation": BELOW
     | {"datasets", "distilled", "grids", "inputs", "mistakes", "models", "scheduling", "students", "transfer"},
     "omission": BELOW | {"datasets", "students", "transfer"},

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from matplotlib.figure import Figure
@@ -210,8 +211,23 @@ def test_students_that_failed_are_left_out_of_comparisons(result):
     assert not len(none.compare()) and "3 of 15 students failed" in repr(none) and "fewer" not in repr(none)
 
 
+def test_the_verdict_is_of_what_distils_and_not_of_baselines_or_controls(result):
+    table = result.table.assign(test_errors=30 + result.table["seed"])
+    others = {"label_smoothing": -20, "shuffled": 40}
+    rows = [
+        table[table["objective"] == "kd"].assign(objective=name, test_errors=30 + by) for name, by in others.items()
+    ]
+    both = dataclasses.replace(result, table=pd.concat([table, *rows], ignore_index=True))
+    assert "fewer test errors than hard labels at 0 of 4 settings, more at 0" in repr(both)
+    hard = table["objective"] == "hard"
+    alone = dataclasses.replace(result, table=pd.concat([table[hard], *rows], ignore_index=True))
+    assert "fewer" not in repr(alone) and "95 % intervals over seeds" in repr(alone)
+
+
 def test_students_that_failed_are_counted(capsys):
     failed = distil(logits=5 * np.eye(10)[LABELS], seeds=1, learning_rate=1e30)
+    with pytest.raises(BadInput, match=r"objective hard, .*failed at step \d+ \(loss not finite\): name another one"):
+        failed.logits(IMAGES, objective="hard", seed=0)
     assert ", 4 of 4 students failed (loss not finite: lower learning_rate)" in repr(failed)
     assert "the teacher is right on 100.0 % of 70 examples\n" in capsys.readouterr().err
 
@@ -236,6 +252,7 @@ REFUSED = [
     ({"labels": [[1], [1, 2]]}, "labels: list is no array"),
     ({"labels": "none.npy"}, "labels: none.npy does not exist"),
     ({"labels": __file__}, "test_distil.py is of no kind that is read here: give .npz"),
+    ({"labels": np.zeros_like(LABELS)}, "all training rows are of class 0: there are no two classes to tell apart"),
     ({"logits": changed(LOGITS, (5, 2), np.nan)}, "teacher_logits are not finite in row 5: leave these"),
     (
         {"logits": PROBABILITIES},

@@ -490,7 +490,9 @@ def test_distil_has_the_same_eyes(capsys):
     kdjax.distil(changed(FEATURES, row, FEATURES[other]), LABELS, LOGPROBS, **options)
     assert f"1 of 59 test rows are training rows too: row {row};" in capsys.readouterr().err
     kdjax.distil(FEATURES, LABELS, LOGPROBS / 8, **options)
-    assert "were its logits divided by a temperature already?" in capsys.readouterr().err
+    assert "were its logits divided by a temperature already? T =" in capsys.readouterr().err
+    kdjax.distil(FEATURES, LABELS, 1.5 * np.eye(4)[LABELS], **options)  # right on all rows: no T is the best
+    assert "already, or its labels smoothed? Give logits that were not divided\n" in capsys.readouterr().err
     kdjax.distil(FEATURES, LABELS, LOGPROBS, test=(FEATURES[:100], LABELS[:100]), **options)
     assert "100 of 100 test rows are training rows too: rows 0, 1, 2, 3, 4 and 95 more" in capsys.readouterr().err
     for labels, given, words in (

@@ -43,9 +43,9 @@ def soft(row, temperature):
     return [weight / mpmath.fsum(weights) for weight in weights]
 
 
-def by_hand(z, v, labels, temperature):
-    """Error, cosine, share of the teacher's top class, entropy and NLL of the teacher, in 40 digits."""
-    with mpmath.workdps(40):
+def by_hand(z, v, labels, temperature, digits=40):
+    """Error, cosine, share of the teacher's top class, entropy and NLL of the teacher, in so many digits."""
+    with mpmath.workdps(digits):
         at, n = mpmath.mpf(temperature), z.shape[1]
         gradients, formulas, top, entropy, nll = [], [], 0, 0, 0
         for i, (a, b) in enumerate(zip(z, v, strict=True)):
@@ -73,6 +73,17 @@ def test_against_forty_digits(distance, tmp_path):
         exact = by_hand(z, v, labels, temperature)
         np.testing.assert_allclose(table.loc[temperature, names], exact, rtol=1e-8, err_msg=str(temperature))
     assert table.loc[math.inf, ["error", "cosine", "teacher_entropy"]].tolist() == pytest.approx([0, 1, math.log(5)])
+
+
+def test_two_confident_networks_that_agree(tmp_path):
+    labels = np.arange(60) % 5
+    z, v = (14 * np.eye(5)[labels] + np.random.default_rng(seed).normal(0, 1, (60, 5)) for seed in (2, 3))
+    table = measured(tmp_path, student_logits=z, teacher_logits=v)
+    for temperature in (0.1, 1.0, 2.0):
+        exact = by_hand(z, v, labels, temperature, digits=200)[:3]
+        np.testing.assert_allclose(table.loc[temperature, ["error", "cosine", "share_1"]], exact, rtol=1e-8)
+    far = measured(tmp_path, student_logits=6 * z, teacher_logits=6 * v)  # at T = 0.1 no square is above 0
+    assert far.loc[0.1, ["cosine", "share_1"]].isna().all() and far.loc[1.0, "share_1"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_against_the_theory_and_the_metrics_in_many_blocks(tmp_path, monkeypatch):

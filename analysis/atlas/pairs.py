@@ -114,7 +114,8 @@ def file_pair(path: Path, columns: Sequence[str] = ()) -> Pairs:
     given = read_pair(path, columns)
     alone = f"{path}: {given.student.name} of shape {given.student.array.shape}: give 2 examples or more"
     require(given.rows > 1, alone)
-    require(given.labels is not None, f"{path} holds no labels: some objectives need them; add labels [n], from 0")
+    remedy = "add labels [n], from 0, or say which they are by --columns labels=THEIRS"
+    require(given.labels is not None, f"{path} holds no labels: some objectives need them; {remedy}")
     assert given.labels is not None
     rows = _chosen(given.rows)
     pair = Pair("given", 0, given.student.block(rows), given.teacher.block(rows), given.labels[rows])

@@ -31,10 +31,13 @@ RANKS = (1, 5, 10, 100)
 """The last rank of each group of classes, by the teacher's logit; the classes after the last are a group, too."""
 NOTHING = -1e300
 """The logarithm of no mass: its exponential is 0 at every T, and it times 0 is 0."""
+SMALLEST = 1e-290
+"""Squared gradients below have lost digits, or all of them: where T is far below the margins of every row."""
 LEVELS = (0.1, 0.01)
 """Of the error, at which thresholds are told."""
 Sums: TypeAlias = dict[str, Any]
 PerRow: TypeAlias = Float[np.ndarray, "rows"]
+Classes: TypeAlias = Int[np.ndarray, "rows"]
 PerT: TypeAlias = Float[np.ndarray, "temperatures"]
 
 
@@ -124,14 +127,14 @@ def _sums(pair: PairFile, temperatures: PerT, rows: slice) -> Sums:
             of_t["not_given"].append(others if top_k.k < n and pair.teacher_limited else 0.0)
         p /= p_total[:, None]
         q /= q_total[:, None]
-        g = _gradient(q, p, limit, temperature)
+        g = _gradient(q, p, limit, temperature, order[:, 0])
         squares = _dot(g, g).sum()
         top = np.add.reduceat(np.square(np.take_along_axis(g, order, axis=1)).sum(axis=0), _starts(n))
         of_t["shares"].append(np.append(top, max(squares - top.sum(), 0.0)))
         of_t["g g"].append(squares)
         of_t["g f"].append(_dot(g, limit).sum())
         if stored is not None:
-            apart = stored.apart(p, temperature)
+            apart = stored.apart(p, temperature, order[:, 0])
             of_t["k k"].append(_dot(apart, apart).sum())
             of_t["k g"].append(_dot(apart, g).sum())
         g -= limit
@@ -149,20 +152,30 @@ def _sums(pair: PairFile, temperatures: PerT, rows: slice) -> Sums:
     return sums
 
 
-def _gradient(q: Logits, p: Logits, limit: Logits, temperature: float) -> Logits:
-    """`T (q − p)`. As T grows that loses what q and p have in common; there it is `T p (w − S)/(1 + S)`, the difference
-    of the logits divided last: `w = expm1((zc − vc)/T)`, `S = Σ p w`."""
+def _gradient(q: Logits, p: Logits, limit: Logits, temperature: float, top: Classes) -> Logits:
+    """`T (q − p)`; `top`: the classes of the teacher's largest logits. As T grows that loses what q and p have in
+    common; there it is `T p (w − S)/(1 + S)`, the logits' difference divided last: `w = expm1((zc − vc)/T)`,
+    `S = Σ p w`."""
     if math.isinf(temperature):
         return limit.copy()
     w = limit * (limit.shape[1] / temperature)
     if not np.abs(w).max() <= 1:  # or it is not known (nan)
-        return np.multiply(np.subtract(q, p, out=q), temperature, out=q)
+        return _difference(q, p, temperature, top)
     np.expm1(w, out=w)
     mean = _dot(p, w)[:, None]
     w -= mean
     w *= p
     w *= temperature / (1 + mean)
     return w
+
+
+def _difference(q: Logits, p: Logits, temperature: float, top: Classes) -> Logits:
+    """`T (q − p)`, in place of q. Of the top class both may be 1 up to rounding: there it is what the others leave, as
+    all add up to 0."""
+    g, rows = np.multiply(np.subtract(q, p, out=q), temperature, out=q), np.arange(len(q))
+    g[rows, top] = 0
+    g[rows, top] = -g.sum(axis=1)
+    return g
 
 
 class _Stored:
@@ -174,13 +187,13 @@ class _Stored:
         if top_k.limited:
             self._limit = centred(v - logits) / v.shape[1]
 
-    def apart(self, p: Logits, temperature: float) -> Logits:
-        """The difference `T (q − p_k) − T (q − p)`."""
+    def apart(self, p: Logits, temperature: float, top: Classes) -> Logits:
+        """The difference `T (q − p_k) − T (q − p)`; `top` as in `_gradient`."""
         if math.isinf(temperature):
             return self._limit
         weights, total, _ = self._soft.at(temperature)
         weights /= total[:, None]
-        return temperature * np.subtract(p, weights, out=weights)
+        return -_difference(weights, p, temperature, top)
 
 
 def _calibration(gap: Logits, total: PerRow, labels: np.ndarray, temperature: float) -> tuple[float, np.ndarray]:
@@ -218,6 +231,7 @@ def groups(classes: int) -> list[str]:
 
 def _table(pair: PairFile, temperatures: PerT, sums: Sums, limited: bool) -> pd.DataFrame:
     gg, gf, ff, n = sums["g g"], sums["g f"], sums["f f"], pair.rows
+    gg = np.where(gg > SMALLEST, gg, math.nan)
     columns = {"temperature": temperatures, "error": np.sqrt(sums["error"] / ff), "cosine": gf / np.sqrt(gg * ff)}
     if limited and not pair.student.logprobs and not pair.teacher.logprobs:  # which are known but for a shift
         means = sums["means"]

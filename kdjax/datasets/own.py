@@ -54,8 +54,6 @@ def load(config: DataConfig, taken: Collection[str]) -> Dataset:
 
 def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
     columns = Columns(path, config.columns, COLUMNS)
-    if columns.unused:
-        say(f"{path}: columns that are not used: {', '.join(columns.unused)}")
     inputs = columns.one_of(("images", "features"), "what students see")
     lacking = "labels" if inputs else "images or features"
     require(inputs and "labels" in columns, f"there is no column {lacking}: {columns.hint}")
@@ -68,7 +66,8 @@ def _load(path: Path, config: DataConfig, taken: Collection[str]) -> Dataset:
         named = dict(zip(("training", "held-out", "test"), rows, strict=True))
         _refuse_or_warn([*mistakes.of_teacher_in_parts(table.logits, labels, named), *doubts])
     rows = _first(rows, config.train_images)
-    _refuse_or_warn(_unseen_classes(labels, rows))
+    others = np.sort(np.concatenate([rows.holdout, rows.test]))
+    _refuse_or_warn(mistakes.of_classes(labels[rows.train], labels[others], others))
     images, standardisation = (_images if inputs == "images" else _features)(inputs, columns[inputs], rows)
     train, holdout, test = (Split(part, labels[of]) for part, of in zip(images, rows, strict=True))
     _refuse_or_warn(mistakes.of_parts(train.images, test.images, rows.test))
@@ -125,19 +124,6 @@ def _parts(columns: Columns, labels: Int32[np.ndarray, "rows"]) -> tuple[Parts, 
     whole = "" if groups is None else ", groups kept whole"
     say(f"no column split: the rows are divided here, always alike, stratified by class{whole} ({sizes})")
     return parts, True
-
-
-def _unseen_classes(labels: Int32[np.ndarray, "rows"], rows: Parts) -> list[Mistake]:
-    """What is wrong where classes of the other parts are not in the training part."""
-    seen = np.unique(labels[rows.train])
-    if len(seen) == 1:
-        return [Mistake(f"all training rows are of class {seen[0]}: there are no two classes to tell apart", True)]
-    others = np.sort(np.concatenate([rows.holdout, rows.test]))
-    unseen = others[~np.isin(labels[others], seen)]
-    if not len(unseen):
-        return []
-    classes = ", ".join(map(str, np.unique(labels[unseen])[:10]))
-    return [Mistake(f"no training row is of class {classes}, as held-out or test rows are: {name_rows(unseen)}", False)]
 
 
 def _first(rows: Parts, train_images: int | None) -> Parts:
