@@ -142,10 +142,8 @@ def _data(inputs: Any, labels: Any, teacher_logits: Any, test: Any) -> Distillat
         _check_teacher(tested, "test")
     one, other = (f"{part.inputs.dtype} {list(part.inputs.shape[1:])}" for part in (train, tested))
     require(one == other, f"test inputs are {other} and inputs are {one}: give both in one type and shape")
-    for mistake in mistakes.of_classes(train.labels, tested.labels, rows):
-        require(not mistake.certain, mistake.text)
-        warn(mistake.text)
-    for mistake in mistakes.of_parts(train.inputs, tested.inputs, rows):
+    classes_of = mistakes.of_classes(train.labels, tested.labels, rows)
+    for mistake in [*classes_of, *mistakes.of_parts(train.inputs, tested.inputs, rows)]:
         warn(mistake.text)
     splits = [Split(*part[:2]) for part in (train, tested)]
     none = Split(*(array[:0] for array in splits[0]))

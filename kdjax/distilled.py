@@ -66,7 +66,7 @@ class Distillation:
         require(len(found) < 2, f"{count}: give {' and '.join(rest)} too")
         require(found, f"no student has {named}: the table names those that there are")
         failed = int(found[0].row["failed_at"])
-        require(failed < 0, f"the student with {named} failed at step {failed} (loss not finite): name another one")
+        require(failed < 0, f"the student with {named} failed at step {failed} (loss not finite): lower learning_rate")
         return found[0].logits(inputs)
 
     def compare(
@@ -196,10 +196,10 @@ class Distillation:
         about = f"{self.test_examples:,} test examples, {seeds} seed{'s' * (seeds > 1)}"
         if failed := int((self.table["failed_at"] >= 0).sum()):
             about += f", {failed} of {len(self.table)} students failed (loss not finite: lower learning_rate)"
+        if compared is not None and seeds < 2:
+            return f"{about}: one seed says nothing about chance, so nothing is said of a difference from hard labels."
         if compared is None or not compared["objective"].map(is_compared).any():
             return f"{about}; 95 % intervals over seeds."
-        if seeds < 2:
-            return f"{about}: one seed says nothing about chance, so nothing is said of a difference from hard labels."
         told = compared[compared["objective"].map(is_compared).astype(bool)]  # baselines and controls teach nothing
         differences = [
             Difference(row.difference, row.low, row.high, row.n, row.p, row.p < 0.05) for row in told.itertuples()

@@ -188,7 +188,7 @@ def of_classes(
     `asked`, of held-out and test rows, have; `rows` are the numbers of those in the user's data."""
     known = np.unique(seen)
     if len(known) == 1:
-        return [Mistake(f"all training rows are of class {known[0]}: there are no two classes to tell apart", True)]
+        return [Mistake(f"all training rows are of class {known[0]}: their labels tell no two classes apart", True)]
     unseen = ~np.isin(asked, known)
     if not unseen.any():
         return []

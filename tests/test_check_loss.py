@@ -245,6 +245,12 @@ CALLS = {
     "def loss(pred_t, pred_s, T): return T**2 * kl(log_softmax(pred_s / T), pred_t / T)": "",
     "def loss(z, v, T=4, hard_weight=0.0): return (1 - hard_weight) * T**2 * kl(log_softmax(z / T), v / T)": "",
     "def loss(logits, labels, teacher_logits, T): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(z, v, T, detach_teacher=True): return T**2 * kl(log_softmax(z / T), v / T)": "",
+    "def loss(student, teacher, T=4.0, temp_squared=True): return T**2 * kl(log_softmax(student / T), teacher / T)": "",
+    "def loss(p_t, p_s, T): return T**2 * kl(log_softmax(p_s / T), p_t / T)": "",
+    "def loss(student_t, teacher_t, T): return T**2 * kl(log_softmax(student_t / T), teacher_t / T)": "",
+    "def loss(logits, y, teacher_logits, T): return T**2 * kl(log_softmax(logits / T), teacher_logits / T)": "",
+    "def loss(z, v, T): return [T**2 * kl(log_softmax(z[i] / T), v[i] / T) for i in range(len(z))]": "",
     "def loss(y, labels, teacher_scores, T, alpha=1.0): return T**2 * kl(log_softmax(y / T), teacher_scores / T)": "",
 }
 
@@ -306,6 +312,12 @@ def test_a_temperature_that_is_written_in_the_loss(tmp_path, loss):
     assert text.count("fault:") == (2 if "z * 2" in loss else not found.right), text
 
 
+@pytest.mark.usefixtures("few_temperatures")
+def test_a_teacher_whose_logits_are_multiplied_is_no_tempered_one_below_1(tmp_path):
+    found = said(written(tmp_path, "numpy", "def loss(z, v): return average(kl(log_softmax(z), v * 2))"))
+    assert "with 3 faults" in found.lines[0] and "teacher's logits are multiplied by T" in "\n".join(found.lines)
+
+
 def test_the_temperature_of_a_class_that_calls_it_t(tmp_path):
     body = "class Loss:\n    def __init__(self, t=4): self.t = t\n    def __call__(self, z, v): " + (
         "return self.t**2 * kl(log_softmax(z / self.t), v / self.t)"
@@ -325,24 +337,37 @@ def test_swapped_arguments_are_one_fault_and_a_note_says_who_was_taken_for_whom(
     body = "T**2 * F.kl_div(log_softmax(v / T), softmax(z / T), reduction='batchmean')"
     found = said(written(tmp_path, "torch", f"def loss(z, v, T): return {body}"))
     assert "this is kd, with 1 fault" in found.lines[0], found.lines
-    assert any(
-        "z for the student, v for the teacher: if that is wrong, say with --call" in line for line in found.lines
-    )
+    assert "taken: z for the student, v for the teacher; if that is wrong, say with --call" in "\n".join(found.lines)
+
+
+def test_an_eps_in_swapped_arguments_is_found(tmp_path):
+    body = "T**2 * average(total(softmax(z / T) * (log(softmax(z / T) + 1e-8) - log(softmax(v / T) + 1e-8))))"
+    text = "\n".join(said(written(tmp_path, "jax", f"def loss(z, v, T): return {body}")).lines)
+    assert "arguments swapped" in text and "clipping (or an eps)" in text, text
 
 
 def test_a_loss_in_half_precision_is_not_said_to_lack_a_softmax(tmp_path):
     body = "def loss(z, v, T): z, v = z.astype(jnp.bfloat16), v.astype(jnp.bfloat16); "
     found = said(written(tmp_path, "jax", f"{body}return T**2 * average(kl(log_softmax(z / T), v / T))"))
     text = "\n".join(found.lines)
-    assert "is it computed in half precision?" in text and ": no softmax" not in text and "fault:" not in text, text
+    assert (
+        "a small term without a softmax, or half precision?" in text
+        and ": no softmax" not in text
+        and "fault:" not in text
+    ), text
 
 
-def test_a_loss_whose_framework_is_imported_by_a_module_that_it_imports(tmp_path, monkeypatch):
+def test_a_loss_whose_framework_is_imported_by_modules_of_its_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    helper = "import jax\n\n\ndef kl(z, v): return jax.numpy.sum(jax.nn.softmax(v) * (jax.nn.log_softmax(v) - z), -1)\n"
-    (tmp_path / "helpers_of_mine.py").write_text(helper)
-    body = "def loss(z, v, T): return T**2 * kl(jax.nn.log_softmax(z / T), v / T)\n"
-    (tmp_path / "mine.py").write_text(f"from helpers_of_mine import jax, kl\n\n\n{body}")
+    (tmp_path / "own_losses").mkdir()
+    for name, text in {
+        "__init__": "",
+        "ops": "import jax\n\n\ndef log_q(z): return jax.nn.log_softmax(z)\n",
+        "kl": "from . import ops\n\n\ndef kl(z, v): return (ops.jax.nn.softmax(v) * (ops.log_q(v) - z)).sum(-1)\n",
+    }.items():
+        (tmp_path / "own_losses" / f"{name}.py").write_text(text)
+    body = "def loss(z, v, T): return T**2 * kl(log_q(z / T), v / T)\n"
+    (tmp_path / "mine.py").write_text(f"from own_losses.kl import kl, ops\n\nlog_q = ops.log_q\n\n\n{body}")
     found = said(tmp_path / "mine.py")
     assert found.right and "JAX: this is kd as in the paper" in found.lines[0], found.lines
 

@@ -226,7 +226,9 @@ def test_the_verdict_is_of_what_distils_and_not_of_baselines_or_controls(result)
 
 def test_students_that_failed_are_counted(capsys):
     failed = distil(logits=5 * np.eye(10)[LABELS], seeds=1, learning_rate=1e30)
-    with pytest.raises(BadInput, match=r"objective hard, .*failed at step \d+ \(loss not finite\): name another one"):
+    with pytest.raises(
+        BadInput, match=r"objective hard, .*failed at step \d+ \(loss not finite\): lower learning_rate"
+    ):
         failed.logits(IMAGES, objective="hard", seed=0)
     assert ", 4 of 4 students failed (loss not finite: lower learning_rate)" in repr(failed)
     assert "the teacher is right on 100.0 % of 70 examples\n" in capsys.readouterr().err
@@ -252,7 +254,6 @@ REFUSED = [
     ({"labels": [[1], [1, 2]]}, "labels: list is no array"),
     ({"labels": "none.npy"}, "labels: none.npy does not exist"),
     ({"labels": __file__}, "test_distil.py is of no kind that is read here: give .npz"),
-    ({"labels": np.zeros_like(LABELS)}, "all training rows are of class 0: there are no two classes to tell apart"),
     ({"logits": changed(LOGITS, (5, 2), np.nan)}, "teacher_logits are not finite in row 5: leave these"),
     (
         {"logits": PROBABILITIES},

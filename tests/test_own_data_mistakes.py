@@ -495,6 +495,9 @@ def test_distil_has_the_same_eyes(capsys):
     assert "already, or its labels smoothed? Give logits that were not divided\n" in capsys.readouterr().err
     kdjax.distil(FEATURES, LABELS, LOGPROBS, test=(FEATURES[:100], LABELS[:100]), **options)
     assert "100 of 100 test rows are training rows too: rows 0, 1, 2, 3, 4 and 95 more" in capsys.readouterr().err
+    rows = np.flatnonzero(LABELS == 0)
+    kdjax.distil(FEATURES[rows], LABELS[rows], LOGPROBS[rows], test=(FEATURES, LABELS), **options)
+    assert "all training rows are of class 0: their labels tell no two classes apart" in capsys.readouterr().err
     for labels, given, words in (
         (LABELS, LOGPROBS[np.random.default_rng(3).permutation(ROWS)], "its rows are in another order than the labels"),
         (LABELS, LOGPROBS[:, [2, 0, 3, 1]], "its classes are in another order"),

@@ -115,11 +115,12 @@ def _direct(loss: Loss, found: Explanation | None, first: Answer) -> Iterator[Fi
         apart = _apart(loss.ask(case._replace(**{who: getattr(case, who) + 7.0})), first)
         if apart > TOLERANCE:
             text = f"not shift invariant: a constant added to the {who}'s logits changes it"
-            slight = apart < SLIGHT
-            why = " a little: is it computed in half precision?" if slight else ": no softmax is taken of them"
-            yield Finding(text + why, found is None and not slight)
+            if apart < SLIGHT:
+                yield Finding(f"{text} a little: a small term without a softmax, or half precision?", False)
+            else:
+                yield Finding(f"{text}: no softmax is taken of them", found is None)
     if loss.taken and found and found.swapped:
-        yield Finding(f"by their names, {loss.taken}: if that is wrong, say with --call which is which", False)
+        yield Finding(f"taken: {loss.taken}; if that is wrong, say with --call which is which", False)
     if _apart(loss.ask(case._replace(teacher=ORDINARY[1].teacher)), first) == 0:
         yield Finding("the teacher's logits change nothing", found is None or found.candidate.name == "kd")
     if "temperature" not in loss.roles:
@@ -148,10 +149,10 @@ def _at_extremes(loss: Loss, found: Explanation) -> Iterator[Finding]:
     answer, (value, gradient) = loss.ask(case, precise=False), found.term(case)
     if answer.gradient is None or not np.isfinite(gradient).all() or not gradient.any():
         return
-    if found.swapped:
-        return  # PyTorch's gradient of what is a target there is not finite, whatever is taken of the logits
     at = f"for logits of scale 100 at T = {case.temperature:g}"
     mends = "take log_softmax of the logits, not log of softmax"
+    if found.swapped and loss.framework.name == "PyTorch" and not np.isfinite(answer.gradient).all():
+        return  # that of what is a target there is not finite, whatever is taken of the logits
     if not np.isfinite(answer.gradient).all() or (np.isfinite(value) and not np.isfinite(answer.value)):
         yield Finding(f"not finite {at}: {mends}")
         return

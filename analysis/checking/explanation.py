@@ -95,8 +95,8 @@ def _match(
     lost = list[Finding]()
     temperature = cases[0].temperature
     if temperature != 1 and len({case.temperature for case in cases}) == 1:
-        if temperature < 1 and abs(own.constant) > 1 + TOLERANCE:
-            return None  # T² is less than 1 there: the logits are multiplied where they should be divided
+        if temperature < 1 and (candidate.name != "kd" or abs(own.constant) > 1 + TOLERANCE):
+            return None  # likelier the logits are multiplied where they should be divided
         if candidate.name == "kd":
             own, other, lost = _at_one_temperature(own, other, hard is not None, temperature)
         elif abs(own.constant) > 1 + TOLERANCE:

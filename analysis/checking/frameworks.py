@@ -38,9 +38,12 @@ class Framework(NamedTuple):
 
 def _check(result: Any, batch: tuple[int, ...]) -> None:
     allowed = "a loss gives one number, or one for each example"
-    if isinstance(result, (tuple, list, dict)):
+    try:
+        shape = tuple(np.shape(result))
+    except Exception:  # of a list of tensors, whatever their library raises
+        shape = (0,)
+    if isinstance(result, (tuple, list, dict)) and shape not in ((1,), batch):
         raise WrongResult(f"a {type(result).__name__} of {len(result)}: {allowed}; return it alone")
-    shape = tuple(np.shape(result))
     if shape not in ((), (1,), batch):
         raise WrongResult(f"an array of shape {list(shape)}: {allowed}")
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,12 +18,11 @@ from analysis.checking.frameworks import Answer, Framework
 from kdjax.errors import BadInput, require, suggest
 
 ROLES = ("student", "teacher", "temperature", "labels")
-STEM = r"(logits?|pred\w*|outputs?|out|scores?|y_pred|[zysv])"
 NAMES = {
-    "teacher": rf".*teacher.*|v|{STEM}_t|t_{STEM}|tea\w*",  # before the student's, which has pred\w*
-    "student": rf".*student.*|z|s|{STEM}_s|s_{STEM}|stu\w*|y_pred|inputs?|pred\w*|outputs?",
+    "teacher": r".*teacher.*|v|[zyv]_t|logits_t|t_logits|tea\w*",  # before the student's, which has pred\w*
+    "student": r".*student.*|z|s|[zys]_s|logits_s|s_logits|stu\w*|y_pred|inputs?|pred\w*|outputs?",
     "temperature": r"temp\w*|tau|\w+_temp(erature)?|kd_t",
-    "labels": r"labels?|y|ground_truth|hard_(labels?|targets?)",
+    "labels": r"labels?|y|ground_truth|hard_(labels?|targets?|y|gt|classes)",
 }
 """Names of parameters, in lower case, by what they take."""
 EITHER = r"targets?|y_true|t"
@@ -115,16 +114,22 @@ def _module(where: str) -> ModuleType:
 
 def _sources(module: ModuleType, target: Any) -> set[str]:
     """The packages that the module, and the one where the loss is defined, import or belong to; where none of these is
-    a framework, those that the modules import which they import."""
-    asked = [module, sys.modules.get(getattr(target, "__module__", None) or "", module)]
-    imported = {name for one in asked for name in [one.__name__, *_imports(one)]}
-    if frameworks.named_in(_packages(imported)) == [frameworks.NUMPY]:
-        imported |= {name for one in imported if one in sys.modules for name in _imports(sys.modules[one])}
-    return _packages(imported)
+    a framework, those of the modules that these import, and so on, but for installed ones."""
+    level = [module, sys.modules.get(getattr(target, "__module__", None) or "", module)]
+    found = {one.__name__ for one in level}
+    while level:
+        imported = {name for one in level for name in _imports(one)} - found
+        found |= imported
+        packages = {name.partition(".")[0] for name in found}
+        if frameworks.named_in(packages) != [frameworks.NUMPY]:
+            break
+        level = [sys.modules[name] for name in imported if name in sys.modules and not _is_installed(sys.modules[name])]
+    return packages
 
 
-def _packages(names: Iterable[str]) -> set[str]:
-    return {name.partition(".")[0] for name in names}
+def _is_installed(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None) or ""
+    return module.__name__.partition(".")[0] in sys.stdlib_module_names or "site-packages" in Path(file).parts
 
 
 def _imports(module: ModuleType) -> set[str]:
@@ -134,8 +139,10 @@ def _imports(module: ModuleType) -> set[str]:
         for node in ast.walk(ast.parse(Path(file).read_bytes())):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module)
+            elif isinstance(node, ast.ImportFrom):
+                name = "." * node.level + (node.module or "")
+                name = importlib.util.resolve_name(name, module.__package__) if node.level else name
+                found |= {name, *(f"{name}.{alias.name}" for alias in node.names)}
     return found
 
 
@@ -191,8 +198,12 @@ def _parameters(function: Any) -> list[inspect.Parameter]:
 def _roles(name: str, parameters: list[inspect.Parameter]) -> dict[str, str]:
     """What each parameter takes, as far as its name tells."""
     found: dict[str, str] = {}
-    for one in sorted(parameters, key=lambda one: len(one.name) == 1):  # `labels` says more than `y`
-        role = next((role for role, names in NAMES.items() if re.fullmatch(names, one.name.lower())), None)
+    names = {one.name.lower() for one in parameters}
+    for one in sorted(parameters, key=lambda one: one.name == "y"):  # `labels` says more
+        name = one.name.lower()
+        role = next((role for role, known in NAMES.items() if re.fullmatch(known, name)), None)
+        if name[-2:] in ("_s", "_t") and {f"{name[:-2]}_s", f"{name[:-2]}_t"} <= names:
+            role = "student" if name.endswith("_s") else "teacher"
         role = "temperature" if one.name == "T" else role
         if role and role not in found.values():
             found[one.name] = role
@@ -213,6 +224,8 @@ def _named(name: str, parameters: list[inspect.Parameter], has_temperature: bool
         missing = {"student", "teacher"} - set(known.values())
         if len(known) + len(missing) > len(parameters):  # what is called labels has to be one of them
             known = {parameter: role for parameter, role in known.items() if role != "labels"}
+        elif found.get("y") == "labels" and len(known) + len(missing) < len(parameters):
+            known["y"] = "labels"
         others = [one.name for one in parameters if one.name not in known]
         count = max(len(missing), min(len(required), 2 if has_temperature else 3) - len(known))
         left = [role for role in ROLES if role not in known.values()]

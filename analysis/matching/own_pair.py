@@ -248,7 +248,7 @@ def _table(pair: PairFile, temperatures: PerT, sums: Sums, limited: bool) -> pd.
         kk, kg = sums["k k"], sums["k g"]
         columns["topk_error"] = np.sqrt(kk / gg)
         with np.errstate(invalid="ignore"):
-            columns["topk_cosine"] = (gg + kg) / np.sqrt(gg * (gg + 2 * kg + kk))
+            columns["topk_cosine"] = (gg + kg) / (np.sqrt(gg) * np.sqrt(gg + 2 * kg + kk))
     return pd.DataFrame(columns)
 
 

@@ -138,7 +138,8 @@ def _notes(pair: PairFile, measured: Measured) -> Iterator[str]:
     table, names = measured.table, own_pair.groups(pair.classes)
     for temperature in (COMMON, float(table["temperature"].iloc[-1])):
         shares = ", ".join(f"{name}: {_percent(_at(measured, temperature, f'share_{name}'))}" for name in names)
-        yield f"The squared gradient at T = {number(temperature)}, by rank of the teacher's logit: {shares}"
+        if not math.isnan(_at(measured, temperature, f"share_{names[0]}")):
+            yield f"The squared gradient at T = {number(temperature)}, by rank of the teacher's logit: {shares}"
     if "error_not_centred" in table:
         level = _percent(float(table["error_not_centred"].iloc[-1]))
         yield f"Without centring the logits, the error is still {level} at T = ∞"
