@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import crossed, stats
-from analysis.tables import number
+from analysis.tables import count_of, number
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json, require_ordinary
@@ -42,6 +42,21 @@ def in_words(setting: Mapping[str, Any] | pd.Series, columns: Iterable[str]) -> 
         else:
             said.append(f"{NAMES[name]} {number(value)}")
     return said
+
+
+def unit_of(config: Mapping[str, Any]) -> str:
+    """What the width of a run's students counts; `config` is that of its identity."""
+    network = config.get("network", {"post": "small", "fast": "fast"}.get(config.get("networks", ""), "mlp"))
+    if network == "fast":
+        return "channels in the first group"
+    return "units per layer" if network == "mlp" else "units in the hidden layer"
+
+
+def teachers_in_words(results: pd.DataFrame) -> str:
+    """`1 teacher`, `3 teachers`; `an ensemble of 3 teachers`, whose name is those of its members."""
+    names = results["teacher"].unique()
+    members = str(names[0]).count("+") + 1
+    return count_of(len(names), "teacher") if members == 1 or len(names) > 1 else f"an ensemble of {members} teachers"
 
 
 @contextlib.contextmanager

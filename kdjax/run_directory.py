@@ -161,9 +161,10 @@ class RunDirectory:
         self._record(details={**self.details(), name: json.loads(canonical_json(value))})
 
     def note_progress(self, done: int | None = None, total: int | None = None) -> None:
-        """Writes how many of all blocks the results hold; None: as many as before."""
+        """Writes how many of all blocks the results hold; None: as many as before. They do not become fewer: a resumed
+        sweep whose rates were widened begins with those of its first round."""
         before = read_json(self.folder / "config.json").get("progress", {"done": 0, "total": 0})
-        total = before["total"] if total is None else total
+        total = max(before["total"], total or 0)
         self._record(progress={"done": min(before["done"] if done is None else done, total), "total": total})
 
     def note_sweeps(self, names: Sequence[str], total: int) -> None:

@@ -102,10 +102,10 @@ def test_failed_runs_are_left_out():
 def test_nothing_to_compare():
     table = results()
     assert not against_kd.compare(table[table["objective"].isin(["hard", "kd"])]).rows
-    assert against_kd.draw(table[table["objective"] == "kd"], "here") is None
+    assert against_kd.draw(table[table["objective"] == "kd"], "here", "units per layer") is None
 
 
 def test_the_figure_names_every_objective():
-    figure = against_kd.draw(results(), "made results")
+    figure = against_kd.draw(results(), "made results", "units per layer")
     (axes,) = figure.axes
     assert "decoupled (beta=2)" in axes.get_legend_handles_labels()[1] and "made results" in figure.get_suptitle()

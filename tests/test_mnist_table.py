@@ -280,6 +280,12 @@ def test_one_seed_under_several_teachers_closes_no_gap_that_is_bounded():
     assert claims._closed(none).endswith("is not known: no seed has both a small net and a distilled one.")
     worse = rows_module._distilled("distilled", distilled, pd.Series({0: 50.0})).gap
     assert claims._closed(worse).startswith("There is no gap to close")
+    for low, high, word in (
+        (0.8, 0.9, "not all of it"),
+        (0.9, 1.1, "which may be all of it"),
+        (1.1, 1.3, "more than all"),
+    ):
+        assert f" of the gap between small net and teacher, {word}" in claims._closed(fieller.Ratio(1, low, high, 10))
 
 
 def test_made_again_it_trains_nothing_and_gives_the_same_digits(whole):
@@ -522,6 +528,11 @@ def test_narrow_students_optimum_is_compared_with_the_papers():
         curves = curves_of(results)
         assert curves[0].errors.shape == (3, 20, 5)
         assert any(note.endswith(f"best (paper): {word}") for note in claims.claims(curves, results))
+    for tried in ((1.0, 8.0), (3.0, 4.0)):  # none of the paper's, or no other
+        few = results_of({t: rows[8.0] + t for t in tried}, width=30, teachers=3)
+        assert "best (paper)" not in " ".join(claims.claims(curves_of(few), few))
+    lost = curves[0]._replace(left_out=[3.0])
+    assert "best (paper)" not in " ".join(claims.claims([lost], results))
 
 
 def test_teachers_are_draws_too():

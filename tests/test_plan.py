@@ -125,6 +125,9 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     with pytest.raises(BadInput, match="same runs come twice"):
         plan.describe([swept, swept], PlanConfig())
     config = json.loads((other / "config.json").read_text())
+    config["identity"]["config"]["padded"] = False  # as of more than one objective
+    (other / "config.json").write_text(json.dumps(config))
+    assert plan.describe([swept, other], PlanConfig())
     config["identity"]["config"]["epochs"] += 1
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="different recipes"):

@@ -210,6 +210,15 @@ def test_dates_and_progress(tmp_path):
     assert run_directory.progress(tmp_path) == "" and read_json(tmp_path / "config.json")["finished"] != "then"
 
 
+def test_a_sweep_whose_rates_were_widened_is_not_called_whole_when_it_is_resumed(tmp_path):
+    filled(tmp_path)
+    for done, total in ((None, 18), (None, 24), (20, None), (None, 18)):
+        record = run_directory.RunDirectory(tmp_path)
+        record.open(IDENTITY)
+        record.note_progress(done, total)
+    assert run_directory.progress(tmp_path) == "20 of 24 blocks"
+
+
 def test_a_name_says_what_a_run_is_of_and_one_of_before_is_kept(tmp_path):
     name = run_folders.run_folder(tmp_path, None, IDENTITY, ["my data/set", "300", "T1-inf"])
     assert name == tmp_path / f"my_data_set-300-T1-inf-{digest(IDENTITY)[:6]}"

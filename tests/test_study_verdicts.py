@@ -112,6 +112,9 @@ def test_whether_small_networks_gain_accuracy():
         "points of accuracy) than those of hard labels."
     )
     assert "worse at 1 of 1 temperature (T = 4: −0.81" in cifar10({4.0: [-value for value in better]})
+    both = {4.0: better, 20.0: [value + 0.1 for value in better]}
+    assert "better at 2 of 2 temperatures (most at T = 20 (oracle): +0.91" in cifar10(both)
+    assert "better at 2 of 2 temperatures (most at T = 20: +0.91" in cifar10(both, "holdout")
     assert cifar10({4.0: none}) == ("Distilled small networks are not told apart from those of hard labels (4 pairs).")
     assert cifar10({4.0: [0.5]}).startswith("1 seed cannot tell")
     assert "no pairs" in cifar10({})

@@ -206,3 +206,15 @@ def test_a_measure_has_one_meaning_in_a_table(confidence):
         measures.register(confidence, ["sweep"])
     with pytest.raises(BadInput, match="table chart is unknown"):
         measures.register(confidence, ["chart"])
+
+
+def test_an_ensemble_is_not_one_teacher():
+    told = {("a", "a"): "1 teacher", ("a", "b"): "2 teachers", ("a+b", "a+b"): "an ensemble of 2 teachers"}
+    for names, said in told.items():
+        assert runs.teachers_in_words(pd.DataFrame({"teacher": names})) == said
+
+
+def test_a_setting_in_words():
+    setting = {"width": 30, "objective": "hard", "temperature": math.nan, "soft_weight": 0.5, "learning_rate": 0.001}
+    assert runs.in_words(setting, runs.SETTING) == ["30 units", "hard labels", "soft weight 0.5", "rate 0.001"]
+    assert runs.in_words({"objective": "kd", "temperature": math.inf}, ["temperature", "objective"])[0] == "T = ∞"

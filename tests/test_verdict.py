@@ -232,6 +232,19 @@ def test_without_a_holdout_it_is_against_every_baseline():
     equal = sweep({**PLANTED, SMOOTH: [100, 104, 101, 98, 105]})
     assert sentences(equal)[0].endswith("against hard labels; against every baseline, at none.")
     assert "a hold-out would choose" in verdict.of(equal).details[0]
+    headline, found, best = sentences(sweep({**PLANTED, SMOOTH: [71, 78, 67, 71, 73]}))
+    assert headline.endswith("against hard labels, but makes more errors than some baseline, at 2 of these.")
+    assert "; more errors than label smoothing at T = 2, 8, most at T = 2: +29.8 [" in found and "every" not in found
+    assert best.startswith("Fewest test errors (oracle): label smoothing (72.0), of the temperatures T = 2 (101.8);")
+
+
+def test_a_holdout_that_can_choose_nothing_is_not_called_missing():
+    lost = {(*setting, 0) for setting in PLANTED}
+    held = [sweep(PLANTED, rate=rate, failed=lost, holdout=held_out(PLANTED)) for rate in (0.001, 0.003)]
+    for results in (held[0], pd.concat(held)):
+        said = " ".join(verdict.of(results).details)
+        assert said.startswith("As some run of every setting failed, the hold-out chooses no best baseline, and"), said
+        assert "would choose" not in said and "rate that the hold-out chooses" not in said
 
 
 def test_a_baseline_that_failed_is_not_called_beaten():

@@ -69,15 +69,18 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     if not less:
         return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
     if max(difference.n for difference in less.values()) == 1:
-        return "1 seed cannot tell whether distillation helps: give --seeds 3 or more."
-    sentences = [_compared(less, "those of hard labels")]
+        one = results.results["seed"].nunique() == 1
+        why = "1 seed cannot tell" if one else "As runs failed, only 1 seed has both networks, which cannot tell"
+        return f"{why} whether distillation helps: give --seeds 3 or more."
+    by_test = results.split == "test"
+    sentences = [_compared(less, "those of hard labels", by_test)]
     smoothed = {row.temperature: row.from_smoothing for row in distilled if row.from_smoothing}
     if smoothed:
-        sentences.append(_compared(smoothed, "those of label smoothing"))
+        sentences.append(_compared(smoothed, "those of label smoothing", by_test))
     best = possible_best(results)
     if lost := _lost(results):
         sentences.append(f"Left out, where some run failed at every rate tried: {', '.join(lost)}.")
-    oracle = " (oracle: by test accuracy)" * (results.split == "test")
+    oracle = " (oracle: by test accuracy)" * by_test
     if len(best) > 1:
         sentences.append(f"The best T may be {', '.join(map(number, best))}{oracle}.")
     elif best:
@@ -94,8 +97,9 @@ def _lost(results: Cifar10Results) -> list[str]:
     )
 
 
-def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
-    """At how many temperatures distilled networks are better or worse than others, for all at once."""
+def _compared(less: Mapping[float, stats.Difference], others: str, by_test: bool) -> str:
+    """At how many temperatures distilled networks are better or worse than others, for all at once, and at which most:
+    by the test images (`by_test`) that is an oracle's choice."""
     pairs = max(difference.n for difference in less.values())
     calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
     words = []
@@ -103,7 +107,8 @@ def _compared(less: Mapping[float, stats.Difference], others: str) -> str:
         which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]
         if which:
             most = max(which, key=lambda temperature: abs(less[temperature].mean))
-            size = f"T = {number(most)}: {estimate(less[most], 2, sign=True)} points of accuracy"
+            at = f"{'most at ' * (len(which) > 1)}T = {number(most)}{' (oracle)' * (by_test and len(which) > 1)}"
+            size = f"{at}: {estimate(less[most], 2, sign=True)} points of accuracy"
             words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
     if words:
         return f"Distilled small networks are {', and '.join(words)} than {others}."

@@ -5,6 +5,8 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from analysis import crossed, fieller, stats
 from analysis.mnist.roles import Role
 from analysis.mnist.rows import TableRow
@@ -38,7 +40,7 @@ def _closed(gap: fieller.Ratio) -> str:
         return f"Distillation closes {fixed(gap.ratio, 2)} {what}; {count_of(gap.n, 'run')} cannot tell more."
     if not gap.low > 0:
         return f"It is not shown that distillation closes any {what} ({with_bounds(*gap[:3], 2)})."
-    word = "which may be all of it" if gap.high >= 1 else "not all of it"
+    word = "not all of it" if gap.high < 1 else "which may be all of it" if gap.low <= 1 else "more than all of it"
     return f"Distillation closes {with_bounds(*gap[:3], 2)} {what}, {word}."
 
 
@@ -148,11 +150,18 @@ def _claims_of(curve: WidthCurve, results: MnistResults) -> list[str]:
             verdict += ", as the paper says: reproduced"
         intervals = f"the 90 % intervals of the differences reach {reach:.1f}"
         notes.append(f"{curve.name}, every two {which} from {HIGH:g} on: {verdict} ({intervals}){about}.")
-    if curve.width == NARROW and results.on_mnist and curve.seeds * curve.teachers > 1:
-        inside = (curve.candidates >= BEST[0]) & (curve.candidates <= BEST[1])
+    tried, left_out, inside = (_in_best(values) for values in (curve.temperatures, curve.left_out, curve.candidates))
+    asked = tried.any() and not tried.all() and not left_out.any()  # of what was not tried nothing is known
+    if curve.width == NARROW and results.on_mnist and curve.seeds * curve.teachers > 1 and asked:
         word = "only these may be best" if inside.all() else "possible, and so are others"
         word = word if inside.any() else "excluded"
         if of_paper:
             word += ": reproduced" if inside.all() else "" if inside.any() else ": not reproduced"
         notes.append(f"{curve.name}, T in {BEST[0]:g} to {BEST[1]:g} best (paper): {word}{about}.")
     return notes
+
+
+def _in_best(temperatures: Iterable[float]) -> np.ndarray:
+    """Which lie where the paper says that the best do."""
+    values = np.array(list(temperatures), float)
+    return (values >= BEST[0]) & (values <= BEST[1])

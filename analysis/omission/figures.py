@@ -88,7 +88,7 @@ def against_bias(results: OmissionResults) -> Figure | None:
                 look: dict[str, Any] = {"mfc": "none", "mew": 1.8, "ms": size, "zorder": 3}
                 look |= {"marker": marker, "color": style.PALETTE[index], "label": label}
                 axes.plot(rows["bias"].mean(), max(rows[column].mean(), FLOOR), ls="", **look)
-    on = "on omitted classes" if " " in task else f"on class {described.split()[-1]}"
+    on = "on omitted classes" if " " in task else f"on class {described.removeprefix('without ')}"
     # A control that knows nothing of a digit has ten times the errors.
     scales.log_axis(panels[0].yaxis, "test errors (images)")
     scales.log_axis(panels[1].yaxis, f"test errors {on}")

@@ -46,7 +46,7 @@ def of_run(folder: Path, experiment: str) -> Facts:
         if teachers := _teachers(details, data):
             lines["Teacher" if len(teachers) == 1 else "Teachers"] = "; ".join(teachers)
         results = [read for one in (folder, *sweeps_of(folder)) if (read := _results(one)) is not None]
-        lines |= _students(results, _unit(identity.get("config", {})))
+        lines |= _students(results, runs.unit_of(identity.get("config", {})))
         lines["Device"] = f"{_device(details)}, {count_of(details.get('cpus') or 0, 'core')}"
         lines["Versions"] = ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items())
         lines["Commit"] = details.get("git_commit") or ""
@@ -110,15 +110,7 @@ def _results(folder: Path) -> pd.DataFrame | None:
     return rows
 
 
-def _unit(config: Mapping[str, Any]) -> str:
-    """What a width counts."""
-    network = config.get("network", {"post": "small", "fast": "fast"}.get(config.get("networks", ""), "mlp"))
-    if network == "fast":
-        return "channels in the first group"
-    return "units a layer" if network == "mlp" else "units in the hidden layer"
-
-
-def _students(results: Sequence[pd.DataFrame], unit: str = "units a layer") -> dict[str, str]:
+def _students(results: Sequence[pd.DataFrame], unit: str = "units per layer") -> dict[str, str]:
     if not results:
         return {}
     rows, count = pd.concat(results), sum(len(_distinct(one)) for one in results)

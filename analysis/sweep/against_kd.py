@@ -93,7 +93,7 @@ def _at_each(others: pd.DataFrame, kd: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([others[~none], others[none].drop(columns="temperature").merge(every, how="cross")])
 
 
-def draw(results: pd.DataFrame, where: str) -> Figure | None:
+def draw(results: pd.DataFrame, where: str, unit: str) -> Figure | None:
     """The differences from `kd` at the same T, one curve an objective, one panel a width; None where there are none."""
     comparison = compare(results)
     if not comparison.rows:
@@ -112,7 +112,7 @@ def draw(results: pd.DataFrame, where: str) -> Figure | None:
             nudge = axis.nudge(index, len(curves))
             label = ", ".join(runs.in_words(rows.iloc[0], ["objective", *varying]))
             style.estimates(axes, axis, known, label=label, index=index, nudge=nudge)
-        axes.set_title(f"{width} units per layer", loc="left")
+        axes.set_title(f"{width} {unit}", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])
     drawn = style.of_runs(results["seed"].nunique() > 1)

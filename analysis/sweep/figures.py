@@ -40,7 +40,7 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
         **dict.fromkeys(before),
         "errors": draw_errors(sweep),
         "difference_from_hard_labels": draw_differences(sweep),
-        "difference_from_kd": against_kd.draw(sweep.results, sweep.where),
+        "difference_from_kd": against_kd.draw(sweep.results, sweep.where, sweep.unit),
         "calibration_and_agreement": draw_calibration(sweep),
         "softening": softening.draw(sweep, image),
         **learning_curves.draw(sweep),
@@ -80,12 +80,12 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
         _draw_teacher(axes, sweep.teacher["errors"], *beyond)
         axes.set_ylabel(f"test errors ({sweep.examples})")
-        axes.set_title(f"{width} units per layer", loc="left")
+        axes.set_title(f"{width} {sweep.unit}", loc="left")
         axis.dress(axes, label=axes is panels[-1])
     reading = f"Each point is a mean number of wrong answers on the test set: lower is better.{_key(axis, figure)}"
     return style.finish(
         figure,
-        f"Test errors with soft targets{style.of_runs(sweep.several)}",
+        f"Test errors with {sweep.taught_by}{style.of_runs(sweep.several)}",
         sweep.headline,
         sweep.where,
         reading=reading,
@@ -112,7 +112,10 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
     reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
     reading += _key(axis, figure)
     return style.finish(
-        figure, f"Soft targets minus hard labels, paired{style.of_runs(sweep.several)}", sweep.where, reading=reading
+        figure,
+        f"{sweep.taught_by[0].upper()}{sweep.taught_by[1:]} minus hard labels, paired{style.of_runs(sweep.several)}",
+        sweep.where,
+        reading=reading,
     )
 
 

@@ -41,6 +41,8 @@ class Group(NamedTuple):
     """Mean hold-out errors by column; without those of which a run failed, and empty where there is no hold-out."""
     baselines: tuple[Baseline, ...] = ()
     """Those of its width beside hard labels, at every temperature and soft weight."""
+    tuned: bool = False
+    """Each setting has the rate that the hold-out chose for it."""
 
     @property
     def rivals(self) -> list[Baseline]:
@@ -132,7 +134,8 @@ def of(results: pd.DataFrame) -> list[Group]:
         same, of_baselines = (rows[(rows[list(like)] == pd.Series(like)).all(axis=1)] for rows in (hard, others))
         both = pd.concat([same.assign(temperature=HARD), of_group.fillna({"temperature": NONE})])
         named, objective = (", ".join(runs.in_words(setting, columns)) for columns in (varying, ["objective"]))
-        found.append(Group(named, objective, _by_seed(both, "test_errors"), _holdout(both), _baselines(of_baselines)))
+        errors, holdout = _by_seed(both, "test_errors"), _holdout(both)
+        found.append(Group(named, objective, errors, holdout, _baselines(of_baselines), len(chosen) > 0 and several))
     return found
 
 

@@ -60,7 +60,8 @@ def _against_rivals(helping: Sequence[Found]) -> str:
     if fewer:
         return f"; against {rival}, at {fewer}"
     if more:
-        return f", but makes more errors than {rival}, at {more} of these"
+        beating = "some baseline" if rival.startswith("every") else rival
+        return f", but makes more errors than {beating}, at {more} of these"
     return f", but is not told apart from {rival}" if helping[0].group.holdout.size else f"; against {rival}, at none"
 
 

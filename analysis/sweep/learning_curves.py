@@ -28,18 +28,19 @@ def draw(sweep: SweepResults) -> dict[str, Figure]:
         shown = history[history["learning_rate"].eq(rate) & (of_weight | history["objective"].eq("hard"))]
         setting = {"objective": objective, "soft_weight": weight, "learning_rate": rate}
         stem = {"objective": objective, "soft_weight": f"weight{weight:g}", "learning_rate": f"rate{rate:g}"}
-        details = f" ({', '.join(runs.in_words(setting, varying))})" if varying else ""
+        named = [*["objective"] * (objective != "kd" and "objective" not in varying), *varying]
+        details = f" ({', '.join(runs.in_words(setting, named))})" if named else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
         fewer = (shown.groupby([*runs.SETTING, "epoch"], dropna=False)["monitor_errors"].mean() < HALF).any()
         floor += f"; a mean of fewer errors than {HALF:g} is drawn at {HALF:g}" * bool(fewer)
-        figure = _learning_curves(shown, TemperatureAxis(sweep.temperatures).temperatures, sweep.examples)
+        figure = _learning_curves(shown, TemperatureAxis(sweep.temperatures).temperatures, sweep.examples, sweep.unit)
         style.finish(figure, f"Learning curves{details}{': mean over runs' * sweep.several}{floor}", sweep.where)
         figures["_".join(["learning_curves", *(stem[name] for name in varying)])] = figure
     return figures
 
 
-def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples: str) -> Figure:
+def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples: str, unit: str) -> Figure:
     widths = sorted(history["width"].unique())
     monitor = "hold-out" if "holdout" in set(history["monitor"]) else "test"
     figure = style.figure(6.8, 0.9 + 2.7 * len(widths))
@@ -59,7 +60,7 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples:
             right.plot(monitored.index, monitored.clip(lower=HALF), lw=1.4, marker=".", ms=5, **look)
         scales.log_axis(left.yaxis, "training errors (%)")
         scales.log_axis(right.yaxis, f"{monitor} errors ({examples})")
-        left.set_title(f"{width} units per layer", loc="left")
+        left.set_title(f"{width} {unit}", loc="left")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -280,6 +280,6 @@ def _recipe(folder: Path) -> object:
     with runs.reading(folder / "config.json"):
         identity = read_json(folder / "config.json")["identity"]
         own = {"seeds", "first_seed", "widths", "learning_rates", "hard_labels", "block_size"}
-        own |= {"objectives", "temperatures", "without_temperature", "soft_weights"}
+        own |= {"objectives", "temperatures", "without_temperature", "soft_weights", "padded"}
         config = {name: value for name, value in identity["config"].items() if name not in own}
         return {"config": config, "data": identity["data"]}

@@ -12,7 +12,7 @@ from analysis import runs
 from analysis.sweep import verdict
 from analysis.tables import count_of
 from kdjax import run_directory
-from kdjax.objectives import is_baseline
+from kdjax.objectives import is_baseline, words_of
 
 
 class SweepResults(NamedTuple):
@@ -33,6 +33,8 @@ class SweepResults(NamedTuple):
     """Of the verdict."""
     where: str
     """Dataset, images, seeds: the last line of every title."""
+    unit: str
+    """What a width counts."""
 
     @property
     def examples(self) -> str:
@@ -48,6 +50,13 @@ class SweepResults(NamedTuple):
     def several(self) -> bool:
         """More than one run of a setting: there are intervals."""
         return self.results["seed"].nunique() > 1
+
+    @property
+    def taught_by(self) -> str:
+        """What students minimise, but for hard labels and baselines; named where it is one other objective than `kd`:
+        where there are several, each curve has its name."""
+        names = [name for name in self.results["objective"].unique() if name != "hard" and not is_baseline(name)]
+        return "soft targets" + (f" ({words_of(names[0])})" if len(names) == 1 and names[0] != "kd" else "")
 
 
 class Curve(NamedTuple):
@@ -100,7 +109,8 @@ def load(folder: Path) -> SweepResults:
     headline = verdict.of_run(folder, results, config).headline
     options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
     where = _where(description, results, len(test["labels"]), list(options))
-    return SweepResults(results, history, teacher, **test, class_names=names, headline=headline, where=where)
+    unit = runs.unit_of(config["identity"]["config"])
+    return SweepResults(results, history, teacher, **test, class_names=names, headline=headline, where=where, unit=unit)
 
 
 def curves(sweep: SweepResults) -> list[Curve]:
@@ -131,5 +141,5 @@ def curves(sweep: SweepResults) -> list[Curve]:
 def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:
     failed = int((results["failed_at"] >= 0).sum())
     parts = [description, *[f"{test_images:,} test images"] * (not re.search("test (images|rows)", description))]
-    parts += [count_of(results[name].nunique(), name) for name in ("seed", "teacher")]
+    parts += [count_of(results["seed"].nunique(), "seed"), runs.teachers_in_words(results)]
     return ", ".join(parts + options + [f"{count_of(failed, 'failed run')} left out"] * (failed > 0))

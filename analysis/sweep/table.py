@@ -199,7 +199,7 @@ def _considered_together(rows: list[SweepRow]) -> list[SweepRow]:
 
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     seeds = results["seed"].nunique()
-    over = f"{count_of(seeds, 'seed')}, 1 teacher"
+    over = f"{count_of(seeds, 'seed')}, {runs.teachers_in_words(results)}"
     if seeds == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
     else:

@@ -75,10 +75,10 @@ def of(
         lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
     columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
     warnings = stats.cautions(seeds, [stats.interval(column) for column in columns if len(column)], test_images)
-    few, notes = len(every) <= MOST_LINES, _baseline_notes(every)
+    few, notes = len(every) <= MOST_LINES, _baseline_notes(every, "holdout_errors" in results)
     if any("; not excluded" in line for line in lines):
         notes.append("Not excluded as the best T: 95 % for all temperatures at once, paired, on the test set.")
-    if "holdout_errors" in results and results["learning_rate"].nunique() > 1:
+    if any(group.tuned for group in every):
         notes.append(
             "The verdict compares each setting, hard labels too, at the rate that the hold-out chooses for it."
         )
@@ -100,8 +100,11 @@ def _told(calls: Sequence[Call], other: str) -> list[str]:
             most = max(which, key=lambda call: abs(call.difference.mean))
             size = estimate(most.difference, sign=True)
             at = f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
-            hardest = f" from {most.rival}" if other.startswith("every") else ""
-            parts.append(f"{word} errors than {_before(other, listed(which))}{at}: {size}{hardest}")
+            every = other.startswith("every")
+            hardest = f" from {most.rival}" if every and word == "fewer" else ""
+            # More than the one that is hardest to beat: not more than every one.
+            against = " or ".join(dict.fromkeys(call.rival for call in which)) if every and word == "more" else other
+            parts.append(f"{word} errors than {_before(against, listed(which))}{at}: {size}{hardest}")
     if neither := [call for call in calls if not call.claimed]:
         parts.append(f"not told apart from {_before(other, listed(neither))}")
     return parts
@@ -118,11 +121,15 @@ def _best(found: Found) -> str:
     soft = {t: mean for t, mean in means.items() if t != HARD}
     if not soft:
         return ""
-    best, guess = min(means, key=means.__getitem__), min(soft, key=soft.__getitem__)
-    text = f"fewest test errors (oracle): {_setting(best, group)} ({fixed(means[best])})"
+    guess = min(soft, key=soft.__getitem__)
+    named = {_setting(t, group): mean for t, mean in means.items()}
+    named |= {one.name: float(one.errors.mean()) for one in group.baselines if one.errors.notna().any()}
+    best = min(named, key=named.__getitem__)
+    text = f"fewest test errors (oracle): {best} ({fixed(named[best])})"
     if NONE in soft:
         return text
-    text += f", of the temperatures T = {number(guess)} ({fixed(soft[guess])})" if best == HARD else ""
+    if best != _setting(guess, group):
+        text += f", of the temperatures T = {number(guess)} ({fixed(soft[guess])})"
     if calls and all(call.word == "more" for call in calls):
         return text
     possible, failed = group.candidates(), [t for t in group.temperatures if group.errors[t].isna().any()]
@@ -159,7 +166,7 @@ def _setting(temperature: float, group: Group) -> str:
     return named.get(temperature, f"T = {number(temperature)}")
 
 
-def _baseline_notes(every: Sequence[Group]) -> list[str]:
+def _baseline_notes(every: Sequence[Group], holdout: bool) -> list[str]:
     """How the best baseline was found, and tested, where there are others than hard labels."""
     if not any(group.baselines for group in every):
         return []
@@ -167,8 +174,10 @@ def _baseline_notes(every: Sequence[Group]) -> list[str]:
         "A temperature is compared with {} only where it makes fewer errors than hard labels, which is tested first."
     )
     if all(group.holdout.empty for group in every):
-        chosen = "Without a hold-out the best baseline is not chosen, and a temperature has to beat every one of them"
-        return [f"{chosen} (a hold-out would choose). {tested.format('them')}"]
+        why = "As some run of every setting failed, the hold-out chooses no best baseline"
+        why = why if holdout else "Without a hold-out the best baseline is not chosen"
+        would = "" if holdout else " (a hold-out would choose)"
+        return [f"{why}, and a temperature has to beat every one of them{would}. {tested.format('them')}"]
     best = dict.fromkeys(rival.name for group in every for rival in group.rivals)
     least = f"The best baseline is chosen by mean hold-out errors: {' or '.join(best) or 'hard labels'}"
     return [f"{least}. That is no test of it. {tested.format('it')}"]
