@@ -447,8 +447,19 @@ def test_a_sweep_without_kd_has_its_axis_and_curves(tmp_path):
     for name in ("results.csv", "history.jsonl"):
         text = (folder / name).read_text()
         (folder / name).write_text(text.replace(",kd,", ",mse,").replace('"kd"', '"mse"'))
-    drawn = {path.stem for path in figures.draw(folder)}
-    assert {"errors", "difference_from_hard_labels", "learning_curves", "softening"} <= drawn
+    stems = {path.stem for path in figures.draw(folder)}
+    assert {"errors", "difference_from_hard_labels", "learning_curves", "softening"} <= stems
+    config = json.loads((folder / "config.json").read_text())
+    config["identity"]["config"] = {"network": "fast"}
+    (folder / "config.json").write_text(json.dumps(config))
+    run, mse = load(folder), "(squared error of logits)"
+    (curves_of,) = learning_curves.draw(run).values()
+    titles = [figure.get_suptitle() for figure in (drawn(run, figures.draw_errors), curves_of)]
+    titles.append(drawn(run, figures.draw_differences).get_suptitle())
+    starts = [f"Test errors with soft targets {mse}", f"Learning curves {mse}", f"Soft targets {mse} minus hard labels"]
+    assert all(title.startswith(start) for title, start in zip(titles, starts, strict=True)), titles
+    for figure in (drawn(run, figures.draw_errors), curves_of):
+        assert figure.axes[0].get_title(loc="left") == "30 channels in the first group"
 
 
 def test_a_band_stands_in_the_legend_behind_its_level(tmp_path):

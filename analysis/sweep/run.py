@@ -109,7 +109,7 @@ def load(folder: Path) -> SweepResults:
     headline = verdict.of_run(folder, results, config).headline
     options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
     where = _where(description, results, len(test["labels"]), list(options))
-    unit = runs.unit_of(config["identity"]["config"])
+    unit = runs.unit_of(config["identity"].get("config", {}))
     return SweepResults(results, history, teacher, **test, class_names=names, headline=headline, where=where, unit=unit)
 
 
