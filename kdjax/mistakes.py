@@ -174,10 +174,9 @@ def _of_calibration(logits: HostLogits, labels: np.ndarray) -> list[Mistake]:
     if (some.argmax(axis=1) == true).all():  # the lower T, the lower NLL: none fits best
         guess += ", or its labels smoothed? Give logits that were not divided"
     else:
-        guess += (
-            f"? T = {fitted:.2g} would calibrate them; give them undivided, about {1 / fitted:.2g} times as large, "
-        )
-        guess += f"or read every T as {1 / fitted:.2g} times itself"
+        times = f"{1 / fitted:.2g} times"
+        guess += f"? T = {fitted:.2g} would calibrate them; give them undivided, about {times} as large, or read every "
+        guess += f"T as {times} itself"
     return [Mistake(f"{found} (rows {rows[0]:,} to {rows[-1]:,}): {guess}", False)]
 
 

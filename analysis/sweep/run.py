@@ -12,7 +12,7 @@ from analysis import runs
 from analysis.sweep import verdict
 from analysis.tables import count_of
 from kdjax import run_directory
-from kdjax.objectives import is_baseline, words_of
+from kdjax.objectives import is_baseline, is_compared, words_of
 
 
 class SweepResults(NamedTuple):
@@ -53,9 +53,9 @@ class SweepResults(NamedTuple):
 
     @property
     def taught_by(self) -> str:
-        """What students minimise, but for hard labels and baselines; named where it is one other objective than `kd`:
-        where there are several, each curve has its name."""
-        names = [name for name in self.results["objective"].unique() if name != "hard" and not is_baseline(name)]
+        """What students minimise, but for hard labels, baselines and controls; named where it is one other objective
+        than `kd`: where there are several, each curve has its name."""
+        names = [name for name in self.results["objective"].unique() if is_compared(name)]
         return "soft targets" + (f" ({words_of(names[0])})" if len(names) == 1 and names[0] != "kd" else "")
 
 
