@@ -23,7 +23,7 @@ PROG = "python -m analysis.check_loss"
 class CheckConfig:
     """Says what a distillation loss computes, and names its faults."""
 
-    loss: Annotated[str, tyro.conf.Positional]
+    loss: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOSS")]
     """MODULE:NAME or FILE.py:NAME of a function that gives one number, or one for each example; or of a class that
     makes one from a temperature."""
     call: str = ""

@@ -23,7 +23,7 @@ def interval_over(values: Runs | Grid, confidence: float = CONFIDENCE) -> Interv
 def paired_difference(a: Runs | Grid, b: Real[np.ndarray, "..."]) -> Difference:
     """The mean of `a − b` over runs that share a seed (and a teacher), with its 95 % interval.
 
-    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences.
+    `[runs]`: paired t. `[teachers, seeds]`: `crossed_interval` of the differences. Raises BadInput: shapes differ.
     """
     require(a.shape == b.shape, f"pairs of unequal number: {a.shape} and {b.shape}")
     return difference(interval_over(np.asarray(a, np.float64) - b))

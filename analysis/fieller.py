@@ -41,8 +41,8 @@ def ratio_of_means(numerators: Runs | Grid, denominators: Runs | Grid) -> Ratio:
     `[runs]`: `se² = s²/n`, n − 1 degrees of freedom. `[teachers, seeds]`: those of `crossed_interval`, the degrees of
     freedom at ρ = mean x / mean y.
 
-    Where the mean denominator is not itself different from zero the interval is unbounded (−inf,
-    inf).
+    Where the mean denominator is not itself different from zero, the interval is (−inf, inf). Raises BadInput: there is
+    no pair.
     """
     pairs = np.array([numerators, denominators], np.float64) if numerators.shape == denominators.shape else np.array([])
     require(pairs.size > 0, "a ratio needs pairs: as many numerators as denominators")

@@ -39,8 +39,8 @@ def prepare(student: Array, teacher: Array, temperature: PerExample) -> tuple[Ar
     """Checked logits `[N, ...]` and temperature `[1, ...]`. With classes first, a sum over them is one of vectors."""
     z, v = (jnp.moveaxis(logits, -1, 0) for logits in as_float(student, teacher))
     positive = (float(np.finfo(z.dtype).tiny), math.inf)
-    spread = over_examples("temperature", temperature, z, positive, "above 0, inf for the limit")
-    return z, v, jnp.where(spread > 0, spread, jnp.nan)  # a traced temperature cannot be refused
+    t = over_examples("temperature", temperature, z, positive, "above 0, inf for the limit")
+    return z, v, jnp.where(t > 0, t, jnp.nan)  # a traced temperature cannot be refused
 
 
 def is_known(value: object) -> bool:

@@ -66,8 +66,8 @@ def inverse_temperature_derivative(student_logits: Logits, teacher_logits: AnySh
     and at `T = inf` `sum_i u_i² (zc_i + 2 vc_i)/(6N)`, `u = vc - zc`. The sum has terms of both signs: it is exact to
     rounding of the largest. Arguments and errors as in `soft_target_loss`; returns `[...]`.
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    slope: Array = exact.in_inverse_temperature(z, v, spread, *exact.soft_targets(z, v, spread))[0]
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
+    slope: Array = exact.in_inverse_temperature(z, v, t, *exact.soft_targets(z, v, t))[0]
     return slope
 
 
@@ -132,11 +132,11 @@ def distillation_loss(
         soft_weight: w in [0, 1]: a number, or an array over the leading axes.
 
     Returns `[...]`. Raises as `soft_target_loss`; BadInput for labels of another shape, or, unless traced, outside 0 to
-    N − 1; for a number that is no weight.
+    N − 1; for a number outside [0, 1] as the weight.
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
     exact.require_labels(labels, student_logits)
     weight = exact.over_examples("soft weight", soft_weight, z, (0.0, 1.0), "from 0 to 1")[0]
     hard: Array = optax.softmax_cross_entropy_with_integer_labels(z, labels, axis=0)
-    soft: Array = exact.soft_targets(z, v, spread)[0]
+    soft: Array = exact.soft_targets(z, v, t)[0]
     return weight * soft + (1 - weight) * hard

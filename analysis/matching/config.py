@@ -25,11 +25,11 @@ class MatchingConfig:
     scale: float = 5.0
     """Standard deviation s of the random logits."""
     images: int = 1000
-    """Training images of the pair on which gradients are measured."""
+    """Number of training images of the pair on which gradients are measured."""
     training: bool = True
     """Also train students at T = 1 … 1000 and ∞, under SGD and Adam."""
     seeds: int = 3
-    """Seeds of those students, 3 or more."""
+    """Number of those students' seeds, 3 or more."""
     epochs: int | None = None
     """Passes over the transfer set by those students (default: as many as the run's)."""
     logits: Path | None = None

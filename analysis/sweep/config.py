@@ -26,7 +26,7 @@ class PlanConfig:
     teachers: tuple[int, ...] = ()
     """Numbers of teachers to plan for, each with all seeds (default: as many as there are in the runs)."""
     alike_from: float = 8.0
-    """Every two temperatures from here on should be shown to be alike, all pairs at once."""
+    """The T (no unit) from which on every two temperatures should be shown to be alike, all pairs at once."""
 
     def __post_init__(self) -> None:
         for name in ("difference", "margin", "alike_from"):

@@ -48,8 +48,8 @@ class TableOptions:
     networks: Literal["post", "fast"] = dataclasses.field(default="post", metadata=added("post"))
     """post: the blog post's small and big. fast: `kdjax.models.fast`, narrow and wide."""
     dropout_after_norm: bool = dataclasses.field(default=False, metadata=added(False))
-    """The networks of the post with dropout once, after the last batch norm. After each pooling, as in the post, it
-    makes the statistics that batch norm collects in training differ from those of evaluation."""
+    """The networks of the post with dropout once, after the last batch norm. Without this option: after each pooling,
+    as in the post."""
     temperature: float = 10.0
     """Temperature T of the distilled row and of the controls (no unit)."""
     temperatures: tuple[float, ...] = ()

@@ -64,8 +64,8 @@ class TableOptions:
     temperature: float = 20.0
     """Temperature T of the soft targets (no unit), except where T is what varies."""
     soft_weights: tuple[float, ...] = (0.9,)
-    """Weights w of the soft term. The first holds everywhere but for the widths, which have 1; the others show, under
-    the first teacher, how much w matters."""
+    """Weights w of the soft term, in (0, 1]. The first holds everywhere but for the widths, which have 1; the others
+    show, under the first teacher, how much w matters."""
     epochs: int = 80
     """Passes of a student over the training images."""
     elastic_epochs: int = 60
@@ -78,7 +78,7 @@ class TableOptions:
     widths: tuple[int, ...] = (30, 300, 800)
     """Units in each hidden layer of the students whose errors against T are compared."""
     width_temperatures: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, math.inf)
-    """Temperatures T (no unit) of the students of --widths; inf is the limit."""
+    """Temperatures T > 0 (no unit) of the students of --widths; inf is the limit."""
     width_epochs: tuple[int, ...] = (20, 60)
     """Passes over the training images of the students of --widths, a schedule for each number; above 300 units, the
     first alone. Students of fewer images make as many steps as the first schedule."""

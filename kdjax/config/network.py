@@ -106,9 +106,9 @@ class TrainConfig:
     """cosine: one epoch of linear warm-up, then a half cosine to 0; triangle: from 0.2 up to 1 at 23 % of the training,
     then down to 0.07; or constant."""
     input_dropout: float = 0.0
-    """Probability of dropping an input pixel."""
+    """Probability of dropping an input pixel, below 1, in steps of 1/256."""
     hidden_dropout: float = 0.0
-    """Probability of dropping a hidden unit."""
+    """Probability of dropping a hidden unit, below 1, in steps of 1/256."""
     max_norm: float = 0.0
     """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
     jitter: int = 0
@@ -185,15 +185,16 @@ class TeacherConfig:
     learning_rate: float = 1.5e-3
     """Peak learning rate."""
     input_dropout: float = 0.0
-    """Probability of dropping an input pixel."""
+    """Probability of dropping an input pixel, below 1, in steps of 1/256."""
     hidden_dropout: float = 0.5
-    """Probability of dropping a hidden unit."""
+    """Probability of dropping a hidden unit, below 1, in steps of 1/256."""
     max_norm: float = 4.0
     """Bound on the L2 norm of each hidden unit's incoming weights; 0: no bound."""
     jitter: int = 2
     """Shift of each image at each step, up to this number of pixels in each direction."""
     average: float = 0.0
-    """Decay, per step, of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0: none."""
+    """Decay per step, in [0, 1), of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0:
+    none."""
     devices: int = 1
     """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = TEACHER_SEED

@@ -69,13 +69,13 @@ def dkd(
     """`α T² KL(Bern p_y ‖ Bern q_y) + β T² KL(p̂‖q̂)`, p̂ and q̂ being p and q without y, renormalised.
 
     At T = inf `α (u_y²/(2(N − 1))) + β ‖ũ‖²/(2(N − 1))`, ũ being u over the other classes,
-    centred over them: at α = 1 and β = (N − 1)/N it is `kd`. The authors' warm-up of the weight over 20 epochs is not
-    in it. For N = 2 nothing is left of the second term.
+    centred over them: at α = 1 and β = (N − 1)/N it is `kd`. Without the authors' warm-up over 20 epochs (arXiv
+    2203.08679). For N = 2 nothing is left of the second term.
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
     label = of_label(labels, z)
-    target = exact.soft_targets(merged(z, label, spread), merged(v, label, spread), spread)[0]
-    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
+    target = exact.soft_targets(merged(z, label, t), merged(v, label, t), t)[0]
+    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), t)[0]
     return alpha * target + beta * others
 
 
@@ -95,11 +95,11 @@ def nkd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
     (arXiv 2303.13005.) The cross-entropy is `KL(p̂‖q̂)` plus the teacher's entropy, so the value grows as T²,
     while the gradient has a limit.
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
     label = of_label(labels, z)
     own = jnp.exp(-cross_entropy(v, label)) * cross_entropy(z, label)
-    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), spread)[0]
-    entropy = jnp.square(spread) * _entropy_of_others(v, label, spread)
+    others = exact.soft_targets(jnp.where(label, -jnp.inf, z), jnp.where(label, -jnp.inf, v), t)[0]
+    entropy = jnp.square(t) * _entropy_of_others(v, label, t)
     return own[0] + gamma * (others + entropy[0])
 
 

@@ -47,7 +47,7 @@ _reverse = divergence(_reverse_terms, lambda pair: -pair.q * pair.gap)
 
 
 def reverse_kl(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
-    """`T² KL(q‖p)`; f = x − 1 − log x, a = −log x."""
+    """`T² KL(q‖p)`; f = x − 1 − log x, a = −log x. arXiv 2306.13649."""
     return _reverse(student_logits, teacher_logits, temperature)
 
 
@@ -117,7 +117,7 @@ def jsd(
     beta: Number,
     scaled: Number,
 ) -> Losses:
-    """`T² [β KL(p‖m) + (1 − β) KL(q‖m)]`, m = βp + (1 − β)q; `scaled`: over β(1 − β).
+    """`T² [β KL(p‖m) + (1 − β) KL(q‖m)]`, m = βp + (1 − β)q; `scaled`: over β(1 − β). arXiv 2306.13649.
 
     Scaled, it runs from `T² KL(p‖q)` (β = 0) to `T² KL(q‖p)` (β = 1), both exact, with one limit as T → ∞: a sweep over
     β then compares divergences and not step sizes. Unscaled, it is 0 at both ends. f″ = β(1 − β)/(x (1 − β + βx)).
@@ -165,7 +165,8 @@ _skew = divergence(_skew_terms, _skew_slopes)
 def skew_kl(
     student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, lam: Number
 ) -> Losses:
-    """`T² KL(p ‖ λp + (1 − λ)q)`; f″ = (1 − λ)²/(x (1 − λ + λx)²). λ = 0 is `kd`, λ = 1 is 0."""
+    """`T² KL(p ‖ λp + (1 − λ)q)`; f″ = (1 − λ)²/(x (1 − λ + λx)²). λ = 0 is `kd`, λ = 1 is 0. arXiv
+    2402.03898."""
     return _skew(student_logits, teacher_logits, temperature, lam)
 
 

@@ -79,15 +79,15 @@ def divergence(terms: Terms, slopes: Terms) -> Callable[..., Losses]:
     value.defjvp(jvp, symbolic_zeros=True)
 
     def loss(student: Logits, teacher: Logits, temperature: PerExample, *parameters: PerExample) -> Losses:
-        z, v, spread = exact.prepare(student, teacher, temperature)
-        result: Array = value(z, v, spread, *(jnp.asarray(one, z.dtype) for one in parameters))
+        z, v, t = exact.prepare(student, teacher, temperature)
+        result: Array = value(z, v, t, *(jnp.asarray(one, z.dtype) for one in parameters))
         return result
 
     return loss
 
 
 def constants(tangents: tuple[Any, ...]) -> None:
-    """Refuses derivatives that are not there."""
+    """Raises TypeError: a tangent is not zero."""
     if not all(isinstance(tangent, SymbolicZero) for tangent in tangents):
         raise TypeError("objectives have a derivative in the student's logits alone: use jax.lax.stop_gradient")
 

@@ -29,25 +29,25 @@ def ttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature
 
     No logit matching as T → ∞: the target becomes uniform.
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    tempered = _tempered(v, spread)
-    result: Array = exact.soft_targets(z, tempered, jnp.ones_like(spread))[0]
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
+    tempered = _tempered(v, t)
+    result: Array = exact.soft_targets(z, tempered, jnp.ones_like(t))[0]
     return result
 
 
 def wttm(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`ttm` times `Σ_i softmax(v)_i^(1/T)` (arXiv 2402.11148), a weight that at T = inf is the number of classes."""
-    _, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
-    of_all = exact.total(jnp.exp(_tempered(v, jnp.ones_like(spread))))
-    log_weight = jnp.log(exact.total(jnp.exp(_tempered(v, spread)))) - jnp.log(of_all) / spread
+    _, v, t = exact.prepare(student_logits, teacher_logits, temperature)
+    of_all = exact.total(jnp.exp(_tempered(v, jnp.ones_like(t))))
+    log_weight = jnp.log(exact.total(jnp.exp(_tempered(v, t)))) - jnp.log(of_all) / t
     return jnp.exp(log_weight)[0] * ttm(student_logits, teacher_logits, labels, temperature)
 
 
-def _tempered(v: Array, spread: Array) -> Array:
+def _tempered(v: Array, t: Array) -> Array:
     """`(v − max v)/T`: the largest first, so that what is rounded is small where it counts. -inf stays, at T = inf too,
     where it would be nan."""
     gone = v == -jnp.inf
-    return jnp.where(gone, v, jnp.where(gone, 0, v - exact.largest(v)) / spread)  # double where: no inf/inf in a slope
+    return jnp.where(gone, v, jnp.where(gone, 0, v - exact.largest(v)) / t)  # double where: no inf/inf in a slope
 
 
 def label_smoothing(

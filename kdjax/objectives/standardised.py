@@ -51,6 +51,7 @@ def logit_standardization(
 
 def norm_kd(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:
     """`(Tσ_v)² KL(softmax(v/(Tσ_v)) ‖ softmax(z/(Tσ_z)))`: σ_v² times `logit_standardization` with no 1e-7.
+    arXiv 2308.00520.
 
     Where σ_z = 0, q is uniform and the gradient, infinite in theory, is that of σ_z = 1. Exactness: see the module.
     """
@@ -62,7 +63,8 @@ def norm_kd(student_logits: Logits, teacher_logits: Logits, labels: Any, tempera
 def spherical_kd(
     student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample, m: Number
 ) -> Losses:
-    """`T² KL` of `m (x − mean)/σ`, σ over N. At T = inf `m² (1 − ρ)`. Where σ_z = 0, as `norm_kd`."""
+    """`T² KL` of `m (x − mean)/σ`, σ over N. At T = inf `m² (1 − ρ)`. Where σ_z = 0, as `norm_kd`. arXiv
+    2010.07485."""
     student, teacher = exact.as_float(student_logits, teacher_logits)
     return losses.soft_target_loss(m * standardise(student, 0)[0], m * standardise(teacher, 0)[0], temperature)
 
@@ -146,12 +148,12 @@ def dist(
     the batch so does a class whose probability is almost the same throughout. Raises BadInput: fewer than two examples,
     unless γ is the number 0 (in training it is traced).
     """
-    z, v, spread = exact.prepare(student_logits, teacher_logits, temperature)
+    z, v, t = exact.prepare(student_logits, teacher_logits, temperature)
     few = f"the objective dist correlates over the batch: logits of shape {student_logits.shape} are too few for it"
     alone = isinstance(gamma, (int, float)) and gamma == 0  # a traced γ is one of several
     require(alone or (z.ndim > 1 and z.shape[-1] > 1), f"{few}: give a batch of 2 or more")
-    q, p = _deviation(z, spread), _deviation(v, spread)
-    difference = jax.lax.stop_gradient(exact.soft_targets(z, v, spread)[1])
+    q, p = _deviation(z, t), _deviation(v, t)
+    difference = jax.lax.stop_gradient(exact.soft_targets(z, v, t)[1])
     loss = beta * _uncorrelated(q, p, difference)
     if not alone:
         q, p, difference = (
