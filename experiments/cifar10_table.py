@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.cifar10.config import PRESETS, TableConfig
 from experiments.cifar10.members import first_choices, members, tuned_members
 from kdjax import cli
-from kdjax.errors import BadInput, require
+from kdjax.errors import BadInput, require, require_known
 from kdjax.files import write_arrays
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def prepare(config: TableConfig) -> "Study":
     from kdjax.run_folders import span
 
     datasets.require_named(config.data, "cifar10_table")
+    require_known("dataset", config.data.dataset, datasets.names())
     spec = datasets.CATALOG.get(config.data.dataset)
     if spec is None or spec.shape[2] != 3:  # the bundled digits have none
         raise BadInput(

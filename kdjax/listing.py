@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import re
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from kdjax.run_folders import seconds_of, sweeps_of
 TEACHERS = "teachers"
 """The folder of teachers, and what stands in place of their experiment."""
 PACKAGES = ("experiments", "analysis")
+OF_AUTO = ("mnist", "mnist5k")
+"""What `--dataset auto`, the default of most commands, stands for."""
 """Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 
 
@@ -101,6 +104,10 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
         raise BadInput(f"{folder / 'config.json'} does not tell the command that started it: {remedy}") from None
     require(_is_ours(command), f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
     require(place.is_dir(), f"{place}, where {folder} was started, is gone, and paths may be relative to it: {remedy}")
+    given = re.search(r"--dataset[= ](\S+)", " ".join(kept))
+    data = read_json(folder / "config.json")["identity"].get("data", {}).get("name")
+    if data in OF_AUTO and (given is None or given[1] == "auto"):
+        kept += ["--dataset", data]  # MNIST may be there now that was not
     # The folder may have been moved since; and another version may have another default name for it.
     kept += ["--out", str(folder.parents[1].resolve())] + ["--name", folder.name] * (PACKAGES[0] in module)
     return ["python", "-m", module, *kept], place

@@ -11,6 +11,7 @@ from kdjax.config import AFTER_NORM, SweepConfig, TrainConfig
 from kdjax.datasets import Dataset, GivenTeacher
 from kdjax.datasets.splits import MOST_T, NO_MASS
 from kdjax.errors import require, require_option
+from kdjax.models.fast import groups
 from kdjax.objectives import Objective
 from kdjax.progress import warn
 from kdjax.students import Block
@@ -69,7 +70,7 @@ _warn_once = functools.cache(warn)  # for all sweeps of a table
 
 def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
     """What fixes the shapes of a network's weights."""
-    return config.network.removesuffix(AFTER_NORM), config.hidden
+    return config.network.removesuffix(AFTER_NORM), groups(config.hidden) if config.network == "fast" else config.hidden
 
 
 def check_blocks(
@@ -98,7 +99,8 @@ def require_given(config: SweepConfig, name: str, given: GivenTeacher) -> None:
     if given.renormalised:
         finite = [min(t, MOST_T) for t in (*config.temperatures, config.last_temperature)]
         allowed = f"with --topk-rest renormalised it is {MOST_T:g} at most, as classes without mass have no limit"
-        require_option(max(config.temperatures) <= MOST_T, "temperatures", max(config.temperatures), allowed)
+        for name, most in (("temperatures", max(config.temperatures)), ("last-temperature", config.last_temperature)):
+            require_option(most <= MOST_T, name, most, allowed)
         for objective in map(objectives.parse, config.objectives):
             reason = "it depends on the logits of classes that have no mass with --topk-rest renormalised"
             ignores = all(_ignores_absent(objective, t) for t in (min(finite), max(finite)))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from kdjax import (
 )
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import require
+from kdjax.errors import BadInput, require
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.interim import Interim
@@ -133,7 +134,10 @@ def find_teachers(
     sweep_checks.require_images_to_change("teacher.augment", config.augment != "none", dataset)
     sweep_checks.require_at_most("teacher.batch-size", config.batch_size, len(dataset.train.images))
     sweep_checks.require_jitter("teacher.jitter", config.jitter, dataset)
-    models.network(recipe, dataset.input_shape, dataset.num_classes)
+    try:
+        models.network(recipe, dataset.input_shape, dataset.num_classes)
+    except BadInput as error:  # which names the student's options
+        raise BadInput(re.sub("--(?=[a-z])", "--teacher.", str(error))) from None
     name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
     if not teachers.place(run.out, name).exists():
         scheduling.require_devices("teacher.devices", config.devices)

@@ -129,6 +129,7 @@ def test_double_softmax_is_an_objective_of_the_first_sweep_and_other_controls_ha
 REFUSED = {
     "--dataset mnist": "--dataset mnist is grey-scale: this table is of networks for colour images",
     "--dataset auto": "--dataset auto is grey-scale",
+    "--dataset cifar-10": "--dataset cifar-10 is unknown: ",
     "--width-multiplier 0.01": "--width-multiplier 0.01 is not allowed: 3 hidden units are too few for the small",
     "--width-multiplier 0": "--width-multiplier 0 is not allowed",
     "--controls shuffled shuffled": "--controls names one twice",

@@ -297,6 +297,9 @@ def test_a_teacher_of_features_standardised_by_other_rows_is_refused(tmp_path):
 def test_a_file_without_a_teacher_has_one_trained(tmp_path):
     path = write(tmp_path, columns(teacher_logprobs=None))
     recipe = TeacherConfig(widths=(8,), epochs=2, batch_size=50)
+    fast = TeacherConfig(network="fast", widths=(64,), hidden_dropout=0.0, batch_size=50)
+    with pytest.raises(BadInput, match=r"are \[6\] features: give --teacher\.network mlp"):
+        sweeps.prepare(config(path, tmp_path / "runs", teacher=fast, seeds=1))
     sweep = sweeps.prepare(config(path, tmp_path / "runs", teacher=recipe, seeds=1))
     assert sweep.dataset.teacher is None and sweep.teacher_config.jitter == 0
     assert "would train a teacher" in forecast.of_sweep(sweep).text
@@ -342,6 +345,15 @@ def test_what_is_trained_by_default_depends_on_the_number_of_rows(tmp_path):
         (
             {"rest": "renormalised"},
             "--temperatures inf is not allowed: with --topk-rest renormalised it is 1e+07 at most",
+        ),
+        (
+            {
+                "rest": "renormalised",
+                "temperatures": (4.0,),
+                "temperature_schedule": "linear",
+                "last_temperature": 1e10,
+            },
+            "--last-temperature 10000000000 is not allowed: with --topk-rest renormalised it is 1e+07 at most",
         ),
         (
             {"rest": "renormalised", "objectives": ("reverse_kl",), "temperatures": (2.0,)},

@@ -166,6 +166,23 @@ def test_what_is_no_command_of_ours_is_not_executed(out, command, refused):
         listing.command_of(path.parent)
 
 
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ([], ["--dataset", "mnist5k"]),
+        (["--dataset", "auto"], ["--dataset", "mnist5k"]),
+        (["--dataset", "mnist5k"], []),
+        (["--dataset=mine.npz"], []),
+    ],
+)
+def test_a_run_on_what_auto_stood_for_is_resumed_on_that(out, given, added):
+    path = out / "omit_digit" / "run" / "config.json"
+    command = {"module": "experiments.omit_digit", "arguments": given, "folder": str(out)}
+    path.write_text(json.dumps({**read_json(path), "command": command}))
+    (*_, name), _ = listing.command_of(path.parent)
+    assert name == "run" and listing.command_of(path.parent)[0][3:-4] == given + added
+
+
 def test_a_record_that_cannot_be_read_is_left_out(out, capfd):
     (out / "omit_digit" / "run" / "config.json").write_text("{")
     (out / "omit_digit" / "odd").mkdir()

@@ -54,6 +54,9 @@ def test_no_student_starts_from_its_teachers_own_weights(tmp_path, capfd):
     assert "warning: students and their teacher share the random numbers of seed 0 (batches" in capfd.readouterr().err
     sweeps.prepare(asked(widths=(16, 12), seed=0))
     assert "warning: " not in capfd.readouterr().err  # once is enough
+    fast = asked(widths=(12, 24, 24), network="fast", jitter=0, hidden_dropout=0.0, seed=0)
+    with pytest.raises(BadInput, match="student of seed 0 would start from its teacher's own"):
+        sweeps.prepare(dataclasses.replace(fast, network="fast", widths=(12,)))  # which says the same three
     network = {"network": "small_after_norm", "widths": (12,)}
     images = asked(widths=(12,), network="small", jitter=0, seed=0)
     with pytest.raises(BadInput, match="student of seed 0 would start from its teacher's own"):

@@ -115,7 +115,8 @@ class TrainConfig:
     """Each image is shifted, at each step, by up to this number of pixels in each direction."""
     average: float = 0.0
     """Decay, per step, of an exponential moving average of the parameters, which is then what is evaluated; 0: none.
-    After t steps it is at most (1 + t)/(10 + t), so that the initial weights are soon forgotten."""
+    After t steps it is at most (1 + t)/(10 + t), so that the initial weights are soon forgotten. Batch statistics are
+    not averaged."""
     network: str = dataclasses.field(default="mlp", metadata=added("mlp"))
     """A name in `NETWORKS`."""
     augment: Augment = dataclasses.field(default="none", metadata=added("none"))
@@ -193,8 +194,8 @@ class TeacherConfig:
     jitter: int = 2
     """Shift of each image at each step, up to this number of pixels in each direction."""
     average: float = 0.0
-    """Decay per step, in [0, 1), of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)); 0:
-    none."""
+    """Decay per step, in [0, 1), of a moving average of the parameters (after t steps at most (1 + t)/(10 + t)), though
+    not of batch statistics; 0: none."""
     devices: int = 1
     """Divide each batch over N devices (pmap). It is part of the recipe: the last digits depend on it."""
     seed: int = TEACHER_SEED

@@ -122,6 +122,11 @@ def whitening(images: HostImages) -> dict[str, Float[np.ndarray, "..."]]:
     return {name: part.astype(np.float32) for name, part in (("kernel", kernel), ("bias", -np.tile(mean, 4) @ kernel))}
 
 
+def groups(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The channels of the three groups, of which one width w says w, 2·w and 2·w."""
+    return (widths[0], 2 * widths[0], 2 * widths[0]) if len(widths) == 1 else widths
+
+
 def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """The network `fast` of `config.hidden` channels. Raises BadInput: another number of widths than one or three;
     dropout, a bound on norms; features; images too small for three poolings."""
@@ -135,8 +140,7 @@ def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) ->
     )
     pixels = f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the network fast"
     require(min(input_shape[:2]) >= 9, f"{pixels}: its three poolings need 9×9 or more")
-    groups = widths if len(widths) == 3 else (widths[0], 2 * widths[0], 2 * widths[0])
-    module = Fast(groups, num_classes, config.precision == "bfloat16")
+    module = Fast(groups(widths), num_classes, config.precision == "bfloat16")
 
     init, apply = functions_of(module, input_shape)
 
