@@ -77,7 +77,7 @@ REFUSED = {
     "probabilities in per cent": (logits(100 * PROBABILITIES), "sums to 100 .* numpy.log of them over 100"),
     "one class to train on": (
         {"split": np.where(LABELS == 2, "train", "test")},
-        "all training rows are of class 2: there are no two classes to tell apart",
+        "all training rows are of class 2: their labels tell no two classes apart",
     ),
     "images that are not finite": (images(changed(FLOATS, 4, np.nan)), "images are not finite in row 4: leave"),
     "labels from 1": ({"labels": LABELS + 1}, r"labels are counted from 1 \(1 to 4, and 4 in rows \d"),
