@@ -15,9 +15,9 @@ from kdjax.run_folders import seconds_of, sweeps_of
 TEACHERS = "teachers"
 """The folder of teachers, and what stands in place of their experiment."""
 PACKAGES = ("experiments", "analysis")
+"""Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 OF_AUTO = ("mnist", "mnist5k")
 """What `--dataset auto`, the default of most commands, stands for."""
-"""Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 
 
 class Entry(NamedTuple):
@@ -96,7 +96,8 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
     Raises:
         BadInput: the run was not started by a command of kdjax, or where it was started is gone.
     """
-    command, remedy = read_json(folder / "config.json").get("command"), "give again what started it"
+    config, remedy = read_json(folder / "config.json"), "give again what started it"
+    command = config.get("command")
     try:
         module, place = str(command["module"]), Path(command["folder"])
         kept = [str(argument) for argument in command["arguments"] if argument != "--fresh"]
@@ -105,7 +106,7 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
     require(_is_ours(command), f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
     require(place.is_dir(), f"{place}, where {folder} was started, is gone, and paths may be relative to it: {remedy}")
     given = re.search(r"--dataset[= ](\S+)", " ".join(kept))
-    data = read_json(folder / "config.json")["identity"].get("data", {}).get("name")
+    data = config["identity"].get("data", {}).get("name")
     if data in OF_AUTO and (given is None or given[1] == "auto"):
         kept += ["--dataset", data]  # MNIST may be there now that was not
     # The folder may have been moved since; and another version may have another default name for it.

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from kdjax import (
     sweep_checks,
     teachers,
 )
-from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics, of_teacher
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
 from kdjax.files import write_arrays
@@ -136,8 +135,8 @@ def find_teachers(
     sweep_checks.require_jitter("teacher.jitter", config.jitter, dataset)
     try:
         models.network(recipe, dataset.input_shape, dataset.num_classes)
-    except BadInput as error:  # which names the student's options
-        raise BadInput(re.sub("--(?=[a-z])", "--teacher.", str(error))) from None
+    except BadInput as error:
+        raise of_teacher(error) from None
     name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
     if not teachers.place(run.out, name).exists():
         scheduling.require_devices("teacher.devices", config.devices)

@@ -85,7 +85,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
     reading = f"Each point is a mean number of wrong answers on the test set: lower is better.{_key(axis, figure)}"
     return style.finish(
         figure,
-        f"Test errors with {sweep.taught_by}{style.of_runs(sweep.several)}",
+        f"Test errors with {sweep.learnt_from}{style.of_runs(sweep.several)}",
         sweep.headline,
         sweep.where,
         reading=reading,
@@ -111,12 +111,9 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
     reading = "Below zero are fewer errors than on hard labels, paired by seed"
     reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
     reading += _key(axis, figure)
-    return style.finish(
-        figure,
-        f"{sweep.taught_by[0].upper()}{sweep.taught_by[1:]} minus hard labels, paired{style.of_runs(sweep.several)}",
-        sweep.where,
-        reading=reading,
-    )
+    soft = sweep.learnt_from[0].upper() + sweep.learnt_from[1:]
+    what = f"{soft} minus hard labels, paired{style.of_runs(sweep.several)}"
+    return style.finish(figure, what, sweep.where, reading=reading)
 
 
 def draw_calibration(sweep: SweepResults) -> Figure | None:

@@ -52,7 +52,7 @@ class SweepResults(NamedTuple):
         return self.results["seed"].nunique() > 1
 
     @property
-    def taught_by(self) -> str:
+    def learnt_from(self) -> str:
         """What students minimise, but for hard labels, baselines and controls; named where it is one other objective
         than `kd`: where there are several, each curve has its name."""
         names = [name for name in self.results["objective"].unique() if is_compared(name)]

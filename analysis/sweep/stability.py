@@ -146,13 +146,12 @@ def _table(measured: pd.DataFrame, targets: str) -> Table:
 
 def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
     notes = []
-    columns = ["width", "temperature", "soft_weight", "learning_rate"]
-    for values, rows in measured.groupby(columns):
+    for _, rows in measured.groupby(["width", "learning_rate", "soft_weight", "temperature"]):
         control, soft = (rows[rows["objective"] == kind] for kind in ("double_softmax", "kd"))
         ratios = {name: ratio(control, soft, name) for name in MEASURES}
         numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
         if numbers:
-            where = ", ".join(runs.in_words(dict(zip(columns, values, strict=True)), columns))
+            where = ", ".join(runs.in_words(rows.iloc[0], ["width", "temperature", "soft_weight", "learning_rate"]))
             notes.append(f"Double softmax, ratio to distilled ({where}): {numbers}.")
     return notes
 

@@ -19,6 +19,7 @@ from kdjax.config.network import (
     TrainConfig,
     network_spec,
     numerics,
+    of_teacher,
     register_network,
     shared_fields,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "default_data_dir",
     "network_spec",
     "numerics",
+    "of_teacher",
     "register_network",
     "shared_fields",
 ]

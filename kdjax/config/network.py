@@ -172,6 +172,11 @@ def shared_fields(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
+def of_teacher(refused: BadInput) -> BadInput:
+    """A refusal of a network, which names the student's options, with those of the teacher."""
+    return BadInput(re.sub("--(?=[a-z])", "--teacher.", str(refused)))
+
+
 @dataclasses.dataclass(frozen=True)
 class TeacherConfig:
     """The teacher: 784-1200-1200-10 with dropout, max-norm and jittered inputs, as in the paper's Section 3."""
@@ -233,5 +238,5 @@ class TeacherConfig:
                 of_mlp = ("input_dropout", "hidden_dropout", "max_norm")
                 recipe |= {name: 0.0 for name in of_mlp if recipe[name] == default[name]}
             return TrainConfig(**recipe)
-        except BadInput as error:  # which names the student's option
-            raise BadInput(re.sub("^--", "--teacher.", str(error))) from None
+        except BadInput as error:
+            raise of_teacher(error) from None
