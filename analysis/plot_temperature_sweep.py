@@ -28,7 +28,8 @@ def main(config: PlotSweepConfig) -> None:
     """Writes the summary again, draws the figures and prints where they are."""
     from analysis.sweep import figures, table  # late, so that --help is quick
 
-    plotting.main(config, "temperature_sweep", table.write_summary, functools.partial(figures.draw, image=config.image))
+    check, draw = (functools.partial(step, image=config.image) for step in (figures.require_image, figures.draw))
+    plotting.main(config, "temperature_sweep", check, table.write_summary, draw)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(
     Args:
         config: the command's options.
         experiment: the folder under `out` that holds its runs.
-        steps: such as the table's `write_summary`; the last returns the files that it has drawn.
+        steps: such as a check, or the table's `write_summary`; the last returns the files that it has drawn.
         noun: what a run of it is called where there is none.
         written: the file that a finished run has.
     """

@@ -22,6 +22,8 @@ from kdjax.targets import WORDS
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
 RUN = ["teacher", "seed"]
+OF_SWEEPS = ("temperature_sweep", "logit_matching")
+"""Experiments whose run directories are those of sweeps."""
 HARD, NONE = 0.0, -1.0
 """Stand among temperatures, which are above 0, for hard labels, and for an objective that does not use one."""
 NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
@@ -85,10 +87,16 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in names or arrays.files}
 
 
-def read_config(folder: Path) -> Any:
-    """`config.json` of a run directory. Raises BadInput: there is none, or it is damaged."""
+def read_config(folder: Path, *experiments: str) -> Any:
+    """`config.json` of a run directory of one of these experiments. Raises BadInput: there is none, it is damaged, or
+    of another experiment."""
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for the newest one")
-    return read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    with reading(folder / "config.json"):
+        experiment = config["identity"]["experiment"]
+    require(experiment in experiments, f"{folder} is a run of {experiment}: name one of {experiments[0]}")
+    require("details" in config, f"{folder / 'config.json'} is damaged: give the experiment's command again")
+    return config
 
 
 def read(folder: Path) -> pd.DataFrame:

@@ -58,16 +58,24 @@ def claimed_in_turn(chains: Sequence[Sequence[Difference]]) -> list[int]:
     if len(sides) == 1 and all(first.differs for first in firsts):
         rest = iter(claimed_in_turn([chain[1:] for chain in chains if len(chain) > 1]))
         return [1 + (next(rest) if len(chain) > 1 else 0) for chain in chains]
-    counts = [0] * len(chains)
+    return [sum(p <= 0.05 for p in adjusted) for adjusted in adjusted_in_turn(chains)]
+
+
+def adjusted_in_turn(chains: Sequence[Sequence[Difference]]) -> list[list[float]]:
+    """p of each difference of each chain, adjusted as `claimed_in_turn` tests them, without the intersection-union
+    test: the smallest level at which it would be claimed. Of chains of one it is Holm's; nan where it is never tested,
+    as a p of its chain is nan."""
+    adjusted = [[math.nan] * len(chain) for chain in chains]
+    at, last = [0] * len(chains), 0.0
     while True:
-        # A nan is no test.
-        heads = {i: chain[n].p for i, (chain, n) in enumerate(zip(chains, counts, strict=True)) if n < len(chain)}
+        heads = {i: chain[n].p for i, (chain, n) in enumerate(zip(chains, at, strict=True)) if n < len(chain)}
         heads = {i: p for i, p in heads.items() if not math.isnan(p)}
-        passed = [i for i, p in heads.items() if p <= 0.05 / len(heads)]
-        if not passed:
-            return counts
-        for i in passed:
-            counts[i] += 1
+        if not heads:
+            return adjusted
+        first = min(heads, key=heads.__getitem__)
+        last = min(1.0, max(last, heads[first] * len(heads)))
+        adjusted[first][at[first]] = last
+        at[first] += 1
 
 
 def difference_over_images(a: Wrong, b: Bool[np.ndarray, "..."]) -> Difference:

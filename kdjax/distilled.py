@@ -81,8 +81,9 @@ class Distillation:
         From hard labels, or between two objectives at the same temperature and soft weight, such as
         `compare("kd", "dkd")`; one that has no temperature, such as `mse`, is compared at each of the other's.
         `objective` None: each of the others. Columns: the `difference` with the bounds `low` and `high` of its t
-        interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the number of rows (Holm 1979): where
-        it is below 1 − confidence, a difference was found; and both means.
+        interval, `n` pairs, `p` of the paired t test, and `p_holm`, adjusted for the number of rows (Holm 1979); and
+        both means. A difference was found where `p_holm` is below 1 − confidence, or where all intervals lie on one
+        side of zero.
 
         Failed students are left out; without a pair there is no row. Raises BadInput: an objective that was not
         trained, or compared with itself; an unknown measure; a confidence outside (0, 1).
@@ -207,7 +208,10 @@ class Distillation:
         found, settings = told["difference"][claimed(differences)], len(told)
         words = f"fewer test errors than hard labels at {(found < 0).sum()} of {settings} settings"
         rest = f"more at {(found > 0).sum()}, no difference seen at {settings - len(found)}"
-        return f"{about}: {words}, {rest} (paired t tests, corrected for all by Holm; 95 % intervals over seeds)."
+        same_side = settings > 1 and len(set(np.sign(told["difference"]))) == 1
+        together = same_side and all(one.differs for one in differences)
+        rule = "all intervals on one side of zero" if together else "corrected for all by Holm"
+        return f"{about}: {words}, {rest} (paired t tests, {rule}; 95 % intervals over seeds)."
 
 
 def _number(value: float | int) -> str:

@@ -95,18 +95,12 @@ def _format(config: ExportConfig, by_suffix: dict[str, str]) -> str:
 
 
 def _folder(config: ExportConfig) -> Path:
-    """The run directory; refuses a table, which holds none of its students itself."""
+    """The run directory: by default the newest sweep."""
     from kdjax import listing, run_folders
 
     if config.run is None:
-        folder = run_folders.latest_run(config.out, "temperature_sweep")
-    else:
-        path = Path(config.run)
-        folder = path if (path / "config.json").exists() else listing.folder_of(config.out, config.run)
-    sweeps = run_folders.sweeps_of(folder)
-    first = sweeps[0] if sweeps else folder
-    require(not sweeps, f"{folder} is a table of {len(sweeps)} sweeps, which hold its students: name one, as {first}")
-    return folder
+        return run_folders.latest_run(config.out, "temperature_sweep")
+    return listing.folder_of(config.out, config.run)
 
 
 def _student(folder: Path, config: ExportConfig) -> Any:

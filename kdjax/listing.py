@@ -61,11 +61,13 @@ def find(out: Path) -> list[Entry]:
 
 
 def folder_of(out: Path, name: str) -> Path:
-    """The run directory of that name below `out`, or of that experiment and name (`mnist_table/first`).
+    """The run directory of that path, of that name below `out`, or of that experiment and name (`mnist_table/first`).
 
     Raises:
         BadInput: there is none, or there are several.
     """
+    if (Path(name) / "config.json").exists():
+        return Path(name)
     _require_folder(out)
     names = [path.parts[-3:-1] for path in sorted(out.glob("*/*/config.json")) if _is_run(path)]
     found = [one for one in names if name in (one[1], "/".join(one))]

@@ -43,7 +43,8 @@ def plan(
     recipe: Callable[[int], TrainConfig],
     targets: Targets = "teacher",
 ) -> list[Block]:
-    """The blocks that train every student of every task, each once; in the order of training.
+    """The blocks that train every student of every task, each once; in the order of training: seed by seed, so that
+    what there is can be told of whole seeds.
 
     Hard and soft runs on one transfer set from one seed are one block.
 
@@ -77,7 +78,7 @@ def plan(
             of_block = dataclasses.replace(transfer, targets=targets, seed=permutation)
             name = block_name(transfer, seed)
             blocks.append(Block(name, config.hidden[0], config, seed, chosen, len(chosen), count, of_block))
-    return blocks
+    return sorted(blocks, key=lambda block: block.seed)
 
 
 def block_name(transfer: TransferSpec, seed: int) -> str:

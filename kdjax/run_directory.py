@@ -315,13 +315,17 @@ def command_given() -> dict[str, Any]:
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
 
 
+WORDS = dict.fromkeys(("teacher", "omitted", "without"), str)
+"""Columns of `results.csv` that are text, though some look like numbers."""
+
+
 def read_results(folder: Path) -> Any:
     """`results.csv` as a pandas table (T: inf the limit, nan a hard row); `BadInput` if it is missing or damaged."""
     import pandas as pd
 
     files.check_seal(folder)
     try:
-        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype={"teacher": str})
+        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype=WORDS)
     except FileNotFoundError:
         reason = "it is no run directory, or its run has not finished a block"
         raise BadInput(f"{folder} holds no results.csv: {reason}") from None

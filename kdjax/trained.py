@@ -12,12 +12,12 @@ import numpy as np
 
 from kdjax import checkpoints, evaluation, models, run_directory, run_folders
 from kdjax.array_files import read_arrays
-from kdjax.arrays import HostImages, HostLogits
+from kdjax.arrays import HostLogits
 from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
-from kdjax.inputs import read_inputs
+from kdjax.inputs import read, read_inputs, require_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,19 +59,25 @@ class Student:
         params, model_state = jax.tree.map(lambda leaf: np.asarray(leaf[self.index : self.index + 1]), stacked)
         return params, model_state
 
-    def logits(self, images: HostImages) -> HostLogits:
+    def logits(self, images: Any) -> HostLogits:
         """Logits of any images, in evaluation mode: bytes, or floats 0 to 1; or of features as they stand in the file:
-        they are standardised here, as they were for training. Raises BadInput: images of another kind or shape."""
-        apply = self.standardisation.apply if self.standardisation else functools.partial(read_inputs, "images")
-        images = apply(images)
-        return evaluation.logits_of(self.network, *self.variables, images)
+        they are standardised here, as they were for training. An array, or where it is (`kdjax.inputs`). Raises
+        BadInput: images of another kind or shape, or features that are not finite."""
+        if self.standardisation is None:
+            return evaluation.logits_of(self.network, *self.variables, read_inputs("images", images))
+        features = self.standardisation.apply(read("features", images))
+        require_finite("features", features)
+        return evaluation.logits_of(self.network, *self.variables, features)
 
 
 def find(folder: str | Path, **where: Any) -> list[Student]:
     """The students of a sweep's run directory whose rows have these values, such as `width=300, temperature=4.0`.
-    Numbers agree to eight digits; nan or None stands for an empty cell. Raises BadInput: no run directory, no such
-    student or column, or a damaged block that holds one."""
+    Numbers agree to eight digits; nan or None stands for an empty cell. Raises BadInput: no run directory; that of a
+    table, whose sweeps hold its students; no such student or column; a damaged block that holds one."""
     folder = Path(folder)
+    sweeps = run_folders.sweeps_of(folder)
+    first = sweeps[0] if sweeps else folder
+    require(not sweeps, f"{folder} is a table of {len(sweeps)} sweeps, which hold its students: name one, as {first}")
     config = read_json(folder / "config.json")
     try:
         settings, data = config["identity"]["config"], config["identity"]["data"]
@@ -79,7 +85,7 @@ def find(folder: str | Path, **where: Any) -> list[Student]:
         recipe, shape, classes = SweepConfig(**network), tuple(data["input_shape"]), int(data["num_classes"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a run with students, or damaged ({error!r})") from None
-    standardisation = _standardisation(folder / run_directory.FEATURES)
+    standardisation = _standardisation(folder / run_directory.FEATURES, data.get("standardisation"))
     students: list[Student] = []
     there: dict[str, dict[Any, None]] = {name: {} for name in where}
     for block in run_directory.block_folders(folder):
@@ -107,11 +113,17 @@ def listed(values: Iterable[Any]) -> str:
     return "|".join(shown[:8] + ["…"] * (len(shown) > 8))
 
 
-def _standardisation(path: Path) -> Standardisation | None:
-    if not path.exists():
+def _standardisation(path: Path, fingerprint: str | None) -> Standardisation | None:
+    """That of a run on features; None where there is none. Raises BadInput: it is missing, or another run's."""
+    if fingerprint is None:
         return None
+    remedy = "without it features are not what the network was trained on: copy the run directory as a whole"
+    require(path.exists(), f"{path} is missing; {remedy}")
     arrays = read_arrays(path)
-    return Standardisation(arrays["mean"], arrays["deviation"])
+    require({"mean", "deviation"} <= arrays.keys(), f"{path} is damaged; {remedy}")
+    found = Standardisation(arrays["mean"], arrays["deviation"])
+    require(found.fingerprint == fingerprint, f"{path} is not that of this run; {remedy}")
+    return found
 
 
 def results(*folders: Path | str) -> Any:

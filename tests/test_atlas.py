@@ -234,6 +234,10 @@ def test_a_run_without_what_is_needed_is_refused(swept, tmp_path):
     assert "a top-k teacher with --topk-rest renormalised" in refused(tmp_path, folder)
     (folder / "test.npz").unlink()
     assert "test.npz is missing" in refused(tmp_path, folder)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"temperature_sweep"', '"omit_digit"'))
+    assert "is a run of omit_digit: name one of temperature_sweep" in refused(tmp_path, folder)
+    (folder / "config.json").write_text(config)
     shutil.rmtree(folder / "blocks")
     assert "holds no student of objective kd" in refused(tmp_path, folder)
 

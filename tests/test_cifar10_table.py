@@ -515,7 +515,7 @@ def test_a_damaged_record_is_one_line(tmp_path, damage):
     code, said = commands.call(
         plot_cifar10_table.main, plot_cifar10_table.PlotConfig, [str(tmp_path)], plot_cifar10_table.PROG
     )
-    assert code == 2 and "is no finished run of cifar10_table" in said and "Traceback" not in said
+    assert code == 2 and "give the experiment's command again" in said and "Traceback" not in said
 
 
 def test_class_similarity_is_the_mean_soft_target_of_each_class():

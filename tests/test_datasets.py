@@ -5,6 +5,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -368,3 +369,18 @@ def test_the_command_line_prepares_or_says_why_not(tmp_path, name, code):
         assert done.stdout.startswith("5,000 MNIST digits") and done.stderr == ""
     else:
         assert "did you mean mnist?" in done.stderr and len(done.stderr.splitlines()) == 1 and done.stdout == ""
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_else_is_in_the_folder_of_prepared_data_is_never_removed(tmp_path, prepared):
+    write_random_idx(tmp_path / "raw")
+    if prepared:
+        load(config(tmp_path))
+    (tmp_path / "data" / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "data" / "mnist" / "3.0.1" / "mnist-train.tfrecord").write_text("somebody's")
+    with pytest.raises(BadInput, match=r"it holds what kdjax did not write \(3.0.1\): choose another --data-dir"):
+        load(config(tmp_path))
+    assert (tmp_path / "data" / "mnist" / "3.0.1" / "mnist-train.tfrecord").read_text() == "somebody's"
+    shutil.rmtree(tmp_path / "data" / "mnist" / "3.0.1")
+    (tmp_path / "data" / "mnist" / ".DS_Store").write_text("of a file manager")
+    load(config(tmp_path))

@@ -56,6 +56,21 @@ def test_of_several_copies_the_named_then_the_nearest_then_the_plain_one_is_read
         assert_same(read(MNIST, tmp_path), expected)
 
 
+def test_files_are_taken_from_one_folder_that_has_them_all(tmp_path):
+    expected = write_random_idx(tmp_path / "b_clean")
+    write_random_idx(tmp_path / "a_noisy", seed=1)
+    for path in (tmp_path / "a_noisy").glob("*images*"):
+        path.unlink()
+    assert_same(read(MNIST, tmp_path), expected)
+
+
+def test_a_folder_above_that_is_named_after_a_dataset_with_other_files_does_not_count(tmp_path):
+    digits = write_random_idx(tmp_path / "cifar10" / "data")
+    assert_same(read(MNIST, tmp_path / "cifar10" / "data"), digits)
+    images = write_random_cifar(tmp_path / "mnist" / "data")
+    assert_same(read(CIFAR, tmp_path / "mnist" / "data"), images)
+
+
 def test_the_spelling_with_a_dot_is_found(tmp_path):
     expected = write_random_idx(tmp_path, zipped=False)
     for name in IDX_FILES:

@@ -140,6 +140,18 @@ def test_the_verdict_counts_settings_with_fewer_and_with_more_errors(result):
     )
 
 
+def test_differences_on_one_side_of_zero_need_no_correction(result):
+    table = result.table.copy()
+    for name, errors in {"hard": [30, 31, 29], 1.0: [19, 24, 20], 4.0: [22, 20, 24], math.inf: [18, 22, 19]}.items():
+        of_setting = table["temperature"].eq(name) if isinstance(name, float) else table["objective"].eq(name)
+        table.loc[of_setting, "test_errors"] = errors
+    table.loc[table["objective"].eq("mse"), "test_errors"] = [20, 21, 16]
+    planted = dataclasses.replace(result, table=table)
+    assert planted.compare()["high"].lt(0).all()
+    assert "at 4 of 4 settings" in repr(planted).splitlines()[0]
+    assert "(paired t tests, all intervals on one side of zero; 95 %" in repr(planted).splitlines()[0]
+
+
 def test_what_cannot_be_compared_or_found_is_refused(result):
     for refused, words in (
         (lambda: result.compare("dkd"), "no student has the objective dkd: there are hard, kd, mse"),

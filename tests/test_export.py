@@ -12,6 +12,7 @@ import pytest
 
 from kdjax import checkpoints, datasets, export, exported, models, run_directory, trained
 from kdjax.config import DataConfig, SweepConfig
+from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput
 from kdjax.export import ExportConfig
 from kdjax.files import read_json, whole_folder, write_arrays, write_json
@@ -58,9 +59,10 @@ def made(folder, network="mlp", input_shape=(5,), width=7, standardisation=None,
            "learning_rate": 0.001, "test_errors": 3, "failed_at": -1, **row}  # fmt: skip
     data = {"input_shape": input_shape, "num_classes": 3, "class_names": ["a", "b", "c"], "description": "made"}
     folder.mkdir()
-    write_json(folder / "config.json", {"identity": {"config": {"network": network}, "data": data}})
     if standardisation is not None:
         write_arrays(folder / run_directory.FEATURES, **standardisation)
+        data["standardisation"] = Standardisation(**standardisation).fingerprint
+    write_json(folder / "config.json", {"identity": {"config": {"network": network}, "data": data}})
     model = models.network(SweepConfig(network=network).student(width, 1), input_shape, 3)
     random = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: np.float32(random.normal(size=leaf.shape)), models.variable_shapes(model, 1))

@@ -211,7 +211,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "is missing" in refused(capsys, tmp_path / "empty", "--out", tmp_path)
     (tmp_path / "empty" / "config.json").write_text('{"identity": {}}')
-    assert "not that of a temperature sweep" in refused(capsys, tmp_path / "empty", "--out", tmp_path)
+    assert "config.json is damaged" in refused(capsys, tmp_path / "empty", "--out", tmp_path)
 
 
 def test_other_data_or_no_teacher_is_refused(swept, tmp_path, capsys):

@@ -304,7 +304,9 @@ def test_killed_in_mid_block_it_resumes_to_the_same_bits(finished, tmp_path):
     arguments = [*said.split(), *where, "--checkpoint-seconds", "0"]
     process = commands.start(arguments, "experiments.omit_digit", env=hurry.environment())
     folder = tmp_path / "runs" / "omit_digit" / "first"
-    while process.poll() is None and not [*folder.glob("checkpoints/*seed1/0*/MANIFEST.json")]:
+    while process.poll() is None and not (
+        [*folder.glob("blocks/*")] and [*folder.glob("checkpoints/*seed0/0*/MANIFEST.json")]
+    ):
         time.sleep(0.002)
     process.kill()
     assert commands.finish(process)[0] == -signal.SIGKILL
@@ -380,6 +382,12 @@ def test_the_default_pool_depends_on_the_dataset(tmp_path):
     assert len(plan.dataset.holdout.images) == 500 and len(plan.dataset.train.images) == 3500
 
 
+def test_seeds_are_trained_one_after_another(tmp_path):
+    """So that a run under way has whole seeds to tell of, and the pairs behind `seen_only` are not the last thing."""
+    seeds = [block.seed for block in omit_digit.prepare(config(tmp_path)).blocks]
+    assert seeds == sorted(seeds) and len(set(seeds)) > 1
+
+
 def test_forecast_names_the_cost(tmp_path):
     text = forecast.of_sweep(omit_digit.prepare(config(tmp_path))).text
     assert "a teacher and 48 students in 28 blocks" in text
@@ -397,6 +405,9 @@ BAD = {
     "--digit 3 --keep 7 8": "--digit with --keep",
     "--digits 3 5 --each": "--digits with --each",
     "--keep 7": "--keep 7",
+    "--keep": "--keep is empty: give two classes or more",
+    "--digits": "--digits is empty: give one class or more",
+    "--digit 3 --keep": "--digit with --keep",
     "--keep 7 12": "--keep 12",
     "--keep 0 1 2 3 4 5 6 7 8 9": "omits nothing",
     "--temperatures": "empty",
@@ -408,7 +419,8 @@ BAD = {
     "--soft-weight 1.5": "(0, 1]",
     "--students nobody": "nobody",
     "--students pairs pairs": "repeats pairs",
-    "--width 0": "it is a number of units, 1 or more",
+    "--width 0": "--width 0 is not allowed: it is a number of units, 1 to 100,000",
+    "--width 200000": "--width 200000 is not allowed",
     "--seeds 0": "--seeds 0",
     "--epochs -1": "--epochs -1",
     "--learning-rate -1": "positive",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -228,8 +229,25 @@ def test_students_take_features_as_they_stand_in_the_file(finished):
     assert "features.npz" in json.loads((finished / "MANIFEST.json").read_text())
     for student in trained.find(finished, seed=1, objective="kd"):
         np.testing.assert_allclose(student.logits(raw), student.stored_logits("test"), atol=1e-5)
+    with pytest.raises(BadInput, match=r"features: nowhere\.npz does not exist"):
+        trained.find(finished)[0].logits("nowhere.npz:x")
+    with pytest.raises(BadInput, match="features"):
+        trained.find(finished)[0].logits(np.full((2, 6), np.nan))
     with pytest.raises(BadInput, match=r"features of shape \(5, 4\) do not fit a network for 6: give \[n, 6\]"):
         trained.find(finished, seed=1)[0].logits(np.zeros((5, 4)))
+
+
+def test_without_the_standardisation_of_its_own_features_no_student_is_found(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    with np.load(copy / "features.npz") as arrays:
+        moved = {**arrays, "mean": arrays["mean"] + 1}
+    np.savez(copy / "features.npz", **moved)
+    with pytest.raises(BadInput, match=r"features.npz is not that of this run; .* copy the run directory as a whole"):
+        trained.find(copy)
+    (copy / "features.npz").unlink()
+    with pytest.raises(BadInput, match=r"features.npz is missing; without it features are not what"):
+        trained.find(copy)
 
 
 def test_a_shift_of_the_logits_changes_no_result(finished, tmp_path):

@@ -130,8 +130,10 @@ def test_teachers_are_planned_from_sweeps_under_several(swept, tmp_path):
     assert plan.describe([swept, other], PlanConfig())
     config["identity"]["config"]["epochs"] += 1
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match="different recipes"):
-        plan.describe([swept, other], PlanConfig())
+    for rows in (results, pd.read_csv(swept / "results.csv")):  # of the same runs, too
+        rows.to_csv(other / "results.csv", index=False)
+        with pytest.raises(BadInput, match="different recipes"):
+            plan.describe([swept, other], PlanConfig())
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"config\.json is missing"):
         figures.draw(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"identity": {"experiment": "temperature_sweep"}}))
-    with pytest.raises(BadInput, match="no run directory of omit_digit"):
+    with pytest.raises(BadInput, match="is a run of temperature_sweep: name one of omit_digit"):
         figures.draw(tmp_path)
 
 

@@ -112,7 +112,8 @@ def make_run(
         "class_names": [str(i) for i in range(10)],
         "num_classes": 10,
     }
-    (folder / "config.json").write_text(json.dumps({"identity": {"data": data}, "details": {"teachers": details}}))
+    identity = {"experiment": "temperature_sweep", "data": data}
+    (folder / "config.json").write_text(json.dumps({"identity": identity, "details": {"teachers": details}}))
     return folder
 
 
@@ -243,7 +244,9 @@ def test_softening_shows_the_image_that_is_asked_for_at_every_temperature(tmp_pa
             assert max(bar.get_width() for bar in axes.patches) == pytest.approx(axes.get_xlim()[1] / 1.08)
     with pytest.raises(BadInput, match=r"--image 6 is not allowed: .* keeps 6 test images .* give 0 to 5"):
         figures.draw(folder, image=6)
+    written = (folder / "summary.md").read_text() if (folder / "summary.md").exists() else None
     assert run_cli(str(folder), "--image", "-1") == 2 and "--image -1" in capsys.readouterr().err
+    assert written is None and not (folder / "summary.md").exists()
 
 
 def test_no_two_curves_share_a_colour_and_legends_are_whole(tmp_path):
@@ -366,6 +369,11 @@ def damage(name, content):
         (damage("history.jsonl", b'{"epoch": 1}\n'), "history.jsonl is damaged"),
         (damage("config.json", b"{"), "config.json is damaged"),
         (damage("config.json", b'{"identity": {}}'), "config.json is damaged"),
+        (damage("config.json", b"[]"), "config.json is damaged"),
+        (
+            damage("config.json", b'{"identity": {"experiment": "omit_digit"}, "details": {}}'),
+            "is a run of omit_digit: name one of temperature_sweep",
+        ),
     ],
 )
 def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path, harm, said):
@@ -374,6 +382,9 @@ def test_what_is_no_run_directory_is_refused_in_one_line(tmp_path, harm, said):
     with pytest.raises(BadInput, match=said) as refused:
         figures.draw(folder)
     assert "\n" not in str(refused.value)
+    if said.startswith("config.json is") or "omit_digit" in said:
+        with pytest.raises(BadInput, match=said):
+            write_summary(folder)
     assert not (folder / "figures").exists()
 
 

@@ -144,6 +144,8 @@ def test_a_name_that_several_runs_have_is_given_with_its_experiment(out):
     with pytest.raises(BadInput, match="several runs called run: give one of omit_digit/run, temperature_sweep/run"):
         listing.folder_of(out, "run")
     assert listing.folder_of(out, "omit_digit/run") == out / "omit_digit" / "run"
+    path = out / "omit_digit" / "run"
+    assert listing.folder_of(Path("elsewhere"), str(path)) == path  # as a run prints it
     (out / "models" / "run").mkdir(parents=True)
     (out / "models" / "run" / "config.json").write_text('{"hidden_size": 8}')  # of another program
     with pytest.raises(BadInput, match="give one of omit_digit/run, temperature_sweep/run"):
@@ -280,6 +282,8 @@ def test_all_runs_of_some_folders_are_one_table(out):
     record.note_sweeps(["a", "a"], 3)
     record.seal(["config.json"])
     assert trained.results(table)["run"].tolist() == ["a"]
+    with pytest.raises(BadInput, match="is a table of 1 sweeps, which hold its students: name one, as"):
+        trained.find(table)
     own = out / "temperature_sweep" / "run"
     both = trained.results(str(own), own, table)  # a run that is named twice is read once
     assert both["run"].tolist() == ["run", "a"] and set(both["dataset"]) == {"mnist5k"}

@@ -129,3 +129,15 @@ def test_other_runs_are_refused_in_one_line(tmp_path):
         stability.measure(tmp_path / "runs" / "temperature_sweep" / "curve")
     code, said = commands.call_sweep(tmp_path, "--monitor-every", "0")
     assert code == 2 and "--monitor-every 0 is not allowed" in said
+
+
+def test_an_objective_without_a_temperature_is_judged_and_not_drawn(tmp_path):
+    more = ("--schedule", "constant", "--monitor-every", "1", "--epochs", str(EPOCHS), "--objectives", "mse")
+    code, said = commands.call_sweep(tmp_path, *more, "--name", "run")
+    assert code == 0, said
+    folder = tmp_path / "runs" / "temperature_sweep" / "run"
+    code, said = commands.call(command.main, command.StabilityConfig, [str(folder)], command.PROG)
+    assert code == 0, said
+    text = (folder / "stability.md").read_text()
+    assert "**On squared error of logits, against hard labels: fluctuation" in text
+    assert "Warning: 2 seeds say next to nothing of spread" in text and not list(folder.glob("figures/stability*"))

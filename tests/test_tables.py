@@ -180,7 +180,7 @@ def confidence():
 def test_a_registered_measure_is_a_column_of_summary_and_csv(confidence, tmp_path):
     of_runs = RESULTS.assign(test_confidence=[0.90, 0.91, 0.95, 0.80, 0.82, 0.87, 0.5, 0.5, 0.5], epochs=1)
     of_runs.to_csv(tmp_path / "results.csv", index=False)
-    identity = {"data": {"description": "MNIST"}}
+    identity = {"experiment": "temperature_sweep", "data": {"description": "MNIST"}}
     (tmp_path / "config.json").write_text(json.dumps({"identity": identity, "details": {"teachers": []}}))
     said = write_summary(tmp_path)
     table = pd.read_csv(tmp_path / "table.csv").set_index("temperature")

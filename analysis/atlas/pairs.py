@@ -10,12 +10,11 @@ from jaxtyping import Int
 
 from analysis.matching.theory import PAPER, Logits, random_logits
 from analysis.pair_file import read_pair
-from analysis.runs import load_arrays
+from analysis.runs import OF_SWEEPS, load_arrays, read_config
 from analysis.tables import number
 from kdjax import trained
 from kdjax.datasets.splits import has_no_mass
 from kdjax.errors import require
-from kdjax.files import read_json
 
 EXAMPLES = 1000
 """Of a run's test images, or of a file's rows: at most so many, drawn at random."""
@@ -79,6 +78,7 @@ def run_pairs(folder: Path) -> Pairs:
         BadInput: no run directory; one without finished students on soft targets; a damaged one.
     """
     require(folder.is_dir(), f"{folder} is no folder: name a run directory, or leave it out for random logits")
+    config = read_config(folder, *OF_SWEEPS)
     students = [one for one in trained.find(folder, objective="kd") if one.row["failed_at"] < 0]
     require(students, f"{folder} holds no student on soft targets whose loss stayed finite: name another run")
     width = min(student.row["width"] for student in students)
@@ -96,7 +96,6 @@ def run_pairs(folder: Path) -> Pairs:
         for at, seed in sorted(found)
     ]
     followed = min((at for at, _ in found), key=lambda at: abs(math.log(at / PAPER)))
-    config = read_json(folder / "config.json")
     data = config["identity"]["data"].get("description", folder.name)
     # What a teacher that came with the data gave: anything but logits tells them but for a shift.
     shifted = any(one.get("kind", "logits") != "logits" for one in config["details"].get("teachers", []))

@@ -94,11 +94,10 @@ def load(folder: Path) -> Cifar10Results:
     Raises:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
-    config = runs.read_config(folder)
+    config = runs.read_config(folder, "cifar10_table")
     check_seal(folder)
     try:
         identity, details = config["identity"], config["details"]
-        require(identity["experiment"] == "cifar10_table", f"{folder} is no run of cifar10_table: name one of its runs")
         sweeps = dict[str, list[Path]]()
         for entry in details["answers"]:
             sweeps.setdefault(entry["role"], []).append(sweep_folder(folder, entry["run"]))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from analysis.matching.rows import STAGES
 from analysis.matching.theory import PAPER, Curves, Temperatures
-from analysis.runs import read_config
+from analysis.runs import OF_SWEEPS, read_config
 from kdjax import (
     blocks,
     datasets,
@@ -35,8 +35,6 @@ from kdjax.errors import BadInput, require
 from kdjax.files import read_json
 from kdjax.progress import say
 from kdjax.transfer import DistillationData
-
-EXPERIMENTS = ("temperature_sweep", "logit_matching")
 
 
 class Pair(NamedTuple):
@@ -89,15 +87,14 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
     Raises:
         BadInput: no run directory; one without parameters; data or a teacher that are not there, or not the same.
     """
-    config = read_config(folder)
+    config = read_config(folder, *OF_SWEEPS)
     try:
         identity, details = config["identity"], config["details"]["config"]
-        experiment, fingerprints, images = identity["experiment"], identity["teachers"], identity["data"]
+        fingerprints, images = identity["teachers"], identity["data"]
         sweep, data = _sweep(identity["config"]), _data(images, details["data"])
         folders = [Path(path) for path in details["teacher_from"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{folder / 'config.json'} is not that of a temperature sweep, or damaged ({error})") from None
-    require(experiment in EXPERIMENTS, f"{folder} is a run of {experiment}: name one of temperature_sweep")
     require(sweep.network == "mlp", f"{folder} is a run of {sweep.network} networks: name one of --network mlp")
     plain = sweep.targets == "teacher" and sweep.jitter == 0 and sweep.augment == "none"
     plain = plain and sweep.transfer_images is None and sweep.temperature_schedule == "constant"

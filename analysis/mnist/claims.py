@@ -75,6 +75,7 @@ def _help(curve: WidthCurve) -> str:
         if kinds[kind]:
             temperature, most = max(kinds[kind], key=lambda pair: abs(pair[1].mean))
             by = f"by {estimate(most, sign=True)} errors at T = {number(temperature)}"
+            by += " (oracle)" * (len(kinds[kind]) > 1)
             words.append(f"soft targets {kind} at {_listed(t for t, _ in kinds[kind])}, most of all {by}")
     if kinds["neither"]:
         words.append(f"not told apart from hard labels at {_listed(t for t, _ in kinds['neither'])}")

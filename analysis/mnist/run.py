@@ -105,15 +105,12 @@ def load(folder: Path) -> MnistResults:
     Raises:
         BadInput: it is none, or one of its sweeps is missing or damaged.
     """
-    config = runs.read_config(folder)
+    config = runs.read_config(folder, "mnist_table")
     check_seal(folder)
     broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
-    require(isinstance(config, dict), broken)
-    identity, details = config.get("identity") or {}, config.get("details") or {}
-    require(
-        isinstance(identity, dict) and identity.get("experiment") == "mnist_table" and "answers" in details,
-        f"{folder} is no finished run of mnist_table: give the experiment's command again",
-    )
+    identity, details = config["identity"], config["details"]
+    unfinished = f"{folder} is no finished run of mnist_table: give the experiment's command again"
+    require("answers" in details, unfinished)
     columns = ["part", "role", "run", "teacher_errors", *runs.SETTING, *runs.RUN, "epochs", "test_errors", "failed_at"]
     parts = []
     try:

@@ -69,8 +69,7 @@ def load(folder: Path) -> OmissionResults:
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    identity = read_config(folder).get("identity", {})
-    require(identity.get("experiment") == "omit_digit", f"{folder} is no run directory of omit_digit")
+    identity = read_config(folder, "omit_digit")["identity"]
     rows = read(folder)
     test = load_arrays(folder / "test.npz", "labels", "example_images", "example_rows")
     return OmissionResults(folder, rows, **test, data=described(identity), temperature=first_temperature(identity))
@@ -93,7 +92,7 @@ def read(folder: Path) -> pd.DataFrame:
     require(len(rows), f"{path} holds no run yet: let the experiment finish")
     damaged = ", ".join(name for name in numbers if not pd.api.types.is_numeric_dtype(rows[name]))
     require(not damaged, f"{path} is damaged in the columns {damaged}: give the experiment's command again")
-    return rows.astype({"omitted": str, "without": str, "teacher": str, "temperature": float})
+    return rows.astype({"temperature": float})
 
 
 def at_temperature(rows: pd.DataFrame, temperature: float) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from analysis import runs, stats
 from analysis.omission.run import at_temperature, described, first_temperature, name_task, read
 from analysis.tables import Table, columns_of, estimate, number
 from kdjax import run_directory
-from kdjax.files import read_json, write_csv, write_whole
+from kdjax.files import write_csv, write_whole
 
 STUDENTS = {
     "distilled": "distilled {shown}",
@@ -121,7 +121,7 @@ def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
-    config = read_json(folder / "config.json")
+    config = runs.read_config(folder, "omit_digit")
     data, details, results = described(config["identity"]), config["details"], read(folder)
     rows = summarise(results)
     test = runs.load_arrays(folder / "test.npz", "teacher_logits", "labels")

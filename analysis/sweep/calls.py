@@ -1,11 +1,13 @@
 """What is claimed of each temperature of a sweep, against hard labels and against the best baseline."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from analysis import stats
-from analysis.runs import NONE
-from analysis.sweep.groups import Group
+from analysis.runs import NONE, SETTING
+from analysis.sweep.groups import Group, of
 from analysis.tables import number
 
 
@@ -15,6 +17,8 @@ class Call(NamedTuple):
     temperature: float
     difference: stats.Difference
     claimed: bool
+    p: float
+    """Adjusted for all that the verdict tests."""
     rival: str = ""
     """The baseline, where it is not hard labels."""
 
@@ -43,13 +47,28 @@ def tested(every: Sequence[Group]) -> list[Found]:
         for of_group, rival in zip(differences, rivals, strict=True)
         for t, less in of_group.items()
     ]
-    counts, found = iter(stats.claimed_in_turn(chains)), []
+    counts, found = zip(stats.claimed_in_turn(chains), stats.adjusted_in_turn(chains), strict=True), []
     for group, of_group, rival in zip(every, differences, rivals, strict=True):
         claims = {t: next(counts) for t in of_group}
-        calls = [Call(t, less, claims[t] > 0) for t, less in of_group.items()]
+        calls = [Call(t, less, claims[t][0] > 0, claims[t][1][0]) for t, less in of_group.items()]
         better = [call.temperature for call in calls if call.word == "fewer" and call.temperature in rival]
-        found.append(Found(group, calls, [Call(t, rival[t][1], claims[t] > 1, rival[t][0]) for t in better]))
+        beyond = [Call(t, rival[t][1], claims[t][0] > 1, claims[t][1][1], rival[t][0]) for t in better]
+        found.append(Found(group, calls, beyond))
     return found
+
+
+def by_setting(results: pd.DataFrame) -> dict[tuple[Any, ...], Call]:
+    """What the verdict says of each setting against hard labels, by `runs.SETTING`, where an objective without a
+    temperature has `NONE`. Empty where settings have rates of their own, or there are several teachers: then the
+    verdict compares other runs."""
+    rates, said = results["learning_rate"].unique(), dict[tuple[Any, ...], Call]()
+    if results["teacher"].nunique() > 1:
+        return said
+    for group, calls, _ in tested(of(results)):
+        if "learning_rate" in group.setting or len(rates) == 1:
+            setting = {"learning_rate": rates[0], **group.setting}
+            said |= {tuple({**setting, "temperature": one.temperature}[name] for name in SETTING): one for one in calls}
+    return said
 
 
 def rival_of(every: Sequence[Group]) -> str:

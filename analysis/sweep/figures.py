@@ -32,9 +32,7 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
         BadInput: `folder` is no run directory, or what is in it is damaged; it keeps no such image.
     """
     sweep = load(folder)
-    allowed = f"{folder} keeps {len(sweep.example_rows)} test images (one a class: of which the teacher is least sure)"
-    known = image is None or 0 <= image < len(sweep.example_rows)
-    require_option(known, "image", image, f"{allowed}; give 0 to {len(sweep.example_rows) - 1}")
+    _require_image(sweep, folder, image)
     before = (path.stem for path in (folder / "figures").glob("learning_curves*.svg"))  # of fewer objectives or rates
     figures: dict[str, Figure | None] = {
         **dict.fromkeys(before),
@@ -46,6 +44,17 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
         **learning_curves.draw(sweep),
     }
     return style.save_all(folder, figures)
+
+
+def require_image(folder: Path, image: int | None) -> None:
+    """Raises BadInput where `draw` would, which writes nothing then; so does what is written before it."""
+    _require_image(load(folder), folder, image)
+
+
+def _require_image(sweep: SweepResults, folder: Path, image: int | None) -> None:
+    allowed = f"{folder} keeps {len(sweep.example_rows)} test images (one a class: of which the teacher is least sure)"
+    known = image is None or 0 <= image < len(sweep.example_rows)
+    require_option(known, "image", image, f"{allowed}; give 0 to {len(sweep.example_rows) - 1}")
 
 
 def draw_errors(sweep: SweepResults) -> Figure | None:
@@ -109,7 +118,8 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
     axis.dress(axes)
     axes.set_ylabel(f"difference in test errors ({sweep.examples})")
     reading = "Below zero are fewer errors than on hard labels, paired by seed"
-    reading += "; an interval that holds zero is no difference that was seen." if sweep.several else "."
+    several = "; an interval that holds zero is no difference that was seen, and of several intervals outside zero some"
+    reading += f"{several} may be chance: the verdict is corrected for their number." if sweep.several else "."
     reading += _key(axis, figure)
     soft = sweep.learnt_from[0].upper() + sweep.learnt_from[1:]
     what = f"{soft} minus hard labels, paired{style.of_runs(sweep.several)}"

@@ -5,7 +5,9 @@ trained at several rates and there is a hold-out, each setting, hard labels too,
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -43,6 +45,8 @@ class Group(NamedTuple):
     """Those of its width beside hard labels, at every temperature and soft weight."""
     tuned: bool = False
     """Each setting has the rate that the hold-out chose for it."""
+    setting: Mapping[str, Any] = MappingProxyType({})
+    """Its columns of `runs.SETTING`, but for the temperature and, where it is chosen or the only one, the rate."""
 
     @property
     def rivals(self) -> list[Baseline]:
@@ -135,7 +139,8 @@ def of(results: pd.DataFrame) -> list[Group]:
         both = pd.concat([same.assign(temperature=HARD), of_group.fillna({"temperature": NONE})])
         named, objective = (", ".join(runs.in_words(setting, columns)) for columns in (varying, ["objective"]))
         errors, holdout = _by_seed(both, "test_errors"), _holdout(both)
-        found.append(Group(named, objective, errors, holdout, _baselines(of_baselines), len(chosen) > 0 and several))
+        baselines, tuned = _baselines(of_baselines), len(chosen) > 0 and several
+        found.append(Group(named, objective, errors, holdout, baselines, tuned, setting))
     return found
 
 

@@ -230,10 +230,10 @@ def _uncertain(teachers: int, seeds: int) -> str:
 def _read(folders: Sequence[Path]) -> pd.DataFrame:
     """The runs of sweeps of one recipe."""
     results = pd.concat([runs.read(folder) for folder in folders], ignore_index=True)
-    again = results.duplicated([*runs.SETTING, *runs.RUN]).any()
-    require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
+    again = results.duplicated([*runs.SETTING, *runs.RUN]).any()
+    require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
     return results
 
 

@@ -90,7 +90,7 @@ def load(folder: Path) -> SweepResults:
     Raises:
         BadInput: it is none, or damaged; the message names the file.
     """
-    config = runs.read_config(folder)
+    config = runs.read_config(folder, *runs.OF_SWEEPS)
     results = runs.read(folder)
     test = runs.load_arrays(folder / "test.npz", "labels", "teacher_logits", "example_images", "example_rows")
     path = folder / "history.jsonl"

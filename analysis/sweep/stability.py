@@ -22,7 +22,7 @@ from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
 from kdjax.errors import require
 from kdjax.files import read_json, write_csv, write_whole
-from kdjax.objectives import words_of
+from kdjax.objectives import is_compared, words_of
 from kdjax.targets import WORDS
 
 MEASURES = {"fluctuation": "fluctuation, points", "churn": "churn, %"}
@@ -34,10 +34,8 @@ def measure(folder: Path) -> pd.DataFrame:
     Raises:
         BadInput: its learning rate was not constant, or its predictions were not compared after every epoch.
     """
-    sweep, identity = load(folder), read_json(folder / "config.json")["identity"]
-    require(
-        identity["experiment"] == "temperature_sweep", f"{folder} is no run of temperature_sweep: name one of its runs"
-    )
+    identity = runs.read_config(folder, "temperature_sweep")["identity"]
+    sweep = load(folder)
     again = "give its command again with --schedule constant --monitor-every 1"
     require(
         identity["config"].get("schedule") == "constant",
@@ -96,19 +94,23 @@ def write(folder: Path) -> str:
     ]
     title = ", ".join(["# Fluctuation from epoch to epoch", data["description"], *runs.unusual_options(identity)])
     said, shown = verdict(measured, config.get("targets", "teacher")), table._replace(notes=notes).markdown()
-    text = f"{title}\n\n**{said}**\n\n{shown}\n"
+    of_settings = measured.groupby(runs.SETTING, dropna=False)
+    means = [stats.interval(of_one[name].to_numpy(float)) for _, of_one in of_settings for name in MEASURES]
+    warnings = [f"Warning: {one}" for one in stats.cautions(measured["seed"].nunique(), means)]
+    text = "\n\n".join([title, f"**{said}**", *warnings, shown]) + "\n"
     write_csv(folder / "stability.csv", measured)
     write_whole(folder / "stability.md", text)
     return text
 
 
 def verdict(measured: pd.DataFrame, targets: str = "teacher") -> str:
-    """Whether networks on soft targets are steadier than on hard labels, for all settings of a measure at once."""
-    parts = list[str]()
+    """Whether networks of the objectives are steadier than those of hard labels, for all settings of a measure at
+    once; baselines are no settings."""
+    parts, compared = list[str](), measured[measured["objective"].map(is_compared)]
     for column, heading in MEASURES.items():
         ratios = []
-        for (width, rate, *_), soft in measured[measured["objective"].eq("kd")].groupby(
-            ["width", "learning_rate", "soft_weight", "temperature"]
+        for (width, rate, *_), soft in compared.groupby(
+            ["width", "learning_rate", "objective", "soft_weight", "temperature"], dropna=False
         ):
             same = measured["width"].eq(width) & measured["learning_rate"].eq(rate)
             ratios.append(ratio(soft, measured[same & measured["objective"].eq("hard")], column))
@@ -120,8 +122,9 @@ def verdict(measured: pd.DataFrame, targets: str = "teacher") -> str:
             parts.append(f"{name} smaller at {counts[0]} and larger at {counts[1]} of {count_of(len(logs), 'setting')}")
             parts[-1] += f" ({left} not compared)" * bool(left)
     if not parts:
-        return "Whether soft targets make a network steadier cannot be told: nothing can be compared over two seeds."
-    subject = "soft targets" + (f" ({WORDS.get(targets, targets)})" if targets != "teacher" else "")
+        return "Whether a teacher makes a network steadier cannot be told: nothing can be compared over two seeds."
+    subject = " and ".join(map(words_of, compared["objective"].unique()))
+    subject += f" ({WORDS.get(targets, targets)})" if targets != "teacher" else ""
     return f"On {subject}, against hard labels: {'; '.join(parts)}; elsewhere no difference is seen."
 
 

@@ -28,13 +28,14 @@ def draw(folder: Path) -> list[Path]:
 
 
 def figure_of(folder: Path) -> Figure | None:
-    """The figure of a sweep's run directory; None where there are only hard labels."""
+    """The figure of a sweep's run directory; None where there is nothing but hard labels and objectives without a
+    temperature."""
     measured, sweep = stability.measure(folder), load(folder)
     soft, hard = (measured[measured["objective"].ne("hard") == is_soft] for is_soft in (True, False))
-    if soft.empty:
+    axis = style.TemperatureAxis(soft["temperature"].tolist())
+    if not axis.temperatures:
         return None
     targets = read_json(folder / "config.json")["identity"]["config"].get("targets", "teacher")
-    axis = style.TemperatureAxis(soft["temperature"].tolist())
     figure = style.figure(6.8, 3.6)
     for axes, column in zip(figure.subplots(1, 2), LABELS, strict=True):
         _panel(axes, axis, column, soft, hard, targets)

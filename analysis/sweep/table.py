@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis import measures, runs, stats
-from analysis.runs import NAMES, RUN
-from analysis.sweep import against_kd, given_teacher, verdict
+from analysis.runs import NAMES, NONE, RUN
+from analysis.sweep import against_kd, calls, given_teacher, verdict
+from analysis.sweep.calls import Call
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
 from kdjax import run_directory
-from kdjax.files import read_json, write_csv, write_whole
+from kdjax.files import write_csv, write_whole
 from kdjax.objectives import is_baseline, is_compared, parse, words_of
 
 
@@ -26,11 +27,13 @@ class SweepRow(NamedTuple):
     differences: dict[str, stats.Difference]
     """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
     p_holm: dict[str, float]
-    """p of the differences, adjusted over all rows of objectives, or all of baselines (Holm)."""
+    """p of the differences, adjusted over all rows of objectives, or all of baselines (Holm); that of test errors as
+    the verdict adjusts it."""
     over_images: stats.Difference | None = None
     """The difference of test errors with its interval over images; None where no logits are stored."""
     claimed: bool = False
-    """Whether the difference of test errors may be called one, among the same rows (`stats.claimed`)."""
+    """Whether the difference of test errors may be called one, among the same rows (`stats.claimed`), or as the verdict
+    says."""
 
 
 class Summary(NamedTuple):
@@ -102,13 +105,13 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
         known = {column: difference for column, difference in differences.items() if difference}
         over = runs.over_images(wrong, of_setting, hard)
         rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
-    rows = _considered_together(rows)
+    rows = _as_the_verdict_says(_considered_together(rows), calls.by_setting(results))
     return Summary(rows, tuple(_notes(results, rows)))
 
 
 def write_summary(folder: Path) -> str:
     """Writes `summary.md` and `table.csv` of a run directory; returns the former."""
-    config, results = read_json(folder / "config.json"), runs.read(folder)
+    config, results = runs.read_config(folder, *runs.OF_SWEEPS), runs.read(folder)
     summary, details, identity = summarise(results, folder), config["details"], config["identity"]
     of_teacher = given_teacher.sentences(details["teachers"], identity["data"].get("test_images", 0))
     listed = [] if of_teacher else details["teachers"]
@@ -197,6 +200,16 @@ def _considered_together(rows: list[SweepRow]) -> list[SweepRow]:
     return rows
 
 
+def _as_the_verdict_says(rows: list[SweepRow], said: Mapping[tuple[Any, ...], Call]) -> list[SweepRow]:
+    """The rows with the verdict's claims, which it corrects for its comparisons with baselines too."""
+    first, *_ = measures.columns("sweep")
+    for i, row in enumerate(rows):
+        call = said.get(tuple(row.setting.fillna({"temperature": NONE})))
+        if call and first in row.differences:
+            rows[i] = row._replace(p_holm={**row.p_holm, first: call.p}, claimed=call.claimed)
+    return rows
+
+
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     seeds = results["seed"].nunique()
     over = f"{count_of(seeds, 'seed')}, {runs.teachers_in_words(results)}"
@@ -205,9 +218,11 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     else:
         notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     if any(row.differences for row in rows) and seeds > 1:
+        baselines = any(is_baseline(row.setting["objective"]) for row in rows)
+        too = ", and over their comparisons with baselines" * baselines
         notes.append(
-            "From hard labels: paired by seed; p is adjusted over all rows (Holm), those of baselines apart. Fewer, "
-            "more: p is 0.05 at most, or the intervals of all of them lie on one side of zero."
+            f"From hard labels: paired by seed; p is adjusted over all rows (Holm){too}, those of baselines apart. "
+            "Fewer, more: p is 0.05 at most, or the intervals of all of them lie on one side of zero."
         )
     if any(row.over_images for row in rows):
         notes.append(

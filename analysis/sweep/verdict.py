@@ -86,8 +86,8 @@ def of(
 
 
 def _found(found: Found) -> str:
-    """Where one group makes fewer errors than hard labels, where more, and by how much at most; then the same against
-    the best baseline."""
+    """Where one group makes fewer errors than hard labels, where more, and by how much at most, which is chosen on the
+    test set; then the same against the best baseline."""
     parts = _told(found.calls, "hard labels")
     return "; ".join(parts + _told(found.beyond, rival_of([found.group])))
 
@@ -99,7 +99,7 @@ def _told(calls: Sequence[Call], other: str) -> list[str]:
         if which:
             most = max(which, key=lambda call: abs(call.difference.mean))
             size = estimate(most.difference, sign=True)
-            at = f", most at T = {number(most.temperature)}" if len(which) > 1 else ""
+            at = f", most at T = {number(most.temperature)} (oracle)" if len(which) > 1 else ""
             every = other.startswith("every")
             hardest = f" from {most.rival}" if every and word == "fewer" else ""
             # More than the one that is hardest to beat: not more than every one.

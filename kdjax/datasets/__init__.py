@@ -92,7 +92,7 @@ def load(config: DataConfig) -> Dataset:
         command = "python -m kdjax.datasets --dataset mnist"
         if config.data_dir != default_data_dir():
             command += f" --data-dir {shlex.quote(str(config.data_dir))}"
-        warn(f"full MNIST is not available: {error}. Using the {MNIST5K.title}")
+        warn(f"full MNIST is not available: {error}. Using the {MNIST5K.title} (to resume later: --dataset mnist5k)")
         return _bundled(config, command)
     return _dataset(spec, splits["train"], splits["test"], config)
 
@@ -117,13 +117,14 @@ def _dataset(spec: Spec, train: Split, test: Split, config: DataConfig, hint: st
 
 def _prepared(spec: Spec, config: DataConfig) -> dict[str, Split]:
     """The splits of `spec`, prepared first if they are not yet, are damaged, or come from other raw files."""
-    from kdjax.datasets.store import prepare, prepared_source, read_prepared  # late: it imports TFDS
+    from kdjax.datasets.store import prepare, prepared_source, read_prepared, require_ours  # late: it imports TFDS
 
     folder, damage = config.data_dir / spec.name, None
     files = None if config.raw_dir is None else read_raw_folder(spec, config.raw_dir)
     origin = str(config.raw_dir)
     with _locked(config):
         if folder.exists():
+            require_ours(spec, folder)
             try:
                 source = prepared_source(folder)
                 if files is None or source["digest"] == digest(files):

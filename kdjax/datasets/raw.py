@@ -16,19 +16,27 @@ LOOKALIKES = ("kmnist", "emnist", "qmnist")
 def read_raw_folder(spec: Spec, folder: Path) -> dict[str, RawFile]:
     """The dataset's files somewhere in `folder`, by their official names without `.gz`.
 
-    Where a file is there more than once, a folder named after the dataset comes first, then the one nearest to
-    `folder`, then the file that is not gzipped. Links to folders are not followed. Raises BadInput: the folder is
-    missing, empty or unreadable, or lacks one of the files; or the layout is unknown.
+    Where a file is there more than once, a folder that has all of them comes first, then one named after the dataset,
+    then the one nearest to `folder`, then the file that is not gzipped. Links to folders are not followed. Raises
+    BadInput: the folder is missing, empty or unreadable, or lacks one of the files; or the layout is unknown.
     """
     layout, unreadable = layout_of(spec), list[OSError]()
     check_raw_folder(folder)
-    paths = dict(reversed(_candidates(spec, folder, unreadable)))  # of two with one name the better one stays
+    candidates, paths = _candidates(spec, folder, unreadable), dict[str, Path]()
+    of_folder: dict[Path, dict[str, Path]] = {}
+    for name, path in reversed(candidates):  # of two with one name the better one stays
+        paths[name] = of_folder.setdefault(path.parent, {})[name] = path
+    for _, path in candidates:
+        if set(layout.files) <= of_folder[path.parent].keys():
+            paths |= of_folder[path.parent]
+            break
     missing = [name for name in layout.files if name not in paths]
     if missing and layout.archive in paths:
         return {layout.archive: _read(paths[layout.archive])}
     unread = f" ({unreadable[0].filename} cannot be read)" if unreadable else ""
+    archive = f", nor {layout.archive}," if layout.archive else ""
     where = "in it or below" if _takes_unnamed(spec) else f"in a folder named {spec.name}"
-    lacking = f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz) {where}{unread}"
+    lacking = f"{folder} does not hold {spec.title}: no {', '.join(missing)} (or .gz){archive} {where}{unread}"
     require(not missing, f"{lacking}; put the official files there, or leave out --raw-dir and KDJAX_RAW_DIR")
     return {name: _read(paths[name]) for name in (*layout.files, *layout.optional) if name in paths}
 
@@ -59,15 +67,17 @@ def _candidates(spec: Spec, folder: Path, unreadable: list[OSError]) -> list[tup
     layout, ranked, fitting = layout_of(spec), [], (spec.name, None) if _takes_unnamed(spec) else (spec.name,)
     for parent, _, files in os.walk(folder, onerror=unreadable.append):
         for path in (Path(parent) / file for file in files):
-            name, dataset = layout.official(path.name), _named_after(folder, path)
+            name, dataset = layout.official(path.name), _named_after(spec, folder, path)
             if name is not None and dataset in fitting:  # in alphabetical order a file comes before its .gz
                 ranked.append((dataset != spec.name, len(path.parts), str(path), name, path))
     return [(name, path) for *_, name, path in sorted(ranked)]
 
 
-def _named_after(folder: Path, path: Path) -> str | None:
-    """The dataset that the innermost folder above `path` with a dataset's name, perhaps above `folder`, stands for."""
-    names = {name.replace("_", ""): name for name in (*CATALOG, *LOOKALIKES)}
+def _named_after(spec: Spec, folder: Path, path: Path) -> str | None:
+    """The dataset that the innermost folder above `path` with the name of one of the layout of `spec`, perhaps above
+    `folder`, stands for: files of other layouts cannot be taken for its."""
+    same = [other.name for other in CATALOG.values() if other.layout == spec.layout]
+    names = {name.replace("_", ""): name for name in (*same, *(LOOKALIKES if spec.layout == "idx" else ()))}
     parts = (*folder.resolve().parts, *path.relative_to(folder).parent.parts)
     plain = ("".join(filter(str.isalnum, part.lower())) for part in reversed(parts))
     return next((names[part] for part in plain if part in names), None)

@@ -40,9 +40,14 @@ class Standardisation(NamedTuple):
     deviation: Float64[np.ndarray, " d"]
     """1 where a column is constant."""
 
-    def apply(self, features: Any) -> Float32[np.ndarray, "n d"]:
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of both."""
+        return hashlib.sha256(np.stack(self).tobytes()).hexdigest()
+
+    def apply(self, features: np.ndarray) -> Float32[np.ndarray, "n d"]:
         """`(features − mean) / deviation`, `[n, d]`, as networks take them. Raises BadInput: another shape."""
-        features, width = np.asarray(features), len(self.mean)
+        width = len(self.mean)
         fits = features.ndim == 2 and features.shape[1] == width
         require(fits, f"features of shape {features.shape} do not fit a network for {width}: give [n, {width}]")
         return ((features - self.mean) / self.deviation).astype(np.float32)
@@ -118,7 +123,7 @@ class Dataset:
         facts = {name: getattr(self, name) for name in names}
         facts |= {f"{split}_fingerprint": fingerprint(getattr(self, split)) for split in ("holdout", "test")}
         if self.standardisation is not None:
-            facts["standardisation"] = hashlib.sha256(np.stack(self.standardisation).tobytes()).hexdigest()
+            facts["standardisation"] = self.standardisation.fingerprint
         sizes = {"train_images": self.train, "holdout": self.holdout, "test_images": self.test}
         return {**facts, **{name: len(split.images) for name, split in sizes.items()}}
 

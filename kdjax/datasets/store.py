@@ -17,8 +17,8 @@ from kdjax.datasets.catalog import Spec
 from kdjax.datasets.layouts import RawFile, layout_of
 from kdjax.datasets.raw import digest
 from kdjax.datasets.splits import Split
-from kdjax.errors import BadInput
-from kdjax.files import Damaged, check_manifest, whole_folder
+from kdjax.errors import BadInput, require
+from kdjax.files import MANIFEST, Damaged, check_manifest, whole_folder
 
 RECORD = 1_000
 SOURCE = "source.json"
@@ -50,6 +50,17 @@ class _ImageRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         for start in range(0, len(split.labels), RECORD):
             part = slice(start, start + RECORD)
             yield start, {"images": split.images[part], "labels": split.labels[part]}
+
+
+def require_ours(spec: Spec, folder: Path) -> None:
+    """Raises BadInput: in `folder`, which `prepare` replaces, there is what it does not write. Hidden files, which file
+    managers leave, do not count."""
+    own = {MANIFEST, SOURCE, f"{spec.layout}_images", "downloads"}  # the last one is TFDS's, and empty
+    shown = [folder.name] if not folder.is_dir() else [path.name for path in folder.iterdir()]
+    others = sorted(name for name in shown if name not in own and not name.startswith("."))
+    listed = ", ".join(others[:3] + ["…"] * (len(others) > 3))
+    what = f"{folder} is where {spec.title} is prepared, and it holds what kdjax did not write ({listed})"
+    require(not others, f"{what}: choose another --data-dir, or move it away")
 
 
 def prepare(spec: Spec, folder: Path, files: Mapping[str, RawFile], origin: str) -> None:
