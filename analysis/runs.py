@@ -95,7 +95,8 @@ def read_config(folder: Path, *experiments: str) -> Any:
     with reading(folder / "config.json"):
         experiment = config["identity"]["experiment"]
     require(experiment in experiments, f"{folder} is a run of {experiment}: name one of {experiments[0]}")
-    require("details" in config, f"{folder / 'config.json'} is damaged: give the experiment's command again")
+    broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
+    require(isinstance(config.get("details"), dict), broken)
     return config
 
 

@@ -24,6 +24,7 @@ from kdjax.intervals import difference as difference
 from kdjax.intervals import error_bars as error_bars
 from kdjax.intervals import holm as holm
 from kdjax.intervals import interval as interval
+from kdjax.intervals import on_one_side as on_one_side
 
 Wrong = Bool[np.ndarray, "*runs images"]
 """Whether each network's answer on each test image is wrong."""
@@ -54,8 +55,7 @@ def claimed_in_turn(chains: Sequence[Sequence[Difference]]) -> list[int]:
     (of 1,500 simulated sweeps of 10 seeds with 3 or 7 chains).
     """
     firsts = [chain[0] for chain in chains]
-    sides = {math.copysign(1, first.mean) for first in firsts}
-    if len(sides) == 1 and all(first.differs for first in firsts):
+    if on_one_side(firsts):
         rest = iter(claimed_in_turn([chain[1:] for chain in chains if len(chain) > 1]))
         return [1 + (next(rest) if len(chain) > 1 else 0) for chain in chains]
     return [sum(p <= 0.05 for p in adjusted) for adjusted in adjusted_in_turn(chains)]

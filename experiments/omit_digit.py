@@ -70,9 +70,9 @@ class OmitConfig:
 
     digit: int | None = dataclasses.field(default=None, metadata=NO_RESULT)
     """Class to omit from the transfer set (default: 3, without the next three options)."""
-    digits: tuple[int, ...] | None = dataclasses.field(default=None, metadata=NO_RESULT)
+    digits: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Several classes to omit together; they share one bias."""
-    keep: tuple[int, ...] | None = dataclasses.field(default=None, metadata=NO_RESULT)
+    keep: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Omit all classes but these, two or more: their biases are lowered by one amount."""
     each: bool = dataclasses.field(default=False, metadata=NO_RESULT)
     """Omit each class in turn, one after another."""
@@ -122,18 +122,21 @@ class OmitConfig:
 
     def __post_init__(self) -> None:
         as_declared(self)
-        selections = {"--digit": self.digit, "--digits": self.digits, "--keep": self.keep, "--each": self.each or None}
-        options = [option for option, value in selections.items() if value is not None]
+        selections = {
+            "--digit": self.digit is not None,
+            "--digits": self.digits,
+            "--keep": self.keep,
+            "--each": self.each,
+        }
+        options = [option for option, value in selections.items() if value]
         require(
             len(options) <= 1, f"{' with '.join(options)} is not allowed: they say different things; give one of them"
         )
-        require(self.digits != (), "--digits is empty: give one class or more")
-        require(self.keep != (), "--keep is empty: give two classes or more")
-        for name, classes in (("digits", self.digits or ()), ("keep", self.keep or ()), ("students", self.students)):
+        for name, classes in (("digits", self.digits), ("keep", self.keep), ("students", self.students)):
             repeated = sorted({f"{value}" for value in classes if classes.count(value) > 1})  # type: ignore[arg-type]
             require(not repeated, f"--{name} repeats {', '.join(repeated)}: give each once")
         allowed = "a student that sees one class has nothing to tell apart; keep two or more"
-        require_option(self.keep is None or len(self.keep) > 1, "keep", " ".join(map(str, self.keep or ())), allowed)
+        require_option(len(self.keep) != 1, "keep", " ".join(map(str, self.keep)), allowed)
         require_distinct("temperatures", self.temperatures)
         for temperature in self.temperatures:
             require_temperature("temperatures", temperature)
@@ -159,8 +162,10 @@ class OmitConfig:
         Raises:
             BadInput: a class that the dataset does not have; fewer than two classes would be left.
         """
-        option = "keep" if self.keep else "digits" if self.digits else "digit"
-        classes = self.keep or self.digits or ((3,) if self.digit is None else (self.digit,))
+        option = "digit"
+        classes: tuple[int, ...] = (3,) if self.digit is None else (self.digit,)
+        if self.digits or self.keep:
+            option, classes = ("digits", self.digits) if self.digits else ("keep", self.keep)
         for value in classes:
             allowed = f"the classes of this dataset are 0 to {num_classes - 1}"
             require_option(0 <= value < num_classes, option, value, allowed)

@@ -32,7 +32,7 @@ class ResumeConfig:
     """Gives the command of a run again, where it was given: what is finished is kept, the rest is trained."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """The run's name, as `runs` lists it; or EXPERIMENT/NAME."""
+    """The run's name, as `runs` lists it; EXPERIMENT/NAME; or the path of its run directory."""
     out: Path = Path("runs")
     """Folder that holds run directories and teachers."""
 

@@ -13,7 +13,7 @@ from kdjax import evaluation, models, trained
 from kdjax.arrays import HostLogits
 from kdjax.errors import require
 from kdjax.inputs import read_inputs
-from kdjax.intervals import Difference, Interval, claimed, difference, error_bars, holm, interval
+from kdjax.intervals import Difference, Interval, claimed, difference, error_bars, holm, interval, on_one_side
 from kdjax.objectives import is_compared
 
 SETTING = ["objective", "temperature", "soft_weight"]
@@ -208,8 +208,7 @@ class Distillation:
         found, settings = told["difference"][claimed(differences)], len(told)
         words = f"fewer test errors than hard labels at {(found < 0).sum()} of {settings} settings"
         rest = f"more at {(found > 0).sum()}, no difference seen at {settings - len(found)}"
-        same_side = settings > 1 and len(set(np.sign(told["difference"]))) == 1
-        together = same_side and all(one.differs for one in differences)
+        together = settings > 1 and on_one_side(differences)
         rule = "all intervals on one side of zero" if together else "corrected for all by Holm"
         return f"{about}: {words}, {rest} (paired t tests, {rule}; 95 % intervals over seeds)."
 

@@ -103,13 +103,18 @@ def holm(p_values: Real[np.ndarray, "tests"]) -> Real[np.ndarray, "tests"]:
     return adjusted
 
 
+def on_one_side(differences: Sequence[Difference]) -> bool:
+    """Whether there are intervals, and all lie on the same side of zero."""
+    sides = {math.copysign(1, difference.mean) for difference in differences}
+    return len(sides) == 1 and all(difference.differs for difference in differences)
+
+
 def claimed(differences: Sequence[Difference]) -> list[bool]:
     """Which of these differences may be called one: with probability 0.95 none is called so by chance alone.
 
     All, where every interval lies on the same side of zero: a claim about all of them needs no correction
     (intersection-union test, Berger 1982). Else those whose p, adjusted over all of them (Holm 1979), is 0.05 at most.
     """
-    sides = {math.copysign(1, difference.mean) for difference in differences}
-    if len(sides) == 1 and all(difference.differs for difference in differences):
+    if on_one_side(differences):
         return [True] * len(differences)
     return [bool(p <= 0.05) for p in holm(np.array([difference.p for difference in differences], float))]

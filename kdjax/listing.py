@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import os
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from kdjax.errors import BadInput, require
 from kdjax.files import MANIFEST, read_json, size_of
 from kdjax.progress import warn
-from kdjax.run_folders import seconds_of, sweeps_of
+from kdjax.run_folders import SWEEPS, seconds_of, sweeps_of
 
 TEACHERS = "teachers"
 """The folder of teachers, and what stands in place of their experiment."""
@@ -18,6 +19,9 @@ PACKAGES = ("experiments", "analysis")
 """Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 OF_AUTO = ("mnist", "mnist5k")
 """What `--dataset auto`, the default of most commands, stands for."""
+
+
+WRITTEN = "give with --out where runs were written (by default, runs)"
 
 
 class Entry(NamedTuple):
@@ -50,7 +54,7 @@ def find(out: Path) -> list[Entry]:
     Raises:
         BadInput: there is no such folder.
     """
-    _require_folder(out)
+    require(out.is_dir(), f"{out} is no folder: {WRITTEN}")
     entries = []
     for path in (*out.glob("*/*/config.json"), *out.glob(f"{TEACHERS}/*/teacher.json")):
         try:
@@ -61,16 +65,18 @@ def find(out: Path) -> list[Entry]:
 
 
 def folder_of(out: Path, name: str) -> Path:
-    """The run directory of that path, of that name below `out`, or of that experiment and name (`mnist_table/first`).
+    """The run directory of that name below `out`, of that experiment and name (`mnist_table/first`), or of that path.
 
     Raises:
         BadInput: there is none, or there are several.
     """
-    if (Path(name) / "config.json").exists():
-        return Path(name)
-    _require_folder(out)
+    given = Path(os.path.abspath(name))
+    is_path = (given / "config.json").exists() and _is_run(given / "config.json")
+    require(is_path or out.is_dir(), f"{out} is no folder: {WRITTEN}")
     names = [path.parts[-3:-1] for path in sorted(out.glob("*/*/config.json")) if _is_run(path)]
     found = [one for one in names if name in (one[1], "/".join(one))]
+    if is_path and not found:
+        return given
     near = difflib.get_close_matches(name, [own for _, own in names], n=3, cutoff=0.4)
     suggestion = f"did you mean {' or '.join(near)}?" if near else "`python -m kdjax runs` lists all"
     require(found, f"{out} holds no run called {name}: {suggestion}")
@@ -88,10 +94,6 @@ def _is_run(path: Path) -> bool:
     return isinstance(config, dict) and "identity" in config
 
 
-def _require_folder(out: Path) -> None:
-    require(out.is_dir(), f"{out} is no folder: give with --out where runs were written (by default, runs)")
-
-
 def command_of(folder: Path) -> tuple[list[str], Path]:
     """The command that resumes a run, from `python` on, and the folder in which to give it. Never with `--fresh`.
 
@@ -99,6 +101,8 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
         BadInput: the run was not started by a command of kdjax, or where it was started is gone.
     """
     config, remedy = read_json(folder / "config.json"), "give again what started it"
+    table = f"{folder} is a sweep of a table, which is resumed as a whole: `python -m kdjax runs` lists it"
+    require(folder.parent.name != SWEEPS, table)
     command = config.get("command")
     try:
         module, place = str(command["module"]), Path(command["folder"])

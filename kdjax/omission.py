@@ -44,7 +44,7 @@ def plan(
     targets: Targets = "teacher",
 ) -> list[Block]:
     """The blocks that train every student of every task, each once; in the order of training: seed by seed, so that
-    what there is can be told of whole seeds.
+    what there is can be told of whole seeds; with averaged logits, transfer set by transfer set.
 
     Hard and soft runs on one transfer set from one seed are one block.
 
@@ -78,7 +78,8 @@ def plan(
             of_block = dataclasses.replace(transfer, targets=targets, seed=permutation)
             name = block_name(transfer, seed)
             blocks.append(Block(name, config.hidden[0], config, seed, chosen, len(chosen), count, of_block))
-    return sorted(blocks, key=lambda block: block.seed)
+    # Averaged logits take many passes of the teacher: a transfer set's seeds stand together, to share them.
+    return blocks if targets == "shift_averaged" else sorted(blocks, key=lambda block: block.seed)
 
 
 def block_name(transfer: TransferSpec, seed: int) -> str:

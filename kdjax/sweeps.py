@@ -257,10 +257,7 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
     """Trains every block that the run directory does not hold yet, or resumes it, where `run` says. What an earlier run
     beside it has finished is taken over (`earlier_blocks`)."""
     record.note_progress(None, len(blocks))
-    record.made_with = made = earlier_blocks.circumstances(data) if run.cluster is None else None
-    workers = record.details().get("workers", {}) if made and record.whole else {}
-    if made and (others := ", ".join(name for name, value in workers.items() if made.get(name, value) != value)):
-        warn(f"blocks of this run were trained by workers with other {others}: last digits may differ")
+    record.made_with = earlier_blocks.circumstances(data) if run.cluster is None else None
     earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
 

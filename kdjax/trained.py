@@ -120,7 +120,8 @@ def _standardisation(path: Path, fingerprint: str | None) -> Standardisation | N
     remedy = "without it features are not what the network was trained on: copy the run directory as a whole"
     require(path.exists(), f"{path} is missing; {remedy}")
     arrays = read_arrays(path)
-    require({"mean", "deviation"} <= arrays.keys(), f"{path} is damaged; {remedy}")
+    whole = {"mean", "deviation"} <= arrays.keys() and arrays["mean"].shape == arrays["deviation"].shape
+    require(whole and arrays["mean"].ndim == 1, f"{path} is damaged; {remedy}")
     found = Standardisation(arrays["mean"], arrays["deviation"])
     require(found.fingerprint == fingerprint, f"{path} is not that of this run; {remedy}")
     return found

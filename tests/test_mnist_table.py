@@ -403,7 +403,7 @@ def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
 def test_the_plots_are_drawn_again_by_their_own_command(whole):
     found = figures.draw(folder_of(whole))
     assert len(found) == 9 and all(path.stat().st_size > 5_000 for path in found)
-    with pytest.raises(BadInput, match="no finished run of mnist_table"):
+    with pytest.raises(BadInput, match="is a run of temperature_sweep: name one of mnist_table"):
         figures.draw(next(whole.glob("runs/mnist_table/sweeps/*")))
 
 

@@ -154,10 +154,19 @@ def test_bad_input_is_one_line(swept, arguments, said):
 
 def test_what_cannot_be_planned_from_is_refused(tmp_path):
     code, text = commands.call(command.main, PlanConfig, [str(tmp_path)], command.PROG)
-    assert code == 2 and "holds no results.csv" in text
+    assert code == 2 and "config.json is missing" in text and "is no run directory" in text
     assert commands.call_sweep(tmp_path, "--seeds", "1", "--temperatures", "4")[0] == 0
     with pytest.raises(BadInput, match="nothing is to be compared"):
         plan.describe([commands.run_directory(tmp_path)], PlanConfig())
+
+
+def test_a_run_of_another_experiment_is_refused(swept, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(swept, other)
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config.replace('"temperature_sweep"', '"omit_digit"'))
+    with pytest.raises(BadInput, match="is a run of omit_digit: name one of temperature_sweep"):
+        plan.describe([other], PlanConfig())
 
 
 def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
@@ -176,7 +185,8 @@ def test_a_sweep_of_another_objective_alone_can_be_planned_from(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     results.to_csv(folder / "results.csv", index=False)
-    (folder / "config.json").write_text(json.dumps({"identity": {"config": {}, "data": {}}}))
+    identity = {"experiment": "temperature_sweep", "config": {}, "data": {}}
+    (folder / "config.json").write_text(json.dumps({"identity": identity, "details": {}}))
     once = results[results["temperature"] != 8.0].replace({"temperature": {2.0: math.nan}})
     smoothed = once[once["objective"] == "mse"].assign(objective="label_smoothing", test_errors=(1, 2, 4))
     pd.concat([once, smoothed]).to_csv(folder / "results.csv", index=False)

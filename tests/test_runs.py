@@ -140,12 +140,14 @@ def out(tmp_path):
     return tmp_path
 
 
-def test_a_name_that_several_runs_have_is_given_with_its_experiment(out):
+def test_a_name_that_several_runs_have_is_given_with_its_experiment(out, monkeypatch):
     with pytest.raises(BadInput, match="several runs called run: give one of omit_digit/run, temperature_sweep/run"):
         listing.folder_of(out, "run")
     assert listing.folder_of(out, "omit_digit/run") == out / "omit_digit" / "run"
     path = out / "omit_digit" / "run"
     assert listing.folder_of(Path("elsewhere"), str(path)) == path  # as a run prints it
+    monkeypatch.chdir(path.parent)
+    assert listing.folder_of(out, "omit_digit/run") == listing.folder_of(Path("elsewhere"), "run") == path
     (out / "models" / "run").mkdir(parents=True)
     (out / "models" / "run" / "config.json").write_text('{"hidden_size": 8}')  # of another program
     with pytest.raises(BadInput, match="give one of omit_digit/run, temperature_sweep/run"):

@@ -52,7 +52,6 @@ class MatchingConfig:
         self._require_one_question()
         for number in self.classes:
             require_option(1 < number <= 1_000, "classes", number, "soft targets need 2 classes or more, up to 1,000")
-        require(self.classes, "--classes is empty: give at least one number of classes")
         require_distinct("classes", self.classes)
         limits = "its logits are divided by T = 0.1 to 100,000; it lies in 0.01 to 1,000"
         require_option(0.01 <= self.scale <= 1_000, "scale", self.scale, limits)

@@ -109,8 +109,7 @@ def load(folder: Path) -> MnistResults:
     check_seal(folder)
     broken = f"{folder / 'config.json'} is damaged: give the experiment's command again"
     identity, details = config["identity"], config["details"]
-    unfinished = f"{folder} is no finished run of mnist_table: give the experiment's command again"
-    require("answers" in details, unfinished)
+    require("answers" in details, f"{folder} is no finished run of mnist_table: give the experiment's command again")
     columns = ["part", "role", "run", "teacher_errors", *runs.SETTING, *runs.RUN, "epochs", "test_errors", "failed_at"]
     parts = []
     try:

@@ -23,7 +23,6 @@ from analysis.runs import HARD, NONE
 from analysis.sweep.config import PlanConfig
 from analysis.tables import Table, count_of, fixed, number
 from kdjax.errors import require
-from kdjax.files import read_json
 from kdjax.identity import canonical_json
 from kdjax.objectives import is_compared
 
@@ -229,8 +228,8 @@ def _uncertain(teachers: int, seeds: int) -> str:
 
 def _read(folders: Sequence[Path]) -> pd.DataFrame:
     """The runs of sweeps of one recipe."""
-    results = pd.concat([runs.read(folder) for folder in folders], ignore_index=True)
     recipes = {canonical_json(_recipe(folder)) for folder in folders}
+    results = pd.concat([runs.read(folder) for folder in folders], ignore_index=True)
     require(len(recipes) == 1, "these sweeps have different recipes or images: a spread is that of one")
     again = results.duplicated([*runs.SETTING, *runs.RUN]).any()
     require(not again, "the same runs come twice: name each sweep once, and sweeps of several teachers")
@@ -277,8 +276,8 @@ def _tables(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _recipe(folder: Path) -> object:
     """What sweeps that are pooled have in common: the images, and how students are trained."""
+    identity = runs.read_config(folder, *runs.OF_SWEEPS)["identity"]
     with runs.reading(folder / "config.json"):
-        identity = read_json(folder / "config.json")["identity"]
         own = {"seeds", "first_seed", "widths", "learning_rates", "hard_labels", "block_size"}
         own |= {"objectives", "temperatures", "without_temperature", "soft_weights", "padded"}
         config = {name: value for name, value in identity["config"].items() if name not in own}

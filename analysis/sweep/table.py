@@ -28,12 +28,12 @@ class SweepRow(NamedTuple):
     """Of the same, from hard labels; empty where there is no hard baseline to pair with."""
     p_holm: dict[str, float]
     """p of the differences, adjusted over all rows of objectives, or all of baselines (Holm); that of test errors as
-    the verdict adjusts it."""
+    the verdict adjusts it, where it tests the same runs (`calls.by_setting`)."""
     over_images: stats.Difference | None = None
     """The difference of test errors with its interval over images; None where no logits are stored."""
     claimed: bool = False
     """Whether the difference of test errors may be called one, among the same rows (`stats.claimed`), or as the verdict
-    says."""
+    says, where it tests the same runs."""
 
 
 class Summary(NamedTuple):
@@ -105,8 +105,9 @@ def summarise(results: pd.DataFrame, folder: Path | None = None) -> Summary:
         known = {column: difference for column, difference in differences.items() if difference}
         over = runs.over_images(wrong, of_setting, hard)
         rows.append(SweepRow(setting, len(of_setting) - len(finished), means, known, {}, over))
-    rows = _as_the_verdict_says(_considered_together(rows), calls.by_setting(results))
-    return Summary(rows, tuple(_notes(results, rows)))
+    said = calls.by_setting(results)
+    rows = _as_the_verdict_says(_considered_together(rows), said)
+    return Summary(rows, tuple(_notes(results, rows, bool(said))))
 
 
 def write_summary(folder: Path) -> str:
@@ -210,7 +211,7 @@ def _as_the_verdict_says(rows: list[SweepRow], said: Mapping[tuple[Any, ...], Ca
     return rows
 
 
-def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
+def _notes(results: pd.DataFrame, rows: Sequence[SweepRow], as_verdict: bool) -> list[str]:
     seeds = results["seed"].nunique()
     over = f"{count_of(seeds, 'seed')}, {runs.teachers_in_words(results)}"
     if seeds == 1:
@@ -218,7 +219,7 @@ def _notes(results: pd.DataFrame, rows: Sequence[SweepRow]) -> list[str]:
     else:
         notes = [f"{over}: 95 % t intervals over seeds, about this teacher; another teacher is another draw."]
     if any(row.differences for row in rows) and seeds > 1:
-        baselines = any(is_baseline(row.setting["objective"]) for row in rows)
+        baselines = as_verdict and any(is_baseline(row.setting["objective"]) for row in rows)
         too = ", and over their comparisons with baselines" * baselines
         notes.append(
             f"From hard labels: paired by seed; p is adjusted over all rows (Holm){too}, those of baselines apart. "

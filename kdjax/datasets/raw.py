@@ -28,7 +28,7 @@ def read_raw_folder(spec: Spec, folder: Path) -> dict[str, RawFile]:
         paths[name] = of_folder.setdefault(path.parent, {})[name] = path
     for _, path in candidates:
         if set(layout.files) <= of_folder[path.parent].keys():
-            paths |= of_folder[path.parent]
+            paths = of_folder[path.parent]
             break
     missing = [name for name in layout.files if name not in paths]
     if missing and layout.archive in paths:

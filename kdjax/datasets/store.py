@@ -55,9 +55,10 @@ class _ImageRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 def require_ours(spec: Spec, folder: Path) -> None:
     """Raises BadInput: in `folder`, which `prepare` replaces, there is what it does not write. Hidden files, which file
     managers leave, do not count."""
-    own = {MANIFEST, SOURCE, f"{spec.layout}_images", "downloads"}  # the last one is TFDS's, and empty
-    shown = [folder.name] if not folder.is_dir() else [path.name for path in folder.iterdir()]
-    others = sorted(name for name in shown if name not in own and not name.startswith("."))
+    own = {MANIFEST, SOURCE, f"{spec.layout}_images"}
+    files = [path.relative_to(folder) for path in [folder, *folder.rglob("*")] if path.is_file() or path.is_symlink()]
+    shown = [path.parts or (folder.name,) for path in files]
+    others = sorted({name for name, *_ in shown if name not in own and not name.startswith(".")})
     listed = ", ".join(others[:3] + ["…"] * (len(others) > 3))
     what = f"{folder} is where {spec.title} is prepared, and it holds what kdjax did not write ({listed})"
     require(not others, f"{what}: choose another --data-dir, or move it away")
