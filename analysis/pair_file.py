@@ -145,7 +145,7 @@ def _check(pair: PairFile) -> None:
     faults, same, doubtful, top_k = Faults(), True, list[np.ndarray](), pair.top_k
     predicted = list[np.ndarray]()
     of_teacher = pair.teacher.array if isinstance(pair.teacher, Full) else pair.teacher.values
-    close = max(SAME, *(4 * logit_columns.precision(array) for array in (pair.student.array, of_teacher)))
+    precisions = [logit_columns.precision(array) for array in (pair.student.array, of_teacher)]
     blocks = pair.blocks()
     with Progress(f"checking {pair.path.name}", len(blocks)) as progress:
         for index, rows in enumerate(blocks):
@@ -156,7 +156,7 @@ def _check(pair: PairFile) -> None:
             if not faults:
                 z, v = pair.student.block(rows), pair.teacher.block(rows)
                 predicted.append(np.stack([z.argmax(axis=1), v.argmax(axis=1)]))
-                same = same and _are_same(z, v, close)
+                same = same and _are_same(z, v, *precisions)
             if index % 64 == 63:
                 pair.release()
                 progress.update(index + 1, f"{rows.stop:,} of {pair.rows:,} rows")
@@ -173,10 +173,15 @@ def _check(pair: PairFile) -> None:
             warn(doubt.text)
 
 
-def _are_same(z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"], share: float) -> bool:
-    """Whether the logits of both networks differ by a shift alone, or by less than this share of their size."""
-    known = np.isfinite(v).all()  # a renormalised teacher's are not
-    return bool(known and rms(centred(z - v)) <= share * (rms(centred(z)) + rms(centred(v))))
+def _are_same(
+    z: Float[np.ndarray, "rows classes"], v: Float[np.ndarray, "rows classes"], of_z: float, of_v: float
+) -> bool:
+    """Whether the logits of both networks differ by a shift alone, or by no more than `SAME` of their size and the
+    rounding of their types, of precision `of_z` and `of_v`."""
+    if not np.isfinite(v).all():  # a renormalised teacher's
+        return False
+    allowed = SAME * (rms(centred(z)) + rms(centred(v))) + (of_z * rms(z) + of_v * rms(v)) / 2
+    return bool(rms(centred(z - v)) <= allowed)
 
 
 def _release(array: object) -> None:

@@ -82,7 +82,8 @@ def title(figure: Figure, what: str, *below: str, reading: str = "") -> None:
     columns = int(figure.get_figwidth() * 13)
     unbroken = [re.sub(r" ([=<>≤≥]) ", "\u00a0\\1\u00a0", text) for text in (what, *below)]  # "T = 20" stays together
     lines = [line for text in unbroken for line in textwrap.wrap(text, columns, break_long_words=False)]
-    figure.suptitle("\n".join(lines), fontsize=10, x=0.02, ha="left")
+    plain = "\n".join(lines).replace("$", r"\$")  # a name may hold one: no formula
+    figure.suptitle(plain, fontsize=10, x=0.02, ha="left")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -32,6 +32,7 @@ def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
     from kdjax import datasets, models, sweeps
+    from kdjax.progress import say
     from kdjax.run_folders import span
 
     datasets.require_named(config.data, "cifar10_table")
@@ -50,6 +51,8 @@ def prepare(config: TableConfig) -> "Study":
             given = f"--width-multiplier {config.width_multiplier:g} is not allowed: " * (config.networks == "post")
             raise BadInput(f"{given}{error}") from None
     sweep = sweeps.prepare(first)
+    if config.preset == "fast" and len(sweep.loaded) > 1:
+        say(f"the {len(sweep.loaded)} teachers that were given are one ensemble: --each-teaches is of trained ones")
     for teacher in sweep.loaded:
         told = "leave out" if config.mirrored_views else "give"
         same = teacher.config.mirrored_views == config.mirrored_views

@@ -250,6 +250,7 @@ def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Pa
 
     with sweeps.open_directory(sweep) as record:
         data = transfer.query_teachers(sweep.dataset, sweeps.teachers_of(sweep))
+        sweeps.require_same_teacher(record, data)
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
         write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)

@@ -15,7 +15,7 @@ from typing import Literal
 from kdjax import cli
 from kdjax.config import NETWORKS, Precision, TeacherConfig, TrainConfig
 from kdjax.errors import require, require_count, require_name, require_option
-from kdjax.files import make_folder, write_json
+from kdjax.files import make_folder, read_json, write_json
 from kdjax.identity import canonical_json
 
 PROG = "python -m experiments.throughput"
@@ -93,6 +93,11 @@ def main(config: ThroughputConfig) -> None:
 
     peers = speed.pytorch() if config.against else {}
     folder = run_folder(config.out / "throughput", config.name, config, ["-".join(config.cases)])
+    path, asked = folder / "throughput.json", json.loads(canonical_json(config))
+    before = read_json(path)["config"] if path.exists() else asked
+    differs = {name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name)} - {"out", "name"}
+    told = f"{folder} holds a measurement of another config (differing: {', '.join(sorted(differs))})"
+    require(not differs, f"{told}: choose another --name, or remove the folder")
     make_folder(folder)
     cases, effort = [], speed.Effort(config.images, config.rounds, config.seconds)
     for case in config.cases:
@@ -107,7 +112,7 @@ def main(config: ThroughputConfig) -> None:
         "cases": cases,
         "scaling": speed.scaling(*config.recipe("8x300", "float32")) if config.scaling else None,
     }
-    write_json(folder / "throughput.json", json.loads(canonical_json(measurement)))
+    write_json(path, json.loads(canonical_json(measurement)))
     terminal.show(throughput.table(cases).markdown())
     paths = throughput.draw(folder)
     say(f"figures: {', '.join(str(path) for path in paths if path.suffix == '.png')}")

@@ -65,8 +65,8 @@ class TopK(NamedTuple):
     """`[n]`: the logarithm of the sum of exp of all logits. None: of log-probabilities, 0; of logits, not known."""
     classes: int
     rest: TopkRest
-    """`spread`: each other class has the logit `log(r/(N − k))` at T = 1, r being the mass left over. `renormalised`:
-    the others have no mass at any T."""
+    """`spread`: each other class has the logit `log(r/(N − k))` at T = 1, r being the mass left over, but not more than
+    the least of the k. `renormalised`: the others have no mass at any T."""
 
     @property
     def k(self) -> int:
@@ -101,21 +101,32 @@ class TopK(NamedTuple):
 
     def rest_logits(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The logit of each other class; −inf where it has no mass."""
-        if self.rest == "renormalised" or self.k == self.classes:
-            return np.full(len(self.values[rows]), -math.inf)
-        return self._whole(rows) + np.log(self.left(rows) / (self.classes - self.k))
+        return np.minimum(self._divided(rows), self.kept(rows).min(axis=1))
 
     def mass(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """That of the k classes at T = 1; nan where the logits do not say."""
         return np.exp(np.minimum(_logsumexp(self.kept(rows)) - self._whole(rows), 99))
 
     def left(self, rows: Rows) -> Float[np.ndarray, "rows"]:
-        """The mass of all other classes. Below the precision of the numbers it is not known: it is at least that."""
-        return np.maximum(1 - self.mass(rows), precision(self.values))
+        """The mass of all other classes. Below what rounding hides it is not known: it is at least that. Rounding hides
+        the numbers' precision; of log-probabilities, which are near 0 where the mass is, `Σ p |log p|` of it, though
+        the mass itself is known to 2⁻²³ at best."""
+        hidden = known = precision(self.values)
+        if self.logprobs:
+            logs = self.kept(rows)
+            entropy = -(np.exp(logs) * logs).sum(axis=1)
+            hidden = np.clip(known * entropy, min(known, 2.0**-23), known)
+        return np.maximum(1 - self.mass(rows), hidden)
 
     def doubtful(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
-        """Rows in which each other class gets more than the least of those that are kept."""
-        return self.rest_logits(rows) > self.kept(rows).min(axis=1) + 0.01
+        """Rows in which the mass that is left, divided, would give each other class more than the least of the k."""
+        return self._divided(rows) > self.kept(rows).min(axis=1) + 0.01
+
+    def _divided(self, rows: Rows) -> Float[np.ndarray, "rows"]:
+        """The logit of each other class if the mass that is left is divided over them; −inf where it has no mass."""
+        if self.rest == "renormalised" or self.k == self.classes:
+            return np.full(len(self.values[rows]), -math.inf)
+        return self._whole(rows) + np.log(self.left(rows) / (self.classes - self.k))
 
     def check(self, rows: slice, faults: Faults) -> None:
         """Notes what is wrong: classes out of range or repeated in a row; values that are not finite; probabilities;
@@ -137,7 +148,9 @@ class TopK(NamedTuple):
         if self.logsumexp is not None:
             remedy = f"{LOGSUMEXP} is log(sum(exp(all logits)))"
         told = f"the probabilities of {self.name} sum to more than 1 in {{rows}}: {remedy}"
-        faults.note(told, self.mass(rows) > 1 + SUM_TOLERANCE, first)  # nan, not known, passes
+        # Both logarithms are rounded. nan, not known, passes.
+        rounded = precision(self.values) / 2 * (np.abs(values).max(axis=1) + np.abs(self._whole(rows)))
+        faults.note(told, self.mass(rows) > 1 + np.maximum(SUM_TOLERANCE, rounded), first)
 
     def _whole(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         if self.logsumexp is not None:

@@ -127,14 +127,14 @@ class RunDirectory:
             before = json.loads(files.read_bytes(path))
         except (ValueError, RecursionError):
             # Cut off or changed by the disk: nothing else writes a part of a file here.
-            remedy = f"put it back, {_start_again(self.folder)}"
+            remedy = f"put it back, {start_again(self.folder)}"
             require(fresh, f"{path} is damaged (not JSON): {remedy}")
             return
         known = isinstance(before, dict) and "identity" in before
         remedy = f"{self.folder} is left as it is; choose another --name"
         require(known, f"{path} is no file of this program: {remedy}")
         differing = ", ".join(sorted(_differences(before["identity"], json.loads(canonical_json(identity))))[:6])
-        remedy = f"choose another --name, {_start_again(self.folder)}"
+        remedy = f"choose another --name, {start_again(self.folder)}"
         told = f"{self.folder} holds a run of another config (differing: {differing})"
         require(fresh or not differing, f"{told}: {remedy}")
 
@@ -194,7 +194,7 @@ class RunDirectory:
         files.remove(self.checkpoints(block))  # a kill may have come before this
         written = _read_block(folder)
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
-        remedy = f"finish it with what started it, give another --name, {_start_again(self.folder)}"
+        remedy = f"finish it with what started it, give another --name, {start_again(self.folder)}"
         require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
         self._whole.add(block)
         return list(written["rows"])
@@ -348,7 +348,7 @@ def read_rows(block: Path) -> Rows:
     return list(_read_block(block)["rows"])
 
 
-def _start_again(folder: Path) -> str:
+def start_again(folder: Path) -> str:
     """How to: `--fresh` of a table leaves the sweeps behind it, which other tables share."""
     shared = folder.parent.name == run_folders.SWEEPS
     return f"remove the folder {folder}, or give {'another --out' if shared else '--fresh to start the run again'}"

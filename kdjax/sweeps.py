@@ -3,9 +3,12 @@
 import contextlib
 import dataclasses
 import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from kdjax import (
     cluster,
@@ -31,12 +34,15 @@ from kdjax.identity import identity
 from kdjax.interim import Interim
 from kdjax.progress import say, warn
 from kdjax.provenance import provenance
-from kdjax.run_directory import FEATURES, RunDirectory
+from kdjax.run_directory import FEATURES, RunDirectory, start_again
 from kdjax.run_folders import run_folder
 from kdjax.students import Block
 from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, given_logits, query_teachers
 
+SAME_TEACHER = 0.05
+"""Difference between the logits of one teacher on two machines, as a share of their spread, at most: in bfloat16 it is
+about a tenth of that."""
 MOST_EXTENSIONS = 3
 """Times a grid of learning rates is widened because the best lies at its edge."""
 
@@ -202,6 +208,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
     with open_directory(sweep, wait) as record:
         record.after_block = Interim(record, record.gather, summarise)
         data = distillation_data(sweep)
+        require_same_teacher(record, data)
         describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
@@ -260,6 +267,23 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
     record.made_with = earlier_blocks.circumstances(data) if run.cluster is None else None
     earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
+
+
+def require_same_teacher(record: RunDirectory, data: DistillationData) -> None:
+    """Raises BadInput: students of the run directory learned from another teacher, whose logits of the test images,
+    stored beside them, differ from this one's by more than rounding: one that was trained again, with other versions
+    or cores, is another."""
+    path = record.folder / "test.npz"
+    taught = any(folder.is_dir() for name in ("blocks", "checkpoints") for folder in (record.folder / name).glob("*"))
+    if not taught or not path.exists():
+        return
+    now = before = data.test_logits
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+        before = arrays["teacher_logits"]  # a damaged one is written again
+    spread = np.square(before - before.mean(axis=1, keepdims=True)).mean()
+    same = before.shape != now.shape or np.square(now - before).mean() <= SAME_TEACHER**2 * spread
+    told = f"students in {record.folder} learned from another teacher than this one, which was trained again"
+    require(same, f"{told}: put its folder back, {start_again(record.folder)}")
 
 
 def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:

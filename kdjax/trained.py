@@ -64,7 +64,12 @@ class Student:
         they are standardised here, as they were for training. An array, or where it is (`kdjax.inputs`). Raises
         BadInput: images of another kind or shape, or features that are not finite."""
         if self.standardisation is None:
-            return evaluation.logits_of(self.network, *self.variables, read_inputs("images", images))
+            read_images = read_inputs("images", images)
+            low, high = float(read_images.min(initial=0)), float(read_images.max(initial=0))
+            outside = f"images from {low:g} to {high:g} lie outside 0 to 1"
+            remedy = "give bytes, or floats 0 to 1; standardised images are to be scaled back"
+            require(read_images.dtype == np.uint8 or 0 <= low <= high <= 1, f"{outside}: {remedy}")
+            return evaluation.logits_of(self.network, *self.variables, read_images)
         features = self.standardisation.apply(read("features", images))
         require_finite("features", features)
         return evaluation.logits_of(self.network, *self.variables, features)

@@ -493,6 +493,7 @@ def test_given_teachers_are_described_as_what_they_are_and_evaluated_on_these_im
     assert results.teacher["holdout"]["nll"] == pytest.approx(metrics.nll(mean, images.holdout.labels), rel=1e-5)
     text = (results.folder / "summary.md").read_text()
     assert f"big: {members[0]['parameters']:,} parameters, 2 epochs" in text
+    assert "). The small networks: Adam" in text and "The others were given." in text
     assert "big, hard labels (members of the ensemble that teaches)" in text and "their ensemble (the teacher)" in text
     frame = pd.read_csv(results.folder / "batch_statistics.csv").set_index(["role", "statistics"])
     assert len(frame.loc["big", "clean"]) == 2 and "| their ensemble | – |" in text
@@ -655,7 +656,7 @@ def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
 
 def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_training_gives(tuned):
     text = (tuned.folder / "summary.md").read_text()
-    assert "Chosen on the hold-out by other seeds: peak rates, hard labels: " in text
+    assert "Chosen on the hold-out, the same images, by other seeds: peak rates, hard labels: " in text
     assert "over 2 teachers crossed with seeds" in text and "blog post" not in text
     assert "Two teachers and seeds are few: such 95 % intervals cover 87 to 99 % (simulated)." in text
     assert "minus label smoothing's, points" in text and "(the teachers)" in text

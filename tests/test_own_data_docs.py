@@ -78,5 +78,5 @@ def test_an_inference_server(tmp_path):
     arrays = holds(tmp_path / "server.npz", 600, **shapes)
     logprobs, indices = arrays["teacher_topk_logprobs"], arrays["teacher_topk_indices"]
     assert (np.diff(logprobs, axis=1) <= 0).all() and (np.exp(logprobs).sum(axis=1) < 1).all()
-    assert indices.min() == 0 and indices.max() == 4 and len(set(indices[0])) == 3
+    assert indices.min() == 0 and indices.max() == 5 and all(len(set(row)) == 3 for row in indices)  # two spellings
     assert (indices[:, 0] == arrays["labels"]).mean() > 0.8

@@ -6,10 +6,13 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+import scipy.special
 
+from analysis import pair_file
 from analysis.pair_file import read_pair
 from kdjax import logit_columns
 from kdjax.errors import BadInput
+from kdjax.faults import Faults
 from kdjax.logit_columns import TopK
 
 RANDOM = np.random.default_rng(0)
@@ -93,7 +96,49 @@ def test_mass_that_rounding_hides_is_not_negative(tmp_path):
     block = read_pair(write(tmp_path / "sure.npz", **arrays)).teacher.block(slice(0, 2))
     assert np.exp(block).min() == pytest.approx(2.0**-23 / 5)
     coarse = TopK("teacher_topk_logprobs", np.full((30, 1), -1e-9, ml_dtypes.bfloat16), ORDER[:, :1], None, 6, "spread")
+    np.testing.assert_allclose(coarse.left(slice(0, 2)), 2.0**-23)  # a logarithm near 0 hides next to nothing
+    logits, whole = np.full((30, 1), 30.0, ml_dtypes.bfloat16), np.full(30, 30.0, ml_dtypes.bfloat16)
+    coarse = TopK("teacher_topk_logits", logits, ORDER[:, :1], whole, 6, "spread")
     np.testing.assert_allclose(coarse.left(slice(0, 2)), 2.0**-7)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("name", ["teacher_topk_logprobs", "teacher_topk_logits"])
+def test_of_a_sure_teacher_in_half_precision_the_rest_stays_below_what_is_kept(kind, name):
+    """Its soft targets at T = 4 are those of the same file in float32, but for the rounding of what is kept."""
+    random = np.random.default_rng(8)
+    logits = random.normal(0, 1.5, (400, 10)) + 9 * np.eye(10)[np.arange(400) % 10]
+    whole = np.log(np.exp(logits).sum(axis=1))
+    order = np.argsort(-logits, axis=1)[:, :3]
+    kept = np.take_along_axis(logits, order, axis=1) - (whole[:, None] if name.endswith("logprobs") else 0)
+    soft = []
+    for of in (np.float32, kind):
+        lse = None if name.endswith("logprobs") else whole.astype(of)
+        teacher = TopK(name, kept.astype(of), order, lse, 10, "spread")
+        faults = Faults()
+        teacher.check(slice(0, 400), faults)
+        faults.report()
+        block = teacher.block(slice(0, 400))
+        assert (block.min(axis=1) <= teacher.kept(slice(0, 400)).min(axis=1)).all()
+        soft.append(scipy.special.softmax(block / 4, axis=1))
+    apart = 0.5 * np.abs(soft[0] - soft[1]).sum(axis=1).mean()
+    assert apart < (0.05 if name.endswith("logprobs") else 0.15), apart
+
+
+def test_bfloat16_logits_with_a_bfloat16_logsumexp_are_not_refused():
+    random = np.random.default_rng(9)
+    logits = random.normal(35, 4, (2000, 100)).astype(np.float32)
+    order = np.argsort(-logits, axis=1)[:, :5]
+    kept = np.take_along_axis(logits, order, axis=1).astype(ml_dtypes.bfloat16)
+    whole = scipy.special.logsumexp(logits, axis=1).astype(ml_dtypes.bfloat16)
+    faults = Faults()
+    TopK("teacher_topk_logits", kept, order, whole, 100, "spread").check(slice(0, 2000), faults)
+    faults.report()
+    with pytest.raises(BadInput, match="sum to more than 1"):
+        TopK("teacher_topk_logits", kept, order, (whole - 1).astype(whole.dtype), 100, "spread").check(
+            slice(0, 2000), faults
+        )
+        faults.report()
 
 
 def test_a_rest_that_is_larger_than_what_is_given_is_doubted(tmp_path, capsys):
@@ -250,6 +295,16 @@ def test_rows_or_classes_in_another_order_are_warned_of(tmp_path, capsys):
         read_pair(write(tmp_path / f"{name}.npz", **{**fine, **changes}))
         told = capsys.readouterr().err
         assert words in told and ("warning" in told) == bool(words), (name, told)
+
+
+@pytest.mark.parametrize(("kind", "share"), [(np.float16, 0.003), (ml_dtypes.bfloat16, 0.03)])
+def test_two_networks_that_nearly_agree_are_not_the_same_in_half_precision(kind, share):
+    random = np.random.default_rng(10)
+    v = random.normal(0, 3, (200, 6))
+    z = (v + share * random.normal(0, 3, v.shape)).astype(kind)
+    precision = logit_columns.precision(z)
+    assert not pair_file._are_same(z.astype(float), v.astype(kind).astype(float), precision, precision)
+    assert pair_file._are_same(z.astype(float) + 2, (z.astype(float) + 1).astype(kind).astype(float), 0.0, precision)
 
 
 @pytest.mark.parametrize("same", [V + 3, np.float32(V) + np.float32(3), np.float32(LOGPROBS), V.astype(np.float16)])

@@ -369,3 +369,28 @@ def test_objectives_that_cannot_be_trained_are_refused_first(tmp_path, options, 
     with pytest.raises(BadInput, match=message):
         sweeps.prepare(config(tmp_path, **options))
     assert not (tmp_path / "runs").exists()
+
+
+def test_students_of_two_teachers_of_one_recipe_are_not_mixed(tmp_path):
+    """A teacher that is trained again on other cores has the same fingerprint and other logits."""
+    asked = config(tmp_path, name="first")
+    folder = sweeps.run(sweeps.prepare(asked))
+    rows = (folder / "results.csv").read_bytes()
+    more = dataclasses.replace(asked, seeds=3, run=dataclasses.replace(asked.run, name="more"))
+    (folder / MANIFEST).unlink()
+    with np.load(folder / "test.npz") as arrays:
+        stored = dict(arrays)
+    noise = np.random.default_rng(0).normal(0, stored["teacher_logits"].std(), stored["teacher_logits"].shape)
+    for share in (0.002, 0.3):  # as in bfloat16 on another processor; as trained again
+        moved = {**stored, "teacher_logits": (stored["teacher_logits"] + share * noise).astype(np.float32)}
+        np.savez(folder / "test.npz", **moved)
+        if share < 0.1:
+            sweeps.run(sweeps.prepare(asked))
+            assert (folder / "results.csv").read_bytes() == rows
+            (folder / MANIFEST).unlink()
+    with pytest.raises(BadInput, match=r"learned from another teacher than this one, .*: put its folder back, remove"):
+        sweeps.run(sweeps.prepare(asked))
+    assert (folder / "results.csv").read_bytes() == rows
+    assert sweeps.run(sweeps.prepare(more)) != folder
+    (folder / "test.npz").write_bytes(b"damaged")
+    sweeps.run(sweeps.prepare(asked))

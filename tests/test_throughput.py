@@ -12,6 +12,7 @@ from experiments import speed, throughput
 from experiments.throughput import ThroughputConfig
 from kdjax import blocks, layers
 from kdjax.config import TrainConfig
+from kdjax.identity import canonical_json
 from tests import commands
 
 pytestmark = pytest.mark.optimized
@@ -42,6 +43,16 @@ def test_measures_each_case(tmp_path, capsys):
     with pytest.raises(SystemExit):
         plot_throughput.cli.run(plot_throughput.main, plot_throughput.PlotConfig, "x", ["--out", str(tmp_path)])
     assert "share_of_a_bare_product.png" in capsys.readouterr().out
+
+
+def test_a_measurement_of_another_config_is_not_replaced(tmp_path):
+    folder = tmp_path / "throughput" / "mine"
+    folder.mkdir(parents=True)
+    config = ThroughputConfig(cases=("8x30",), out=tmp_path, name="mine")
+    (folder / "throughput.json").write_text(json.dumps({"config": json.loads(canonical_json(config))}))
+    arguments = ["--cases", "32x30", "--out", str(tmp_path), "--name", "mine"]
+    code, said = commands.call(throughput.main, ThroughputConfig, arguments, throughput.PROG)
+    assert code == 2 and "holds a measurement of another config (differing: cases): choose another --name" in said
 
 
 def test_a_convolutional_network(tmp_path, capsys, monkeypatch):

@@ -367,7 +367,7 @@ def test_helps_at_some():
     assert found.startswith("Fewer errors than hard labels at T = 4, 8, most at T = 4 (oracle): ")
     assert "not told apart from hard labels at T = ∞." in found
     assert best.startswith("Fewest test errors (oracle): T = 4 (101.5); not excluded as the best T: 4, 8.")
-    assert best.endswith("python -m analysis.plan RUN --difference 5")
+    assert best.endswith("`python -m analysis.plan RUN --difference 5`")
 
 
 def test_better_at_one_and_worse_at_another():
@@ -391,7 +391,7 @@ def test_where_seeds_are_too_few_it_says_how_many_would_tell():
     )
     fewest = "Fewest test errors (oracle): hard labels (100.0), of the temperatures T = 4 (100.7)"
     assert best.startswith(f"{fewest}; not excluded")
-    assert best.endswith("python -m analysis.plan mine --difference 5")
+    assert best.endswith("`python -m analysis.plan mine --difference 5`")
     wild = sweep({setting: [10 * value for value in values] for setting, values in NOISE.items()})
     assert "nor would 1,000, for a difference of 5 errors." in sentences(wild)[0]
     random = np.random.default_rng(2)

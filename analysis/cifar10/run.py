@@ -40,6 +40,8 @@ class Cifar10Results(NamedTuple):
     """The rates and soft weight chosen on the hold-out; empty where all have the same."""
     columns: list[str]
     """Those that the table shows: both accuracies, and the rest on the hold-out if there is one."""
+    given: bool = False
+    """Whether the big networks were given, and have a recipe of their own."""
 
     def of(self, role: Role | str) -> pd.DataFrame:
         """The runs of a role, failed ones too.
@@ -117,7 +119,10 @@ def load(folder: Path) -> Cifar10Results:
     watched = "holdout" if images["holdout"] else "test"
     columns = [f"{split}_accuracy" for split in SPLITS if images[split]]
     columns += [column for column in measures.columns("cifar10", watched) if column not in columns]
-    return Cifar10Results(folder, identity, networks, taught_by, teacher, sweeps, results, lengths, choices, columns)
+    given = bool(details.get("config", {}).get("teacher_from"))
+    return Cifar10Results(
+        folder, identity, networks, taught_by, teacher, sweeps, results, lengths, choices, columns, given
+    )
 
 
 def _rows(sweeps: Sequence[tuple[str, Path]], images: Mapping[str, int]) -> pd.DataFrame:

@@ -133,13 +133,17 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
     each = "; ".join(f"{one['network']}: {size(one)}" for one in networks)
     width = f"; width multiplier {config['width_multiplier']:g}" * of_post
     rates, own_rates = f"peak rate {config['learning_rate']:g}", config.get("tuning_rates")
-    if own_rates:  # one alone is the rate of all small networks
+    if results.given:
+        rates = "" if results.choices else f"peak rate {(own_rates or [config['learning_rate']])[0]:g}"
+    elif own_rates:  # one alone is the rate of all small networks
         rates += " of the big network" + ("" if results.choices else f" and {own_rates[0]:g} of the small ones")
     weight = "" if results.choices or results.soft_weight is None else f", soft weight {results.soft_weight:g}"
+    recipe = [OPTIMIZERS[config.get("optimizer", "adam")], *[rates] * bool(rates), f"schedule {config['schedule']}"]
+    recipe += [f"batch {config['batch_size']}", f"augmentation {config['augment']}{weight}"]
+    of_whom = "The small networks: " if results.given else ""
     notes = [
-        f"small: {size(config)}; {each} (batch statistics "
-        f"counted{width}). {OPTIMIZERS[config.get('optimizer', 'adam')]}, {rates}, "
-        f"schedule {config['schedule']}, batch {config['batch_size']}, augmentation {config['augment']}{weight}."
+        f"small: {size(config)}; {each} (batch statistics counted{width}). {of_whom}{', '.join(recipe)}."
+        + " The others were given." * results.given
     ]
     if results.choices:
         chosen = "; ".join(
@@ -150,7 +154,9 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             for name, weight in {one.objective: one.soft_weight for one in results.choices}.items()
             if name != "hard"
         )
-        notes.append(f"Chosen on the hold-out by other seeds: peak rates, {chosen}; soft weights, {weights}.")
+        notes.append(
+            f"Chosen on the hold-out, the same images, by other seeds: peak rates, {chosen}; soft weights, {weights}."
+        )
     if config.get("dropout_after_norm"):
         notes.append("Dropout of the small networks: once, after the last batch norm; in the post after each pooling.")
     if config.get("mirrored_views"):

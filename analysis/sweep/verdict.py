@@ -71,7 +71,7 @@ def of(
         said = parts[0] if any(call.claimed for call in together) else parts[0][bool(together) :]  # the headline has it
         lines = [f"{part[0].upper()}{part[1:]}." for part in said]
     if not all(call.claimed for call in together) and needed > seeds:
-        command = f"python -m analysis.plan {shlex.quote(run)} --difference {PlanConfig.difference:g}"
+        command = f"`python -m analysis.plan {shlex.quote(run)} --difference {PlanConfig.difference:g}`"
         lines = [*lines[:-1], " ".join([*lines[-1:], f"How many seeds would tell: {command}"])]
     columns = [column.dropna().to_numpy(float) for group in every for _, column in group.errors.items()]
     warnings = stats.cautions(seeds, [stats.interval(column) for column in columns if len(column)], test_images)

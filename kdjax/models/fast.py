@@ -1,8 +1,8 @@
 """The network `fast`, and with it the recipe that trains it in minutes: after K. Jordan's airbench94 for CIFAR-10.
 
-    network       a frozen 2×2 convolution that whitens the patches of the training images, GELU; three groups of two
-                  3×3 convolutions, the first followed by 2×2 max pooling, both by batch norm and GELU; the largest unit
-                  of each channel, and a linear layer of logits, times 1/9
+    network       a frozen 2×2 convolution that whitens the patches of the training images, GELU (in its tanh form);
+                  three groups of two 3×3 convolutions, the first followed by 2×2 max pooling, both by batch norm and
+                  GELU; the largest unit of each channel, and a linear layer of logits, times 1/9
     start         each convolution passes its inputs on, as far as it has channels for them
     optimizer     nesterov: momentum 0.85, weight decay, biases of batch norms at 64 times the rate, lookahead every
                   five steps (`kdjax.optimizers`)
