@@ -31,6 +31,10 @@ OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
     ("widths", "transfer"): ("width_epochs",),
     ("transfer",): ("fractions",),
     ("better",): ("elastic_epochs",),
+    ("small", "distilled", "shifted", "better", "controls"): ("epochs",),
+    ("small", "distilled", "transfer", "shifted", "better", "controls"): ("width", "seeds"),
+    ("distilled", "transfer", "shifted", "better", "controls"): ("temperature", "soft_weights"),
+    ("teacher", "distilled", "better"): ("teachers",),
 }
 """Options that are of some parts alone."""
 
@@ -53,8 +57,9 @@ def prepare(config: TableConfig) -> "Study":
     for parts, options in OF_PARTS.items():
         changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
         if changed and not set(parts) & set(config.only):
-            which = " or ".join(parts)
-            warn(f"--{' --'.join(changed).replace('_', '-')} has no effect without the part {which} (--only)")
+            given, which = f"--{' --'.join(changed).replace('_', '-')}", ", ".join(parts)
+            which = f"one of the parts {which}" if len(parts) > 1 else f"the part {which}"
+            warn(f"{given} has no effect without {which} (--only)")
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)

@@ -793,7 +793,14 @@ def test_bad_teachers_are_refused_before_anything_is_written(tmp_path):
 def test_options_of_parts_that_are_left_out_are_named(tmp_path):
     code, said = call(tmp_path, "--only", "widths", "--dry-run")
     assert code == 0 and "warning: --fractions has no effect without the part transfer (--only)" in said
-    assert said.count("has no effect") == 2 and "--elastic-epochs has no effect" in said, said
+    assert "--elastic-epochs has no effect" in said and "--width-epochs" not in said, said
+    rows = (
+        "--width --seeds has no effect without one of the parts small, distilled, transfer, shifted, better, controls"
+    )
+    assert rows in said and "--epochs has no effect" in said and "--teachers has no effect" in said
+    assert said.count("has no effect") == 6  # --temperature is the preset's
+    code, said = call(tmp_path, "--only", "transfer", "--dry-run")
+    assert code == 0 and "--epochs has no effect" in said and "--width --seeds" not in said
 
 
 def test_few_images_do_not_ask_one_sweep_twice():
