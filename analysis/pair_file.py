@@ -180,8 +180,8 @@ def _are_same(
     rounding of their types, of precision `of_z` and `of_v`."""
     if not np.isfinite(v).all():  # a renormalised teacher's
         return False
-    allowed = SAME * (rms(centred(z)) + rms(centred(v))) + (of_z * rms(z) + of_v * rms(v)) / 2
-    return bool(rms(centred(z - v)) <= allowed)
+    rounding = np.hypot(of_z * rms(z), of_v * rms(v)) / 12**0.5  # of even errors up to half a step, at most
+    return bool(rms(centred(z - v)) <= SAME * (rms(centred(z)) + rms(centred(v))) + 1.1 * rounding)
 
 
 def _release(array: object) -> None:

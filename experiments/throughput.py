@@ -10,7 +10,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdjax import cli
 from kdjax.config import NETWORKS, Precision, TeacherConfig, TrainConfig
@@ -94,7 +94,9 @@ def main(config: ThroughputConfig) -> None:
     peers = speed.pytorch() if config.against else {}
     folder = run_folder(config.out / "throughput", config.name, config, ["-".join(config.cases)])
     path, asked = folder / "throughput.json", json.loads(canonical_json(config))
-    before = read_json(path)["config"] if path.exists() else asked
+    earlier: Any = read_json(path) if path.exists() else {}
+    before = earlier.get("config") if isinstance(earlier, dict) else None  # of an earlier version it lacks options
+    before = asked if before is None else {**json.loads(canonical_json(ThroughputConfig())), **before}
     differs = {name for name in before.keys() | asked.keys() if before.get(name) != asked.get(name)} - {"out", "name"}
     told = f"{folder} holds a measurement of another config (differing: {', '.join(sorted(differs))})"
     require(not differs, f"{told}: choose another --name, or remove the folder")

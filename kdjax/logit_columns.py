@@ -65,8 +65,8 @@ class TopK(NamedTuple):
     """`[n]`: the logarithm of the sum of exp of all logits. None: of log-probabilities, 0; of logits, not known."""
     classes: int
     rest: TopkRest
-    """`spread`: each other class has the logit `log(r/(N − k))` at T = 1, r being the mass left over, but not more than
-    the least of the k. `renormalised`: the others have no mass at any T."""
+    """`spread`: each other class has the logit `log(r/(N − k))` at T = 1, r being the mass left over; where r may be
+    rounding, not more than the least of the k. `renormalised`: the others have no mass at any T."""
 
     @property
     def k(self) -> int:
@@ -101,26 +101,39 @@ class TopK(NamedTuple):
 
     def rest_logits(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The logit of each other class; −inf where it has no mass."""
-        return np.minimum(self._divided(rows), self.kept(rows).min(axis=1))
+        divided = self._divided(rows)
+        return np.where(self._drowned(rows), np.minimum(divided, self.kept(rows).min(axis=1)), divided)
 
     def mass(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """That of the k classes at T = 1; nan where the logits do not say."""
         return np.exp(np.minimum(_logsumexp(self.kept(rows)) - self._whole(rows), 99))
 
     def left(self, rows: Rows) -> Float[np.ndarray, "rows"]:
-        """The mass of all other classes. Below what rounding hides it is not known: it is at least that. Rounding hides
-        the numbers' precision; of log-probabilities, which are near 0 where the mass is, `Σ p |log p|` of it, though
-        the mass itself is known to 2⁻²³ at best."""
-        hidden = known = precision(self.values)
-        if self.logprobs:
-            logs = self.kept(rows)
-            entropy = -(np.exp(logs) * logs).sum(axis=1)
-            hidden = np.clip(known * entropy, min(known, 2.0**-23), known)
-        return np.maximum(1 - self.mass(rows), hidden)
+        """The mass of all other classes; at least the numbers' precision, below which it is not known. That of
+        log-probabilities, which are near 0 where the mass is, is known better: to `Σ p |log p|` of their precision, and
+        to 2⁻²³ at best."""
+        known = precision(self.values)
+        least = known if not self.logprobs else np.clip(self._rounded(rows), min(known, 2.0**-23), known)
+        return np.maximum(1 - self.mass(rows), least)
 
     def doubtful(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
-        """Rows in which the mass that is left, divided, would give each other class more than the least of the k."""
-        return self._divided(rows) > self.kept(rows).min(axis=1) + 0.01
+        """Rows in which each other class gets more than the least of those that are kept."""
+        return self.rest_logits(rows) > self.kept(rows).min(axis=1) + 0.01
+
+    def _rounded(self, rows: Rows) -> Float[np.ndarray, "rows"]:
+        """By how much rounding may change the mass of the k."""
+        kept = self.kept(rows)
+        if self.logprobs:
+            return precision(self.values) * -(np.exp(kept) * kept).sum(axis=1)
+        assert self.logsumexp is not None
+        of_whole = precision(self.logsumexp) * np.abs(self._whole(rows))
+        return np.expm1((precision(self.values) * np.abs(kept.max(axis=1)) + of_whole) / 2)
+
+    def _drowned(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
+        """Rows whose other classes' mass may be rounding."""
+        if self.rest == "renormalised" or self.k == self.classes:
+            return np.zeros(len(self.values[rows]), bool)
+        return 1 - self.mass(rows) <= np.maximum(self._rounded(rows), precision(self.values))
 
     def _divided(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The logit of each other class if the mass that is left is divided over them; −inf where it has no mass."""
@@ -148,9 +161,8 @@ class TopK(NamedTuple):
         if self.logsumexp is not None:
             remedy = f"{LOGSUMEXP} is log(sum(exp(all logits)))"
         told = f"the probabilities of {self.name} sum to more than 1 in {{rows}}: {remedy}"
-        # Both logarithms are rounded. nan, not known, passes.
-        rounded = precision(self.values) / 2 * (np.abs(values).max(axis=1) + np.abs(self._whole(rows)))
-        faults.note(told, self.mass(rows) > 1 + np.maximum(SUM_TOLERANCE, rounded), first)
+        rounded = self._rounded(rows) if self.logsumexp is not None else 0.0
+        faults.note(told, self.mass(rows) > 1 + np.maximum(SUM_TOLERANCE, rounded), first)  # nan, not known, passes
 
     def _whole(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         if self.logsumexp is not None:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from kdjax import (
     sweep_checks,
     teachers,
 )
+from kdjax.array_files import read_arrays
 from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics, of_teacher
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
@@ -278,12 +278,12 @@ def require_same_teacher(record: RunDirectory, data: DistillationData) -> None:
     if not taught or not path.exists():
         return
     now = before = data.test_logits
-    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
-        before = arrays["teacher_logits"]  # a damaged one is written again
+    with contextlib.suppress(BadInput, KeyError):  # a damaged one is written again
+        before = read_arrays(path)["teacher_logits"]
     spread = np.square(before - before.mean(axis=1, keepdims=True)).mean()
     same = before.shape != now.shape or np.square(now - before).mean() <= SAME_TEACHER**2 * spread
     told = f"students in {record.folder} learned from another teacher than this one, which was trained again"
-    require(same, f"{told}: put its folder back, {start_again(record.folder)}")
+    require(same, f"{told}: put the former one's folder in its place, {start_again(record.folder)}")
 
 
 def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:

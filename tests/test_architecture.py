@@ -60,9 +60,9 @@ ALLOWED = {
     "grids": BELOW | {"datasets", "objectives", "run_folders", "students", "transfer"},
     "sweep_checks": BELOW | {"compilation", "datasets", "models", "objectives", "students", "teachers"},
     "sweeps": BELOW
-    | {"cluster", "datasets", "earlier_blocks", "examples", "grids", "interim", "memory", "metrics", "models"}
-    | {"objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "sweep_checks", "teachers"}
-    | {"transfer"},
+    | {"array_files", "cluster", "datasets", "earlier_blocks", "examples", "grids", "interim", "memory", "metrics"}
+    | {"models", "objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "sweep_checks"}
+    | {"teachers", "transfer"},
     "forecast": BELOW
     | {"checkpoints", "compilation", "datasets", "memory", "models", "run_directory", "students", "sweeps", "targets"}
     | {"teachers"},

@@ -477,3 +477,11 @@ def test_a_band_stands_in_the_legend_behind_its_level(tmp_path):
     figure = drawn(load(make_run(tmp_path / "run", widths=(300,))), figures.draw_errors)
     assert [text.get_text() for text in figure.legends[0].get_texts()].count("hard labels") == 1
     assert len(figure.axes[0].patches) == len(figure.legends[0].get_patches()) == 1
+
+
+def test_a_dollar_in_a_name_is_no_formula(tmp_path):
+    figure = style.figure(4, 3)
+    figure.subplots().plot([1, 2])
+    style.finish(figure, "Errors of cost_$5_to_$9 and a$^$b")
+    assert len(style.save(figure, tmp_path, "named")) == 3
+    assert "cost_$5_to_$9 and a$^$b" in str(figure.get_label())

@@ -388,9 +388,11 @@ def test_students_of_two_teachers_of_one_recipe_are_not_mixed(tmp_path):
             sweeps.run(sweeps.prepare(asked))
             assert (folder / "results.csv").read_bytes() == rows
             (folder / MANIFEST).unlink()
-    with pytest.raises(BadInput, match=r"learned from another teacher than this one, .*: put its folder back, remove"):
+    with pytest.raises(BadInput, match=r"from another teacher than this one, .*: put the former one's folder"):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / "results.csv").read_bytes() == rows
     assert sweeps.run(sweeps.prepare(more)) != folder
-    (folder / "test.npz").write_bytes(b"damaged")
-    sweeps.run(sweeps.prepare(asked))
+    for first, last in ((0, None), (0, 1000), (3000, 3064)):  # cut off, or changed, wherever: it is written again
+        whole = (folder / "test.npz").read_bytes() if first else b""
+        (folder / "test.npz").write_bytes(whole[:first] + b"damaged" * 9 + whole[last:])
+        sweeps.run(sweeps.prepare(asked))

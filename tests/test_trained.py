@@ -74,6 +74,9 @@ def test_what_is_not_there_is_refused(swept, tmp_path):
         trained.find(swept, seed=[1, 2])
     with pytest.raises(BadInput, match="images are bytes of 0 and 1 alone, and bytes are divided by 255: give floats"):
         trained.find(swept, seed=0)[0].logits(np.ones((2, 28, 28, 1), np.uint8))
+    for images in (np.full((2, 28, 28, 1), 127.5), np.full((2, 28, 28, 1), -0.4)):
+        with pytest.raises(BadInput, match=r"lie outside 0 to 1: give bytes, or floats 0 to 1; standardised images"):
+            trained.find(swept, seed=0)[0].logits(images)
     with pytest.raises(BadInput, match="the run has no logits of train: there are "):
         trained.find(swept, seed=0)[0].stored_logits("train")
     (tmp_path / "config.json").write_text('{"identity": {}}')
