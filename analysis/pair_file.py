@@ -180,7 +180,7 @@ def _are_same(
     rounding of their types, of precision `of_z` and `of_v`."""
     if not np.isfinite(v).all():  # a renormalised teacher's
         return False
-    rounding = np.hypot(of_z * rms(z), of_v * rms(v)) / 12**0.5  # of even errors up to half a step, at most
+    rounding = np.hypot(of_z * rms(z), of_v * rms(v)) / 12**0.5  # of errors spread evenly within half a step
     return bool(rms(centred(z - v)) <= SAME * (rms(centred(z)) + rms(centred(v))) + 1.1 * rounding)
 
 

@@ -52,7 +52,8 @@ def prepare(config: TableConfig) -> "Study":
             raise BadInput(f"{given}{error}") from None
     sweep = sweeps.prepare(first)
     if config.preset == "fast" and len(sweep.loaded) > 1:
-        say(f"the {len(sweep.loaded)} teachers that were given are one ensemble: --each-teaches is of trained ones")
+        given = f"the {len(sweep.loaded)} given teachers are one ensemble"
+        say(f"{given}: --each-teaches is for those that are trained")
     for teacher in sweep.loaded:
         told = "leave out" if config.mirrored_views else "give"
         same = teacher.config.mirrored_views == config.mirrored_views

@@ -34,7 +34,7 @@ OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
     ("small", "distilled", "shifted", "better", "controls"): ("epochs",),
     ("small", "distilled", "transfer", "shifted", "better", "controls"): ("width", "seeds"),
     ("distilled", "transfer", "shifted", "better", "controls"): ("temperature", "soft_weights"),
-    ("teacher", "distilled", "better"): ("teachers",),
+    ("teacher", "distilled", "better", "widths"): ("teachers",),
 }
 """Options that are of some parts alone."""
 
@@ -59,7 +59,7 @@ def prepare(config: TableConfig) -> "Study":
         if changed and not set(parts) & set(config.only):
             given, which = f"--{' --'.join(changed).replace('_', '-')}", ", ".join(parts)
             which = f"one of the parts {which}" if len(parts) > 1 else f"the part {which}"
-            warn(f"{given} has no effect without {which} (--only)")
+            warn(f"{given} {'have' if len(changed) > 1 else 'has'} no effect without {which} (--only)")
     resolved: dict[str, Any] = {"parts": config.parts(), "teacher": result_fields(config.teacher)}
     words = ["all"] if config.parts() == PARTS else config.parts()
     return study.prepare("mnist_table", words, config, dataset, "mlp", **resolved)

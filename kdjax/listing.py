@@ -19,9 +19,8 @@ PACKAGES = ("experiments", "analysis")
 """Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 OF_AUTO = ("mnist", "mnist5k")
 """What `--dataset auto`, the default of most commands, stands for."""
-
-
 WRITTEN = "give with --out where runs were written (by default, runs)"
+"""What to do where there is no such folder."""
 
 
 class Entry(NamedTuple):

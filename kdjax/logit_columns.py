@@ -112,13 +112,18 @@ class TopK(NamedTuple):
         """The mass of all other classes; at least the numbers' precision, below which it is not known. That of
         log-probabilities, which are near 0 where the mass is, is known better: to `Σ p |log p|` of their precision, and
         to 2⁻²³ at best."""
-        known = precision(self.values)
-        least = known if not self.logprobs else np.clip(self._rounded(rows), min(known, 2.0**-23), known)
+        least = np.clip(self._rounded(rows), self._least, precision(self.values)) if self.logprobs else self._least
         return np.maximum(1 - self.mass(rows), least)
 
     def doubtful(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
         """Rows in which each other class gets more than the least of those that are kept."""
         return self.rest_logits(rows) > self.kept(rows).min(axis=1) + 0.01
+
+    @property
+    def _least(self) -> float:
+        """The least mass that is known of the other classes, at best."""
+        known = precision(self.values)
+        return min(known, 2.0**-23) if self.logprobs else known
 
     def _rounded(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """By how much rounding may change the mass of the k."""
@@ -127,13 +132,13 @@ class TopK(NamedTuple):
             return precision(self.values) * -(np.exp(kept) * kept).sum(axis=1)
         assert self.logsumexp is not None
         of_whole = precision(self.logsumexp) * np.abs(self._whole(rows))
-        return np.expm1((precision(self.values) * np.abs(kept.max(axis=1)) + of_whole) / 2)
+        return np.expm1(np.minimum((precision(self.values) * np.abs(kept.max(axis=1)) + of_whole) / 2, 99))
 
     def _drowned(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
         """Rows whose other classes' mass may be rounding."""
         if self.rest == "renormalised" or self.k == self.classes:
             return np.zeros(len(self.values[rows]), bool)
-        return 1 - self.mass(rows) <= np.maximum(self._rounded(rows), precision(self.values))
+        return 1 - self.mass(rows) <= np.maximum(self._rounded(rows), self._least)
 
     def _divided(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The logit of each other class if the mass that is left is divided over them; −inf where it has no mass."""

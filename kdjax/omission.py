@@ -44,7 +44,7 @@ def plan(
     targets: Targets = "teacher",
 ) -> list[Block]:
     """The blocks that train every student of every task, each once; in the order of training: seed by seed, so that
-    what there is can be told of whole seeds; with averaged logits, transfer set by transfer set.
+    a run under way holds whole seeds; with averaged logits, transfer set by transfer set.
 
     Hard and soft runs on one transfer set from one seed are one block.
 

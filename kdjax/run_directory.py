@@ -52,6 +52,10 @@ SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""
 
 
+class AnotherTeacher(BadInput):
+    """Students of a run learned from another teacher than the one at hand."""
+
+
 @contextlib.contextmanager
 def opened(
     folder: Path,
@@ -62,15 +66,22 @@ def opened(
 ) -> Iterator["RunDirectory"]:
     """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `RunDirectory.open`.
     `schema` is what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
-    With `wait`, a process that has it is waited for. Raises BadInput: the folder cannot be written; Busy: another
-    process has it."""
+    With `wait`, a process that has it is waited for. After `AnotherTeacher`, which is known only when the teacher is
+    there, the directory is as it was. Raises BadInput: the folder cannot be written; Busy: another process has it."""
     make_folder(folder)
     waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
     with files.lock(folder / ".lock", waiting):
+        places = [folder / name for name in ("config.json", "teacher.npz", files.MANIFEST)]
+        before = {place: files.read_bytes(place) for place in places if place.exists()}
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
-        yield record
+        try:
+            yield record
+        except AnotherTeacher:
+            for place, content in before.items():
+                files.write_whole(place, content)
+            raise
 
 
 class RunDirectory:

@@ -34,7 +34,7 @@ from kdjax.identity import identity
 from kdjax.interim import Interim
 from kdjax.progress import say, warn
 from kdjax.provenance import provenance
-from kdjax.run_directory import FEATURES, RunDirectory, start_again
+from kdjax.run_directory import FEATURES, AnotherTeacher, RunDirectory, start_again
 from kdjax.run_folders import run_folder
 from kdjax.students import Block
 from kdjax.teachers import Teacher
@@ -270,9 +270,9 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
 
 
 def require_same_teacher(record: RunDirectory, data: DistillationData) -> None:
-    """Raises BadInput: students of the run directory learned from another teacher, whose logits of the test images,
-    stored beside them, differ from this one's by more than rounding: one that was trained again, with other versions
-    or cores, is another."""
+    """Raises AnotherTeacher: students of the run directory learned from one whose logits of the test images, stored
+    beside them, differ from this one's by more than rounding. A teacher that is trained again, with other versions or
+    on other cores, is another."""
     path = record.folder / "test.npz"
     taught = any(folder.is_dir() for name in ("blocks", "checkpoints") for folder in (record.folder / name).glob("*"))
     if not taught or not path.exists():
@@ -282,8 +282,9 @@ def require_same_teacher(record: RunDirectory, data: DistillationData) -> None:
         before = read_arrays(path)["teacher_logits"]
     spread = np.square(before - before.mean(axis=1, keepdims=True)).mean()
     same = before.shape != now.shape or np.square(now - before).mean() <= SAME_TEACHER**2 * spread
-    told = f"students in {record.folder} learned from another teacher than this one, which was trained again"
-    require(same, f"{told}: put the former one's folder in its place, {start_again(record.folder)}")
+    if not same:
+        told = f"the teacher was trained again, and students in {record.folder} learned from the one before"
+        raise AnotherTeacher(f"{told}: put that one's folder back, {start_again(record.folder)}")
 
 
 def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:

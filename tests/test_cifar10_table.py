@@ -656,7 +656,7 @@ def test_of_fast_networks_each_teacher_has_its_own_students(tuned):
 
 def test_of_fast_networks_the_summary_says_what_was_tuned_and_what_longer_training_gives(tuned):
     text = (tuned.folder / "summary.md").read_text()
-    assert "Chosen on the hold-out, the same images, by other seeds: peak rates, hard labels: " in text
+    assert "Chosen by other seeds on the hold-out that is reported here: peak rates, hard labels: " in text
     assert "over 2 teachers crossed with seeds" in text and "blog post" not in text
     assert "Two teachers and seeds are few: such 95 % intervals cover 87 to 99 % (simulated)." in text
     assert "minus label smoothing's, points" in text and "(the teachers)" in text

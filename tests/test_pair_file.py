@@ -128,11 +128,13 @@ def test_of_a_sure_teacher_in_half_precision_the_rest_stays_below_what_is_kept(k
 
 def test_mass_that_rounding_does_not_explain_is_divided_and_doubted():
     """Such as of rows that are padded to k: what they leave is the other classes', whatever the least of the k."""
-    padded = np.tile([math.log(0.5), math.log(0.2), math.log(0.1), -9999, -9999], (30, 1)).astype(np.float32)
-    teacher = TopK("teacher_topk_logprobs", padded, np.tile(np.arange(5), (30, 1)), None, 20, "spread")
     rows = slice(0, 30)
-    np.testing.assert_allclose(teacher.rest_logits(rows), math.log(0.2 / 15), rtol=1e-5)
-    assert teacher.doubtful(rows).all()
+    for kind, given in ((np.float32, (0.5, 0.2, 0.1)), (ml_dtypes.bfloat16, (0.995,)), (np.float16, (0.9995,))):
+        padded = np.tile([*map(math.log, given), -9999, -9999], (30, 1)).astype(kind)
+        k, left = padded.shape[1], 1 - np.exp(padded[0].astype(float)).sum()
+        teacher = TopK("teacher_topk_logprobs", padded, np.tile(np.arange(k), (30, 1)), None, 20, "spread")
+        np.testing.assert_allclose(teacher.rest_logits(rows), math.log(left / (20 - k)), rtol=1e-5)
+        assert teacher.doubtful(rows).all()
     faults = Faults()
     wrong = np.tile([3.0, 2.5, -1e9], (30, 1)).astype(np.float32)  # logits by the name of log-probabilities
     TopK("teacher_topk_logprobs", wrong, np.tile(np.arange(3), (30, 1)), None, 20, "spread").check(rows, faults)

@@ -388,9 +388,14 @@ def test_students_of_two_teachers_of_one_recipe_are_not_mixed(tmp_path):
             sweeps.run(sweeps.prepare(asked))
             assert (folder / "results.csv").read_bytes() == rows
             (folder / MANIFEST).unlink()
-    with pytest.raises(BadInput, match=r"from another teacher than this one, .*: put the former one's folder"):
+    with pytest.raises(BadInput, match=r"trained again, and students in .*: put that one's folder back"):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / "results.csv").read_bytes() == rows
+    seal, config_before = b"{}", (folder / "config.json").read_bytes()
+    (folder / MANIFEST).write_bytes(seal)
+    with pytest.raises(run_directory.AnotherTeacher):
+        sweeps.run(sweeps.prepare(asked))
+    assert (folder / MANIFEST).read_bytes() == seal and (folder / "config.json").read_bytes() == config_before
     assert sweeps.run(sweeps.prepare(more)) != folder
     for first, last in ((0, None), (0, 1000), (3000, 3064)):  # cut off, or changed, wherever: it is written again
         whole = (folder / "test.npz").read_bytes() if first else b""

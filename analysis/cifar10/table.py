@@ -154,9 +154,8 @@ def _table(rows: list[TableRow], results: Cifar10Results) -> str:
             for name, weight in {one.objective: one.soft_weight for one in results.choices}.items()
             if name != "hard"
         )
-        notes.append(
-            f"Chosen on the hold-out, the same images, by other seeds: peak rates, {chosen}; soft weights, {weights}."
-        )
+        by = "Chosen by other seeds on the hold-out that is reported here"
+        notes.append(f"{by}: peak rates, {chosen}; soft weights, {weights}.")
     if config.get("dropout_after_norm"):
         notes.append("Dropout of the small networks: once, after the last batch norm; in the post after each pooling.")
     if config.get("mirrored_views"):
