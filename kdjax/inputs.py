@@ -18,6 +18,8 @@ from kdjax.faults import Faults
 
 CHANNELS = (1, 3)
 """Of grey and colour images."""
+BEYOND = 1e-3
+"""By how much floats from 0 to 1 may lie outside: resizing rounds."""
 MOST_CLASSES = 2**24
 """Labels above are none."""
 

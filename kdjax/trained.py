@@ -17,7 +17,7 @@ from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Standardisation
 from kdjax.errors import BadInput, require, suggest
 from kdjax.files import check_manifest, read_json
-from kdjax.inputs import read, read_inputs, require_finite
+from kdjax.inputs import BEYOND, read, read_inputs, require_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Student:
             low, high = float(read_images.min(initial=0)), float(read_images.max(initial=0))
             outside = f"images from {low:g} to {high:g} lie outside 0 to 1"
             remedy = "give bytes, or floats 0 to 1; standardised images are to be scaled back"
-            require(read_images.dtype == np.uint8 or -1e-3 <= low <= high <= 1.001, f"{outside}: {remedy}")
+            require(read_images.dtype == np.uint8 or -BEYOND <= low <= high <= 1 + BEYOND, f"{outside}: {remedy}")
             return evaluation.logits_of(self.network, *self.variables, read_images)
         features = self.standardisation.apply(read("features", images))
         require_finite("features", features)

@@ -224,6 +224,13 @@ def test_a_sweep_trains_no_teacher_and_says_what_it_knows_of_the_given_one(finis
     assert f"| 4 | {teacher['soft_targets'][1]['entropy']:.3f} |" in page
 
 
+def test_resized_images_may_lie_beyond_1_by_rounding(tmp_path):
+    images = np.random.default_rng(0).random((ROWS, 4, 4, 1)).astype(np.float32)
+    images[3, 0, 0], images[5, 1, 1] = 1.0000004, -1e-7
+    found = load(write(tmp_path, columns(features=None, images=images, split=SPLIT)))
+    assert max(part.images.max() for part in (found.train, found.holdout, found.test)) == np.float32(1.0000004)
+
+
 def test_students_take_features_as_they_stand_in_the_file(finished):
     raw = columns()["features"][SPLIT == "test"]
     assert "features.npz" in json.loads((finished / "MANIFEST.json").read_text())

@@ -21,7 +21,7 @@ from kdjax.datasets.own_teacher import Table
 from kdjax.datasets.splits import Dataset, GivenTeacher, Split, Standardisation, fingerprint
 from kdjax.errors import name_rows, require
 from kdjax.faults import Faults
-from kdjax.inputs import MOST_CLASSES, read, read_labels, read_raw, require_channels_last
+from kdjax.inputs import BEYOND, MOST_CLASSES, read, read_labels, read_raw, require_channels_last
 from kdjax.logit_columns import INDICES, LOGSUMEXP
 from kdjax.mistakes import Mistake
 from kdjax.progress import say, warn
@@ -186,7 +186,8 @@ def _images(name: str, given: np.ndarray, rows: Parts) -> tuple[Inputs, None]:
             faults.finite(name, part, block.start)
             whole = whole and bool((part == np.round(part)).all())
             low, high = min(low, part.min()), max(high, part.max())
-            outside.append(block.start + np.flatnonzero(~((part >= 0) & (part <= 1)).all(axis=1)))
+            within = (part >= -BEYOND) & (part <= 1 + BEYOND)
+            outside.append(block.start + np.flatnonzero(~within.all(axis=1)))
         rows_outside = np.concatenate(outside)
         faults.report()
         to_bytes = whole and low >= 0 and 1 < high <= 255  # 0 and 1 are floats, whatever their type
