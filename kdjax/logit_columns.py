@@ -101,8 +101,11 @@ class TopK(NamedTuple):
 
     def rest_logits(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """The logit of each other class; −inf where it has no mass."""
-        divided = self._divided(rows)
-        return np.where(self._drowned(rows), np.minimum(divided, self.kept(rows).min(axis=1)), divided)
+        if self.rest == "renormalised" or self.k == self.classes:
+            return np.full(len(self.values[rows]), -math.inf)
+        divided = self._whole(rows) + np.log(self.left(rows) / (self.classes - self.k))
+        may_be_rounding = 1 - self.mass(rows) <= np.maximum(self._rounded(rows), self._least)
+        return np.where(may_be_rounding, np.minimum(divided, self.kept(rows).min(axis=1)), divided)
 
     def mass(self, rows: Rows) -> Float[np.ndarray, "rows"]:
         """That of the k classes at T = 1; nan where the logits do not say."""
@@ -133,18 +136,6 @@ class TopK(NamedTuple):
         assert self.logsumexp is not None
         of_whole = precision(self.logsumexp) * np.abs(self._whole(rows))
         return np.expm1(np.minimum((precision(self.values) * np.abs(kept.max(axis=1)) + of_whole) / 2, 99))
-
-    def _drowned(self, rows: Rows) -> Bool[np.ndarray, "rows"]:
-        """Rows whose other classes' mass may be rounding."""
-        if self.rest == "renormalised" or self.k == self.classes:
-            return np.zeros(len(self.values[rows]), bool)
-        return 1 - self.mass(rows) <= np.maximum(self._rounded(rows), self._least)
-
-    def _divided(self, rows: Rows) -> Float[np.ndarray, "rows"]:
-        """The logit of each other class if the mass that is left is divided over them; −inf where it has no mass."""
-        if self.rest == "renormalised" or self.k == self.classes:
-            return np.full(len(self.values[rows]), -math.inf)
-        return self._whole(rows) + np.log(self.left(rows) / (self.classes - self.k))
 
     def check(self, rows: slice, faults: Faults) -> None:
         """Notes what is wrong: classes out of range or repeated in a row; values that are not finite; probabilities;

@@ -50,6 +50,8 @@ CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz"
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
 SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""
+TEXT = dict.fromkeys(("teacher", "omitted", "without"), str)
+"""Columns of `results.csv` that are text, though some look like numbers."""
 
 
 class AnotherTeacher(BadInput):
@@ -67,12 +69,13 @@ def opened(
     """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `RunDirectory.open`.
     `schema` is what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
     With `wait`, a process that has it is waited for. After `AnotherTeacher`, which is known only when the teacher is
-    there, the directory is as it was. Raises BadInput: the folder cannot be written; Busy: another process has it."""
+    there, the directory is as it was, or with `fresh` as `open` left it. Raises BadInput: the folder cannot be written;
+    Busy: another process has it."""
     make_folder(folder)
     waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
     with files.lock(folder / ".lock", waiting):
         places = [folder / name for name in ("config.json", "teacher.npz", files.MANIFEST)]
-        before = {place: files.read_bytes(place) for place in places if place.exists()}
+        before = {place: files.read_bytes(place) for place in places if place.exists() and not fresh}
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
@@ -326,17 +329,13 @@ def command_given() -> dict[str, Any]:
     return {"module": spec.name if spec else None, "arguments": sys.argv[1:], "folder": os.getcwd()}
 
 
-WORDS = dict.fromkeys(("teacher", "omitted", "without"), str)
-"""Columns of `results.csv` that are text, though some look like numbers."""
-
-
 def read_results(folder: Path) -> Any:
     """`results.csv` as a pandas table (T: inf the limit, nan a hard row); `BadInput` if it is missing or damaged."""
     import pandas as pd
 
     files.check_seal(folder)
     try:
-        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype=WORDS)
+        return pd.read_csv(io.BytesIO(files.read_bytes(folder / "results.csv")), dtype=TEXT)
     except FileNotFoundError:
         reason = "it is no run directory, or its run has not finished a block"
         raise BadInput(f"{folder} holds no results.csv: {reason}") from None

@@ -244,3 +244,18 @@ def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):
         assert run_folders.named_run(given, tmp_path, "sweep") == own
     assert run_folders.named_run(None, tmp_path, "sweep").name == "b"
     assert run_folders.named_run(Path("c"), tmp_path, "sweep") == Path("c")  # which its reader refuses
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_after_another_teacher_a_run_is_as_it_was_and_one_started_again_has_no_seal(tmp_path, fresh):
+    with run_directory.opened(tmp_path, IDENTITY) as record:
+        record.seal(["config.json"])
+    before = {name: (tmp_path / name).read_bytes() for name in ("config.json", MANIFEST)}
+    with (
+        pytest.raises(run_directory.AnotherTeacher),
+        run_directory.opened(tmp_path, IDENTITY, fresh=fresh) as record,
+    ):
+        record.note("workers", 1)
+        raise run_directory.AnotherTeacher("of a sweep behind a table")
+    assert (tmp_path / MANIFEST).exists() == (not fresh)
+    assert fresh or {name: (tmp_path / name).read_bytes() for name in before} == before

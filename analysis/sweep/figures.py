@@ -48,7 +48,8 @@ def draw(folder: Path, image: int | None = None) -> list[Path]:
 
 def require_image(folder: Path, image: int | None) -> None:
     """Raises BadInput where `draw` would, which writes nothing then; so does what is written before it."""
-    _require_image(load(folder), folder, image)
+    if image is not None:
+        _require_image(load(folder), folder, image)
 
 
 def _require_image(sweep: SweepResults, folder: Path, image: int | None) -> None:
