@@ -76,7 +76,7 @@ def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
     parent = study.folder.parent / SWEEPS
     sweep = sweeps.prepare(config, dataset=study.data.get(config.data), parent=parent)
     study.data[config.data] = sweep.dataset
-    RunDirectory(sweep.folder).check(sweep.identity)
+    RunDirectory(sweep.folder).config_file.check(sweep.identity)
     return sweep
 
 
@@ -94,15 +94,15 @@ def run_members(
     """
     entries, summary = list(before), seldom_summary(study.folder, summarise)
     total = len(before) + len(members)
-    record.note_sweeps([entry["run"] for entry in entries], total)
+    record.config_file.note_sweeps([entry["run"] for entry in entries], total)
     for number, member in enumerate(members, len(before) + 1):
         part = f"part {member.part}: " if member.part else ""
         say(f"{part}{member.role} ({number} of {count_of(total, 'sweep')})")
         folder = sweeps.run(prepare_sweep(study, member.config), wait=True)  # another table may train it too
         entry = {"part": member.part} if member.part else {}
         entries.append({**entry, "role": str(member.role), "run": folder.name})
-        record.note("answers", entries)
-        record.note_sweeps([entry["run"] for entry in entries], total)
+        record.config_file.note("answers", entries)
+        record.config_file.note_sweeps([entry["run"] for entry in entries], total)
         if len(entries) < total:
             summary()
     return entries

@@ -101,11 +101,11 @@ def _wait_for_workers(client: Any, run: RunConfig, record: RunDirectory) -> dict
     for name in ("sources", "versions"):
         same = facts[name] == here[name]
         require(same, f"the workers of {run.cluster} have other {name} than this process: {HINT}")
-    noted = record.details().get("workers", {})
+    noted = record.config_file.details().get("workers", {})
     others = ", ".join(name for name, value in noted.items() if name in facts and value != facts[name])
     if others:
         warn(f"blocks of this run were trained by workers with other {others}: last digits may differ")
-    record.note("workers", facts)
+    record.config_file.note("workers", facts)
     return facts
 
 

@@ -78,7 +78,8 @@ def take_over(record: RunDirectory, names: Iterable[str]) -> None:
             except (Damaged, OSError) as error:
                 warn(f"block {name} of {run.name} is not taken over: it is damaged, or cannot be copied ({error})")
                 continue
-            record.note_taken_over(name, run.name, _read(run / "timing.json").get(name, 0.0))
+            record.config_file.note_taken_over(name, run.name)
+            record.add_timing(name, _read(run / "timing.json").get(name, 0.0))
             taken[run.name] += 1
             break
     for run_name, count in taken.items():

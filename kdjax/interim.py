@@ -26,7 +26,7 @@ class Interim:
 
         def gather() -> None:
             write_tables(record.whole)
-            record.note_progress(len(record.whole))
+            record.config_file.note_progress(len(record.whole))
 
         self._tables, self._summary = Seldom(gather), seldom_summary(record.folder, summarise)
 

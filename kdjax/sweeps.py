@@ -234,7 +234,7 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
 def open_directory(sweep: Sweep, wait: bool = False) -> Iterator[RunDirectory]:
     """The sweep's run directory, locked; arguments as those of `run`."""
     with run_directory.opened(sweep.folder, sweep.identity, sweep.run.fresh, students.row_schema(), wait) as record:
-        record.note_progress(None, len(sweep.blocks))
+        record.config_file.note_progress(None, len(sweep.blocks))
         yield record
 
 
@@ -257,13 +257,13 @@ def teachers_of(sweep: Sweep) -> tuple[Teacher, ...]:
 
 def describe(record: RunDirectory, config: Any, dataset: Dataset, **details: Any) -> None:
     """Writes what else is worth knowing of a sweep or a study into its `config.json`."""
-    record.describe({**provenance(), "config": config, "hint": dataset.hint, **details})
+    record.config_file.describe({**provenance(), "config": config, "hint": dataset.hint, **details})
 
 
 def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory, run: RunConfig) -> None:
     """Trains every block that the run directory does not hold yet, or resumes it, where `run` says. What an earlier run
     beside it has finished is taken over (`earlier_blocks`)."""
-    record.note_progress(None, len(blocks))
+    record.config_file.note_progress(None, len(blocks))
     record.made_with = earlier_blocks.circumstances(data) if run.cluster is None else None
     earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)

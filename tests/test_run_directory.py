@@ -193,10 +193,10 @@ def test_of_a_block_that_was_begun_elsewhere_it_is_not_known_what_made_it(tmp_pa
 
 def test_other_versions_are_warned_of(tmp_path, capfd):
     record = filled(tmp_path)
-    record.describe({"versions": {"jax": "1"}, "device": "cpu"})
+    record.config_file.describe({"versions": {"jax": "1"}, "device": "cpu"})
     assert not capfd.readouterr().err
     record.open(IDENTITY)
-    record.describe({"versions": {"jax": "2"}, "device": "cpu"})
+    record.config_file.describe({"versions": {"jax": "2"}, "device": "cpu"})
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "started with other versions" in said
     assert json.loads((tmp_path / "config.json").read_text())["details"]["versions"] == {"jax": "2"}
@@ -255,7 +255,7 @@ def test_after_another_teacher_a_run_is_as_it_was_and_one_started_again_has_no_s
         pytest.raises(run_directory.AnotherTeacher),
         run_directory.opened(tmp_path, IDENTITY, fresh=fresh) as record,
     ):
-        record.note("workers", 1)
+        record.config_file.note("workers", 1)
         raise run_directory.AnotherTeacher("of a sweep behind a table")
     assert (tmp_path / MANIFEST).exists() == (not fresh)
     assert fresh or {name: (tmp_path / name).read_bytes() for name in before} == before

@@ -223,8 +223,8 @@ def test_dates_and_progress(tmp_path):
     again.write_tables()  # nothing was trained: it is as old as it was
     config = read_json(tmp_path / "config.json")
     assert (config["started"], config["finished"]) == ("before", "then")
-    record.note_progress(1, 3)
-    record.note_progress()
+    record.config_file.note_progress(1, 3)
+    record.config_file.note_progress()
     assert run_directory.progress(tmp_path) == "1 of 3 blocks"
     finish(record, "two", {**ROW, "seed": 1})
     record.write_tables()
@@ -236,7 +236,7 @@ def test_a_sweep_whose_rates_were_widened_is_not_called_whole_when_it_is_resumed
     for done, total in ((None, 18), (None, 24), (20, None), (None, 18)):
         record = run_directory.RunDirectory(tmp_path)
         record.open(IDENTITY)
-        record.note_progress(done, total)
+        record.config_file.note_progress(done, total)
     assert run_directory.progress(tmp_path) == "20 of 24 blocks"
 
 
@@ -281,7 +281,7 @@ def test_all_runs_of_some_folders_are_one_table(out):
     record.open({**OURS, "experiment": "mnist_table"})
     shutil.copytree(out / "temperature_sweep" / "run", table.parent / "sweeps" / "a")
     filled(table.parent / "sweeps" / "unread")
-    record.note_sweeps(["a", "a"], 3)
+    record.config_file.note_sweeps(["a", "a"], 3)
     record.seal(["config.json"])
     assert trained.results(table)["run"].tolist() == ["a"]
     with pytest.raises(BadInput, match="is a table of 1 sweeps, which hold its students: name one, as"):
