@@ -185,7 +185,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, students, sweep_checks, sweeps
+    from kdjax import datasets, omission, students, sweep_checks, sweep_teachers, sweeps
     from kdjax.run_folders import run_folder, span
 
     datasets.require_named(config.data, "omit_digit")
@@ -204,7 +204,7 @@ def prepare(config: OmitConfig) -> "Sweep":
             f"the {len(split.labels):,} {what} images hold none of class {', '.join(map(str, missing))}: "
             "give more with --train-images or --holdout",
         )
-    recipe, loaded, fingerprints = sweeps.find_teachers(config.teacher, config.teacher_from, dataset, config.run)
+    recipe, loaded, fingerprints = sweep_teachers.find(config.teacher, config.teacher_from, dataset, config.run)
     count = len(dataset.train.images)
 
     def student(images: int) -> TrainConfig:
@@ -241,7 +241,7 @@ def name_tasks(tasks: Sequence[tuple[int, ...]], num_classes: int) -> str:
 def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Path:
     """Finds or trains the teacher, trains each block that is not there yet, writes the rows; returns the folder.
     `summarise(folder)` is called now and then, as by `sweeps.run`, once there are rows."""
-    from kdjax import corrections, run_directory, sweeps, transfer
+    from kdjax import corrections, run_directory, sweep_teachers, sweeps, transfer
     from kdjax.interim import Interim
 
     def of_rows(folder: Path) -> None:  # the first student may need several blocks
@@ -250,7 +250,7 @@ def run(sweep: "Sweep", summarise: Callable[[Path], object] | None = None) -> Pa
 
     with sweeps.open_directory(sweep) as record:
         data = transfer.query_teachers(sweep.dataset, sweeps.teachers_of(sweep))
-        sweeps.require_same_teacher(record, data)
+        sweep_teachers.require_same(record, data)
         sweeps.describe(record, sweep.config, sweep.dataset, teacher=data.teacher)
         corrections.write_images(sweep.folder, data)
         write = functools.partial(corrections.write_results, sweep.folder, sweep.blocks)

@@ -64,9 +64,7 @@ def train_teachers(recipe: TeacherConfig, count: int, study: Study) -> list[Teac
     """The teachers of a recipe from so many seeds, found or trained."""
     config, run = recipe.train_config(grids.teacher_epochs(study.dataset)), study.run
     return [
-        teachers.find_or_train(
-            config, recipe.learning_rate, recipe.seed + index, study.dataset, run.out, run.checkpoint_seconds
-        )
+        teachers.find_or_train(config, recipe.rate, recipe.seed + index, study.dataset, run.out, run.checkpoint_seconds)
         for index in range(count)
     ]
 
@@ -139,7 +137,7 @@ def forecast_teachers(
     `forecast_members`. Raises BadInput: there are too few devices for one that is missing."""
     config = recipe.train_config(grids.teacher_epochs(study.dataset))
     for index in numbers:
-        name = teachers.fingerprint(config, recipe.learning_rate, recipe.seed + index, study.dataset)
+        name = teachers.fingerprint(config, recipe.rate, recipe.seed + index, study.dataset)
         folder = teachers.place(study.run.out, name)
         if folder.exists():
             yield f"teacher {index + 1}: it is there", 0.0, name

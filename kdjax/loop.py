@@ -78,7 +78,7 @@ def prepared(program: Program, state: State, transfer_set: TransferSet) -> State
     """A block's initial state with what its networks take from the training images before the first step, if any."""
     if program.model.prepare is None:
         return state
-    own = program.model.prepare(np.asarray(transfer_set.images))
+    own = program.model.prepare(transfer_set.images)
     stacked = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], program.settings, axis=0), own)
     # A copy: both are donated.
     averaged = None if state.averaged is None else {**state.averaged, **jax.tree.map(jnp.copy, stacked)}

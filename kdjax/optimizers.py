@@ -72,9 +72,9 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
 
     The decay goes through the momentum, as L2 regularisation does (AdamW's does not); divided by η, it is the same at
     every peak rate. Every fifth step, t of n, lookahead averages: φ ← β·φ + (1 − β)·θ with β = 0.95⁵·(t/n)³, the share
-    of the slow weights φ, and θ ← φ (Zhang et al. 2019, arXiv 1907.08610, whose α is 1 − β). After the last step θ ← φ,
-    whether or not an average is due. Running statistics of batch norms are not averaged (airbench averages them too).
-    Parameters under the name `whitening` are left as they are."""
+    of the slow weights φ, and θ ← φ (Zhang et al. 2019, arXiv 1907.08610, whose α is 1 − β). After the last step of
+    five or more θ ← φ, whether or not an average is due. Running statistics of batch norms are not averaged (airbench
+    averages them too). Parameters under the name `whitening` are left as they are."""
 
     def init(params: Params) -> Any:
         return jax.tree.map(jnp.zeros_like, params), params
@@ -82,6 +82,7 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
     def step(params: Params, gradients: Params, state: Any, peak: Any, steps: Array) -> tuple[Params, Any]:
         after, share = steps + 1, schedule(steps)
         due, slow_share = after % LOOKAHEAD == 0, 0.95**LOOKAHEAD * (after / total) ** 3
+        last = (after == total) & (total >= LOOKAHEAD)  # before the first average φ is where the training began
 
         def update(path: Any, weight: Array, gradient: Array, momentum: Array, slow: Array) -> tuple[Array, ...]:
             names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
@@ -93,7 +94,7 @@ def _nesterov(schedule: optax.Schedule, total: int, batch_size: int) -> Optimize
             momentum = MOMENTUM * momentum + gradient
             weight = weight - rate * share * (gradient + MOMENTUM * momentum)
             slow = jnp.where(due, slow_share * slow + (1 - slow_share) * weight, slow)
-            return jnp.where(due | (after == total), slow, weight), momentum, slow
+            return jnp.where(due | last, slow, weight), momentum, slow
 
         updated = jax.tree_util.tree_map_with_path(update, params, gradients, *state)
         new = jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0, 0)), updated)

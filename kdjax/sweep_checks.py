@@ -7,15 +7,15 @@ import numpy as np
 
 from kdjax import models, objectives
 from kdjax.compilation import fixed_numerics
-from kdjax.config import AFTER_NORM, SweepConfig, TrainConfig
+from kdjax.config import SweepConfig, TrainConfig
 from kdjax.datasets import Dataset, GivenTeacher
 from kdjax.datasets.splits import MOST_T, NO_MASS
 from kdjax.errors import require, require_option
-from kdjax.models.fast import groups
 from kdjax.objectives import Objective
 from kdjax.progress import warn
 from kdjax.students import Block
 from kdjax.teachers import Teacher
+from kdjax.transforms import REFLECT
 
 
 def require_at_most(option: str, number: int, count: int) -> None:
@@ -23,7 +23,19 @@ def require_at_most(option: str, number: int, count: int) -> None:
     require(number <= count, f"--{option} {number} is more than the {count:,} training examples: give at most {count}")
 
 
-def require_classes(transfer_images: int | None, dataset: Dataset) -> None:
+def require_fit(config: SweepConfig, dataset: Dataset) -> None:
+    """Refuses options that do not fit the images or features, or the teacher that came with them."""
+    require_at_most("transfer-images", config.transfer_images or 0, len(dataset.train.images))
+    _require_several_classes(config.transfer_images, dataset)
+    require_at_most("batch-size", config.batch_size, len(dataset.train.images))
+    require_jitter("jitter", config.jitter, dataset)
+    require_augment("augment", config.augment, dataset)
+    require_images_to_change("targets shift_averaged", config.targets == "shift_averaged", dataset)
+    if dataset.teacher is not None:
+        _require_given(config, dataset.name, dataset.teacher)
+
+
+def _require_several_classes(transfer_images: int | None, dataset: Dataset) -> None:
     """Refuses a transfer set of one class, and warns of one without all classes: its images are the first ones."""
     first, there = np.unique(dataset.train.labels[:transfer_images]), np.unique(dataset.train.labels)
     about = f"the first {transfer_images} training rows are of {len(first):,} of the {len(there):,} classes"
@@ -38,6 +50,13 @@ def require_images_to_change(option: str, changes: object, dataset: Dataset) -> 
     require(not changes or len(dataset.input_shape) == 3, features)
 
 
+def require_augment(option: str, augment: str, dataset: Dataset) -> None:
+    require_images_to_change(option, augment != "none", dataset)
+    small = f"--{option} alternate is not allowed: it reflects {REFLECT} pixels at the edges, and these images have"
+    side = min(dataset.input_shape[:2])
+    require(augment != "alternate" or side > REFLECT, f"{small} {side} a side; give another, or none")
+
+
 def require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
     require_images_to_change(option, pixels, dataset)
     side = min(dataset.input_shape[:2])
@@ -45,19 +64,25 @@ def require_jitter(option: str, pixels: int, dataset: Dataset) -> None:
 
 
 def _require_own_start(
-    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher]
+    blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
 ) -> None:
     """Refuses students that would start from a teacher's own initial weights: those of its network and seed. Warns of
     other students of its seed, which see its batches and augmented images, and may start from a part of its weights:
     the first layer of a narrower perceptron is the first rows of a wider one's."""
-    taken = {(_layers(one.config), one.info.get("seed")) for one in loaded}
+
+    @functools.cache
+    def weights(config: TrainConfig) -> str:
+        """Names and shapes of a network's weights."""
+        return str(models.shapes(models.network(config, dataset.input_shape, dataset.num_classes))[0])
+
+    taken = {(weights(one.config), one.info.get("seed")) for one in loaded}
     if recipe is not None:
-        taken = {(_layers(recipe), seed)}
+        taken = {(weights(recipe), seed)}
     remedy = "give the teacher another seed, such as 1000, or a teacher that was trained with one"
     for block in blocks:
         about = f"the student of seed {block.seed} would start from its teacher's own initial weights"
         same = f"{about}, as both are {block.config.network} of width {block.width}: {remedy}"
-        require((_layers(block.config), block.seed) not in taken, same)
+        require((weights(block.config), block.seed) not in taken, same)
     taught = {block.seed for block in blocks if any(run.objective != "hard" for run in block.runs)}
     if shared := sorted(taught & {seed for _, seed in taken}):
         seeds = ", ".join(map(str, shared))
@@ -68,22 +93,17 @@ def _require_own_start(
 _warn_once = functools.cache(warn)  # for all sweeps of a table
 
 
-def _layers(config: TrainConfig) -> tuple[str, tuple[int, ...]]:
-    """What fixes the shapes of a network's weights."""
-    return config.network.removesuffix(AFTER_NORM), groups(config.hidden) if config.network == "fast" else config.hidden
-
-
 def check_blocks(
     blocks: Sequence[Block], recipe: TrainConfig | None, seed: int, loaded: Sequence[Teacher], dataset: Dataset
 ) -> None:
     """Refuses students that cannot be built, and that would start as their teacher did. `recipe` and `seed` are of the
     teacher that is trained where none is `loaded`."""
-    _require_own_start(blocks, recipe, seed, loaded)
+    _require_own_start(blocks, recipe, seed, loaded, dataset)
     for config in dict.fromkeys(block.config for block in blocks):
         models.network(config, dataset.input_shape, dataset.num_classes)
 
 
-def require_given(config: SweepConfig, name: str, given: GivenTeacher) -> None:
+def _require_given(config: SweepConfig, name: str, given: GivenTeacher) -> None:
     """Refuses what a teacher of which there are logits alone cannot do, or not such logits."""
     asked = f"the teacher of {name} came with the data, as logits: there is no network to ask about other images"
     for option, changes in (

@@ -1,13 +1,10 @@
 """A sweep: a grid of settings as blocks, its teacher, its run directory."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from kdjax import (
     cluster,
@@ -16,33 +13,27 @@ from kdjax import (
     examples,
     grids,
     memory,
-    metrics,
-    models,
     objectives,
     run_directory,
     scheduling,
     students,
     sweep_checks,
+    sweep_teachers,
     teachers,
 )
-from kdjax.array_files import read_arrays
-from kdjax.config import DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, numerics, of_teacher
+from kdjax.config import DataConfig, RunConfig, SweepConfig, TrainConfig, numerics
 from kdjax.datasets import Dataset
-from kdjax.errors import BadInput, require
 from kdjax.files import write_arrays
 from kdjax.identity import identity
 from kdjax.interim import Interim
 from kdjax.progress import say, warn
 from kdjax.provenance import provenance
-from kdjax.run_directory import FEATURES, AnotherTeacher, RunDirectory, start_again
+from kdjax.run_directory import FEATURES, RunDirectory
 from kdjax.run_folders import run_folder
 from kdjax.students import Block
 from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData, given_logits, query_teachers
 
-SAME_TEACHER = 0.05
-"""Difference between the logits of one teacher on two machines, as a share of their spread, at most: in bfloat16 it is
-about a tenth of that."""
 MOST_EXTENSIONS = 3
 """Times a grid of learning rates is widened because the best lies at its edge."""
 
@@ -108,47 +99,6 @@ def say_data(dataset: Dataset) -> None:
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
 
 
-def find_teachers(
-    config: TeacherConfig, folders: Sequence[Path], dataset: Dataset, run: RunConfig
-) -> tuple[TrainConfig | None, tuple[Teacher, ...], list[str]]:
-    """The recipe of a teacher that is found or trained (None: it was named, or came with the data), the teachers that
-    the user named, and the fingerprints of those that students learn from.
-
-    Raises BadInput: a teacher that cannot be loaded, does not fit, or saw the hold-out; a recipe that cannot be trained
-    on these images, or that is given beside a teacher.
-    """
-    if dataset.teacher is not None:
-        there = f"the teacher of {dataset.name} came with the data, and no other is loaded or trained"
-        require(not folders, f"--teacher-from is not allowed: {there}; leave it out, or the teacher's columns")
-        require(config == TeacherConfig(), f"--teacher options are not allowed: {there}; leave them out")
-        return None, (), [dataset.teacher.fingerprint]
-    refused = "--teacher options are not allowed with --teacher-from"
-    given = f"{refused}: teachers are either given or trained; leave out one of them"
-    require(not folders or config == TeacherConfig(), given)
-    if named := tuple(teachers.load(folder, dataset) for folder in folders):
-        for teacher in named:
-            unseen = not len(dataset.holdout.images) or teacher.info.get("data") == dataset.fingerprint
-            reason = "a choice on a hold-out needs a teacher that never saw it"
-            remedy = f"{reason}; give the --holdout of its own training, or leave out --teacher-from"
-            require(unseen, f"{teacher.folder} was not trained on these training images less the hold-out: {remedy}")
-            teachers.warn_of_differences(teacher)
-        return None, named, [teacher.info["fingerprint"] for teacher in named]
-    if len(dataset.input_shape) == 1 and config.jitter == TeacherConfig.jitter:
-        config = dataclasses.replace(config, jitter=0)  # the default is for images
-    recipe = config.train_config(grids.teacher_epochs(dataset))
-    sweep_checks.require_images_to_change("teacher.augment", config.augment != "none", dataset)
-    sweep_checks.require_at_most("teacher.batch-size", config.batch_size, len(dataset.train.images))
-    sweep_checks.require_jitter("teacher.jitter", config.jitter, dataset)
-    try:
-        models.network(recipe, dataset.input_shape, dataset.num_classes)
-    except BadInput as error:
-        raise of_teacher(error) from None
-    name = teachers.fingerprint(recipe, config.learning_rate, config.seed, dataset)
-    if not teachers.place(run.out, name).exists():
-        scheduling.require_devices("teacher.devices", config.devices)
-    return recipe, (), [name]
-
-
 def require_room(sweep: Sweep) -> None:
     """Refuses a sweep of which what is not there yet needs more memory or disk than there is."""
     absent, teacher = sweep.absent, None if sweep.has_teacher else sweep.teacher_config
@@ -176,15 +126,8 @@ def prepare(
     config = grids.with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
     config = grids.with_baselines(config, dataset)
-    sweep_checks.require_at_most("transfer-images", config.transfer_images or 0, len(dataset.train.images))
-    sweep_checks.require_classes(config.transfer_images, dataset)
-    sweep_checks.require_at_most("batch-size", config.batch_size, len(dataset.train.images))
-    sweep_checks.require_jitter("jitter", config.jitter, dataset)
-    sweep_checks.require_images_to_change("augment", config.augment != "none", dataset)
-    sweep_checks.require_images_to_change("targets shift_averaged", config.targets == "shift_averaged", dataset)
-    if dataset.teacher is not None:
-        sweep_checks.require_given(config, dataset.name, dataset.teacher)
-    recipe, loaded, fingerprints = find_teachers(config.teacher, config.teacher_from, dataset, config.run)
+    sweep_checks.require_fit(config, dataset)
+    recipe, loaded, fingerprints = sweep_teachers.find(config.teacher, config.teacher_from, dataset, config.run)
     blocks = grids.plan(config, grids.student_epochs(dataset, config.batch_size), len(dataset.train.images))
     sweep_checks.check_blocks(blocks, recipe, config.teacher.seed, loaded, dataset)
     resolved: dict[str, Any] = {"epochs": blocks[0].config.epochs, "learning_rates": config.rates()}
@@ -208,8 +151,8 @@ def run(sweep: Sweep, summarise: Callable[[Path], object] | None = None, wait: b
     with open_directory(sweep, wait) as record:
         record.after_block = Interim(record, record.gather, summarise)
         data = distillation_data(sweep)
-        require_same_teacher(record, data)
-        describe(record, config, sweep.dataset, teachers=_evaluate_teachers(data, sweep.dataset, config))
+        sweep_teachers.require_same(record, data)
+        describe(record, config, sweep.dataset, teachers=sweep_teachers.evaluate(data, sweep.dataset, config))
         _write_test_images(record, data)
         rates, blocks = config.rates(), sweep.blocks
         for extension in range(MOST_EXTENSIONS + 1):
@@ -250,7 +193,7 @@ def teachers_of(sweep: Sweep) -> tuple[Teacher, ...]:
     if sweep.loaded:
         return sweep.loaded
     recipe, where = sweep.config.teacher, (sweep.run.out, sweep.run.checkpoint_seconds)
-    config, rate = sweep.teacher_config, recipe.learning_rate
+    config, rate = sweep.teacher_config, recipe.rate
     assert config is not None
     return (teachers.find_or_train(config, rate, recipe.seed, sweep.dataset, *where),)
 
@@ -267,46 +210,6 @@ def train(blocks: Sequence[Block], data: DistillationData, record: RunDirectory,
     record.made_with = earlier_blocks.circumstances(data) if run.cluster is None else None
     earlier_blocks.take_over(record, [block.name for block in blocks])
     (scheduling.train if run.cluster is None else cluster.train)(blocks, data, record, run)
-
-
-def require_same_teacher(record: RunDirectory, data: DistillationData) -> None:
-    """Raises AnotherTeacher: students of the run directory learned from one whose logits of the test images, stored
-    beside them, differ from this one's by more than rounding. A teacher that is trained again, with other versions or
-    on other cores, is another."""
-    path = record.folder / "test.npz"
-    taught = any(folder.is_dir() for name in ("blocks", "checkpoints") for folder in (record.folder / name).glob("*"))
-    if not taught or not path.exists():
-        return
-    now = before = data.test_logits
-    with contextlib.suppress(BadInput, KeyError):  # a damaged one is written again
-        before = read_arrays(path)["teacher_logits"]
-    spread = np.square(before - before.mean(axis=1, keepdims=True)).mean()
-    same = before.shape != now.shape or np.square(now - before).mean() <= SAME_TEACHER**2 * spread
-    if not same:
-        told = f"the teacher was trained again, and students in {record.folder} learned from the one before"
-        raise AnotherTeacher(f"{told}: put that one's folder back, {start_again(record.folder)}")
-
-
-def _evaluate_teachers(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:
-    """Measures of what the students learn from, the one teacher or the ensemble, first; then of its members. Of a
-    teacher that came with the data also its soft targets at each T: their entropy (nats) on the test images, and the
-    share of their mass on classes that were not given."""
-    measures = {"test": metrics.evaluate(data.test_logits, dataset.test.labels)}
-    if len(dataset.holdout.images):
-        measures["holdout"] = metrics.evaluate(data.holdout_logits, dataset.holdout.labels)
-    errors = {f"{split}_errors": measures.get(split, {}).get("errors") for split in ("test", "holdout")}
-    report: list[dict[str, Any]] = [{"name": data.teacher, **measures, **errors}]
-    if (given := dataset.teacher) is not None:
-        at = [
-            {"temperature": t, "entropy": metrics.entropy(given.test, t), "not_given": given.not_given(t)}
-            for t in sorted(config.temperatures)
-        ]
-        about = {"kind": given.kind, "classes": dataset.num_classes, "kept": given.kept, "soft_targets": at}
-        report[0] |= {**about, "renormalised": given.renormalised, "dropped": given.dropped}
-    for teacher in data.teachers if len(data.teachers) > 1 else ():
-        of_member = metrics.evaluate(teacher.logits(dataset.test.images), dataset.test.labels)
-        report.append({"name": teacher.name, "test": of_member, "test_errors": of_member["errors"]})
-    return report
 
 
 def _write_test_images(record: RunDirectory, data: DistillationData, blocks: Iterable[str] = ()) -> None:

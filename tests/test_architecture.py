@@ -58,11 +58,14 @@ ALLOWED = {
     | {"compilation_cache", "earlier_blocks", "environment", "run_directory", "scheduling", "students", "transfer"},
     "memory": BELOW | {"blocks", "datasets", "models", "students"},
     "grids": BELOW | {"datasets", "objectives", "run_folders", "students", "transfer"},
-    "sweep_checks": BELOW | {"compilation", "datasets", "models", "objectives", "students", "teachers"},
-    "sweeps": BELOW
-    | {"array_files", "cluster", "datasets", "earlier_blocks", "examples", "grids", "interim", "memory", "metrics"}
-    | {"models", "objectives", "provenance", "run_directory", "run_folders", "scheduling", "students", "sweep_checks"}
+    "sweep_checks": BELOW | {"compilation", "datasets", "models", "objectives", "students", "teachers", "transforms"},
+    "sweep_teachers": BELOW
+    | {"array_files", "datasets", "grids", "metrics", "models", "run_directory", "scheduling", "sweep_checks"}
     | {"teachers", "transfer"},
+    "sweeps": BELOW
+    | {"cluster", "datasets", "earlier_blocks", "examples", "grids", "interim", "memory", "objectives", "provenance"}
+    | {"run_directory", "run_folders", "scheduling", "students", "sweep_checks", "sweep_teachers", "teachers"}
+    | {"transfer"},
     "forecast": BELOW
     | {"checkpoints", "compilation", "datasets", "memory", "models", "run_directory", "students", "sweeps", "targets"}
     | {"teachers"},

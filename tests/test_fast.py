@@ -236,6 +236,15 @@ def test_after_the_last_step_the_weights_are_the_slow_ones():
     assert (seen[5] != seen[4]).all()
 
 
+@pytest.mark.parametrize("total", [1, 4])
+def test_a_training_shorter_than_lookahead_keeps_what_it_learned(total):
+    optimizer, params = optimizers.make_optimizer(recipe(epochs=1), total), {"kernel_0": jnp.ones(2)}
+    state = optimizer.init(params)
+    for step in range(total):
+        params, state = optimizer.step(params, {"kernel_0": jnp.ones(2)}, state, jnp.float32(0.1), jnp.int32(step))
+    assert (params["kernel_0"] < 1 - 0.01 * total).all()
+
+
 def test_settings_of_a_block_do_not_change_each_other():
     together = trained()
     program = blocks.program_for(recipe(), SHAPE, CLASSES, IMAGES, 1)
@@ -256,6 +265,7 @@ def test_settings_of_a_block_do_not_change_each_other():
         ({"hidden": (8, 8)}, r"2 widths \(8, 8\) are not allowed for the network fast: give one"),
         ({"hidden_dropout": 0.5}, "the network fast has no dropout and no max-norm"),
         ({"max_norm": 1.0}, "the network fast has no dropout and no max-norm"),
+        ({"batch_size": 1}, "batches of one image are not allowed for the network fast"),
     ],
 )
 def test_recipes_that_do_not_fit_are_refused(options, said):
@@ -278,6 +288,9 @@ def test_weights_that_are_averaged_begin_with_the_whitening_too():
     jax.tree.map(np.testing.assert_allclose, averaged, whitening(np.asarray(transfer_set().images)))
 
 
-def test_a_channel_that_is_the_same_everywhere_is_not_blown_up():
-    images = np.concatenate([smooth_images(), np.full((IMAGES, *SHAPE[:2], 1), 254, np.uint8)], axis=-1)
+@pytest.mark.parametrize("others", [0, 16])
+def test_a_channel_that_is_the_same_nearly_everywhere_is_not_blown_up(others):
+    constant = np.full((IMAGES, *SHAPE[:2], 1), 254, np.uint8)
+    constant.reshape(-1)[:others] = 255
+    images = np.concatenate([smooth_images(), constant], axis=-1)
     assert np.abs(whitening(images)["kernel"]).max() < 1e3

@@ -11,7 +11,7 @@ from analysis.style import TemperatureAxis
 from analysis.sweep.run import SweepResults
 from analysis.tables import number
 from kdjax import metrics
-from kdjax.objectives import OBJECTIVES, is_compared
+from kdjax.objectives import is_compared, registered
 
 
 def draw(sweep: SweepResults, image: int | None = None) -> Figure | None:
@@ -79,5 +79,5 @@ def most_ambiguous(sweep: SweepResults) -> int:
 
 def _has_own_target(objective: str) -> bool:
     """Whether students of it learn from something else than the teacher's soft targets."""
-    entry = OBJECTIVES.get(objective.partition("(")[0])
+    entry = registered(objective)
     return entry is not None and entry.target is not None

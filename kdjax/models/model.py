@@ -37,8 +37,9 @@ class Model(NamedTuple):
     momentum: float = 0.0
     """Of running batch statistics: the share of the old ones that remains after a batch; 0 where there are none."""
     prepare: Callable[[Any], Params] | None = None
-    """Training images → the parameters, by name, that it takes from them before the first step, such as a whitening
-    layer, in place of the initial ones; None: there are none."""
+    """Training images, on the host or a device → the parameters, by name, that it takes from them before the first step
+    in place of the initial ones; None: there are none. nesterov leaves those called `whitening` as they are; its slow
+    weights of others would begin with the initial ones."""
 
 
 def functions_of(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:

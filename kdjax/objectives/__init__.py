@@ -10,21 +10,18 @@ z student logits, v teacher logits, y label, N classes, T temperature; `p = soft
 
 from kdjax.objectives import controls, decoupled, divergences, plain, standardised
 from kdjax.objectives.divergences import distillation
+from kdjax.objectives.objective import Loss, Objective, Parameter, Setting
 from kdjax.objectives.registry import (
     OBJECTIVES,
-    Loss,
-    Objective,
-    Parameter,
-    Setting,
     is_baseline,
     is_compared,
-    loss_of,
     parse,
     parse_each,
     register,
-    uses_teacher,
+    registered,
     words_of,
 )
+from kdjax.objectives.training import loss_of, uses_teacher
 
 __all__ = [
     "OBJECTIVES",
@@ -43,6 +40,7 @@ __all__ = [
     "parse_each",
     "plain",
     "register",
+    "registered",
     "standardised",
     "uses_teacher",
     "words_of",

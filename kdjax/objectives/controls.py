@@ -9,7 +9,8 @@ from jaxtyping import Array
 from kdjax import losses
 from kdjax.errors import require
 from kdjax.losses import Logits, Losses, PerExample
-from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
+from kdjax.objectives.objective import Number, Objective, Parameter, logit_matching_limit
+from kdjax.objectives.registry import register
 
 
 def double_softmax(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:

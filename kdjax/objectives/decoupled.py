@@ -14,8 +14,9 @@ from jaxtyping import Array
 
 from kdjax import exact
 from kdjax.losses import Logits, Losses, PerExample
+from kdjax.objectives.objective import Number, Objective, Parameter
 from kdjax.objectives.pairs import constants, given
-from kdjax.objectives.registry import Number, Objective, Parameter, register
+from kdjax.objectives.registry import register
 
 
 def of_label(labels: Any, z: Array) -> Array:

@@ -15,16 +15,9 @@ from jaxtyping import Array
 
 from kdjax import exact, losses
 from kdjax.losses import Labels, Logits, Losses, PerExample
+from kdjax.objectives.objective import Number, Objective, Parameter, PerImage, Setting, logit_matching_limit
 from kdjax.objectives.pairs import Pair, divergence, integral
-from kdjax.objectives.registry import (
-    Number,
-    Objective,
-    Parameter,
-    PerImage,
-    Setting,
-    logit_matching_limit,
-    register,
-)
+from kdjax.objectives.registry import register
 
 
 def soft_targets(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:

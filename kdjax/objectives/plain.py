@@ -11,7 +11,8 @@ from jaxtyping import Array
 from kdjax import exact, losses
 from kdjax.losses import Logits, Losses, PerExample
 from kdjax.objectives.decoupled import cross_entropy, of_label
-from kdjax.objectives.registry import Number, Objective, Parameter, logit_matching_limit, register
+from kdjax.objectives.objective import Number, Objective, Parameter, logit_matching_limit
+from kdjax.objectives.registry import register
 
 
 def mse(student_logits: Logits, teacher_logits: Logits, labels: Any, temperature: PerExample) -> Losses:

@@ -19,8 +19,9 @@ from jaxtyping import Array
 from kdjax import exact, losses
 from kdjax.errors import require
 from kdjax.losses import Logits, Losses, PerExample
+from kdjax.objectives.objective import Number, Objective, Parameter
 from kdjax.objectives.pairs import constants, given
-from kdjax.objectives.registry import Number, Objective, Parameter, register
+from kdjax.objectives.registry import register
 
 EPSILON = 1e-7
 """Added to σ by `logit_standardization`, as by its authors."""
