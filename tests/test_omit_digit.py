@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.omission import figures as omission_figures
+from analysis.omission import rows as omission_rows
 from analysis.omission import run as omission_run
 from analysis.omission import table as omission_table
 from experiments import omit_digit
@@ -173,7 +174,7 @@ def test_a_run_under_way_has_the_rows_of_students_whose_blocks_are_all_there(
 def test_students_that_failed_are_counted_for_every_correction(table):
     failed = (table["student"] == "distilled") & (table["seed"] == 1)
     rest = table[~failed | (table["correction"] == "none")]  # a student that failed is not corrected
-    rows = omission_table.summarise(rest.assign(failed_at=np.where(failed[rest.index], 3, -1)))
+    rows = omission_rows.summarise(rest.assign(failed_at=np.where(failed[rest.index], 3, -1)))
     assert {row.correction: row.failed for row in rows if row.student == "distilled"} == dict.fromkeys(
         ["none", "oracle", "validation", "label_free", "seen_only"], 1
     )
@@ -323,7 +324,7 @@ def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):
     for words in ("Students without 3, T = 20", "distilled on all classes", "label-free", "seen only", "paired, n = 2"):
         assert words in text
     assert "paper" not in text  # its figures are full MNIST's
-    found = omission_table.compare(table, "3", 20.0)["oracle − distilled on all classes"]
+    found = omission_rows.compare(table, "3", 20.0)["oracle − distilled on all classes"]
     errors = table.set_index(["student", "correction", "seed"])["test_errors"]
     differences = [errors["distilled", "oracle", s] - errors["all_digits", "none", s] for s in range(2)]
     assert found.mean == np.mean(differences) and found.n == 2

@@ -11,9 +11,9 @@ import scipy.stats
 
 from analysis import crossed, stats, terminal
 from analysis import plan as command
-from analysis.sweep import plan
+from analysis.sweep import plan, power
 from analysis.sweep.config import PlanConfig
-from analysis.sweep.plan import Spread
+from analysis.sweep.power import Spread
 from kdjax.errors import BadInput
 from tests import commands
 
@@ -34,31 +34,31 @@ def test_power_is_how_often_the_verdicts_are_given(spread, teachers, seeds):
     tables = draws(spread, teachers, seeds, 1500, seeds)
     seen = np.mean([crossed.paired_difference(table + 6, np.zeros_like(table)).differs for table in tables])
     shown = np.mean([stats.reach(table[..., None]) < 7.0 for table in tables])
-    assert plan.power(6.0, spread, seeds, teachers) == pytest.approx(seen, abs=0.04)  # 3 standard errors
-    assert plan.equivalence_power(7.0, spread, seeds, teachers) == pytest.approx(shown, abs=0.04)
+    assert power.power(6.0, spread, seeds, teachers) == pytest.approx(seen, abs=0.04)  # 3 standard errors
+    assert power.equivalence_power(7.0, spread, seeds, teachers) == pytest.approx(shown, abs=0.04)
 
 
 @pytest.mark.parametrize("seeds", [2, 5, 30])
 def test_power_under_one_teacher_is_that_of_the_t_test(seeds):
     shift, bound = 5 / 8 * math.sqrt(seeds), scipy.stats.t.ppf(0.975, seeds - 1)
     expected = scipy.stats.nct.sf(bound, seeds - 1, shift) + scipy.stats.nct.cdf(-bound, seeds - 1, shift)
-    assert plan.power(5.0, ALONE, seeds) == pytest.approx(expected, abs=0.003)
-    assert plan.power(1e-9, ALONE, seeds) == pytest.approx(0.05, abs=0.003)
+    assert power.power(5.0, ALONE, seeds) == pytest.approx(expected, abs=0.003)
+    assert power.power(1e-9, ALONE, seeds) == pytest.approx(0.05, abs=0.003)
 
 
 def test_the_fewest_seeds():
-    found = plan.seeds_for(lambda n: plan.power(5.0, ALONE, n))
-    assert plan.power(5.0, ALONE, found) >= 0.8 > plan.power(5.0, ALONE, found - 1)
-    assert plan.seeds_for(lambda n: 1.0) == 2 and plan.seeds_for(lambda n: float(n >= 1000)) == 1000
+    found = power.seeds_for(lambda n: power.power(5.0, ALONE, n))
+    assert power.power(5.0, ALONE, found) >= 0.8 > power.power(5.0, ALONE, found - 1)
+    assert power.seeds_for(lambda n: 1.0) == 2 and power.seeds_for(lambda n: float(n >= 1000)) == 1000
     # The spread over three teachers alone is too much: no number of seeds helps.
-    assert plan.seeds_for(lambda n: plan.power(6.0, Spread(4.0, 3.0, 6.0), n, 3)) is None
+    assert power.seeds_for(lambda n: power.power(6.0, Spread(4.0, 3.0, 6.0), n, 3)) is None
 
 
 def test_the_spread_is_recovered_from_its_draws():
     truth = Spread(6.0, 3.0, 5.0)
-    found = plan.spread_of(draws(truth, 4, 6, 3000, 1))
+    found = power.spread_of(draws(truth, 4, 6, 3000, 1))
     assert found == pytest.approx(truth, rel=0.05)
-    alone = plan.spread_of(draws(ALONE, 1, 6, 3000, 2))
+    alone = power.spread_of(draws(ALONE, 1, 6, 3000, 2))
     assert alone.runs == pytest.approx(8.0, rel=0.05) and math.isnan(alone.teachers)
 
 
@@ -93,15 +93,15 @@ def test_a_plan_from_a_sweep(swept, capsys):
     deviation = math.sqrt(np.mean(np.var(pairs, axis=0, ddof=1)))
     spread = Spread(math.nan, 0.0, deviation)
     expected = [f"{deviation:.1f}", "1"]
-    for of, size in ((plan.power, 20.0), (plan.equivalence_power, 30.0)):
-        needed = plan.seeds_for(lambda n, of=of, size=size: of(size, spread, n))
+    for of, size in ((power.power, 20.0), (power.equivalence_power, 30.0)):
+        needed = power.seeds_for(lambda n, of=of, size=size: of(size, spread, n))
         expected += [str(needed), f"{of(size, spread, 3):.2f}"]
     assert row_of(text, "two temperatures ") == expected
     assert row_of(text, "every two of T = 8, ∞")[1] == "1" and "a temperature and hard labels" in text
     assert "16 units: 1 teacher, 3 seeds; the true spread may be up to 6.3 times as large" in text
     less = soft.sub(results[results["objective"] == "hard"].set_index("seed")["test_errors"], axis="index")
     spread = Spread(math.nan, 0.0, math.sqrt(np.mean(np.var(less.to_numpy(float), axis=0, ddof=1))))
-    corrected = plan.seeds_for(lambda n: plan.power(20.0, spread, n, tests=3))
+    corrected = power.seeds_for(lambda n: power.power(20.0, spread, n, tests=3))
     assert row_of(text, "a temperature and hard labels")[2] == str(corrected)
     for run in ([str(swept)], [swept.name, "--out", str(swept.parents[1])]):
         code, said = commands.call(command.main, PlanConfig, [*run, "--difference", "20"], command.PROG)

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import stats, style, terminal
 from analysis.omission import figures, predictions
+from analysis.omission import rows as omission_rows
 from analysis.omission import table as omission_table
 from analysis.omission.run import load, read
 from analysis.page import page
@@ -116,7 +117,7 @@ def test_table_has_a_section_a_temperature_and_a_line_a_digit(single, each):
 
 
 def test_paper_stands_beside_full_mnist_alone(single):
-    rows = omission_table.summarise(read(single))
+    rows = omission_rows.summarise(read(single))
     table = omission_table._students([row for row in rows if row.temperature == 2], "without 3", True)
     assert table.header[-1] == "paper"
     found = {tuple(cell[:2]): cell[-1] for cell in table.rows}
@@ -130,7 +131,7 @@ def test_means_and_intervals_are_over_seeds_and_leave_failed_runs_out(single):
     errors = results.loc[chosen, "test_errors"].to_numpy(float)
 
     def row(table):
-        rows = omission_table.summarise(table)
+        rows = omission_rows.summarise(table)
         return next(r for r in rows if (r.temperature, r.student, r.correction) == (2, "distilled", "none"))
 
     assert row(results).errors.mean == errors.mean() and row(results).errors.n == 2
@@ -148,7 +149,7 @@ def test_the_csv_has_the_rows_and_comparisons_of_the_summary(single):
     interval = stats.interval(errors.to_numpy(float))
     names = ["test_errors", "test_errors_low", "test_errors_high", "n"]
     assert line[names].iloc[0].tolist() == pytest.approx([*interval[:3], 2], rel=1e-5, nan_ok=True)
-    compared = omission_table.compare(results, "3", 2.0)
+    compared = omission_rows.compare(results, "3", 2.0)
     written = table[table["against"].notna() & (table["temperature"] == 2.0)]
     assert written["difference"].tolist() == pytest.approx([less.mean for less in compared.values()], rel=1e-5)
     assert len(written) == 3  # nothing was trained on the pool too, and no pairs

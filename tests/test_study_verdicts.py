@@ -18,7 +18,8 @@ from analysis.mnist import table as mnist_table
 from analysis.mnist.roles import Role as MnistRole
 from analysis.mnist.rows import TableRow
 from analysis.mnist.run import MnistResults
-from analysis.omission import table as omission_table
+from analysis.omission import claims as omission_claims
+from analysis.omission.rows import summarise
 from analysis.sweep import stability
 
 
@@ -182,18 +183,22 @@ def omission(tasks, temperatures=(4.0, 20.0), corrections=("none", "label_free",
 
 def test_what_students_know_of_what_they_never_saw():
     data = {"class_names": list("0123456789"), "num_classes": 10}
-    said = omission_table.verdict(omission(["3"]), data, 20.0)
+
+    def omission_verdict(results, temperature):
+        return omission_claims.verdict(results, summarise(results), data, temperature)
+
+    said = omission_verdict(omission(["3"]), 20.0)
     assert said.startswith(
         "Distilled without 3, at T = 20, students are right on 20.0 % of the omitted (0.0 % if taught by hard labels), "
         "and on 90.0 % after correction (label-free). After the oracle's correction, minus students distilled on all "
         "classes: +11.0 ["
     )
-    assert "on 10.0 % of the omitted" in omission_table.verdict(omission(["3"]), data, 4.0)
-    each = omission_table.verdict(omission(["3", "5"]), data, 20.0)
+    assert "on 10.0 % of the omitted" in omission_verdict(omission(["3"]), 4.0)
+    each = omission_verdict(omission(["3", "5"]), 20.0)
     assert each.startswith("Distilled without each of 2 classes in turn, at T = 20") and "oracle" not in each
-    bare = omission_table.verdict(omission(["3"], corrections=("none",)), data, 20.0)
+    bare = omission_verdict(omission(["3"], corrections=("none",)), 20.0)
     assert bare.endswith("(0.0 % if taught by hard labels).")
-    assert "nothing can be said" in omission_table.verdict(omission(["3"]).assign(failed_at=1), data, 20.0)
+    assert "nothing can be said" in omission_verdict(omission(["3"]).assign(failed_at=1), 20.0)
 
 
 def test_whether_soft_targets_are_steadier():

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from analysis import crossed, stats, terminal
-from analysis.sweep import calls, groups, plan, table, verdict
+from analysis.sweep import calls, groups, plan, power, table, verdict
 from analysis.sweep.groups import HARD as AT_HARD
 from tests.made_results import HARD, INF, T4, sweep
 
@@ -383,8 +383,8 @@ def test_better_at_one_and_worse_at_another():
 def test_where_seeds_are_too_few_it_says_how_many_would_tell():
     results = sweep(NOISE)
     less = np.array([NOISE[T4], NOISE[INF]]) - np.array(NOISE[HARD])
-    spread = plan.Spread(math.nan, 0.0, math.sqrt(np.mean(np.var(less, axis=1, ddof=1))))
-    needed = plan.seeds_for(lambda n: plan.power(5.0, spread, n, tests=2))
+    spread = power.Spread(math.nan, 0.0, math.sqrt(np.mean(np.var(less, axis=1, ddof=1))))
+    needed = power.seeds_for(lambda n: power.power(5.0, spread, n, tests=2))
     headline, best = sentences(results, run="mine")
     assert headline == (
         f"3 seeds cannot tell whether distillation helps: about {needed} would, for a difference of 5 errors."
@@ -402,10 +402,10 @@ def test_where_seeds_are_too_few_it_says_how_many_would_tell():
 
 
 def test_the_number_of_seeds_is_that_of_the_corrected_test():
-    spread, seeds, tests = plan.Spread(math.nan, 0.0, 8.0), 12, 6
+    spread, seeds, tests = power.Spread(math.nan, 0.0, 8.0), 12, 6
     shift, bound = 5 / 8 * math.sqrt(seeds), scipy.stats.t.ppf(1 - 0.025 / tests, seeds - 1)
     expected = scipy.stats.nct.sf(bound, seeds - 1, shift) + scipy.stats.nct.cdf(-bound, seeds - 1, shift)
-    assert plan.power(5.0, spread, seeds, tests=tests) == pytest.approx(expected, abs=0.003)
+    assert power.power(5.0, spread, seeds, tests=tests) == pytest.approx(expected, abs=0.003)
 
 
 @pytest.mark.parametrize(

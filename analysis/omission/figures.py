@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from analysis import scales, style
 from analysis.omission import predictions
+from analysis.omission.rows import CORRECTIONS, STUDENTS, summarise
 from analysis.omission.run import OmissionResults, load, name_task
-from analysis.omission.table import CORRECTIONS, STUDENTS, summarise
 from analysis.tables import fixed, number
 from kdjax import bias
 from kdjax.errors import require

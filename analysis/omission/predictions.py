@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from analysis import style
+from analysis.omission.rows import CORRECTIONS
 from analysis.omission.run import OmissionResults, name_task
-from analysis.omission.table import CORRECTIONS
 from analysis.tables import number
 from kdjax import bias
 

@@ -1,30 +1,19 @@
 """The tables of an omission run: errors, those on the omitted digits, per cent of them right, for each correction."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis import runs, stats
-from analysis.omission.run import at_temperature, described, first_temperature, name_task, read
+from analysis.omission.claims import in_words, verdict
+from analysis.omission.rows import COMPARISONS, CORRECTIONS, STUDENTS, OmissionRow, compare, percent, summarise
+from analysis.omission.run import described, first_temperature, name_task, read
 from analysis.tables import Table, columns_of, estimate, number
 from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
 
-STUDENTS = {
-    "distilled": "distilled {shown}",
-    "all_digits": "distilled on all classes",
-    "with_pool": "distilled {shown}, and on the pool",
-    "control": "hard labels {shown}",
-    "permuted": "wrong logits permuted",
-    "mean_logit": "omitted logit: its mean",
-}
-"""In the order of the table; the pairs have no row of their own, only the correction seen_only."""
-CORRECTIONS = {"none": "none", "oracle": "oracle", "validation": "validation", "label_free": "label-free",
-               "seen_only": "seen only"}  # fmt: skip
 PAPER = {
     ("3", "none"): "206, 133 of them on 3s",
     ("3", "oracle"): "109, 14 of them on 3s (b = +3.5)",
@@ -32,31 +21,6 @@ PAPER = {
     ("0 1 2 3 4 5 6 9", "oracle"): "13.2 % (b = +7.6)",
 }
 """Hinton et al. 2015, Section 3, full MNIST: (omitted, correction) → test errors of the distilled student."""
-COMPARISONS = {
-    "oracle − distilled on all classes": (("distilled", "oracle"), ("all_digits", "none")),
-    "label-free − oracle": (("distilled", "label_free"), ("distilled", "oracle")),
-    "seen only − oracle": (("distilled", "seen_only"), ("distilled", "oracle")),
-    "label-free − distilled also on the pool": (("distilled", "label_free"), ("with_pool", "none")),
-    "control − distilled, both oracle": (("control", "oracle"), ("distilled", "oracle")),
-}
-"""The paired differences in test errors that the claims rest on: (student, correction) less (student, correction)."""
-
-
-class OmissionRow(NamedTuple):
-    """One student under one correction: intervals over seeds."""
-
-    omitted: str
-    temperature: float
-    student: str
-    correction: str
-    bias: stats.Interval
-    errors: stats.Interval
-    omitted_errors: stats.Interval
-    right: stats.Interval
-    """Per cent of the omitted classes' test images."""
-    images: int
-    """Test images."""
-    failed: int
 
 
 class Section(NamedTuple):
@@ -66,57 +30,11 @@ class Section(NamedTuple):
     table: Table
 
 
-def summarise(results: pd.DataFrame) -> list[OmissionRow]:
-    """A row for each set of omitted classes, temperature, student and correction; failed runs are left out of means.
-
-    Hard-label runs have no temperature: they stand at every one.
-    """
-    rows = []
-    for omitted, of_task in results.groupby("omitted", sort=False):
-        for temperature in sorted(of_task["temperature"].dropna().unique()):
-            groups = dict(list(at_temperature(of_task, temperature).groupby(["student", "correction"])))
-            for student, correction in ((student, correction) for student in STUDENTS for correction in CORRECTIONS):
-                of_row = groups.get((student, correction), results.iloc[:0])
-                finished = runs.finished(of_row)
-                if finished.empty:
-                    continue
-                columns = [finished[name].to_numpy(float) for name in ("bias", "test_errors", "omitted_errors")]
-                right = 100 - 100 * columns[2] / finished["omitted_images"].to_numpy(float)
-                bias, errors, on_omitted, share = (stats.interval(values) for values in (*columns, right))
-                names = (str(omitted), float(temperature), student, correction)
-                failed = groups.get((student, "none"), of_row)["failed_at"].ge(0).sum()  # they are not corrected
-                counts = int(finished["test_images"].iloc[0]), int(failed)
-                rows.append(OmissionRow(*names, bias, errors, on_omitted, share, *counts))
-    return rows
-
-
-def compare(results: pd.DataFrame, omitted: str, temperature: float) -> dict[str, stats.Difference]:
-    """The `COMPARISONS` that can be made, paired by seed."""
-    rows = at_temperature(runs.finished(results[results["omitted"] == omitted]), temperature)
-    errors = {key: group.set_index("seed")["test_errors"] for key, group in rows.groupby(["student", "correction"])}
-    differences = {
-        name: runs.paired(errors[left], errors[right])
-        for name, (left, right) in COMPARISONS.items()
-        if {left, right} <= errors.keys()
-    }
-    return {name: difference for name, difference in differences.items() if difference}
-
-
 def _lost(results: pd.DataFrame, data: dict[str, Any]) -> list[str]:
     """Students of whom no run finished, in words; without pairs, which have no row of their own."""
     first = results[results["student"].isin(STUDENTS)].groupby(["omitted", "student"], sort=False)["failed_at"].min()
     lost = first[first >= 0].index
     return [STUDENTS[student].format(shown=name_task(omitted, data)) for omitted, student in lost]
-
-
-def _in_words(compared: dict[str, stats.Difference]) -> dict[str, str]:
-    """Which of these differences there are, all considered at once (`stats.claimed`); but not whether a bias is worse
-    than the oracle's for the same students, as none is better."""
-    sizes = {name for name, ((left, _), right) in COMPARISONS.items() if right == (left, "oracle")}
-    tested = {name: difference for name, difference in compared.items() if name not in sizes}
-    words = map(stats.difference_in_words, tested.values(), stats.claimed(list(tested.values())))
-    said = dict(zip(tested, words, strict=True))
-    return {name: said.get(name, "the oracle has the fewest by definition") for name in compared}
 
 
 def write_summary(folder: Path) -> str:
@@ -143,7 +61,7 @@ def write_summary(folder: Path) -> str:
     if details.get("hint"):
         notes.append(f"For the full set: {details['hint']}")
     title = ", ".join(filter(None, ["Classes never seen, on " + data["description"], run_directory.progress(folder)]))
-    said = verdict(results, data, first_temperature(config["identity"]))
+    said = verdict(results, rows, data, first_temperature(config["identity"]))
     sections = _sections(results, rows, data)
     markdown = "\n\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in sections)
     listed = "\n".join(f"* {note}" for note in notes)
@@ -153,30 +71,6 @@ def write_summary(folder: Path) -> str:
     text = "\n\n".join([f"# {title}", f"**{said}**", *(f"Warning: {one}" for one in cautions), markdown, listed]) + "\n"
     write_whole(folder / "summary.md", text)
     write_csv(folder / "table.csv", _frame(results, rows), digits=6)
-    return text
-
-
-def verdict(results: pd.DataFrame, data: dict[str, Any], temperature: float) -> str:
-    """How many of the omitted distilled students get right, before and after correction, and what they still lack."""
-    at_t = [row for row in summarise(results) if row.temperature == temperature]
-    found = {(row.omitted, row.student, row.correction): row for row in at_t}
-    tasks = list(dict.fromkeys(omitted for omitted, student, _ in found if student == "distilled"))
-
-    def right(student: str, correction: str) -> str:
-        rows = [found.get((task, student, correction)) for task in tasks]
-        return f"{np.mean([row.right.mean for row in rows]):.1f} %" if all(rows) else ""  # type: ignore[union-attr]
-
-    if not (tasks and right("distilled", "none")):
-        return "No distilled student finished at every task: nothing can be said."
-    who = name_task(tasks[0], data) if len(tasks) == 1 else f"without each of {len(tasks)} classes in turn"
-    text = f"Distilled {who}, at T = {number(temperature)}, students are right on {right('distilled', 'none')} of the "
-    text += "omitted" + (f" ({hard} if taught by hard labels)" if (hard := right("control", "none")) else "")
-    after = next((name for name in ("label_free", "oracle") if right("distilled", name)), None)
-    text += f", and on {right('distilled', after)} after correction ({CORRECTIONS[after]})." if after else "."
-    compared, last = compare(results, tasks[0], temperature), "oracle − distilled on all classes"
-    if len(tasks) == 1 and last in compared:
-        size = f"{estimate(compared[last], sign=True)} errors ({_in_words(compared)[last]})"
-        text += f" After the oracle's correction, minus students distilled on all classes: {size}."
     return text
 
 
@@ -211,7 +105,7 @@ def _sections(results: pd.DataFrame, rows: list[OmissionRow], data: dict[str, An
         shown = name_task(tasks[0], data)
         table = _students(at_t, shown, data["name"] == "mnist" and "targets" not in data)
         compared = compare(results, tasks[0], temperature)
-        words = _in_words(compared)
+        words = in_words(compared)
         notes = [
             f"{name}: {estimate(less, sign=True)} errors, paired, n = {less.n} ({words[name]})"
             for name, less in compared.items()
@@ -232,7 +126,7 @@ def _students(rows: list[OmissionRow], shown: str, with_paper: bool) -> Table:
         cell = [STUDENTS[row.student].format(shown=shown), "–" if whole else CORRECTIONS[row.correction]]
         cell += ["–" if whole or row.correction == "none" else estimate(row.bias, sign=True)]
         cell += [estimate(row.errors), f"{100 * row.errors.mean / row.images:.2f}", estimate(row.omitted_errors)]
-        cell += [estimate(_percent(row.right)), str(row.errors.n), *[str(row.failed)] * failed]
+        cell += [estimate(percent(row.right)), str(row.errors.n), *[str(row.failed)] * failed]
         paper = PAPER.get((row.omitted, row.correction), "") if row.student == "distilled" else ""
         cells.append(cell + [paper] * with_paper)
     return Table(header, cells, left=2)
@@ -268,9 +162,3 @@ def _over(results: pd.DataFrame) -> str:
     what = "means over seeds, whose intervals are in table.csv," if results["omitted"].nunique() > 1 else ""
     what = what or "mean and 95 % t interval over seeds,"
     return f"{seeds} seeds: {what} about this teacher; another teacher is another draw."
-
-
-def _percent(interval: stats.Interval) -> stats.Interval:
-    """A t interval knows nothing of 0 and 100."""
-    low, high = (value if math.isnan(value) else min(max(value, 0.0), 100.0) for value in (interval.low, interval.high))
-    return interval._replace(low=low, high=high)

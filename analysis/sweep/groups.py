@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import crossed, runs, stats
 from analysis.runs import HARD as HARD
 from analysis.runs import NONE
-from analysis.sweep import plan
+from analysis.sweep import power
 from kdjax.objectives import is_baseline, is_compared
 
 
@@ -111,13 +111,13 @@ class Group(NamedTuple):
         possible = stats.candidates_for_best(whole.to_numpy(float), simultaneous=True)
         return [t for t, may in zip(whole, possible, strict=True) if may]
 
-    def spread(self) -> plan.Spread | None:
+    def spread(self) -> power.Spread | None:
         """That of paired differences from hard labels; None where it is not known."""
         whole = self.errors.dropna(axis="columns")
         if HARD not in whole or whole.shape[1] < 2 or len(whole) < 2:
             return None
         less = whole[[t for t in whole if t != HARD]].sub(whole[HARD], axis="index").to_numpy(float)
-        spread = plan.spread_of([column[None] for column in less.T])
+        spread = power.spread_of([column[None] for column in less.T])
         return spread if spread.runs > 0 else None
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from analysis.sweep import plan
+from analysis.sweep import power
 from analysis.sweep.calls import Call, Found, listed, rival_of
 from analysis.sweep.config import PlanConfig
 from analysis.sweep.groups import HARD, Group
@@ -72,17 +72,17 @@ def _undecided(what: str, needed: float, seeds: int) -> str:
         return f"No difference from hard labels is seen, where {count_of(seeds, 'seed')} would show {size}."
     cannot = f"{count_of(seeds, 'seed')} cannot tell whether {what} helps"
     if math.isinf(needed):
-        return f"{cannot}, nor would {plan.MOST_SEEDS:,}, for {size}."
+        return f"{cannot}, nor would {power.MOST_SEEDS:,}, for {size}."
     return f"{cannot}." if math.isnan(needed) else f"{cannot}: about {needed:,.0f} would, for {size}."
 
 
 def seeds_needed(every: Sequence[Group], tests: int) -> float:
     """With which the default `--difference` of `analysis.plan` is claimed in four of five sweeps, by the largest spread
-    of a group; inf where `plan.MOST_SEEDS` are too few, nan where no spread is known."""
+    of a group; inf where `power.MOST_SEEDS` are too few, nan where no spread is known."""
     spread = max((spread for group in every if (spread := group.spread())), key=lambda one: one.runs, default=None)
     if spread is None:
         return math.nan
-    return plan.seeds_for(lambda n: plan.power(PlanConfig.difference, spread, n, tests=tests)) or math.inf
+    return power.seeds_for(lambda n: power.power(PlanConfig.difference, spread, n, tests=tests)) or math.inf
 
 
 def _at(which: Sequence[Call], calls: Sequence[Call], noun: str) -> str:
