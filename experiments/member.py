@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from kdjax.config import SweepConfig
 
+TUNING_SEED = 10_000
+"""The first seed of students whose rates are compared: more than there are seeds of any others."""
+
 
 class Member(NamedTuple):
     """One sweep of a study."""

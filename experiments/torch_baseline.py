@@ -137,7 +137,7 @@ def _network(recipe: TrainConfig, images: Any, biased: bool = True) -> Any:
 def _fast(recipe: TrainConfig, colours: int) -> Any:
     channels, first = 8 * colours, nn.Conv2d(colours, 8 * colours, 2).requires_grad_(False)
     parts: list[Any] = [first, nn.GELU("tanh")]
-    for width in (recipe.hidden[0], 2 * recipe.hidden[0], 2 * recipe.hidden[0]):
+    for width in fast.groups(recipe.hidden):
         for pool in ([nn.MaxPool2d(2)], []):
             norm = nn.BatchNorm2d(width, eps=1e-5, momentum=1 - fast.MOMENTUM)
             norm.weight.requires_grad_(False)

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 from kdjax.errors import BadInput, require
 from kdjax.files import MANIFEST, read_json, size_of
 from kdjax.progress import warn
-from kdjax.run_folders import SWEEPS, seconds_of, sweeps_of
+from kdjax.run_folders import SWEEPS, TEACHERS, seconds_of, sweeps_of
 
-TEACHERS = "teachers"
-"""The folder of teachers, and what stands in place of their experiment."""
 PACKAGES = ("experiments", "analysis")
 """Whose commands are given again: a run directory may be somebody else's, and names what is to be executed."""
 OF_AUTO = ("mnist", "mnist5k")

@@ -1,4 +1,5 @@
-"""Where runs are: `<out>/<experiment>/<name>/`, and `<out>/<experiment>/sweeps/<name>/` for the sweeps of a table."""
+"""Where runs are: `<out>/<experiment>/<name>/`, `<out>/<experiment>/sweeps/<name>/` for the sweeps of a table, and
+`<out>/teachers/<fingerprint>/`."""
 
 import os
 import re
@@ -10,6 +11,8 @@ from kdjax.errors import require
 from kdjax.files import read_json
 from kdjax.identity import digest
 
+TEACHERS = "teachers"
+"""The folder of teachers, and what stands in place of their experiment."""
 SWEEPS = "sweeps"
 """The folder, beside the run directories of an experiment's tables, of the sweeps that they share."""
 

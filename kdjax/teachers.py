@@ -23,6 +23,7 @@ from kdjax.identity import digest, result_fields
 from kdjax.objectives import Setting
 from kdjax.progress import Progress, clock, say, warn
 from kdjax.provenance import provenance, toolchain
+from kdjax.run_folders import TEACHERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Teacher:
     folder: Path
     config: TrainConfig
     info: dict[str, Any]
-    """`teacher.json`: fingerprint, dataset, input_shape, num_classes, config, test (its measures), provenance."""
+    """`teacher.json`: fingerprint; dataset, data, description, input_shape, num_classes; config, learning_rate, seed,
+    numerics; test (its measures), parameters, seconds, provenance."""
     params: Any
     """With a leading axis of 1."""
     model_state: Any = dataclasses.field(default_factory=dict)
@@ -77,7 +79,7 @@ def fingerprint(config: TrainConfig, learning_rate: float, seed: int, dataset: D
 
 def place(out: Path, name: str) -> Path:
     """The folder in which the teacher of a fingerprint is stored."""
-    return out / "teachers" / name[:16]
+    return out / TEACHERS / name[:16]
 
 
 @fixed_numerics()

@@ -1,6 +1,6 @@
 """A small omission run on the bundled digits, for the tests of the experiment and of its figures."""
 
-from experiments.omit_digit import OmitConfig, PoolConfig
+from experiments.omission.config import OmitConfig, PoolConfig
 from kdjax.config import RunConfig, TeacherConfig
 
 

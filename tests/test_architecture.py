@@ -46,7 +46,7 @@ ALLOWED = {
     "loop": BELOW | {"blocks", "compilation", "checkpoints", "objectives", "train"},
     "teachers": BELOW
     | {"blocks", "checkpoints", "compilation", "datasets", "evaluation", "loop", "metrics", "models", "objectives"}
-    | {"provenance", "train", "transforms"},
+    | {"provenance", "run_folders", "train", "transforms"},
     "transfer": BELOW | {"blocks", "compilation", "datasets", "targets", "teachers", "transforms"},
     "students": BELOW
     | {"blocks", "checkpoints", "compilation", "loop", "metrics", "models", "objectives", "targets", "transfer"},

@@ -70,6 +70,7 @@ BAD = {
     "--seeds 10000 --widths 10 20": "that is 160,000 runs, and one run directory holds up to 100,000",
     "--dataset mnist5k --devices 1 --widths 99999": "the students would need about 1,5",
     "--dataset mnist5k --teacher.widths 99999 99999": "the teacher would need about 1",
+    "--dataset mnist5k --network small --batch-size 1": "batches of one image are not allowed for the small network",
     "--dataset mnist5k --jitter 28": "--jitter 28 is not allowed: images of 28 pixels a side are shifted by",
     "--dataset mnist5k --teacher.jitter 1099511627776": "--teacher.jitter 1099511627776 is not allowed",
     "--dataset mnist5k --teacher.hidden-dropout nan": "--teacher.hidden-dropout nan is not allowed",

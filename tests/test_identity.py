@@ -12,6 +12,7 @@ import pytest
 from experiments import cifar10_table, mnist_table, omit_digit
 from experiments.cifar10.options import ColourConfig
 from experiments.mnist.options import DigitsConfig
+from experiments.omission.config import OmitConfig, PoolConfig
 from kdjax import datasets, sweeps, teachers
 from kdjax.config import NUMERICS, DataConfig, RunConfig, SweepConfig, TeacherConfig, TrainConfig, as_declared
 from kdjax.errors import BadInput
@@ -94,7 +95,7 @@ FIX_NO_RESULT = {
     SweepConfig: {"baselines", "teacher_from"},
     TrainConfig: set(),
     TeacherConfig: set(),
-    omit_digit.OmitConfig: {"digit", "digits", "each", "keep", "teacher_from"},
+    OmitConfig: {"digit", "digits", "each", "keep", "teacher_from"},
     mnist_table.TableConfig: {"preset", "only"},
     cifar10_table.TableConfig: {"preset", "teacher_from", "teacher_seed", "batch_statistics"},
 }
@@ -166,7 +167,7 @@ ELSEWHERE = {
 EXPERIMENTS = {
     "temperature_sweep": lambda digits, _, run: sweeps.prepare(SweepConfig(data=digits, run=run)),
     "omit_digit": lambda digits, _, run: omit_digit.prepare(
-        omit_digit.OmitConfig(data=omit_digit.PoolConfig("mnist5k", None, digits.data_dir, holdout=500), run=run)
+        OmitConfig(data=PoolConfig("mnist5k", None, digits.data_dir, holdout=500), run=run)
     ),
     "mnist_table": lambda digits, _, run: mnist_table.prepare(
         mnist_table.TableConfig(

@@ -400,7 +400,7 @@ def test_temperature_scaling_keeps_the_answers_and_fits_the_holdout(whole):
         assert nll == pytest.approx(metrics.nll(student.stored_logits("test") / best, labels), rel=1e-3)
 
 
-def test_the_plots_are_drawn_again_by_their_own_command(whole):
+def test_figures_are_drawn_again_from_a_run_of_the_table_alone(whole):
     found = figures.draw(folder_of(whole))
     assert len(found) == 9 and all(path.stat().st_size > 5_000 for path in found)
     with pytest.raises(BadInput, match="is a run of temperature_sweep: name one of mnist_table"):

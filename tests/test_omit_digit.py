@@ -17,7 +17,7 @@ from analysis.omission import rows as omission_rows
 from analysis.omission import run as omission_run
 from analysis.omission import table as omission_table
 from experiments import omit_digit
-from experiments.omit_digit import OmitConfig
+from experiments.omission.config import FEW, OmitConfig
 from kdjax import cli, corrections, forecast, loop, students
 from kdjax.config import TeacherConfig
 from kdjax.errors import BadInput
@@ -370,7 +370,7 @@ def test_temperatures_share_a_block(tmp_path):
 def test_few_images_get_more_epochs_unless_the_user_says_how_many(tmp_path):
     plan = omit_digit.prepare(config(tmp_path, keep=(7, 8), epochs=None))
     epochs = {block.transfer.omitted: block.config.epochs for block in plan.blocks}
-    assert epochs[()] * omit_digit.FEW == epochs[0, 1, 2, 3, 4, 5, 6, 9]
+    assert epochs[()] * FEW == epochs[0, 1, 2, 3, 4, 5, 6, 9]
     # All students of a task are trained for as long, though the pool or a pair of classes makes more or fewer images.
     for kept in ((0, 1, 2, 3), (5, 6, 7, 8, 9)):
         plan = omit_digit.prepare(config(tmp_path, keep=kept, epochs=None))

@@ -354,6 +354,12 @@ def test_what_is_trained_by_default_depends_on_the_number_of_rows(tmp_path):
     assert load(named).name == "mnist5k-file"
 
 
+def test_images_too_small_to_reflect_are_refused_before_training(tmp_path):
+    path = write(tmp_path, columns(features=None, images=BYTES, teacher_logprobs=None))
+    with pytest.raises(BadInput, match=r"--augment alternate is not allowed: it reflects 2 pixels .* have 2 a side"):
+        sweeps.prepare(config(path, tmp_path / "runs", augment="alternate"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

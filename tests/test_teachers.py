@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kdjax import blocks, datasets, students, teachers, train, transfer, transforms
-from kdjax.config import NUMERICS, DataConfig, TeacherConfig, TrainConfig
+from kdjax import blocks, datasets, students, sweep_teachers, teachers, train, transfer, transforms
+from kdjax.config import NUMERICS, DataConfig, RunConfig, TeacherConfig, TrainConfig
 from kdjax.errors import BadInput
 
 RECIPE = TeacherConfig(widths=(16, 12), epochs=2, batch_size=50)
@@ -28,6 +28,15 @@ def digits(tmp_path_factory):
 def pair(digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     return [teachers.find_or_train(RECIPE.train_config(30), RATE, seed, digits, out) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 1.5e-3), ("sgd", 0.02), ("nesterov", 0.3)])
+def test_the_default_rate_is_that_of_the_optimizer(optimizer, rate, digits, tmp_path):
+    assert TeacherConfig(optimizer=optimizer, learning_rate=0.7).rate == 0.7
+    config = TeacherConfig((4,), 1, 128, hidden_dropout=0, max_norm=0, jitter=0, optimizer=optimizer)
+    run = RunConfig(out=tmp_path)
+    _, _, (name,) = sweep_teachers.find(config, (), digits, run)
+    assert name == teachers.fingerprint(config.train_config(1), rate, config.seed, digits)
 
 
 def test_a_teacher_is_trained_once_and_found_again(digits, pair, capfd):

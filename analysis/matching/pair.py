@@ -121,8 +121,8 @@ def load(folder: Path, out: Path, stages: Sequence[str] = STAGES) -> Pair:
         f"the training images of {folder} ({images['description']}) are not those found ({dataset.description}): "
         "set KDJAX_RAW_DIR or KDJAX_DATA_DIR to where they are",
     )
-    roots = [*(parent / "teachers" for parent in folder.parents[1:3]), out / "teachers"]  # a table's sweep lies deeper
-    members = [teachers.load(_teacher(name, folders, roots), dataset) for name in fingerprints]
+    outs = [*folder.parents[1:3], out]  # a table's sweep lies deeper
+    members = [teachers.load(_teacher(name, folders, outs), dataset) for name in fingerprints]
     distillation = transfer.query_teachers(dataset, members)
     layers = "-".join(map(str, (math.prod(dataset.input_shape), *block.config.hidden, dataset.num_classes)))
     where = f"{dataset.description}; student {layers}, T = {block.runs[index].temperature:g}"
@@ -171,7 +171,7 @@ def parameter_curves(pair: Pair, stage: str, rows: np.ndarray, temperatures: Tem
 
 def _sweep(config: dict[str, Any]) -> SweepConfig:
     """The sweep's config, as far as its blocks depend on it."""
-    names = {field.name for field in dataclasses.fields(SweepConfig)} - {"data", "teacher", "teacher_from", "out"}
+    names = {field.name for field in dataclasses.fields(SweepConfig)}
     options = {name: value for name, value in config.items() if name in names and value is not None}
     for name in ("temperatures", "soft_weights", "learning_rates"):
         options[name] = tuple(float(value) for value in options[name])  # "inf" too
@@ -228,8 +228,8 @@ def _peers(folder: Path) -> dict[str, np.ndarray]:
     return peers
 
 
-def _teacher(fingerprint: str, folders: list[Path], roots: list[Path]) -> Path:
-    places = [*folders, *[root / fingerprint[:16] for root in roots]]
+def _teacher(fingerprint: str, folders: list[Path], outs: list[Path]) -> Path:
+    places = [*folders, *[teachers.place(out, fingerprint) for out in outs]]
     for place in places:
         info = place / "teacher.json"
         if info.exists() and read_json(info).get("fingerprint") == fingerprint:

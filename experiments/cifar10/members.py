@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cifar10.roles import SweepRole
 from experiments.cifar10.options import OBJECTIVES, TableOptions
-from experiments.member import Member
-from kdjax.config import TUNING_SEED, SweepConfig
+from experiments.member import TUNING_SEED, Member
+from kdjax.config import SweepConfig
 from kdjax.errors import require
 
 if TYPE_CHECKING:

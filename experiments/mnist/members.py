@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.mnist.roles import Role
-from experiments.member import Member
+from experiments.member import TUNING_SEED, Member
 from experiments.mnist.options import Part, TableOptions, distorted
-from kdjax.config import TEACHER_SEED, TUNING_SEED, Targets, TeacherConfig
+from kdjax.config import TEACHER_SEED, Targets, TeacherConfig
 
 if TYPE_CHECKING:
     from analysis.tuning import Choice

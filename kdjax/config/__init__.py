@@ -24,7 +24,7 @@ from kdjax.config.network import (
     shared_fields,
 )
 from kdjax.config.run import CHECKPOINT_SECONDS, RunConfig
-from kdjax.config.sweep import STABILITY_EPOCHS, TUNING_SEED, OmissionStudent, SweepConfig, Targets
+from kdjax.config.sweep import STABILITY_EPOCHS, OmissionStudent, SweepConfig, Targets
 
 __all__ = [
     "AFTER_NORM",
@@ -33,7 +33,6 @@ __all__ = [
     "NUMERICS",
     "STABILITY_EPOCHS",
     "TEACHER_SEED",
-    "TUNING_SEED",
     "Augment",
     "DataConfig",
     "NamedDataConfig",

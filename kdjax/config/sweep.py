@@ -43,8 +43,6 @@ OmissionStudent = Literal[
 
 MOST_RUNS = 100_000
 """In one run directory: planning more of them would take minutes, and reading them again more memory than training."""
-TUNING_SEED = 10_000
-"""The first seed of the students of a study whose rates are compared: more than there are seeds of any others."""
 STABILITY_EPOCHS = 6
 """Fewest epochs of which half have a standard deviation of differences (`analysis.stability`)."""
 
