@@ -16,7 +16,7 @@ from scipy.special import softmax
 from scipy.stats import t as student_t
 
 from analysis import crossed, plot_cifar10_table, stats, tables, tuning
-from analysis.cifar10 import figures, lengths, table
+from analysis.cifar10 import claims, figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
@@ -448,7 +448,7 @@ def test_verdicts_on_double_softmax_follow_the_signs(whole):
     for column, of_true, of_bug in (("nll", 0.5, 0.9), ("ece", 0.2, 0.1), ("overconfidence", 3.0, -9.0)):
         changed.loc[true, f"holdout_{column}"] = of_true + seed
         changed.loc[bug, f"holdout_{column}"] = of_bug + 3 * seed
-    lines = table._double_softmax(results._replace(results=changed)).splitlines()
+    lines = claims.double_softmax(results._replace(results=changed)).splitlines()
     said = {line.split(",")[0].split(" ")[2]: line.rsplit(": ", 1)[1] for line in lines if "minus distilled" in line}
     assert said == {"NLL": "as predicted.", "ECE": "against the prediction.", "confidence": "as predicted."}
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis import crossed, fieller
-from analysis.cifar10 import table as cifar10_table
+from analysis.cifar10 import claims as cifar10_claims
 from analysis.cifar10.roles import Role
 from analysis.cifar10.rows import TableRow as Cifar10Row
 from analysis.cifar10.run import Cifar10Results
@@ -91,7 +91,7 @@ def cifar10(points, split="test", from_smoothing=None, sweeps=None, teachers=("o
     ]
     table = pd.DataFrame(lines, columns=["role", "temperature", "teacher", "seed", "failed_at", column])
     results = Cifar10Results(Path(), {}, [], [], {}, sweeps or {}, table, pd.DataFrame(), [], [column])
-    return cifar10_table.verdict(rows, results)
+    return cifar10_claims.verdict(rows, results)
 
 
 def test_the_caution_on_two_seeds_is_about_the_rows_whatever_seeds_the_widths_have():
@@ -140,8 +140,8 @@ def test_gains_over_label_smoothing_are_told_beside_those_over_hard_labels():
 
 
 def test_settings_whose_runs_failed_at_every_rate_are_named(monkeypatch):
-    monkeypatch.setattr(cifar10_table.runs, "read", lambda folder: None)
-    monkeypatch.setattr(cifar10_table.tuning, "settings", lambda runs: {"hard labels": None, "T = 4": None})
+    monkeypatch.setattr(cifar10_claims.runs, "read", lambda folder: None)
+    monkeypatch.setattr(cifar10_claims.tuning, "settings", lambda runs: {"hard labels": None, "T = 4": None})
     said = cifar10({4.0: [0.8, 0.9, 0.7, 0.85]}, sweeps={"tuning": [Path("tuned")]})
     assert "Left out, where some run failed at every rate tried: T = 4, hard labels." in said
 

@@ -1,20 +1,18 @@
-"""The summary of a CIFAR-10 table: its rows, paired differences, and whether double softmax over-smooths."""
+"""The summary of a CIFAR-10 table: its rows and paired differences."""
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from analysis import crossed, measures, runs, stats, tuning
+from analysis import crossed, measures, stats
 from analysis.cifar10 import batch_statistics, lengths
+from analysis.cifar10.claims import double_softmax, verdict
 from analysis.cifar10.roles import Role, SweepRole
-from analysis.cifar10.rows import TableRow, big_name, possible_best, rows_of_table, size, teacher_less_small
+from analysis.cifar10.rows import TableRow, big_name, rows_of_table, size, teacher_less_small
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.sweep import stability
-from analysis.tables import CLAIMED_NOTE, Table, columns_of, count_of, differences, estimate, number
+from analysis.tables import CLAIMED_NOTE, Table, columns_of, differences, estimate, number
 from kdjax.errors import BadInput
 from kdjax.files import write_csv, write_whole
 from kdjax.objectives import words_of
@@ -38,7 +36,7 @@ def write_summary(folder: Path) -> str:
         *(f"Warning: {caution}" for caution in stats.cautions(results.results["seed"].nunique(), [])),
         _table(rows, results),
         _differences(rows, results),
-        _double_softmax(results),
+        double_softmax(results),
     ]
     sections.append(lengths.section(results))
     for sweep in results.sweeps.get(SweepRole.STABILITY, []):
@@ -59,60 +57,6 @@ def write_summary(folder: Path) -> str:
             lines.append(line)
     write_csv(folder / "table.csv", pd.DataFrame(lines), digits=6)
     return text
-
-
-def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
-    """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
-    column, distilled = f"{results.split}_accuracy", [row for row in rows if row.role == Role.DISTILLED]
-    found = {row.temperature: row.differences.get(column) for row in distilled}
-    less = {temperature: difference for temperature, difference in found.items() if difference}
-    if not less:
-        return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
-    if max(difference.n for difference in less.values()) == 1:
-        one = results.results["seed"].nunique() == 1
-        why = "1 seed cannot tell" if one else "As runs failed, only 1 seed has both networks, which cannot tell"
-        return f"{why} whether distillation helps: give --seeds 3 or more."
-    by_test = results.split == "test"
-    sentences = [_compared(less, "those of hard labels", by_test)]
-    smoothed = {row.temperature: row.from_smoothing for row in distilled if row.from_smoothing}
-    if smoothed:
-        sentences.append(_compared(smoothed, "those of label smoothing", by_test))
-    best = possible_best(results)
-    if lost := _lost(results):
-        sentences.append(f"Left out, where some run failed at every rate tried: {', '.join(lost)}.")
-    oracle = " (oracle: by test accuracy)" * by_test
-    if len(best) > 1:
-        sentences.append(f"The best T may be {', '.join(map(number, best))}{oracle}.")
-    elif best:
-        sentences.append(f"The best T is {number(best[0])}{oracle}.")
-    return " ".join(sentences)
-
-
-def _lost(results: Cifar10Results) -> list[str]:
-    """The settings of the table that were tuned and have no choice, in words."""
-    kept = {one.name for one in results.choices}
-    return sorted(
-        {name for sweep in results.sweeps.get(SweepRole.TUNING, []) for name in tuning.settings(runs.read(sweep))}
-        - kept
-    )
-
-
-def _compared(less: Mapping[float, stats.Difference], others: str, by_test: bool) -> str:
-    """At how many temperatures distilled networks are better or worse than others, for all at once, and at which most:
-    by the test images (`by_test`) that is an oracle's choice."""
-    pairs = max(difference.n for difference in less.values())
-    calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
-    words = []
-    for word, sign in (("better", 1), ("worse", -1)):
-        which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]
-        if which:
-            most = max(which, key=lambda temperature: abs(less[temperature].mean))
-            at = f"{'most at ' * (len(which) > 1)}T = {number(most)}{' (oracle)' * (by_test and len(which) > 1)}"
-            size = f"{at}: {estimate(less[most], 2, sign=True)} points of accuracy"
-            words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
-    if words:
-        return f"Distilled small networks are {', and '.join(words)} than {others}."
-    return f"Distilled small networks are not told apart from {others} ({count_of(pairs, 'pair')})."
 
 
 def _table(rows: list[TableRow], results: Cifar10Results) -> str:
@@ -230,32 +174,3 @@ def _cells(rows: list[TableRow], column: list[stats.Difference | None], decimals
     tested = [one if row.role == Role.DISTILLED else None for row, one in zip(rows, column, strict=True)]
     plain = [estimate(one, decimals, sign=True) if one else "" for one in column]
     return [marked or text for marked, text in zip(differences(tested, decimals), plain, strict=True)]
-
-
-def _double_softmax(results: Cifar10Results) -> str:
-    """Whether double softmax over-smooths as it should: its targets are all but uniform, so that NLL and ECE are
-    larger, and confidence falls short of accuracy."""
-    bug, true = (
-        rows[np.isclose(rows["temperature"], results.temperature, rtol=1e-8)]
-        for rows in (runs.finished(results.of(role)) for role in (Role.DOUBLE_SOFTMAX, Role.DISTILLED))
-    )
-    bug, true = (rows.set_index("seed") for rows in (bug, true[true["teacher"].isin(bug["teacher"])]))
-    found = {column: runs.paired(bug[column], true[column]) for column in results.columns}
-    if None in found.values():
-        return ""
-    predicted = {column: less for column, less in found.items() if less and not column.endswith("_accuracy")}
-    lines = []
-    for (column, less), seen in zip(predicted.items(), stats.claimed(list(predicted.values())), strict=True):
-        measure, name = measures.of_column("cifar10", column), column.split("_", 1)[1]
-        verdict = "no verdict at n = 1" if less.n == 1 else "no difference seen"
-        if seen:
-            verdict = "as predicted" if (less.mean < 0) == (name == "overconfidence") else "against the prediction"
-        text = estimate(less, measure.decimals, sign=True)
-        lines.append(f"* {measure.heading}, double softmax minus distilled: {text}: {verdict}.")
-    uniform = math.log(results.identity["data"]["num_classes"])
-    shares = [f"{100 * rows['soft_target_entropy'].mean() / uniform:.2f} %" for rows in (bug, true)]
-    lines.append(
-        f"* Entropy of its targets: {shares[0]} of that of the uniform distribution; of distilled ones: {shares[1]} "
-        "(of the training images as they are)."
-    )
-    return "## Double softmax: over-smoothing is predicted\n\n" + "\n".join(lines)
