@@ -17,6 +17,8 @@ from experiments.mnist.config import PRESETS, TableConfig
 from experiments.mnist.members import members, of_ensemble, tuned_members
 from experiments.mnist.options import PARTS, Part
 from kdjax import cli
+from kdjax.config import of_teacher
+from kdjax.errors import BadInput
 from kdjax.identity import result_fields
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ OF_PARTS: dict[tuple[Part, ...], tuple[str, ...]] = {
 def prepare(config: TableConfig) -> "Study":
     """Reads the data and refuses what cannot work, before any training."""
     from experiments import study
-    from kdjax import datasets, grids, sweep_checks, sweeps
+    from kdjax import datasets, grids, models, sweep_checks, sweeps
     from kdjax.progress import warn
 
     datasets.require_named(config.data, "mnist_table")
@@ -53,7 +55,11 @@ def prepare(config: TableConfig) -> "Study":
         left = count - count // 6 if {"controls", "widths"} & set(config.parts()) else count
         sweep_checks.require_at_most(name, size, left)
     for t in range(config.teachers_needed()):
-        config.sweep(t).teacher.train_config(grids.teacher_epochs(dataset))
+        recipe = config.sweep(t).teacher.train_config(grids.teacher_epochs(dataset))
+        try:
+            models.network(recipe, dataset.input_shape, dataset.num_classes)
+        except BadInput as error:
+            raise of_teacher(error) from None
     for parts, options in OF_PARTS.items():
         changed = [name for name in options if getattr(config, name) != getattr(PRESETS[config.preset], name)]
         if changed and not set(parts) & set(config.only):

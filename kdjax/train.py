@@ -137,7 +137,7 @@ def make_update(model: Model, config: TrainConfig, steps_per_epoch: int, loss: L
         value, gradients = mean(value), mean(gradients)
         params, opt_state = optimizer.step(state.params, gradients, state.opt_state, setting.learning_rate, state.step)
         if config.max_norm:
-            assert model.bound_norms is not None  # such a network refuses the recipe
+            assert model.bound_norms is not None  # else the recipe was refused
             params = model.bound_norms(params, config.max_norm)
         averaged = state.averaged
         if averaged is not None:

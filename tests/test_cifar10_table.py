@@ -597,9 +597,10 @@ def tuned(pictures):
         ("--preset full --networks fast", "sets --width-multiplier 1; the default is --width-multiplier 0.5)"),
         ("--preset fast --epochs 4", "(--preset fast sets --lengths 4 16 32; the default is --lengths)"),
         ("--preset fast --batch-statistics", "sets --each-teaches; the default is --no-each-teaches)"),
+        ("--batch-size 1", "--batch-size 1 is not allowed: batch norm needs 2 images or more"),
     ],
 )
-def test_a_refusal_says_which_options_the_preset_set(arguments, says):
+def test_a_refusal_says_why_and_which_options_the_preset_set(arguments, says):
     with pytest.raises(BadInput, match=re.escape(says)):
         cli.parse(TableConfig, PROG, arguments.split(), PRESETS)
 

@@ -171,6 +171,13 @@ def test_fewer_images_are_trained_on_for_as_many_steps():
     assert max(steps) <= 1.01 * min(steps) and min(steps) >= 20 * 300
 
 
+def test_a_teacher_that_cannot_be_built_is_refused_by_the_teachers_options(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDJAX_DATA_DIR", str(tmp_path))
+    asked = ["--dataset", "mnist5k", "--teacher.network", "small", "--teacher.widths", "8", "--teacher.batch-size", "1"]
+    code, said = commands.call(mnist_table.main, TableConfig, [*asked, "--out", str(tmp_path), "--dry-run"], PROG)
+    assert code == 2 and "give --teacher.batch-size 2 or more" in said and "Traceback" not in said
+
+
 def test_presets_are_whole_settings_and_bad_ones_are_one_line():
     for name, preset in PRESETS.items():
         assert preset.preset == name

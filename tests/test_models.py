@@ -27,6 +27,14 @@ def test_parameter_counts_of_the_papers_networks():
         assert models.parameter_count(model) == count
 
 
+def test_a_network_that_cannot_bound_norms_refuses_a_recipe_with_max_norm(monkeypatch):
+    monkeypatch.setattr("kdjax.config.network.NETWORKS", NETWORKS.copy())
+    register_network(NetworkSpec("unbounded", 2, lambda *_: build()._replace(bound_norms=None), "mine"))
+    assert build(network="unbounded").bound_norms is None
+    with pytest.raises(BadInput, match="the unbounded network has no max-norm: give --max-norm 0"):
+        build(network="unbounded", max_norm=2.0)
+
+
 def test_logits_equal_the_network_written_by_hand():
     model = build()
     params, model_state = model.init(jax.random.key(0))

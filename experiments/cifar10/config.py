@@ -87,6 +87,7 @@ class TableConfig(TableOptions):
         reason = "it is a standard deviation over half of them"
         enough = not self.stability or self.epochs >= STABILITY_EPOCHS
         require(enough, f"--stability needs --epochs {STABILITY_EPOCHS} or more: {reason}")
+        require(self.batch_size > 1, "--batch-size 1 is not allowed: batch norm needs 2 images or more")
         (tuning_members if own_rates else members)(self)  # what the sweep refuses is refused here
 
 

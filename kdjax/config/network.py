@@ -103,8 +103,8 @@ class TrainConfig:
     optimizer: Optimizer = "adam"
     """adam (b1 0.9, b2 0.999, eps 1e-8), sgd (momentum 0.9), or nesterov (`kdjax.optimizers`)."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of linear warm-up (half of it, where there is one), then a half cosine to 0; triangle: from 0.2
-    up to 1 at 23 % of the training, then down to 0.07; or constant."""
+    """cosine: one epoch of linear warm-up (of a training of one epoch, half of it), then a half cosine to 0; triangle:
+    from 0.2 up to 1 at 23 % of the training, then down to 0.07; or constant."""
     input_dropout: float = 0.0
     """Probability of dropping an input pixel, below 1, in steps of 1/256."""
     hidden_dropout: float = 0.0

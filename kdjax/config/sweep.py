@@ -95,8 +95,8 @@ class SweepConfig:
     dropout once, after the last batch norm); or fast: convolutional, for CIFAR-10 in minutes with --optimizer nesterov
     --schedule triangle --augment alternate --batch-size 250."""
     schedule: Schedule = "cosine"
-    """cosine: one epoch of warm-up (half of it, where there is one), then a half cosine to 0; triangle: from 0.2 of the
-    rate up to it at 23 % of the training, then down to 0.07; or constant."""
+    """cosine: one epoch of warm-up (of a training of one epoch, half of it), then a half cosine to 0; triangle: from
+    0.2 of the rate up to it at 23 % of the training, then down to 0.07; or constant."""
     temperature_schedule: TemperatureSchedule = dataclasses.field(default="constant", metadata=added("constant"))
     """constant; or linear or cosine: T goes from each of the temperatures to --last-temperature over the training, as
     in annealed distillation."""

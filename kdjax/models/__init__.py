@@ -52,6 +52,8 @@ def network(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int)
 def _built(build: str | Callable[..., Any], *arguments: Any) -> Model:
     model: Model = (pkgutil.resolve_name(build) if isinstance(build, str) else build)(*arguments)
     config, input_shape, _ = arguments
+    bounded = f"the {config.network} network has no max-norm: give --max-norm 0"
+    require(model.bound_norms is not None or not config.max_norm, bounded)
     if not config.mirrored_views:
         return model
     require(len(input_shape) == 3, "--mirrored-views is for images, and these are features: leave it out")

@@ -83,10 +83,7 @@ class RunDirectory:
         self.config_file.check(identity, fresh)
         if fresh and self.config_file.path.exists():
             say(f"{self.folder} is started again")
-            for name in (
-                *CONTENT,
-                self.config_file.path.name,
-            ):  # config.json last: it marks the folder as a run directory
+            for name in (*CONTENT, "config.json"):  # this one last: it marks the folder as a run directory
                 files.remove(self.folder / name)
         files.clear_leftovers(self.folder)
         files.remove(self.folder / files.MANIFEST)
