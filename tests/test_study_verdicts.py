@@ -70,13 +70,14 @@ def test_which_of_the_papers_rows_are_reproduced():
     assert claims.of_table([row("teacher")], MNIST) == ""
 
 
-def cifar10(points, split="test", from_smoothing=None, sweeps=None, teachers=("one",)):
-    """The verdict on differences of accuracy by temperature; nan: a run that failed. Of several teachers, each one's
-    seeds follow the other's."""
+def cifar10(points, split="test", from_smoothing=None, sweeps=None, teachers=("one",), nll=None):
+    """The verdict on differences of accuracy by temperature, and of `nll`; nan: a run that failed. Of several teachers,
+    each one's seeds follow the other's."""
     column = f"{split}_accuracy"
     rows = [
         Cifar10Row(
-            *("small, distilled", Role.DISTILLED, t, 0, {}, {column: paired(values)}),
+            *("small, distilled", Role.DISTILLED, t, 0, {}),
+            {column: paired(values), **({f"{split}_nll": paired(nll[t])} if nll else {})},
             from_smoothing=paired(from_smoothing[t]) if from_smoothing else None,
         )
         for t, values in points.items()
@@ -116,9 +117,26 @@ def test_whether_small_networks_gain_accuracy():
     both = {4.0: better, 20.0: [value + 0.1 for value in better]}
     assert "better at 2 of 2 temperatures (most at T = 20 (oracle): +0.91" in cifar10(both)
     assert "better at 2 of 2 temperatures (most at T = 20: +0.91" in cifar10(both, "holdout")
-    assert cifar10({4.0: none}) == ("Distilled small networks are not told apart from those of hard labels (4 pairs).")
+    few = paired(none)
+    assert cifar10({4.0: none}) == (
+        "Distilled small networks are not told apart from those of hard labels (4 pairs; "
+        f"T = 4: +{few.mean:.2f} [−{-few.low:.2f}, +{few.high:.2f}] points of accuracy)."
+    )
+    both = {4.0: none, 20.0: [value - 0.2 for value in none]}
+    assert "(4 pairs; largest at T = 20 (oracle): −0.18 [" in cifar10(both)
     assert cifar10({4.0: [0.5]}).startswith("1 seed cannot tell")
     assert "no pairs" in cifar10({})
+
+
+def test_whether_small_networks_gain_in_nll_is_said_of_all_temperatures_at_once():
+    points, lower = {4.0: [0.3, -0.2, 0.1, -0.1], 20.0: [0.1, 0.2, -0.1, -0.1]}, [-0.05, -0.06, -0.055, -0.045]
+    said = cifar10(points, "holdout", nll={4.0: lower, 20.0: [0.1, -0.1, 0.0, 0.05]})
+    assert " Their NLL is lower at 1 of 2 temperatures (T = 4: −0.053 [" in said
+    assert "] nats) than that of hard labels. The best T may be" in said
+    said = cifar10(points, nll={4.0: [-value for value in lower], 20.0: [0.04, 0.05, 0.05, 0.045]})
+    assert " Their NLL is higher at 2 of 2 temperatures (most at T = 4 (oracle): +0.053 [" in said
+    said = cifar10(points, nll=points)
+    assert " Their NLL is not told apart from that of hard labels (largest at T = " in said
 
 
 def test_the_best_temperature_by_test_images_is_called_an_oracles():
@@ -135,7 +153,8 @@ def test_gains_over_label_smoothing_are_told_beside_those_over_hard_labels():
     gain, loss = paired(better), paired(worse)
     assert f"better at 1 of 1 temperature (T = 4: +{gain.mean:.2f} [" in said and "than those of hard labels." in said
     assert (
-        f"worse at 1 of 1 temperature (T = 4: −{-loss.mean:.2f} [" in said and "than those of label smoothing." in said
+        f" They are worse at 1 of 1 temperature (T = 4: −{-loss.mean:.2f} [" in said
+        and "than those of label smoothing." in said
     )
 
 

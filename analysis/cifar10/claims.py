@@ -1,7 +1,7 @@
 """What a CIFAR-10 table says: whether distillation helps, the best T, and whether double softmax over-smooths."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from analysis.tables import count_of, estimate, number
 
 
 def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
-    """Whether distilled networks are better than those of hard labels, at how many temperatures, for all at once."""
+    """Whether distilled networks are better than those of hard labels, in accuracy and NLL, and at which T."""
     column, distilled = f"{results.split}_accuracy", [row for row in rows if row.role == Role.DISTILLED]
     found = {row.temperature: row.differences.get(column) for row in distilled}
     less = {temperature: difference for temperature, difference in found.items() if difference}
@@ -24,10 +24,13 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
         why = "1 seed cannot tell" if one else "As runs failed, only 1 seed has both networks, which cannot tell"
         return f"{why} whether distillation helps: give --seeds 3 or more."
     by_test = results.split == "test"
-    sentences = [_compared(less, "those of hard labels", by_test)]
+    sentences = [_compared("Distilled small networks", less, "those of hard labels", by_test)]
     smoothed = {row.temperature: row.from_smoothing for row in distilled if row.from_smoothing}
     if smoothed:
-        sentences.append(_compared(smoothed, "those of label smoothing", by_test))
+        sentences.append(_compared("They", smoothed, "those of label smoothing", by_test))
+    of_nll = {row.temperature: row.differences.get(f"{results.split}_nll") for row in distilled}
+    if nll := {temperature: difference for temperature, difference in of_nll.items() if difference}:
+        sentences.append(_compared_in_nll(nll, by_test))
     best = possible_best(results)
     if lost := _lost(results):
         sentences.append(f"Left out, where some run failed at every rate tried: {', '.join(lost)}.")
@@ -48,22 +51,41 @@ def _lost(results: Cifar10Results) -> list[str]:
     )
 
 
-def _compared(less: Mapping[float, stats.Difference], others: str, by_test: bool) -> str:
-    """At how many temperatures distilled networks are better or worse than others, for all at once, and at which most:
-    by the test images (`by_test`) that is an oracle's choice."""
-    pairs = max(difference.n for difference in less.values())
-    calls = dict(zip(less, stats.claimed(list(less.values())), strict=True))
-    words = []
-    for word, sign in (("better", 1), ("worse", -1)):
+def _compared(subject: str, less: Mapping[float, stats.Difference], others: str, by_test: bool) -> str:
+    """Whether distilled networks (`subject`) are better or worse than others, in accuracy."""
+    found, most = _told_apart(less, ("better", "worse"), "points of accuracy", 2, by_test)
+    if found:
+        return f"{subject} are {found} than {others}."
+    pairs = count_of(max(difference.n for difference in less.values()), "pair")
+    return f"{subject} are not told apart from {others} ({pairs}; {most})."
+
+
+def _compared_in_nll(less: Mapping[float, stats.Difference], by_test: bool) -> str:
+    found, most = _told_apart(less, ("higher", "lower"), "nats", 3, by_test)
+    if found:
+        return f"Their NLL is {found} than that of hard labels."
+    return f"Their NLL is not told apart from that of hard labels ({most})."
+
+
+def _told_apart(
+    less: Mapping[float, stats.Difference], words: tuple[str, str], unit: str, decimals: int, by_test: bool
+) -> tuple[str, str]:
+    """In words: at how many temperatures differences are above zero, and below it, for all at once, and the largest of
+    each (empty where none is told apart); and the largest of all. Which is largest, test images (`by_test`) chose: an
+    oracle's choice."""
+
+    def largest(which: Sequence[float], several: str) -> str:
+        most = max(which, key=lambda temperature: abs(less[temperature].mean))
+        at = f"{several * (len(which) > 1)}T = {number(most)}{' (oracle)' * (by_test and len(which) > 1)}"
+        return f"{at}: {estimate(less[most], decimals, sign=True)} {unit}"
+
+    calls, found = dict(zip(less, stats.claimed(list(less.values())), strict=True)), []
+    for word, sign in zip(words, (1, -1), strict=True):
         which = [temperature for temperature, call in calls.items() if call and sign * less[temperature].mean > 0]
         if which:
-            most = max(which, key=lambda temperature: abs(less[temperature].mean))
-            at = f"{'most at ' * (len(which) > 1)}T = {number(most)}{' (oracle)' * (by_test and len(which) > 1)}"
-            size = f"{at}: {estimate(less[most], 2, sign=True)} points of accuracy"
-            words.append(f"{word} at {len(which)} of {count_of(len(less), 'temperature')} ({size})")
-    if words:
-        return f"Distilled small networks are {', and '.join(words)} than {others}."
-    return f"Distilled small networks are not told apart from {others} ({count_of(pairs, 'pair')})."
+            of_all = count_of(len(less), "temperature")
+            found.append(f"{word} at {len(which)} of {of_all} ({largest(which, 'most at ')})")
+    return ", and ".join(found), largest(list(less), "largest at ")
 
 
 def double_softmax(results: Cifar10Results) -> str:
