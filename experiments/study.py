@@ -74,7 +74,6 @@ def prepare_sweep(study: Study, config: SweepConfig) -> Sweep:
     parent = study.folder.parent / SWEEPS
     sweep = sweeps.prepare(config, dataset=study.data.get(config.data), parent=parent)
     study.data[config.data] = sweep.dataset
-    RunDirectory(sweep.folder).config_file.check(sweep.identity)
     return sweep
 
 

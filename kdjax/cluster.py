@@ -30,7 +30,7 @@ WORKER_SECONDS = 600
 LOSSES = 3
 """Times that the data are sent again because every worker that held them has died."""
 HINT = "results would differ; install the same kdjax and packages for all"
-RESUME = "give the same command again to resume"
+RESUME = "give the same command again, without --fresh, to resume"
 _ONE_AT_A_TIME = threading.Lock()
 
 

@@ -46,7 +46,7 @@ def find(
     if not wanted or made_with is None or _read(folder / "config.json").get("fresh"):
         return found
     same = _of_a_block(own)
-    for run in sorted(path.parent for path in folder.parent.glob("*/config.json") if path.parent != folder):
+    for run in sorted(path.parent for path in folder.parent.glob("[!.]*/config.json") if path.parent != folder):
         earlier = _read(run / "config.json").get("identity")
         if earlier == own:
             return {}

@@ -102,10 +102,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        paths = (path for path in sorted(temporary.rglob("*")) if path.is_file())
-        seal(temporary, [path.relative_to(temporary).as_posix() for path in paths])
-        if folder.exists():
-            shutil.rmtree(folder)
+        seal(temporary, [name for name in sorted(_files(temporary)) if not _is_hidden(name)])
+        remove(folder)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -117,8 +115,8 @@ def check_manifest(folder: Path) -> None:
     expected = _read_manifest(folder, f"remove {folder}")
     if expected is None:
         raise Damaged(f"{folder} has no {MANIFEST}: it was not written to the end; remove it")
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    shown = {name for name in files if not any(part.startswith(".") for part in name.split("/"))}
+    files = _files(folder)
+    shown = {name for name in files if not _is_hidden(name)}
     for name in sorted(expected.keys() | shown - {MANIFEST}):
         if name not in files or _digest(files[name]) != expected.get(name):
             raise Damaged(f"{folder / name} differs from what was written (SHA-256): remove {folder}")
@@ -151,7 +149,8 @@ def _read_manifest(folder: Path, remedy: str) -> dict[str, Any] | None:
 def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends. Where
     another process holds it, `waiting` is called with that process's id, and the lock is waited for. Raises Busy:
-    another process holds it, and there is no `waiting`; the message names its process id."""
+    another process holds it, and there is no `waiting`; the message names its process id. Raises BadInput: the file
+    system has no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", errors="replace") as file:
         try:
@@ -163,6 +162,9 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
                 raise Busy(path.parent, holder) from None
             waiting(holder)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            told = f"{path.parent} cannot be locked ({error.strerror}): its file system may have no locks"
+            raise BadInput(f"{told}; choose a folder on another one") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -172,8 +174,9 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
 def clear_leftovers(folder: Path, name: str = "*") -> None:
     """Removes what killed processes left half-written in `folder`, or of its file or folder `name` alone. Call it only
     while holding the lock of what is removed."""
-    for path in folder.glob(f".{name}.tmp-*"):
-        remove(path)
+    for path in folder.glob(f".{name}.*tmp-*"):
+        if path.name.rpartition("-")[2].isdigit():  # a process's
+            remove(path)
 
 
 def size_of(folder: Path) -> int:
@@ -188,15 +191,30 @@ def size_of(folder: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link, or a folder with all that is in it; nothing where there is none."""
+    """Removes a file, a link, or a folder with all that is in it; nothing where there is none. A folder goes whole: it
+    is renamed first, to what `clear_leftovers` removes."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        gone = _temporary(path.with_name(f"{path.name}.removed"))
+        shutil.rmtree(gone, ignore_errors=True)
+        try:
+            path.replace(gone)
+        except OSError:  # such as a mounted folder
+            gone = path
+        shutil.rmtree(gone)
     else:
         path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _digest(path: Path) -> str:

@@ -53,7 +53,7 @@ def find(out: Path) -> list[Entry]:
     """
     require(out.is_dir(), f"{out} is no folder: {WRITTEN}")
     entries = []
-    for path in (*out.glob("*/*/config.json"), *out.glob(f"{TEACHERS}/*/teacher.json")):
+    for path in (*out.glob("[!.]*/[!.]*/config.json"), *out.glob(f"{TEACHERS}/[!.]*/teacher.json")):
         try:
             entries.append((_teacher if path.name == "teacher.json" else _run)(path))
         except (BadInput, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -108,12 +108,15 @@ def command_of(folder: Path) -> tuple[list[str], Path]:
         raise BadInput(f"{folder / 'config.json'} does not tell the command that started it: {remedy}") from None
     require(_is_ours(command), f"{folder} was started by {module}, which is no command of kdjax: {remedy}")
     require(place.is_dir(), f"{place}, where {folder} was started, is gone, and paths may be relative to it: {remedy}")
+    experiment, named = config["identity"].get("experiment"), PACKAGES[0] in module
+    moved = f"{folder} is in no folder called {experiment}, where its command would look for it: move it into one"
+    require(not named or folder.parent.name == experiment, f"{moved}, or {remedy}")
     given = re.search(r"--dataset[= ](\S+)", " ".join(kept))
     data = config["identity"].get("data", {}).get("name")
     if data in OF_AUTO and (given is None or given[1] == "auto"):
         kept += ["--dataset", data]  # MNIST may be there now that was not
     # The folder may have been moved since; and another version may have another default name for it.
-    kept += ["--out", str(folder.parents[1].resolve())] + ["--name", folder.name] * (PACKAGES[0] in module)
+    kept += ["--out", str(folder.parents[1].resolve())] + ["--name", folder.name] * named
     return ["python", "-m", module, *kept], place
 
 

@@ -119,9 +119,9 @@ def prepare(
     dataset: Dataset | None = None,
     parent: Path | None = None,
 ) -> Sweep:
-    """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training.
-    `dataset` is that of `config.data`, where it has been read before; `parent` the folder that holds the run directory
-    (default: that of the experiment)."""
+    """Reads the data, resolves the defaults that depend on them, and refuses what cannot work, before any training; a
+    run directory of another config, too. `dataset` is that of `config.data`, where it has been read before; `parent`
+    the folder that holds the run directory (default: that of the experiment)."""
     check_run(config.run)
     config = grids.with_checked_objectives(config)
     dataset = dataset or read_data(config.data)
@@ -138,6 +138,7 @@ def prepare(
         resolved["padded"] = False  # only where sizes of groups differ: other sweeps keep their names
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, grids.words(config, dataset))
+    RunDirectory(folder).config_file.check(facts, config.run.fresh)
     sweep = Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
     require_room(sweep)
     return sweep

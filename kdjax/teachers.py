@@ -177,6 +177,8 @@ def _train(
     state = trained.state
     test_logits = np.asarray(program.logits(state, jnp.asarray(dataset.test.images)))[0]
     failed_at = int(state.failed_at[0])
+    if failed_at >= 0 or not np.isfinite(test_logits).all():
+        stored.clear()  # with another rate it is another teacher
     require(failed_at < 0, f"the teacher's loss was not finite at step {failed_at}: lower its learning rate")
     require(np.isfinite(test_logits).all(), "the teacher's logits are not finite: lower its learning rate")
     info: dict[str, Any] = {"fingerprint": fingerprint(config, learning_rate, seed, dataset)}

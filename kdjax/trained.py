@@ -172,7 +172,7 @@ def _with_results(folder: Path) -> list[Path]:
     if (folder / "config.json").exists():
         runs = [run for run in (folder, *run_folders.sweeps_of(folder)) if (run / "results.csv").exists()]
     else:  # OUT/EXPERIMENT/NAME, or OUT/EXPERIMENT/sweeps/NAME
-        runs = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "results.csv"))]
+        runs = [path.parent for depth in (1, 2, 3) for path in sorted(folder.glob("[!.]*/" * depth + "results.csv"))]
     require(runs, f"{folder} holds no results.csv: it is no run directory, or no block of it is finished yet")
     return runs
 

@@ -1,6 +1,7 @@
 """Whole or not there: atomic writes, manifests, locks between real processes."""
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -54,6 +55,8 @@ def test_a_replacement_that_fails_leaves_what_was_there(tmp_path):
 def test_what_file_managers_leave_is_no_damage(tmp_path):
     with files.whole_folder(tmp_path / "block") as folder:
         (folder / "part").write_text("x")
+        (folder / ".nfs1").write_text("x")
+    (tmp_path / "block" / ".nfs1").unlink()
     (tmp_path / "block" / ".DS_Store").write_text("x")
     (tmp_path / "block" / ".cache").mkdir()
     (tmp_path / "block" / ".cache" / "part").write_text("x")
@@ -132,8 +135,33 @@ def test_leftovers_of_killed_processes_are_cleared(tmp_path):
     (tmp_path / ".block.tmp-1" / "x").write_text("half")
     (tmp_path / ".results.csv.tmp-2").write_text("half")
     (tmp_path / "results.csv").write_text("whole")
+    (tmp_path / ".theirs.tmp-x").write_text("of another program")
     files.clear_leftovers(tmp_path)
-    assert os.listdir(tmp_path) == ["results.csv"]
+    assert sorted(os.listdir(tmp_path)) == [".theirs.tmp-x", "results.csv"]
+
+
+def test_a_folder_that_is_removed_is_gone_at_once(tmp_path, monkeypatch):
+    (tmp_path / "blocks" / "one").mkdir(parents=True)
+
+    def killed(folder, ignore_errors=False):
+        if not ignore_errors:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.remove(tmp_path / "blocks")
+    assert not (tmp_path / "blocks").exists()
+    monkeypatch.undo()
+    files.clear_leftovers(tmp_path, "blocks")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    refused = OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr(files.fcntl, "flock", lambda *_: (_ for _ in ()).throw(refused))
+    said = r"cannot be locked \(No locks available\): its file system may have no"
+    with pytest.raises(BadInput, match=said), files.lock(tmp_path / "run" / ".lock"):
+        pass
 
 
 def test_manifest_names_every_file(tmp_path):

@@ -192,7 +192,8 @@ def test_of_a_block_that_was_begun_elsewhere_it_is_not_known_what_made_it(tmp_pa
 
 
 def test_other_versions_are_warned_of(tmp_path, capfd):
-    record = filled(tmp_path)
+    record = run_directory.RunDirectory(tmp_path)
+    record.open(IDENTITY)
     record.config_file.describe({"versions": {"jax": "1"}, "device": "cpu"})
     assert not capfd.readouterr().err
     record.open(IDENTITY)
@@ -200,6 +201,35 @@ def test_other_versions_are_warned_of(tmp_path, capfd):
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "started with other versions" in said
     assert json.loads((tmp_path / "config.json").read_text())["details"]["versions"] == {"jax": "2"}
+
+
+def test_a_finished_run_keeps_what_it_was_made_with(tmp_path):
+    record = filled(tmp_path)
+    record.config_file.describe({"versions": {"jax": "1"}, "cpus": 2, "teacher": "one"})
+    record.write_tables()
+    record = run_directory.RunDirectory(tmp_path)
+    record.open(IDENTITY)
+    record.config_file.describe({"versions": {"jax": "2"}, "cpus": 4, "teacher": "the same"})
+    assert record.config_file.details() == {"versions": {"jax": "1"}, "cpus": 2, "teacher": "the same"}
+
+
+def test_blocks_that_were_trained_on_other_cores_are_warned_of_once(tmp_path, capfd):
+    record = run_directory.RunDirectory(tmp_path)
+    record.open(IDENTITY)
+    record.made_with = {"cpus": 2, "teacher": "a"}
+    for name in ("one", "two"):
+        finish(record, name, ROW)
+    for made_with, said in (
+        ({"cpus": 2, "teacher": "a"}, ""),
+        (None, ""),
+        ({"cpus": 4, "teacher": "b"}, "blocks of this run were trained with other cpus: last digits may differ"),
+    ):
+        again = run_directory.RunDirectory(tmp_path)
+        again.open(IDENTITY)
+        again.made_with = made_with
+        capfd.readouterr()
+        assert again.finished("one") and again.finished("two")
+        assert capfd.readouterr().err.count(said or "trained with other") == bool(said)
 
 
 def test_damaged_timing_costs_nothing_else(tmp_path, capfd):

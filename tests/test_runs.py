@@ -187,6 +187,23 @@ def test_a_run_on_what_auto_stood_for_is_resumed_on_that(out, given, added):
     assert name == "run" and listing.command_of(path.parent)[0][3:-4] == given + added
 
 
+def test_a_run_that_was_moved_where_its_command_would_not_find_it_is_refused(out):
+    command = {"module": "experiments.omit_digit", "arguments": [], "folder": str(out)}
+    (out / "old").mkdir()
+    (out / "omit_digit" / "run").rename(out / "old" / "run")
+    path = out / "old" / "run" / "config.json"
+    path.write_text(json.dumps({**read_json(path), "command": command}))
+    with pytest.raises(BadInput, match="is in no folder called omit_digit, where its command would look for it"):
+        listing.command_of(path.parent)
+
+
+def test_what_is_half_written_is_not_listed(out):
+    (out / "teachers" / ".abc.tmp-1").mkdir(parents=True)
+    (out / "teachers" / ".abc.tmp-1" / "teacher.json").write_text("{}")
+    (out / "omit_digit" / "run").rename(out / "omit_digit" / ".run.tmp-1")
+    assert [entry.experiment for entry in listing.find(out)] == ["temperature_sweep"]
+
+
 def test_a_record_that_cannot_be_read_is_left_out(out, capfd):
     (out / "omit_digit" / "run" / "config.json").write_text("{")
     (out / "omit_digit" / "odd").mkdir()

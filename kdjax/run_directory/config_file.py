@@ -16,6 +16,9 @@ from kdjax.identity import canonical_json
 from kdjax.progress import warn
 from kdjax.run_directory.contents import CONTENT, start_again
 
+PROVENANCE = ("argv", "git_commit", "versions", "device", "devices", "cpus")
+"""Details of what a run was made with (`provenance`)."""
+
 
 class ConfigFile:
     """`config.json` of a run directory."""
@@ -55,8 +58,9 @@ class ConfigFile:
         self.note_progress()
 
     def describe(self, details: dict[str, Any]) -> None:
-        """Writes the details beside the identity: argv, versions, device, the teachers' errors.
-        Versions or a device that changed are warned of: the same config may then give other last digits."""
+        """Writes the details beside the identity: argv, versions, device, the teachers' errors. Versions or a device
+        that changed are warned of: the same config may then give other last digits. A finished run keeps what it was
+        made with."""
         config = read_json(self.path)
         details = json.loads(canonical_json(details))
         earlier = config["details"] if isinstance(config.get("details"), dict) else {}
@@ -64,8 +68,9 @@ class ConfigFile:
             before = earlier.get(name)
             if before not in (None, details.get(name)):
                 warn(f"this run was started with other {name} ({before}; now {details.get(name)})")
-        kept = {name: earlier[name] for name in ("workers",) if name in earlier}  # of a cluster that comes later
-        self._write(details={**kept, **details})
+        names = ("workers", *PROVENANCE * bool(config.get("finished")))  # workers: of a cluster that comes later
+        kept = {name: earlier[name] for name in names if name in earlier}
+        self._write(details={**details, **kept})
 
     def details(self) -> dict[str, Any]:
         """Those that stand in the file."""

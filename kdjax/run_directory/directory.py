@@ -70,7 +70,7 @@ class RunDirectory:
         self.made_with: dict[str, Any] | None = None
         """What fixes the bits of the blocks that this process trains, beside their settings; stored with them."""
         self._made_with = dict[str, dict[str, Any] | None]()
-        self._trained, self._whole = False, set[str]()
+        self._trained, self._warned, self._whole = False, False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
         """Starts the directory, or resumes it. Until `write_tables`, its files have no seal.
@@ -104,11 +104,22 @@ class RunDirectory:
             return None
         files.remove(self.checkpoints(block))  # a kill may have come before this
         written = read_block(folder)
+        self._warn_of_others(written.get("made_with"))
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
         remedy = f"finish it with what started it, give another --name, {start_again(self.folder)}"
         require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
         self._whole.add(block)
         return list(written["rows"])
+
+    def _warn_of_others(self, made_with: dict[str, Any] | None) -> None:
+        """Warns, once, of a block that was trained with something else than those of this process are."""
+        here = json.loads(canonical_json(self.made_with))
+        if self._warned or not made_with or not here:
+            return
+        differing = [name for name in here if made_with.get(name) != here[name]]
+        if names := [name for name in differing if name != "teacher"] or differing:  # whose logits follow from the rest
+            warn(f"blocks of this run were trained with other {', '.join(names)}: last digits may differ")
+            self._warned = True
 
     def begin(self, block: str) -> None:
         """Notes what a block is made with, before it is trained. Where its checkpoints were made with anything else, or
