@@ -51,7 +51,9 @@ def test_of_what_was_begun_the_rest_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "product_rate", lambda precision: 1e9)
     sweep = prepared(tmp_path)
     block, whole = sweep.blocks[0], forecast.sweep_seconds(sweep)
-    (RunDirectory(sweep.folder).checkpoints(block.name) / f"{block.steps // 2:09d}").mkdir(parents=True)
+    record = RunDirectory(sweep.folder)
+    record.open(sweep.identity)
+    (record.checkpoints(block.name) / f"{block.steps // 2:09d}").mkdir(parents=True)
     half = forecast.block_flops(block, sweep.dataset) / forecast.dense_rate("float32") / 2
     rest = forecast.sweep_seconds(sweep)
     assert whole - rest == pytest.approx(half, rel=1e-6)
