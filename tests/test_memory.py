@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from kdjax import forecast, memory, models, scheduling, sweeps
+from kdjax import forecast, memory, models, run_directory, scheduling, sweeps
 from kdjax.config import RunConfig
 from kdjax.errors import BadInput
 from tests import small_sweep
@@ -79,6 +79,7 @@ def test_what_is_there_needs_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_of_training", lambda *_: 2.0**40)
     with pytest.raises(BadInput, match="the students would need"):  # not the teacher
         sweeps.prepare(asked)
+    run_directory.RunDirectory(sweep.folder).open(sweep.identity)
     for block in sweep.blocks:
         (sweep.folder / "blocks" / block.name).mkdir(parents=True)
     sweeps.prepare(asked)
