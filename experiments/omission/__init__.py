@@ -1,0 +1,1 @@
+"""The options of `experiments.omit_digit`."""

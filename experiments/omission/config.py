@@ -1,4 +1,4 @@
-"""The options of `experiments.omit_digit`."""
+"""Which digits are omitted, which students are trained, and how."""
 
 import dataclasses
 from pathlib import Path
