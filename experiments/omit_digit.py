@@ -31,7 +31,7 @@ def prepare(config: OmitConfig) -> "Sweep":
 
     The dataset's hold-out is the pool.
     """
-    from kdjax import datasets, omission, run_directory, students, sweep_checks, sweep_teachers, sweeps
+    from kdjax import datasets, omission, students, sweep_checks, sweep_teachers, sweeps
     from kdjax.run_folders import run_folder, span
 
     datasets.require_named(config.data, "omit_digit")
@@ -68,9 +68,8 @@ def prepare(config: OmitConfig) -> "Sweep":
     facts = identity("omit_digit", config, dataset.identity(), numerics("mlp"), teachers=fingerprints, **resolved)
     words = [dataset.name, name_tasks(tasks, dataset.num_classes), span(config.temperatures, "T")]
     folder = run_folder(config.run.out / "omit_digit", config.run.name, facts, words)
-    run_directory.RunDirectory(folder).config_file.check(facts, config.run.fresh)
     sweep = sweeps.Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
-    sweeps.require_room(sweep)
+    sweeps.require_startable(sweep)
     return sweep
 
 

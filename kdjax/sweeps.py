@@ -99,8 +99,10 @@ def say_data(dataset: Dataset) -> None:
     say(f"data: {dataset.description}" + (f"; for the full set: {dataset.hint}" if dataset.hint else ""))
 
 
-def require_room(sweep: Sweep) -> None:
-    """Refuses a sweep of which what is not there yet needs more memory or disk than there is."""
+def require_startable(sweep: Sweep) -> None:
+    """Refuses a sweep whose run directory is of another config, or of which what is not there yet needs more memory or
+    disk than there is."""
+    RunDirectory(sweep.folder).config_file.check(sweep.identity, sweep.run.fresh)
     absent, teacher = sweep.absent, None if sweep.has_teacher else sweep.teacher_config
     memory.require_enough(absent, teacher, sweep.dataset, sweep.at_once)
     memory.require_disk(absent, sweep.dataset, sweep.run.out)
@@ -138,9 +140,8 @@ def prepare(
         resolved["padded"] = False  # only where sizes of groups differ: other sweeps keep their names
     facts = identity(experiment, config, dataset.identity(), numerics(config.network), fingerprints, **resolved)
     folder = run_folder(parent or config.run.out / experiment, config.run.name, facts, grids.words(config, dataset))
-    RunDirectory(folder).config_file.check(facts, config.run.fresh)
     sweep = Sweep(config, dataset, recipe, loaded, blocks, facts, folder)
-    require_room(sweep)
+    require_startable(sweep)
     return sweep
 
 

@@ -14,9 +14,13 @@ from analysis.tables import count_of, estimate, number
 
 def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     """Whether distilled networks are better than those of hard labels, in accuracy and NLL, and at which T."""
-    column, distilled = f"{results.split}_accuracy", [row for row in rows if row.role == Role.DISTILLED]
-    found = {row.temperature: row.differences.get(column) for row in distilled}
-    less = {temperature: difference for temperature, difference in found.items() if difference}
+    distilled = [row for row in rows if row.role == Role.DISTILLED]
+
+    def by_temperature(measure: str) -> dict[float, stats.Difference]:
+        found = {row.temperature: row.differences.get(f"{results.split}_{measure}") for row in distilled}
+        return {temperature: difference for temperature, difference in found.items() if difference}
+
+    less = by_temperature("accuracy")
     if not less:
         return "Whether distillation helps is not known: there are no pairs with networks of hard labels."
     if max(difference.n for difference in less.values()) == 1:
@@ -28,8 +32,7 @@ def verdict(rows: list[TableRow], results: Cifar10Results) -> str:
     smoothed = {row.temperature: row.from_smoothing for row in distilled if row.from_smoothing}
     if smoothed:
         sentences.append(_compared("They", smoothed, "those of label smoothing", by_test))
-    of_nll = {row.temperature: row.differences.get(f"{results.split}_nll") for row in distilled}
-    if nll := {temperature: difference for temperature, difference in of_nll.items() if difference}:
+    if nll := by_temperature("nll"):
         sentences.append(_compared_in_nll(nll, by_test))
     best = possible_best(results)
     if lost := _lost(results):
