@@ -3,7 +3,7 @@
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import crossed, stats
-from analysis.tables import count_of, number
 from kdjax import run_directory, trained
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json, require_ordinary
-from kdjax.objectives import words_of
 from kdjax.run_folders import sweep_folder
-from kdjax.targets import WORDS
 
 SETTING = ["width", "objective", "temperature", "soft_weight", "learning_rate"]
 """The columns that name a setting; runs of one setting differ in teacher and seed."""
@@ -26,39 +23,6 @@ OF_SWEEPS = ("temperature_sweep", "logit_matching")
 """Experiments whose run directories are those of sweeps."""
 HARD, NONE = 0.0, -1.0
 """Stand among temperatures, which are above 0, for hard labels, and for an objective that does not use one."""
-NAMES = {"width": "units", "temperature": "T", "soft_weight": "soft weight", "learning_rate": "rate"}
-"""Columns of `results.csv`, in words."""
-
-
-def in_words(setting: Mapping[str, Any] | pd.Series, columns: Iterable[str]) -> list[str]:
-    """These columns of a setting: `300 units`, `T = 4`, `soft weight 0.5`, `rate 0.1`; no T where it is nan."""
-    said = []
-    for name in columns:
-        value = setting[name]
-        if name == "objective":
-            said.append("hard labels" if value == "hard" else words_of(str(value)))
-        elif name == "width":
-            said.append(f"{value} units")
-        elif name == "temperature":
-            said += [f"T = {number(value)}"] * (not math.isnan(value))
-        else:
-            said.append(f"{NAMES[name]} {number(value)}")
-    return said
-
-
-def unit_of(config: Mapping[str, Any]) -> str:
-    """What the width of a run's students counts; `config` is that of its identity."""
-    network = config.get("network", {"post": "small", "fast": "fast"}.get(config.get("networks", ""), "mlp"))
-    if network == "fast":
-        return "channels in the first group"
-    return "units per layer" if network == "mlp" else "units in the hidden layer"
-
-
-def teachers_in_words(results: pd.DataFrame) -> str:
-    """`1 teacher`, `3 teachers`; `an ensemble of 3 teachers`, whose name is those of its members."""
-    names = results["teacher"].unique()
-    members = str(names[0]).count("+") + 1
-    return count_of(len(names), "teacher") if members == 1 or len(names) > 1 else f"an ensemble of {members} teachers"
 
 
 @contextlib.contextmanager
@@ -186,7 +150,7 @@ def wrong_answers(folder: Path) -> dict[tuple[str, ...], np.ndarray]:
     labels = load_arrays(folder / "test.npz", "labels")["labels"] if blocks else None
     wrong = dict[tuple[str, ...], np.ndarray]()
     for block in blocks:
-        answers = load_arrays(block / "logits.npz", "test")["test"].argmax(axis=-1)
+        answers = run_directory.read_logits(block, "test").argmax(axis=-1)
         with reading(block):
             wrong |= dict(zip(map(name_of, run_directory.read_rows(block)), answers != labels, strict=True))
     return wrong
@@ -229,19 +193,6 @@ def whole(results: pd.DataFrame, column: str) -> pd.DataFrame:
     """The runs of the settings in which no run failed, or lacks a number in a column."""
     bad = results["failed_at"].ge(0) | results[column].isna()
     return results[~bad.groupby([results[name] for name in SETTING], dropna=False).transform("any")]
-
-
-def unusual_options(identity: dict[str, Any]) -> list[str]:
-    """The options of a sweep that are not the defaults, in words, for every title: targets, network, images."""
-    config = identity.get("config", {})
-    usual = {"targets": "teacher", "network": "mlp", "augment": "none", "jitter": 0, "transfer_images": None}
-    usual |= {"temperature_schedule": "constant", "mirrored_views": False}
-    options = {name: config.get(name, value) for name, value in usual.items()}
-    words = {name: f"{name.replace('_', ' ')} {str(value).replace('_', ' ')}" for name, value in options.items()}
-    words["mirrored_views"] = "mirrored views"
-    words["temperature_schedule"] += f" to T = {config.get('last_temperature', 1.0):g}"
-    words["targets"] = f"targets: {WORDS.get(options['targets'], options['targets']).removesuffix(' targets')}"
-    return [words[name] for name, value in options.items() if value != usual[name]]
 
 
 def load_student(folder: Path, row: pd.Series) -> trained.Student:

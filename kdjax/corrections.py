@@ -138,8 +138,8 @@ class Reader:
 
     def _load(self, block: str) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
         folder = self._folder / "blocks" / block
-        with np.load(folder / "logits.npz") as arrays:
-            return run_directory.read_rows(folder), arrays["test"], arrays["holdout"]
+        test, pool = (run_directory.read_logits(folder, split) for split in ("test", "holdout"))
+        return run_directory.read_rows(folder), test, pool
 
 
 def count_errors(answers: bias.Labels | None, labels: bias.Labels, omitted: Sequence[int]) -> dict[str, int]:

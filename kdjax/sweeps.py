@@ -28,7 +28,7 @@ from kdjax.identity import identity
 from kdjax.interim import Interim
 from kdjax.progress import say, warn
 from kdjax.provenance import provenance
-from kdjax.run_directory import FEATURES, RunDirectory
+from kdjax.run_directory import FEATURES, RunDirectory, read_logits
 from kdjax.run_folders import run_folder
 from kdjax.students import Block
 from kdjax.teachers import Teacher
@@ -220,7 +220,8 @@ def _write_test_images(record: RunDirectory, data: DistillationData, blocks: Ite
     arrays = {"labels": labels, "teacher_logits": logits, "holdout_labels": data.dataset.holdout.labels}
     kept = {"example": examples.least_sure(logits, labels)}
     if blocks:
-        kept["mistake"] = examples.mistakes(logits, labels, map(record.test_logits, sorted(blocks)))
+        of_blocks = (read_logits(record.folder / "blocks" / block, "test") for block in sorted(blocks))
+        kept["mistake"] = examples.mistakes(logits, labels, of_blocks)
     for name, rows in kept.items():
         arrays |= {f"{name}_images": images[rows], f"{name}_rows": rows}
     write_arrays(record.folder / "test.npz", **arrays)

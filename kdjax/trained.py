@@ -41,9 +41,7 @@ class Student:
     def stored_logits(self, split: str) -> HostLogits:
         """Its logits of a split, `test` or `holdout`, as evaluated after training. Raises BadInput: the run has none of
         this split."""
-        with np.load(self.block / "logits.npz") as arrays:
-            require(split in arrays, f"the run has no logits of {split}: there are {', '.join(arrays)}")
-            logits: np.ndarray = arrays[split][self.index]
+        logits: HostLogits = run_directory.read_logits(self.block, split)[self.index]
         return logits
 
     @property

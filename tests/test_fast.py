@@ -265,7 +265,7 @@ def test_settings_of_a_block_do_not_change_each_other():
         ({"hidden": (8, 8)}, r"2 widths \(8, 8\) are not allowed for the network fast: give one"),
         ({"hidden_dropout": 0.5}, "the network fast has no dropout and no max-norm"),
         ({"max_norm": 1.0}, "the network fast has no dropout and no max-norm"),
-        ({"batch_size": 1}, "batches of one image are not allowed for the network fast"),
+        ({"batch_size": 1}, "batches of one image are not allowed for the fast network"),
     ],
 )
 def test_recipes_that_do_not_fit_are_refused(options, said):

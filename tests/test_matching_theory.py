@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.matching import theory
+from analysis.matching import laws, theory
 
 pytestmark = pytest.mark.optimized
 
@@ -19,15 +19,15 @@ def logits(classes, distance=None, scale=5.0):
 @pytest.mark.parametrize("classes", [2, 3, 10, 100])
 def test_slopes_and_constants(classes, distance):
     z, v = logits(classes, distance)
-    first, second = theory.laws(z, v)
-    constant = theory.random_constant(classes, distance is not None)
+    first, second = laws.laws(z, v)
+    constant = laws.random_constant(classes, distance is not None)
     if classes == 2:
         assert first.slope == pytest.approx(-2, abs=0.1)
         assert second.slope == pytest.approx(-2, abs=0.1)
     else:
         assert first.slope == pytest.approx(-1, abs=0.03)
         assert second.slope == pytest.approx(-2, abs=0.1)
-        assert theory.cosine_slope(z, v) == pytest.approx(-2, abs=0.1)
+        assert laws.cosine_slope(z, v) == pytest.approx(-2, abs=0.1)
     assert first.constant == pytest.approx(constant, rel=0.05)
     for law in (first, second):  # for these logits, and not for their distribution: much closer
         assert law.constant == pytest.approx(law.predicted_constant, rel=2e-3)
@@ -51,7 +51,7 @@ def test_without_centring_the_error_levels_off(classes):
         assert errors[f"not centred, {order} order"][0] == pytest.approx(1 / math.sqrt(classes), rel=0.05)
         assert cosines[f"not centred, {order} order"][0] == pytest.approx(math.sqrt(1 - 1 / classes), rel=0.05)
         assert cosines[f"centred, {order} order"][0] == pytest.approx(1, abs=1e-7)
-    assert errors["not centred, first order"][0] == pytest.approx(theory.plateau(z, v), rel=1e-3)
+    assert errors["not centred, first order"][0] == pytest.approx(laws.plateau(z, v), rel=1e-3)
 
 
 def test_curves_fall_on_one_against_temperature_over_spread():
@@ -73,9 +73,9 @@ def test_plain_gradient_is_the_closed_form():
 
 def test_norm_falls_as_temperature_squared_and_is_restored_by_it():
     z, v = logits(10)
-    found = theory.norms(z, v, 5 * theory.FIT)
-    assert theory.slope(theory.FIT, found["C"]) == pytest.approx(-2, abs=0.03)
-    assert theory.slope(theory.FIT, found["T² C"]) == pytest.approx(0, abs=0.03)
+    found = theory.norms(z, v, 5 * laws.FIT)
+    assert laws.slope(laws.FIT, found["C"]) == pytest.approx(-2, abs=0.03)
+    assert laws.slope(laws.FIT, found["T² C"]) == pytest.approx(0, abs=0.03)
     centred = (z - v) - (z - v).mean(axis=1, keepdims=True)
     expected = math.sqrt(np.mean(np.sum(centred**2, axis=1))) / 10
     assert found["T² C"][-1] == pytest.approx(expected, rel=1e-3)
@@ -83,16 +83,16 @@ def test_norm_falls_as_temperature_squared_and_is_restored_by_it():
 
 def test_label_matching_is_approached_as_the_root_of_temperature():
     z, v = logits(10)
-    found = theory.label_errors(z, v, 5 * theory.LOW_FIT)
+    found = theory.label_errors(z, v, 5 * laws.LOW_FIT)
     for name in ("gradient", "value"):
-        assert theory.slope(theory.LOW_FIT, found[name]) == pytest.approx(0.5, abs=0.1)
+        assert laws.slope(laws.LOW_FIT, found[name]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_weights_are_the_next_order_of_the_value():
     z, v = logits(10)
-    found = theory.value_errors(z, v, 5 * theory.FIT)
-    assert theory.slope(theory.FIT, found["equal weights"]) == pytest.approx(-1, abs=0.03)
-    assert theory.slope(theory.FIT, found["weighted"]) == pytest.approx(-2, abs=0.1)
+    found = theory.value_errors(z, v, 5 * laws.FIT)
+    assert laws.slope(laws.FIT, found["equal weights"]) == pytest.approx(-1, abs=0.03)
+    assert laws.slope(laws.FIT, found["weighted"]) == pytest.approx(-2, abs=0.1)
 
 
 def test_attention():
@@ -119,6 +119,6 @@ def test_float32_plain_form_loses_its_digits_and_the_exact_form_keeps_them():
 
 def test_falls_below():
     temperatures, errors = np.array([1.0, 10.0, 100.0]), np.array([0.5, 1.0, 0.01])
-    assert theory.falls_below(0.1, temperatures, errors) == pytest.approx(10 * math.sqrt(10))
-    assert math.isnan(theory.falls_below(0.001, temperatures, errors))
-    assert theory.falls_below(2.0, temperatures, errors) == 1.0
+    assert laws.falls_below(0.1, temperatures, errors) == pytest.approx(10 * math.sqrt(10))
+    assert math.isnan(laws.falls_below(0.001, temperatures, errors))
+    assert laws.falls_below(2.0, temperatures, errors) == 1.0

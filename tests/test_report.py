@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import report, runs
+from analysis import report, wording
 from analysis.page import captions, explorer, facts, kinds, page
 from analysis.sweep import figures, table
 from kdjax import examples, losses, sweeps, trained
@@ -272,9 +272,9 @@ def test_students_of_a_page_are_counted_once_however_often_they_are_evaluated():
     omission = pd.concat([one.assign(block="b", place=0, failed_at=5, correction=name) for name in ("none", "oracle")])
     assert facts._students([one, one.assign(epochs=3)])["Students"].startswith("2, of 12 units")
     assert facts._students([omission])["Students"].startswith("1, of 12 units")
-    fast = facts._students([one], runs.unit_of({"networks": "fast"}))
+    fast = facts._students([one], wording.unit_of({"networks": "fast"}))
     assert fast["Students"] == "1, of 12 channels in the first group"
-    assert runs.unit_of({"network": "mlp"}) == runs.unit_of({}) == "units per layer"
+    assert wording.unit_of({"network": "mlp"}) == wording.unit_of({}) == "units per layer"
     assert facts._missing("", [one, omission])[0].startswith("1 of 2 runs failed")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy
 
-from analysis import crossed, measures, runs, stats
+from analysis import crossed, measures, runs, stats, wording
 from analysis.measures import Measure
 from analysis.sweep.table import norm_notes, summarise, write_summary
 from kdjax.errors import BadInput
@@ -162,10 +162,10 @@ def test_what_is_no_sweep_is_refused(results, said):
 
 
 def test_what_a_sweep_does_otherwise_than_most_stands_in_its_title():
-    assert runs.unusual_options({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
+    assert wording.unusual_options({"config": {"targets": "teacher", "network": "mlp", "jitter": 0}}) == []
     config = {"targets": "shuffled", "network": "small", "augment": "flip_shift", "jitter": 2}
     said = ["targets: shuffled", "network small", "augment flip shift", "jitter 2", "transfer images 600"]
-    assert runs.unusual_options({"config": {**config, "transfer_images": 600}}) == said
+    assert wording.unusual_options({"config": {**config, "transfer_images": 600}}) == said
 
 
 @pytest.fixture
@@ -211,10 +211,10 @@ def test_a_measure_has_one_meaning_in_a_table(confidence):
 def test_an_ensemble_is_not_one_teacher():
     told = {("a", "a"): "1 teacher", ("a", "b"): "2 teachers", ("a+b", "a+b"): "an ensemble of 2 teachers"}
     for names, said in told.items():
-        assert runs.teachers_in_words(pd.DataFrame({"teacher": names})) == said
+        assert wording.teachers_in_words(pd.DataFrame({"teacher": names})) == said
 
 
 def test_a_setting_in_words():
     setting = {"width": 30, "objective": "hard", "temperature": math.nan, "soft_weight": 0.5, "learning_rate": 0.001}
-    assert runs.in_words(setting, runs.SETTING) == ["30 units", "hard labels", "soft weight 0.5", "rate 0.001"]
-    assert runs.in_words({"objective": "kd", "temperature": math.inf}, ["temperature", "objective"])[0] == "T = ∞"
+    assert wording.in_words(setting, runs.SETTING) == ["30 units", "hard labels", "soft weight 0.5", "rate 0.001"]
+    assert wording.in_words({"objective": "kd", "temperature": math.inf}, ["temperature", "objective"])[0] == "T = ∞"

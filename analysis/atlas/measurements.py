@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Array
 
 from analysis.atlas.pairs import Pair, batches
-from analysis.matching import theory
+from analysis.matching import laws, theory
 from analysis.matching.theory import centred, rms
 from kdjax.objectives import Objective
 from kdjax.progress import Progress
@@ -156,8 +156,8 @@ def summary(curves: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
         ratios = temperatures / spreads[student, seed]
         far = (ratios >= FIT[0]) & (ratios <= FIT[1]) & (errors > NOTHING)
         known = np.isfinite(errors).all()
-        threshold = theory.falls_below(NEAR, temperatures, np.maximum(errors, NOTHING)) if known else math.nan
-        slope = theory.slope(temperatures[far], errors[far]) if far.sum() > 2 else math.nan
+        threshold = laws.falls_below(NEAR, temperatures, np.maximum(errors, NOTHING)) if known else math.nan
+        slope = laws.slope(temperatures[far], errors[far]) if far.sum() > 2 else math.nan
         rows.append({"student": student, "seed": seed, "objective": objective, "threshold": threshold, "slope": slope})
     return pd.DataFrame(rows)
 

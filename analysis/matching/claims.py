@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from analysis.matching import training
+from analysis.matching.laws import falls_below, slope
 from analysis.matching.rows import STAGES, Claim, Numbers, verdict
-from analysis.matching.theory import falls_below, slope
 from analysis.tables import Table
 
 HEAD = """# When soft targets are logit matching

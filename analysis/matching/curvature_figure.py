@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis import scales, style
+from analysis import scales, style, temperature_plot
 from analysis.matching import best_rates, rates
 from analysis.matching.best_rates import FACTOR
 from analysis.matching.rates import TEMPERATURES
@@ -21,14 +21,14 @@ def draw(folder: Path, numbers: Numbers, where: str) -> list[Path]:
     """Draws the four panels; returns the files written."""
     figure = style.figure(10.0, 8.0)
     for axes, panel in zip(figure.subplots(2, 2).flat, (logits, parameters, best, products), strict=True):
-        axis = style.TemperatureAxis(TEMPERATURES)
+        axis = temperature_plot.TemperatureAxis(TEMPERATURES)
         panel(axes, axis, numbers)
         axis.dress(axes)
     style.title(figure, "Curvature over T, and the best learning rate", where)
     return style.save_all(folder, {"curvature": figure})
 
 
-def logits(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+def logits(axes: Axes, axis: temperature_plot.TemperatureAxis, numbers: Numbers) -> None:
     """Mean largest eigenvalue in the logits, of teacher and student; and 1/N, its limit."""
     for index, name in enumerate(("teacher", "student")):
         _line(axes, axis, numbers.curve("logits", name, "largest")[1], f"{name}'s logits", index)
@@ -39,7 +39,7 @@ def logits(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     axes.legend()
 
 
-def parameters(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+def parameters(axes: Axes, axis: temperature_plot.TemperatureAxis, numbers: Numbers) -> None:
     """Sharpness in the parameters: at the two common points, and where students at one rate end."""
     places = {"initial weights": "start", "one trained student": "trained student"}
     places |= {f"{named(each)}, each T's own student": f"{each}, common rate, the last epoch" for each in rates.RATES}
@@ -50,17 +50,19 @@ def parameters(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> Non
     axes.legend(fontsize=8.5)
 
 
-def best(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+def best(axes: Axes, axis: temperature_plot.TemperatureAxis, numbers: Numbers) -> None:
     """The best rates on the hold-out, with those not told apart from them."""
     for index, optimizer in enumerate(rates.RATES):
         values = best_rates.best_rates(numbers, optimizer)
-        style.curve(axes, axis, TEMPERATURES, *values, label=named(optimizer), index=index, nudge=axis.nudge(index, 2))
+        temperature_plot.curve(
+            axes, axis, TEMPERATURES, *values, label=named(optimizer), index=index, nudge=axis.nudge(index, 2)
+        )
     scales.log_axis(axes.yaxis, "best peak learning rate")
     axes.set_title("3. Best rates (bars: rates not told apart from them)", loc="left")
     axes.legend()
 
 
-def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
+def products(axes: Axes, axis: temperature_plot.TemperatureAxis, numbers: Numbers) -> None:
     """Best rate times eigenvalue, over the geometric mean of its largest and smallest over T: within the band where
     1/eigenvalue is a prediction."""
     names = {"sharpness in the teacher's logits": "logits", "sharpness of one trained student": "trained student"}
@@ -76,5 +78,5 @@ def products(axes: Axes, axis: style.TemperatureAxis, numbers: Numbers) -> None:
     axes.legend(fontsize=8.5)
 
 
-def _line(axes: Axes, axis: style.TemperatureAxis, values: np.ndarray, label: str, index: int) -> None:
-    style.curve(axes, axis, TEMPERATURES, values, NONE, NONE, label=label, index=index)
+def _line(axes: Axes, axis: temperature_plot.TemperatureAxis, values: np.ndarray, label: str, index: int) -> None:
+    temperature_plot.curve(axes, axis, TEMPERATURES, values, NONE, NONE, label=label, index=index)

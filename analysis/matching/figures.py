@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import scales, stats, style
+from analysis import scales, stats, style, temperature_plot
 from analysis.matching.config import MatchingConfig
 from analysis.matching.rows import STAGES, Numbers
 from analysis.matching.theory import APPROXIMATIONS
@@ -202,11 +202,13 @@ def parameters(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
 def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Distance of trained students from the ∞ student of the same seed, against T."""
     finite = [value for value in _temperatures(numbers) if math.isfinite(value)]
-    axis = style.TemperatureAxis(finite)
+    axis = temperature_plot.TemperatureAxis(finite)
     levels = {"floor": (":", "∞ again, start changed by a rounding"), "ceiling": ("--", "∞, another seed")}
     for index, optimizer in enumerate(numbers.data("training")):
         name = named(optimizer)
-        style.curve(axes, axis, finite, *_means(numbers, optimizer, "distance", finite), label=name, index=index)
+        temperature_plot.curve(
+            axes, axis, finite, *_means(numbers, optimizer, "distance", finite), label=name, index=index
+        )
         for level, (ls, words) in levels.items():
             value = float(numbers.seeds(optimizer, level).mean())
             style.band(axes, value, math.nan, math.nan, colour=style.PALETTE[index], ls=ls, label=f"{name}: {words}")
@@ -219,12 +221,12 @@ def distances(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
 
 def drifts(axes: Axes, numbers: Numbers, config: MatchingConfig) -> None:
     """Drift of the mean logit and of the class mean of the output layer, against T."""
-    axis = style.TemperatureAxis(_temperatures(numbers))
+    axis = temperature_plot.TemperatureAxis(_temperatures(numbers))
     for index, optimizer in enumerate(numbers.data("training")):
         for part, name in enumerate(("mean logit drift", "class mean drift")):
             label = f"{named(optimizer)}: {('mean logit', 'class mean of the output layer')[part]}"
             means = _means(numbers, optimizer, name, axis.temperatures)
-            style.curve(axes, axis, axis.temperatures, *means, label=label, index=index + 2 * part)
+            temperature_plot.curve(axes, axis, axis.temperatures, *means, label=label, index=index + 2 * part)
         value = float(numbers.seeds(optimizer, "MSE: class mean drift").mean())
         label, colour = f"{named(optimizer)}, MSE: class mean", style.PALETTE[index + 2]
         style.band(axes, value, math.nan, math.nan, colour=colour, label=label)

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from analysis.matching.theory import centred, falls_below
+from analysis.matching.laws import falls_below
+from analysis.matching.theory import centred
 from analysis.pair_file import PairFile
 from kdjax.logit_columns import Logits, TopK
 from kdjax.metrics import BINS

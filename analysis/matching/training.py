@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from analysis import stats
+from analysis.matching.laws import slope
 from analysis.matching.pair import Pair
 from analysis.matching.rows import Claim, Numbers, Row
-from analysis.matching.theory import slope
 from kdjax import blocks, compilation, loop, losses, metrics, models, transfer
 from kdjax.config import TrainConfig
 from kdjax.datasets import Dataset

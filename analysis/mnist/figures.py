@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import scales, stats, style
+from analysis import scales, stats, style, temperature_plot
 from analysis.mnist import shifted, transfer, widths
 from analysis.mnist.run import MnistResults, load
 from analysis.mnist.widths import WidthCurve
@@ -40,7 +40,7 @@ def draw_widths(results: MnistResults) -> dict[str, Figure]:
 
 
 def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResults) -> Figure:
-    axis = style.TemperatureAxis([t for curves in drawn for curve in curves for t in curve.temperatures])
+    axis = temperature_plot.TemperatureAxis([t for curves in drawn for curve in curves for t in curve.temperatures])
     figure = style.figure(5.4, 1.6 + 2.3 * len(drawn))
     panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
     names = "rate tuned for each T", f"one rate, {results.learning_rate:g}"
@@ -48,7 +48,7 @@ def _draw_width(drawn: list[tuple[WidthCurve, WidthCurve]], results: MnistResult
         for index, (curve, name) in enumerate(zip(curves, names, strict=True)):
             means = dict(zip(curve.temperatures, curve.means(), strict=True))
             shift = axis.nudge(index, 2)
-            style.estimates(axes, axis, means, index=index, nudge=shift, label=f"soft targets, {name}")
+            temperature_plot.estimates(axes, axis, means, index=index, nudge=shift, label=f"soft targets, {name}")
             out = [t for t in curve.temperatures if t not in curve.candidates]
             look = {"color": style.PALETTE[index], "mfc": "white", "marker": style.MARKERS[index], "zorder": 3}
             axes.plot([axis.place(t) + shift for t in out], [means[t].mean for t in out], ls="", **look)

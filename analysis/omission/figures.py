@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import scales, style
+from analysis import scales, style, temperature_plot
 from analysis.omission import predictions
 from analysis.omission.rows import CORRECTIONS, STUDENTS, summarise
 from analysis.omission.run import OmissionResults, load, name_task
@@ -138,7 +138,7 @@ def classes(results: OmissionResults) -> Figure:
 def temperatures(results: OmissionResults) -> Figure:
     """Errors, and per cent of the omitted classes right, against T: before and after correction."""
     rows = summarise(results.rows)
-    axis = style.TemperatureAxis(results.rows["temperature"].tolist())
+    axis = temperature_plot.TemperatureAxis(results.rows["temperature"].tolist())
     figure = style.figure(5.6, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     lines = {"none": "before correction", "label_free": "label-free", "oracle": "oracle", "seen_only": "seen only"}
@@ -151,7 +151,7 @@ def temperatures(results: OmissionResults) -> Figure:
             values = np.clip([getattr(row, name)[:3] for row in of_line], 0, most).T
             look: dict[str, Any] = {"label": label, "index": index, "nudge": axis.nudge(index, len(series))}
             if of_line:
-                style.curve(axes, axis, [row.temperature for row in of_line], *values, **look)
+                temperature_plot.curve(axes, axis, [row.temperature for row in of_line], *values, **look)
     panels[0].set_ylabel("test errors (images)")
     described = name_task(results.tasks[0], results.data)
     panels[0].set_ylim(bottom=0)

@@ -30,7 +30,7 @@ class OmissionResults(NamedTuple):
 
     def logits(self, row: pd.Series) -> np.ndarray:
         """Test logits of the student of a row, `[images, classes]`."""
-        of_block = load_arrays(self.folder / "blocks" / str(row["block"]) / "logits.npz", "test")["test"]
+        of_block = run_directory.read_logits(self.folder / "blocks" / str(row["block"]), "test")
         logits: np.ndarray = of_block[int(row["place"])]
         return logits
 

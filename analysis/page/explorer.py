@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from analysis import runs
+from analysis import runs, wording
 from analysis.tables import number
 from kdjax import run_directory
 from kdjax.arrays import HostLogits
@@ -151,7 +151,7 @@ def _students(
     room = max(MOST_LOGITS // (len(rows) * classes), 1)
     chosen = []
     for setting, seed, (block, index) in wanted[:room]:
-        logits = runs.load_arrays(block / "logits.npz", "test")["test"]
+        logits = run_directory.read_logits(block, "test")
         chosen.append((_name(setting, results, int(seed)), setting, logits[index][rows]))
     return chosen, max(len(wanted) - room, 0)
 
@@ -167,12 +167,12 @@ def _stored(folder: Path) -> dict[tuple[str, ...], tuple[Path, int]]:
 
 def _name(setting: pd.Series, results: pd.DataFrame, seed: int) -> str:
     objective = setting["objective"]
-    words = [f"on {name}" for name in runs.in_words(setting, ["objective"] * (objective != "kd"))]
-    words += [f"at {temperature}" for temperature in runs.in_words(setting, ["temperature"])]
+    words = [f"on {name}" for name in wording.in_words(setting, ["objective"] * (objective != "kd"))]
+    words += [f"at {temperature}" for temperature in wording.in_words(setting, ["temperature"])]
     soft = results[results["objective"] != "hard"]
     varying = ["soft_weight"] * (objective != "hard" and soft["soft_weight"].nunique() > 1)
     varying += [name for name in ("learning_rate", "width") if results[name].nunique() > 1]
-    return ", ".join([" ".join(words), *runs.in_words(setting, varying), f"seed {seed}"])
+    return ", ".join([" ".join(words), *wording.in_words(setting, varying), f"seed {seed}"])
 
 
 def _minimised(setting: pd.Series, targets: str, last: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import analysis_folder, runs
+from analysis import analysis_folder, runs, wording
 from analysis.sweep.given_teacher import is_given
 from analysis.tables import count_of
 from kdjax import run_directory
@@ -46,13 +46,13 @@ def of_run(folder: Path, experiment: str) -> Facts:
         if teachers := _teachers(details, data):
             lines["Teacher" if len(teachers) == 1 else "Teachers"] = "; ".join(teachers)
         results = [read for one in (folder, *sweeps_of(folder)) if (read := _results(one)) is not None]
-        lines |= _students(results, runs.unit_of(identity.get("config", {})))
+        lines |= _students(results, wording.unit_of(identity.get("config", {})))
         lines["Device"] = f"{_device(details)}, {count_of(details.get('cpus') or 0, 'core')}"
         lines["Versions"] = ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items())
         lines["Commit"] = details.get("git_commit") or ""
         lines["Time"] = _time(folder, config)
         lines["Run directory"] = folder.name
-        unusual = "; ".join(runs.unusual_options(identity))
+        unusual = "; ".join(wording.unusual_options(identity))
         about = [f"Options other than the defaults: {unusual}."] * bool(unusual)
         about += [f"There are fuller data: {details.get('hint')}."] * bool(details.get("hint"))
         command = _command(config.get("command"))

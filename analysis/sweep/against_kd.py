@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import runs, stats, style
-from analysis.runs import NAMES, RUN
+from analysis import runs, stats, style, temperature_plot, wording
+from analysis.runs import RUN
 from analysis.tables import Table, bounds, columns_of, fixed, number, p_value
+from analysis.wording import NAMES
 from kdjax.objectives import is_compared, words_of
 
 KEYS = ["width", "soft_weight", "learning_rate"]
@@ -47,7 +48,7 @@ class Comparison(NamedTuple):
             for one, p in ((row.same, [p_value(row.p_holm)]), (row.best, [])):
                 cell += [fixed(one.mean, sign=True), bounds(one, sign=True), *p] if one else ["", "", *[""] * len(p)]
             cells.append(cell)
-        settings = [", ".join(runs.in_words(one, [*varying, "temperature"])) for one in self.best.values()]
+        settings = [", ".join(wording.in_words(one, [*varying, "temperature"])) for one in self.best.values()]
         at = ", ".join(f"{setting} at {width} units" for setting, width in zip(settings, self.best, strict=True))
         on = "the hold-out, by the runs that are compared, so it is flattered a little"
         on = "the test set itself (oracle), so it is flattered" if self.oracle else on
@@ -99,7 +100,7 @@ def draw(results: pd.DataFrame, where: str, unit: str) -> Figure | None:
     if not comparison.rows:
         return None
     table = pd.DataFrame([{**row.setting, "less": row.same} for row in comparison.rows])
-    axis = style.TemperatureAxis(sorted(table["temperature"].unique()))
+    axis = temperature_plot.TemperatureAxis(sorted(table["temperature"].unique()))
     widths = sorted(table["width"].unique())
     figure = style.figure(6.8, 1.8 + 2.2 * len(widths))
     panels = figure.subplots(len(widths), 1, sharex=True, squeeze=False)[:, 0]
@@ -110,8 +111,8 @@ def draw(results: pd.DataFrame, where: str, unit: str) -> Figure | None:
         for index, (_, rows) in enumerate(curves):
             known = dict(zip(rows["temperature"], rows["less"], strict=True))
             nudge = axis.nudge(index, len(curves))
-            label = ", ".join(runs.in_words(rows.iloc[0], ["objective", *varying]))
-            style.estimates(axes, axis, known, label=label, index=index, nudge=nudge)
+            label = ", ".join(wording.in_words(rows.iloc[0], ["objective", *varying]))
+            temperature_plot.estimates(axes, axis, known, label=label, index=index, nudge=nudge)
         axes.set_title(f"{width} {unit}", loc="left")
         axes.set_ylabel("difference in\ntest errors (images)")
         axis.dress(axes, label=axes is panels[-1])

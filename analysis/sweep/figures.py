@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import runs, scales, style
+from analysis import runs, scales, style, temperature_plot, wording
 from analysis.runs import RUN
-from analysis.style import TemperatureAxis
 from analysis.sweep import against_kd, learning_curves, softening
 from analysis.sweep.run import Curve, SweepResults, curves, load
+from analysis.temperature_plot import TemperatureAxis
 from kdjax.errors import require_option
 
 CURVES = 7
@@ -85,7 +85,7 @@ def draw_errors(sweep: SweepResults) -> Figure | None:
             if len(hard) and not curve.thin and (several or i == 0):
                 mean = runs.mean(hard.set_index(RUN)["test_errors"])
                 colour = style.colour(index) if several else style.GREY
-                label = ", ".join(runs.in_words(hard.iloc[0], ["objective"] + ["learning_rate"] * several))
+                label = ", ".join(wording.in_words(hard.iloc[0], ["objective"] + ["learning_rate"] * several))
                 style.band(axes, *mean[:3], colour=colour, label=label, filled=not several)
         beyond = [_draw_baseline(axes, axis, curve, len(of_width) + i) for i, curve in enumerate(shuffled)]
         _draw_teacher(axes, sweep.teacher["errors"], *beyond)
@@ -115,7 +115,7 @@ def draw_differences(sweep: SweepResults) -> Figure | None:
         paired = {t: runs.difference(of_t.set_index(RUN), hard) for t, of_t in groups}
         known = {t: difference for t, difference in paired.items() if difference}
         nudge = axis.nudge(index, len(everything))
-        style.estimates(axes, axis, known, label=curve.name, index=index, nudge=nudge)
+        temperature_plot.estimates(axes, axis, known, label=curve.name, index=index, nudge=nudge)
     axis.dress(axes)
     axes.set_ylabel(f"difference in test errors ({sweep.examples})")
     reading = "Below zero are fewer errors than on hard labels, paired by seed"
@@ -152,7 +152,7 @@ def draw_calibration(sweep: SweepResults) -> Figure | None:
                 mean, alone = runs.mean(hard.set_index(RUN)[column] * scale), len(compared) == 1
                 bounds = mean[1:3] if alone else (math.nan, math.nan)  # bands on bands are mud
                 named = ["objective"] if alone else ["width", "objective"] + ["learning_rate"] * rates
-                name = ", ".join(runs.in_words(hard.iloc[0], named))
+                name = ", ".join(wording.in_words(hard.iloc[0], named))
                 style.band(axes, mean.mean, *bounds, colour=style.GREY if alone else style.colour(index), label=name)
         if teacher:
             _draw_teacher(axes, sweep.teacher[teacher] * scale)
@@ -182,7 +182,7 @@ def _plot(
 ) -> None:
     groups = runs.finished(curve.runs).groupby("temperature", dropna=False)
     means = {t: runs.mean(of_t.set_index(RUN)[column] * scale) for t, of_t in groups}
-    style.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin, grey=grey)
+    temperature_plot.estimates(axes, axis, means, label=label, index=index, nudge=nudge, thin=curve.thin, grey=grey)
 
 
 def _shown(sweep: SweepResults) -> list[Curve]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import crossed, runs, stats
+from analysis import crossed, runs, stats, wording
 from analysis.runs import HARD as HARD
 from analysis.runs import NONE
 from analysis.sweep import power
@@ -137,7 +137,7 @@ def of(results: pd.DataFrame) -> list[Group]:
         like = {name: setting[name] for name in ("width", "learning_rate") if name in keys}
         same, of_baselines = (rows[(rows[list(like)] == pd.Series(like)).all(axis=1)] for rows in (hard, others))
         both = pd.concat([same.assign(temperature=HARD), of_group.fillna({"temperature": NONE})])
-        named, objective = (", ".join(runs.in_words(setting, columns)) for columns in (varying, ["objective"]))
+        named, objective = (", ".join(wording.in_words(setting, columns)) for columns in (varying, ["objective"]))
         errors, holdout = _by_seed(both, "test_errors"), _holdout(both)
         baselines, tuned = _baselines(of_baselines), len(chosen) > 0 and several
         found.append(Group(named, objective, errors, holdout, baselines, tuned, setting))
@@ -167,7 +167,7 @@ def _baselines(rows: pd.DataFrame) -> tuple[Baseline, ...]:
     columns = ["objective", "temperature", "soft_weight"]
     for values, runs_ in rows.groupby(columns, dropna=False):
         setting = dict(zip(columns, values, strict=True))
-        name, *at = runs.in_words(setting, columns[: 2 + several])
+        name, *at = wording.in_words(setting, columns[: 2 + several])
         name += f" ({', '.join(at)})" * bool(at)
         of_one = runs_.assign(temperature=NONE)
         found.append(Baseline(name, _by_seed(of_one, "test_errors")[NONE], float(_holdout(of_one).get(NONE, math.nan))))

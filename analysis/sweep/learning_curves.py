@@ -3,10 +3,10 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import runs, scales, style
-from analysis.style import TemperatureAxis
+from analysis import runs, scales, style, temperature_plot, wording
 from analysis.sweep.run import SweepResults
 from analysis.tables import number
+from analysis.temperature_plot import TemperatureAxis
 from kdjax.objectives import is_compared, words_of
 
 FLOOR = 0.01
@@ -29,7 +29,7 @@ def draw(sweep: SweepResults) -> dict[str, Figure]:
         setting = {"objective": objective, "soft_weight": weight, "learning_rate": rate}
         stem = {"objective": objective, "soft_weight": f"weight{weight:g}", "learning_rate": f"rate{rate:g}"}
         named = [*["objective"] * (objective != "kd" and "objective" not in varying), *varying]
-        details = f" ({', '.join(runs.in_words(setting, named))})" if named else ""
+        details = f" ({', '.join(wording.in_words(setting, named))})" if named else ""
         below = (shown["transfer_error_rate"] < FLOOR / 100).any()
         floor = f"; training errors under {FLOOR:g} %, and none at all, are drawn at {FLOOR:g} %" * bool(below)
         fewer = (shown.groupby([*runs.SETTING, "epoch"], dropna=False)["monitor_errors"].mean() < HALF).any()
@@ -53,7 +53,7 @@ def _learning_curves(history: pd.DataFrame, temperatures: list[float], examples:
             if t == runs.NONE:
                 look = {"color": style.PALETTE[0], "label": words_of(str(rows["objective"].iloc[0]))}
             elif t != runs.HARD:
-                look = {"color": style.shade(t, temperatures), "label": f"T = {number(t)}"}
+                look = {"color": temperature_plot.shade(t, temperatures), "label": f"T = {number(t)}"}
             error_rate = 100 * rows.groupby("epoch")["transfer_error_rate"].mean()
             left.plot(error_rate.index, error_rate.clip(lower=FLOOR), lw=1.4, **look)
             monitored = rows.dropna(subset="monitor_errors").groupby("epoch")["monitor_errors"].mean()

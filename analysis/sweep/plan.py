@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.special
 from jaxtyping import Float
 
-from analysis import crossed, runs
+from analysis import crossed, runs, wording
 from analysis.runs import HARD, NONE
 from analysis.sweep.config import PlanConfig
 from analysis.sweep.power import MOST_SEEDS, Spread, equivalence_power, power, seeds_for, spread_of
@@ -173,7 +173,7 @@ def _tables(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         named = ["width", *["objective"] * (objective != "kd"), *["soft_weight"] * (soft["soft_weight"].nunique() > 1)]
         named += ["learning_rate"] * (results["learning_rate"].nunique() > 1)  # none where they are tuned
         setting = {"width": width, "objective": objective, "soft_weight": weight, "learning_rate": rate}
-        name = [*runs.in_words(setting, named), *["tuned rates"] * math.isnan(rate)]
+        name = [*wording.in_words(setting, named), *["tuned rates"] * math.isnan(rate)]
         yield ", ".join(name), table.dropna(axis="columns")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import runs
+from analysis import runs, wording
 from analysis.sweep import verdict
 from analysis.tables import count_of
 from kdjax import run_directory
@@ -107,9 +107,9 @@ def load(folder: Path) -> SweepResults:
         measures = config["details"]["teachers"][0]["test"]  # members of an ensemble come after it
         teacher = {name: float(measures[name]) for name in ("errors", "nll", "ece")}
     headline = verdict.of_run(folder, results, config).headline
-    options = filter(None, [*runs.unusual_options(config["identity"]), run_directory.progress(folder)])
+    options = filter(None, [*wording.unusual_options(config["identity"]), run_directory.progress(folder)])
     where = _where(description, results, len(test["labels"]), list(options))
-    unit = runs.unit_of(config["identity"].get("config", {}))
+    unit = wording.unit_of(config["identity"].get("config", {}))
     return SweepResults(results, history, teacher, **test, class_names=names, headline=headline, where=where, unit=unit)
 
 
@@ -128,11 +128,11 @@ def curves(sweep: SweepResults) -> list[Curve]:
             tuned = runs.best_on_holdout(of_weight, by=["temperature"]) if len(rates) > 1 else of_weight.iloc[:0]
             for rate in rates:
                 setting = {"soft_weight": weight, "objective": objective, "learning_rate": rate}
-                label = ", ".join(runs.in_words(setting, varying + ["learning_rate"] * (len(rates) > 1)))
+                label = ", ".join(wording.in_words(setting, varying + ["learning_rate"] * (len(rates) > 1)))
                 at_rate, base = (rows[rows["learning_rate"] == rate] for rows in (of_weight, hard))
                 drawn.append(Curve(int(width), label, at_rate, base, not tuned.empty, is_baseline(str(objective))))
             if not tuned.empty:
-                label = ", ".join([*runs.in_words(tuned.iloc[0], varying), "rate chosen on the hold-out"])
+                label = ", ".join([*wording.in_words(tuned.iloc[0], varying), "rate chosen on the hold-out"])
                 base = runs.best_on_holdout(hard, by=["width"])
                 drawn.append(Curve(int(width), label, tuned, base, thin=False, baseline=is_baseline(str(objective))))
     return sorted([curve for curve in drawn if len(curve.runs)], key=lambda curve: (curve.width, curve.baseline))
@@ -141,5 +141,5 @@ def curves(sweep: SweepResults) -> list[Curve]:
 def _where(description: str, results: pd.DataFrame, test_images: int, options: list[str]) -> str:
     failed = int((results["failed_at"] >= 0).sum())
     parts = [description, *[f"{test_images:,} test images"] * (not re.search("test (images|rows)", description))]
-    parts += [count_of(results["seed"].nunique(), "seed"), runs.teachers_in_words(results)]
+    parts += [count_of(results["seed"].nunique(), "seed"), wording.teachers_in_words(results)]
     return ", ".join(parts + options + [f"{count_of(failed, 'failed run')} left out"] * (failed > 0))

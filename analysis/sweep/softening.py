@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from analysis import style
-from analysis.style import TemperatureAxis
+from analysis import style, temperature_plot
 from analysis.sweep.run import SweepResults
 from analysis.tables import number
+from analysis.temperature_plot import TemperatureAxis
 from kdjax import metrics
 from kdjax.objectives import is_compared, registered
 
@@ -51,7 +51,7 @@ def draw(sweep: SweepResults, image: int | None = None) -> Figure | None:
     own = soft["objective"].map(_has_own_target).astype(bool)  # logit_standardization softens other logits
     soft = soft[soft["objective"].eq(soft["objective"].iloc[0])] if own.all() else soft[~own]
     entropies = soft.groupby("temperature")["soft_target_entropy"].mean()
-    style.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
+    temperature_plot.curve(axes, axis, list(entropies.index), entropies, *[np.full(len(entropies), math.nan)] * 2)
     uniform = math.log(len(logits))
     style.band(axes, uniform, math.nan, math.nan)
     text = f"ln {len(logits)}: uniform targets"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import crossed, runs, stats
+from analysis import crossed, runs, stats, wording
 from analysis.sweep.run import load
 from analysis.tables import Table, count_of, estimate, number
 from kdjax.config import STABILITY_EPOCHS
@@ -92,7 +92,7 @@ def write(folder: Path) -> str:
         "corrected for their number; the first sentence is.",
         *_double_softmax_notes(measured),
     ]
-    title = ", ".join(["# Fluctuation from epoch to epoch", data["description"], *runs.unusual_options(identity)])
+    title = ", ".join(["# Fluctuation from epoch to epoch", data["description"], *wording.unusual_options(identity)])
     said, shown = verdict(measured, config.get("targets", "teacher")), table._replace(notes=notes).markdown()
     of_settings = measured.groupby(runs.SETTING, dropna=False)
     means = [stats.interval(of_one[name].to_numpy(float)) for _, of_one in of_settings for name in MEASURES]
@@ -154,7 +154,7 @@ def _double_softmax_notes(measured: pd.DataFrame) -> list[str]:
         ratios = {name: ratio(control, soft, name) for name in MEASURES}
         numbers = ", ".join(f"{name} {estimate(one, 2)}" for name, one in ratios.items() if one)
         if numbers:
-            where = ", ".join(runs.in_words(rows.iloc[0], ["width", "temperature", "soft_weight", "learning_rate"]))
+            where = ", ".join(wording.in_words(rows.iloc[0], ["width", "temperature", "soft_weight", "learning_rate"]))
             notes.append(f"Double softmax, ratio to distilled ({where}): {numbers}.")
     return notes
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import runs, stats, style
+from analysis import stats, style, temperature_plot, wording
 from analysis.sweep import stability
 from analysis.sweep.run import load
 from kdjax.files import read_json
@@ -32,7 +32,7 @@ def figure_of(folder: Path) -> Figure | None:
     temperature."""
     measured, sweep = stability.measure(folder), load(folder)
     soft, hard = (measured[measured["objective"].ne("hard") == is_soft] for is_soft in (True, False))
-    axis = style.TemperatureAxis(soft["temperature"].tolist())
+    axis = temperature_plot.TemperatureAxis(soft["temperature"].tolist())
     if not axis.temperatures:
         return None
     targets = read_json(folder / "config.json")["identity"]["config"].get("targets", "teacher")
@@ -50,7 +50,12 @@ def figure_of(folder: Path) -> Figure | None:
 
 
 def _panel(
-    axes: Axes, axis: style.TemperatureAxis, column: str, soft: pd.DataFrame, hard: pd.DataFrame, targets: str
+    axes: Axes,
+    axis: temperature_plot.TemperatureAxis,
+    column: str,
+    soft: pd.DataFrame,
+    hard: pd.DataFrame,
+    targets: str,
 ) -> None:
     """One measure: a curve for each kind of student, and a level for hard labels of each width and rate."""
     varying = [name for name in ("width", "learning_rate") if soft[name].nunique() > 1]
@@ -58,7 +63,7 @@ def _panel(
     for index, (_, rows) in enumerate(levels):
         ls, colour = ("--", ":", "-.")[index % 3], style.GREY if len(levels) == 1 else style.colour(index)
         mean = stats.interval(rows[column].to_numpy(np.float64))
-        label = ", ".join(runs.in_words(rows.iloc[0], ["objective", *varying]))
+        label = ", ".join(wording.in_words(rows.iloc[0], ["objective", *varying]))
         style.band(axes, *mean[:3], colour=colour, ls=ls, label=label)
     groups = list(soft.groupby(KEYS))
     for index, (_, rows) in enumerate(groups):
@@ -66,5 +71,5 @@ def _panel(
         by_temperature = rows.groupby("temperature", dropna=False)
         means = {t: stats.interval(of_t[column].to_numpy(np.float64)) for t, of_t in by_temperature}
         name = stability.name(setting["objective"], setting["soft_weight"], targets)
-        label = ", ".join([name, *runs.in_words(setting, varying)])
-        style.estimates(axes, axis, means, label=label, index=index, nudge=axis.nudge(index, len(groups)))
+        label = ", ".join([name, *wording.in_words(setting, varying)])
+        temperature_plot.estimates(axes, axis, means, label=label, index=index, nudge=axis.nudge(index, len(groups)))

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import measures, runs, stats
-from analysis.runs import NAMES, NONE, RUN
+from analysis import measures, runs, stats, wording
+from analysis.runs import NONE, RUN
 from analysis.sweep import against_kd, calls, given_teacher, verdict
 from analysis.sweep.calls import Call
 from analysis.tables import Table, bounds, columns_of, count_of, estimate, number, p_value
+from analysis.wording import NAMES
 from kdjax import run_directory
 from kdjax.files import write_csv, write_whole
 from kdjax.objectives import is_baseline, is_compared, parse, words_of
@@ -121,7 +122,7 @@ def write_summary(folder: Path) -> str:
     said = verdict.of_run(folder, results, config)
     summary = summary._replace(notes=(*notes, *said.details, *[f"For the full set: {hint}"] * bool(hint)))
     what = f"Temperature sweep on {identity['data']['description']}"
-    parts = [what, *runs.unusual_options(identity), run_directory.progress(folder)]
+    parts = [what, *wording.unusual_options(identity), run_directory.progress(folder)]
     title = ", ".join(filter(None, parts))
     beside, section = against_kd.compare(results), ""
     if beside.rows:
@@ -162,8 +163,8 @@ def norm_notes(results: pd.DataFrame) -> list[str]:
                 }
                 numbers = "; ".join(f"{name}: {estimate(d, sign=True)}" for name, d in differences.items() if d)
                 setting = {"width": width, "temperature": t, "soft_weight": weight, "learning_rate": rate}
-                where = [*runs.in_words(setting, ["width", "temperature"]), f"reference T = {number(reference)}"]
-                where += runs.in_words(setting, varying)
+                where = [*wording.in_words(setting, ["width", "temperature"]), f"reference T = {number(reference)}"]
+                where += wording.in_words(setting, varying)
                 notes += [f"{', '.join(where)}: {numbers} errors."] * bool(numbers)
     return notes
 
@@ -213,7 +214,7 @@ def _as_the_verdict_says(rows: list[SweepRow], said: Mapping[tuple[Any, ...], Ca
 
 def _notes(results: pd.DataFrame, rows: Sequence[SweepRow], as_verdict: bool) -> list[str]:
     seeds = results["seed"].nunique()
-    over = f"{count_of(seeds, 'seed')}, {runs.teachers_in_words(results)}"
+    over = f"{count_of(seeds, 'seed')}, {wording.teachers_in_words(results)}"
     if seeds == 1:
         notes = [f"{over}: nothing is known about spread, and no difference is called one."]
     else:

@@ -54,6 +54,8 @@ def _built(build: str | Callable[..., Any], *arguments: Any) -> Model:
     config, input_shape, _ = arguments
     bounded = f"the {config.network} network has no max-norm: give --max-norm 0"
     require(model.bound_norms is not None or not config.max_norm, bounded)
+    single = f"batches of one image are not allowed for the {config.network} network, which has batch norm"
+    require(not model.momentum or config.batch_size > 1, f"{single}: give --batch-size 2 or more")
     if not config.mirrored_views:
         return model
     require(len(input_shape) == 3, "--mirrored-views is for images, and these are features: leave it out")

@@ -90,15 +90,13 @@ def cnn(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> 
 
     Its hidden dense layer has `config.hidden[0]` units, and every layer's channels are in the same proportion to those
     at full width. `model_state` holds the running mean and variance of every batch norm. Raises BadInput: several
-    widths, dropout or a bound on norms; features; batches of one image; images too small for three poolings; a width
-    that leaves a layer without channels.
+    widths, dropout or a bound on norms; features; images too small for three poolings; a width that leaves a layer
+    without channels.
     """
     name, remedy = config.network, "give one width, no dropout, no max-norm"
     stages = STAGES[name.removesuffix(AFTER_NORM)]
     simple = len(config.hidden) == 1 and not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, f"the {name} network has one hidden dense layer and its own dropout: {remedy}")
-    single = f"batches of one image are not allowed for the {name} network, which has batch norm"
-    require(config.batch_size > 1, f"{single}: give --batch-size 2 or more")
     require(len(input_shape) == 3, f"the {name} network is for images, and these are {list(input_shape)} features")
     pixels = f"images of {input_shape[0]}×{input_shape[1]} pixels are too small for the {name} network"
     require(min(input_shape[:2]) >= 8, f"{pixels}: its three poolings need 8×8 or more")

@@ -133,14 +133,12 @@ def groups(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 def fast(config: TrainConfig, input_shape: tuple[int, ...], num_classes: int) -> Model:
     """The network `fast` of `config.hidden` channels. Raises BadInput: another number of widths than one or three;
-    dropout, a bound on norms; batches of one image; features; images too small for three poolings."""
+    dropout, a bound on norms; features; images too small for three poolings."""
     widths, remedy = config.hidden, "give --network mlp"
     told = f"{len(widths)} widths ({', '.join(map(str, widths))}) are not allowed for the network fast"
     require(len(widths) in (1, 3), f"{told}: give one width w, for groups of w, 2·w and 2·w channels, or three")
     simple = not (config.input_dropout or config.hidden_dropout or config.max_norm)
     require(simple, "the network fast has no dropout and no max-norm: give neither")
-    single = "batches of one image are not allowed for the network fast, which has batch norm"
-    require(config.batch_size > 1, f"{single}: give --batch-size 2 or more")
     require(
         len(input_shape) == 3, f"the network fast is for images, and these are {list(input_shape)} features: {remedy}"
     )

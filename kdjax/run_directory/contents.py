@@ -1,6 +1,7 @@
 """What lies in a run directory, and reading its results and blocks."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ the temperature of a hard row is empty."""
 Rows = list[dict[str, Any]]
 Arrays = dict[str, np.ndarray]
 FEATURES = "features.npz"
+LOGITS = "logits.npz"
+"""Of a block: its students' logits by split."""
 FOLDERS = ("blocks", "checkpoints", "figures")
 TABLES = (
     *("results.csv", "table.csv", "widths.csv", "stability.csv", "class_similarity.csv", "batch_statistics.csv"),
@@ -66,6 +69,21 @@ def read_block(block: Path) -> dict[str, Any]:
     remedy = f"give another --out, or remove the folder {block.parents[1]}"
     require(known, f"{block} was written by an earlier version of kdjax: {remedy}")
     return dict(written)
+
+
+def read_logits(block: Path, split: str) -> np.ndarray:
+    """The logits of a finished block's students on a split, `test` or `holdout`, as evaluated after training:
+    `[students, images, classes]`. Raises BadInput: the run has none of this split; the file is missing or damaged."""
+    path = block / LOGITS
+    files.require_ordinary(path)
+    try:
+        with np.load(path) as arrays:
+            require(split in arrays, f"the run has no logits of {split}: there are {', '.join(arrays)}")
+            logits: np.ndarray = arrays[split]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = f"{path} is missing or damaged ({error})"
+        raise BadInput(f"{reason}: give the experiment's command again") from None
+    return logits
 
 
 def start_again(folder: Path) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kdjax import files
 from kdjax.errors import BadInput, require
 from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
@@ -17,6 +15,7 @@ from kdjax.run_directory.config_file import ConfigFile
 from kdjax.run_directory.contents import (
     CONTENT,
     FOLDERS,
+    LOGITS,
     ORDER,
     SEALED,
     Arrays,
@@ -144,19 +143,13 @@ class RunDirectory:
             made_with = self._made_with.get(block, self.made_with)
             write_json(folder / "rows.json", {"schema": self.schema, "made_with": made_with, "rows": rows})
             write_json(folder / "history.json", history)
-            write_arrays(folder / "logits.npz", **logits)
+            write_arrays(folder / LOGITS, **logits)
             save_params(folder / "parameters")
         files.remove(self.checkpoints(block))
         self.add_timing(block, seconds)
         self._trained = True
         self._whole.add(block)
         self.after_block()
-
-    def test_logits(self, block: str) -> np.ndarray:
-        """Logits of the students of a finished block on the test images, `[students, images, classes]`."""
-        with np.load(self.folder / "blocks" / block / "logits.npz") as arrays:
-            logits: np.ndarray = arrays["test"]
-        return logits
 
     @property
     def whole(self) -> frozenset[str]:
