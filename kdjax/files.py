@@ -148,8 +148,8 @@ def _read_manifest(folder: Path, remedy: str) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Holds an exclusive lock on the file `path`; the kernel frees it when the process ends, however it ends. Where
-    another process holds it, `waiting` is called with that process's id, and the lock is waited for. Raises Busy:
-    another process holds it, and there is no `waiting`; the message names its process id. Raises BadInput: the file
+    another process holds it, `waiting` is called with that process, such as "4711 on node3", and the lock is waited
+    for. Raises Busy, which names it: another process holds it, and there is no `waiting`. Raises BadInput: the file
     system has no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", errors="replace") as file:
@@ -166,7 +166,7 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
             told = f"{path.parent} cannot be locked ({error.strerror}): its file system may have no locks"
             raise BadInput(f"{told}; choose a folder on another one") from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
 

@@ -18,6 +18,8 @@ from typing import Annotated, Any, NamedTuple
 import docstring_parser
 import tyro
 
+from kdjax.errors import require
+
 DEFAULT = re.compile(r" \(default: (?:[^()]|\([^()]*\))*\)")
 """A default in an option's words."""
 
@@ -67,7 +69,8 @@ class Option(NamedTuple):
 def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
     """The config that the arguments make of `config`, which holds where they say nothing.
 
-    Raises what its class raises for values that it does not allow. Arguments that do not parse end the process, and so
+    Raises what its class raises for values that it does not allow, and BadInput: an option of several values is given
+    with none, and would be none without it too. Arguments that do not parse end the process, and so
     does `--help`.
     """
     options = sorted_options(config)
@@ -81,6 +84,8 @@ def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
         values[option.path] = getattr(group, "_".join(option.path))
         if option.is_open and not option.times_given(arguments):
             values[option.path] = option.default
+        meant = values[option.path] != () or option.default != () or not option.times_given(arguments)
+        require(meant, f"{option.flag} is given without a value: give one or more after it, or leave it out")
     return _filled(config, values)
 
 

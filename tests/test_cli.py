@@ -80,6 +80,7 @@ BAD = {
     "--learning-rates inf": "--learning-rates inf is not allowed",
     "--widths 0": "--widths 0 is not allowed: a layer has 1 unit or more",
     "--widths": "--widths is empty",
+    "--teacher-from": "--teacher-from is given without a value: give one or more after it, or leave it out",
     "--epochs -1": "--epochs -1 is not allowed",
     "--epochs 0": "--epochs 0 is not allowed",
     "--batch-size 0": "--batch-size 0 is not allowed",

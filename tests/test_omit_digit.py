@@ -405,6 +405,7 @@ BAD = {
     "--digits 0 1 2 3 4 5 6 7 8": "leaves 1 of 10",
     "--digit 3 --keep 7 8": "--digit with --keep",
     "--digits 3 5 --each": "--digits with --each",
+    "--keep": "--keep is given without a value",
     "--keep 7": "--keep 7",
     "--keep 7 12": "--keep 12",
     "--keep 0 1 2 3 4 5 6 7 8 9": "omits nothing",

@@ -12,7 +12,7 @@ from analysis.sweep import figures, table
 from kdjax import forecast, grids, metrics, run_directory, students, sweep_checks, sweeps, trained
 from kdjax.config import SweepConfig, TeacherConfig
 from kdjax.errors import BadInput
-from kdjax.files import MANIFEST
+from kdjax.files import MANIFEST, check_seal
 from kdjax.identity import added
 from tests.small_sweep import config
 
@@ -293,7 +293,8 @@ def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
     monkeypatch.setattr(students, "ROW_SCHEMA", students.ROW_SCHEMA + 1)
     with pytest.raises(BadInput, match=r"has other columns \(differing: schema 1, schema 2\).*--fresh"):
         sweeps.run(sweeps.prepare(asked))
-    assert (folder / "results.csv").read_bytes() == before
+    assert (folder / "results.csv").read_bytes() == before and (folder / MANIFEST).exists()
+    check_seal(folder)
 
 
 def test_an_objective_that_does_not_use_the_temperature_is_trained_once_for_each_soft_weight(tmp_path):
@@ -393,7 +394,7 @@ def test_students_of_two_teachers_of_one_recipe_are_not_mixed(tmp_path):
     assert (folder / "results.csv").read_bytes() == rows
     seal, config_before = b"{}", (folder / "config.json").read_bytes()
     (folder / MANIFEST).write_bytes(seal)
-    with pytest.raises(run_directory.AnotherTeacher):
+    with pytest.raises(BadInput, match="the teacher was trained again"):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / MANIFEST).read_bytes() == seal and (folder / "config.json").read_bytes() == config_before
     assert sweeps.run(sweeps.prepare(more)) != folder

@@ -26,14 +26,13 @@ from kdjax.run_directory.contents import (
     read_rows,
     start_again,
 )
-from kdjax.run_directory.directory import AnotherTeacher, RunDirectory, opened
+from kdjax.run_directory.directory import RunDirectory, opened
 
 __all__ = [
     "CONTENT",
     "FEATURES",
     "ORDER",
     "SEALED",
-    "AnotherTeacher",
     "RunDirectory",
     "block_folders",
     "command_given",

@@ -26,10 +26,6 @@ from kdjax.run_directory.contents import (
 )
 
 
-class AnotherTeacher(BadInput):
-    """Students of a run learned from another teacher than the one at hand."""
-
-
 @contextlib.contextmanager
 def opened(
     folder: Path,
@@ -40,21 +36,21 @@ def opened(
 ) -> Iterator["RunDirectory"]:
     """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `RunDirectory.open`.
     `schema` is what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
-    With `wait`, a process that has it is waited for. After `AnotherTeacher`, which is known only when the teacher is
-    there, the directory is as it was, or with `fresh` as `open` left it. Raises BadInput: the folder cannot be written;
-    Busy: another process has it."""
+    With `wait`, a process that has it is waited for. After bad input that shows before a block is trained, such
+    as another teacher, the directory is as it was, seal and all, or with `fresh` as `open` left it. Raises BadInput:
+    the folder cannot be written; Busy: another process has it."""
     make_folder(folder)
     waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
     with files.lock(folder / ".lock", waiting):
-        places = [folder / name for name in ("config.json", "teacher.npz", files.MANIFEST)]
+        places = [folder / name for name in (*SEALED, "teacher.npz", files.MANIFEST)]
         before = {place: files.read_bytes(place) for place in places if place.exists() and not fresh}
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
         try:
             yield record
-        except AnotherTeacher:
-            for place, content in before.items():
+        except BadInput:
+            for place, content in before.items() if not record.has_trained else ():
                 files.write_whole(place, content)
             raise
 
@@ -69,7 +65,9 @@ class RunDirectory:
         self.made_with: dict[str, Any] | None = None
         """What fixes the bits of the blocks that this process trains, beside their settings; stored with them."""
         self._made_with = dict[str, dict[str, Any] | None]()
-        self._trained, self._warned, self._whole = False, False, set[str]()
+        self.has_trained = False
+        """Whether this process has stored a block that it trained."""
+        self._warned, self._whole = False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
         """Starts the directory, or resumes it. Until `write_tables`, its files have no seal.
@@ -147,7 +145,7 @@ class RunDirectory:
             save_params(folder / "parameters")
         files.remove(self.checkpoints(block))
         self.add_timing(block, seconds)
-        self._trained = True
+        self.has_trained = True
         self._whole.add(block)
         self.after_block()
 
@@ -188,7 +186,7 @@ class RunDirectory:
     def seal(self, names: Iterable[str]) -> None:
         """Marks the run as finished: all of its blocks are there, and those of these files that are there are as they
         stay."""
-        self.config_file.note_finished(again=self._trained)
+        self.config_file.note_finished(again=self.has_trained)
         files.seal(self.folder, [name for name in names if (self.folder / name).exists()])
 
     def add_timing(self, name: str, seconds: float) -> None:
