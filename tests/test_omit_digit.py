@@ -31,7 +31,7 @@ MAIN = ("distilled", "control", "permuted", "mean_logit")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run, and block name → the transfer set that was handed to the training loop itself."""
-    asked = config(tmp_path_factory.mktemp("omit"), digit=3, name="first")
+    asked = config(tmp_path_factory.mktemp("omit"), digit=(3,), name="first")
     plan = omit_digit.prepare(asked)
     seen, current = {}, []
     train_block, fit = students.train_block, loop.fit
@@ -312,7 +312,7 @@ def test_killed_in_mid_block_it_resumes_to_the_same_bits(finished, tmp_path):
     process.kill()
     assert commands.finish(process)[0] == -signal.SIGKILL
     assert not (folder / "results.csv").exists()
-    asked = config(tmp_path, digit=3, name="first")
+    asked = config(tmp_path, digit=(3,), name="first")
     assert omit_digit.run(omit_digit.prepare(asked)) == folder
     for name in ("results.csv", "history.jsonl"):
         assert (folder / name).read_bytes() == (finished[2] / name).read_bytes()
@@ -331,7 +331,7 @@ def test_the_table_names_students_corrections_and_pairs_seeds(finished, table):
 
 
 def test_other_targets_are_another_run_and_named(tmp_path):
-    asked = config(tmp_path, digit=3, targets="shuffled", students=("distilled",), seeds=1)
+    asked = config(tmp_path, digit=(3,), targets="shuffled", students=("distilled",), seeds=1)
     plan = omit_digit.prepare(asked)
     assert plan.folder != omit_digit.prepare(dataclasses.replace(asked, targets="teacher")).folder
     folder = omit_digit.run(plan)
@@ -399,12 +399,12 @@ BAD = {
     "--digit 10": "0 to 9",
     "--digit -1": "0 to 9",
     "--digit three": "three",
-    "--digits 3 11": "--digits 11",
-    "--digits 3 3": "repeats 3",
-    "--digits 0 1 2 3 4 5 6 7 8 9": "leaves 0 of 10",
-    "--digits 0 1 2 3 4 5 6 7 8": "leaves 1 of 10",
+    "--digit 3 11": "--digit 11",
+    "--digit 3 3": "repeats 3",
+    "--digit 0 1 2 3 4 5 6 7 8 9": "leaves 0 of 10",
+    "--digit 0 1 2 3 4 5 6 7 8": "leaves 1 of 10",
     "--digit 3 --keep 7 8": "--digit with --keep",
-    "--digits 3 5 --each": "--digits with --each",
+    "--digit 3 5 --each": "--digit with --each",
     "--keep": "--keep is given without a value",
     "--keep 7": "--keep 7",
     "--keep 7 12": "--keep 12",

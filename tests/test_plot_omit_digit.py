@@ -25,7 +25,7 @@ def trained(folder, **options):
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     options = {"students": ("all_digits", "control"), "temperatures": (8.0, 2.0, float("inf"))}
-    return trained(tmp_path_factory.mktemp("single"), digit=3, **options)
+    return trained(tmp_path_factory.mktemp("single"), digit=(3,), **options)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def each(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("several"), digits=(3, 5), seeds=1, students=("control",))
+    return trained(tmp_path_factory.mktemp("several"), digit=(3, 5), seeds=1, students=("control",))
 
 
 @pytest.fixture

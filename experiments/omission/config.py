@@ -43,10 +43,9 @@ class PoolConfig(NamedDataConfig):
 class OmitConfig:
     """Distils students that never see a digit, corrects their bias, and shows what they know of it."""
 
-    digit: int | None = dataclasses.field(default=None, metadata=NO_RESULT)
-    """Class to omit from the transfer set (default: 3, without the next three options)."""
-    digits: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
-    """Several classes to omit together; they share one bias."""
+    digit: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
+    """Class to omit from the transfer set, or several, which share one bias (default: 3, without the next two
+    options)."""
     keep: tuple[int, ...] = dataclasses.field(default=(), metadata=NO_RESULT)
     """Omit all classes but these, two or more: their biases are lowered by one amount."""
     each: bool = dataclasses.field(default=False, metadata=NO_RESULT)
@@ -97,17 +96,12 @@ class OmitConfig:
 
     def __post_init__(self) -> None:
         as_declared(self)
-        selections = {
-            "--digit": self.digit is not None,
-            "--digits": self.digits,
-            "--keep": self.keep,
-            "--each": self.each,
-        }
+        selections = {"--digit": self.digit, "--keep": self.keep, "--each": self.each}
         options = [option for option, value in selections.items() if value]
         require(
             len(options) <= 1, f"{' with '.join(options)} is not allowed: they say different things; give one of them"
         )
-        for name, classes in (("digits", self.digits), ("keep", self.keep), ("students", self.students)):
+        for name, classes in (("digit", self.digit), ("keep", self.keep), ("students", self.students)):
             repeated = sorted({f"{value}" for value in classes if classes.count(value) > 1})  # type: ignore[arg-type]
             require(not repeated, f"--{name} repeats {', '.join(repeated)}: give each once")
         allowed = "a student that sees one class has nothing to tell apart; keep two or more"
@@ -137,10 +131,7 @@ class OmitConfig:
         Raises:
             BadInput: a class that the dataset does not have; fewer than two classes would be left.
         """
-        option = "digit"
-        classes: tuple[int, ...] = (3,) if self.digit is None else (self.digit,)
-        if self.digits or self.keep:
-            option, classes = ("digits", self.digits) if self.digits else ("keep", self.keep)
+        option, classes = ("keep", self.keep) if self.keep else ("digit", self.digit or (3,))
         for value in classes:
             allowed = f"the classes of this dataset are 0 to {num_classes - 1}"
             require_option(0 <= value < num_classes, option, value, allowed)
