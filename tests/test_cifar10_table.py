@@ -16,7 +16,7 @@ from scipy.special import softmax
 from scipy.stats import t as student_t
 
 from analysis import crossed, plot_cifar10_table, stats, tables, tuning
-from analysis.cifar10 import claims, figures, lengths, table
+from analysis.cifar10 import claims, class_similarity, figures, lengths, table
 from analysis.cifar10.rows import rows_of_table, teacher_less_small
 from analysis.cifar10.run import load as load_results
 from experiments import cifar10_table
@@ -529,7 +529,7 @@ def test_a_damaged_record_is_one_line(tmp_path, damage, said_of_it):
 def test_class_similarity_is_the_mean_soft_target_of_each_class():
     logits = np.random.default_rng(0).normal(0, 3, (40, 4))
     labels = np.arange(40) % 3  # none of the last class
-    found = figures.class_similarity(logits, labels, 5.0)
+    found = class_similarity.mean_targets(logits, labels, 5.0)
     np.testing.assert_allclose(found[1], softmax(logits[labels == 1] / 5, axis=1).mean(axis=0))
     np.testing.assert_allclose(found[:3].sum(axis=1), 1)
     assert np.isnan(found[3]).all()
@@ -538,7 +538,7 @@ def test_class_similarity_is_the_mean_soft_target_of_each_class():
 def test_the_classes_most_alike():
     similarity = np.full((4, 4), 0.05) + np.eye(4)
     similarity[1, 3], similarity[3, 1], similarity[0, 2] = 0.2, 0.1, 0.24
-    assert figures.most_alike(similarity) == (1, 3)
+    assert class_similarity.most_alike(similarity) == (1, 3)
 
 
 @pytest.mark.skipif(not (SHARED / "cifar10").is_dir(), reason="../shared/data/cifar10 is absent")
@@ -738,6 +738,25 @@ def test_of_lengths_only_what_survives_correction_is_marked(tuned):
     assert [one.difference.differs for one in lengths.read(results)] == [True, False, True]
     cells = [line.split("|")[4] for line in lengths.section(results).splitlines()[4:7]]
     assert ["†" in cell for cell in cells] == [False, False, True]  # p = 0.04, the least of two left, is no claim
+
+
+def test_the_temperature_curve_is_of_paired_differences(tuned):
+    drawn = figures.draw_differences(tuned)
+    rows = {(row.role, row.temperature): row.differences for row in rows_of_table(tuned)}
+    smoothing = next(found for (role, _), found in rows.items() if role == "label_smoothing")
+    for axes, column in zip(drawn.axes, ("holdout_accuracy", "holdout_nll"), strict=True):
+        (means,) = (line for line in axes.get_lines() if line.get_marker() == "o")
+        assert list(means.get_ydata()) == pytest.approx([rows["distilled", t][column].mean for t in (1.0, 4.0)])
+        (level,) = (line for line in axes.get_lines() if line.get_label() == "label smoothing")
+        assert level.get_ydata()[0] == pytest.approx(smoothing[column].mean)
+    assert drawn.axes[0].get_ylabel() == "hold-out accuracy\nminus hard labels, points"
+    assert drawn.axes[1].get_ylabel() == "hold-out NLL\nminus hard labels, nats"
+    assert "n = 2 seeds, 2 teachers" in drawn.get_label() and "CIFAR-10" in drawn.get_label()
+    assert (tuned.folder / "figures" / "difference_from_hard_labels.png").exists()
+    one = tuned.results[tuned.results["temperature"].ne(1.0)]
+    assert figures.draw_differences(tuned._replace(results=one)) is None  # a point is no curve
+    alone = tuned.results[tuned.results["role"].ne("small")]
+    assert figures.draw_differences(tuned._replace(results=alone)) is None
 
 
 def test_where_no_soft_weight_could_be_chosen_none_is_named(tuned):

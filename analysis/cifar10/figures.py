@@ -1,58 +1,26 @@
-"""The figures of a CIFAR-10 table: accuracy of the small networks, also by epochs, and which classes the teacher
-confuses."""
+"""The figures of a CIFAR-10 table: what the small networks became, by targets, temperature and epochs."""
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import softmax
 
-from analysis import measures, runs, stats, style
-from analysis.cifar10 import batch_statistics, lengths
+from analysis import measures, stats, style, temperature_plot
+from analysis.cifar10 import batch_statistics, class_similarity, lengths
 from analysis.cifar10.roles import Role
-from analysis.cifar10.rows import big_name, rows_of_table, size
+from analysis.cifar10.rows import TableRow, big_name, rows_of_table, size
 from analysis.cifar10.run import Cifar10Results, load
 from analysis.measures import SPLITS
 from analysis.scales import scaled
 from analysis.tables import count_of, fixed, number, seeds_of
-from kdjax.files import write_csv
+from analysis.temperature_plot import TemperatureAxis
 
-TEMPERATURES = (1.0, 4.0, 10.0, 20.0)
 CLEAN = "batch statistics without dropout"
 """How the marks beside the intervals were evaluated."""
-
-
-def class_similarity(
-    logits: Float[np.ndarray, "images classes"], labels: Int[np.ndarray, "images"], temperature: float
-) -> Float[np.ndarray, "classes classes"]:
-    """Mean soft target by true class: row c is the mean of `softmax(v / T)` over the images of class c.
-
-    Rows sum to 1; a class without images has a row of nan.
-
-    Args:
-        logits: the teacher's, v.
-        labels: the true classes.
-        temperature: T in (0, ∞).
-    """
-    targets = softmax(np.asarray(logits, np.float64) / temperature, axis=1)
-    belongs = labels[:, None] == np.arange(logits.shape[1])[None]
-    counts = belongs.sum(axis=0)[:, None]
-    sums: np.ndarray = belongs.T.astype(np.float64) @ targets
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-
-
-def most_alike(similarity: Float[np.ndarray, "classes classes"]) -> tuple[int, int]:
-    """The two different classes that share most: the largest of `(s_cd + s_dc)/2`."""
-    both = np.nan_to_num((similarity + similarity.T) / 2)
-    np.fill_diagonal(both, -1)
-    first, second = np.unravel_index(both.argmax(), both.shape)
-    return int(first), int(second)
 
 
 @style.applied()
@@ -63,8 +31,13 @@ def draw(folder: Path) -> list[Path]:
         BadInput: `folder` is no run directory, or what is in it is damaged.
     """
     results = load(folder)
-    drawn = {"students": draw_students, "lengths": draw_lengths, "class_similarity": draw_class_similarity}
-    return style.save_all(folder, {name: of(results) for name, of in drawn.items()})
+    drawn = {
+        "students": draw_students(results),
+        "difference_from_hard_labels": draw_differences(results),
+        "lengths": draw_lengths(results),
+        "class_similarity": class_similarity.draw(results, _teacher(results)),
+    }
+    return style.save_all(folder, drawn)
 
 
 def draw_students(results: Cifar10Results) -> Figure:
@@ -104,22 +77,58 @@ def draw_students(results: Cifar10Results) -> Figure:
         for row in rows
     ]
     panels[0].set_yticks(places, names)
-    seeds, failed = results.results["seed"].nunique(), sum(row.failed for row in everything)
+    what = f"Small networks by what they learn from{_drawn(results)}"
+    return style.finish(figure, what, results.identity["data"]["description"], _trained(results, everything))
+
+
+def draw_differences(results: Cifar10Results) -> Figure | None:
+    """What soft targets of each temperature change in accuracy and NLL: paired differences from hard labels, beside
+    that of label smoothing; None where there are fewer than two temperatures with pairs."""
+    rows = [row for row in rows_of_table(results) if row.differences]
+    soft = [row for row in rows if row.role == Role.DISTILLED]
+    if len(soft) < 2:
+        return None
+    axis, figure = TemperatureAxis([row.temperature for row in soft]), style.figure(8.0, 3.6)
+    columns = [f"{results.split}_{measure}" for measure in ("accuracy", "nll")]
+    for axes, column in zip(figure.subplots(1, 2), columns, strict=True):
+        axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="hard labels")
+        for row in (row for row in rows if row.role == Role.LABEL_SMOOTHING):
+            style.band(axes, *row.differences[column][:3], colour=style.PALETTE[1], ls="-.", label="label smoothing")
+        values = {row.temperature: row.differences[column] for row in soft}
+        temperature_plot.estimates(axes, axis, values, label="soft targets")
+        axis.dress(axes)
+        name, _, unit = measures.of_column("cifar10", column).heading.rpartition(", ")
+        axes.set_ylabel(f"{name}\nminus hard labels, {'points' if unit == '%' else unit}")
+    what = f"What soft targets change, by temperature{_drawn(results, ': paired differences')}"
+    reading = "Higher accuracy and lower NLL than with hard labels are better, paired by seed. Of several intervals "
+    reading += f"outside zero some may be chance: the verdict is corrected for their number.{axis.stretch}"
+    where = results.identity["data"]["description"], _trained(results, rows)
+    return style.finish(figure, what, *where, reading=reading)
+
+
+def _drawn(results: Cifar10Results, before: str = ",") -> str:
+    """The end of a title: how the small networks of a setting are drawn."""
+    seeds = results.results["seed"].nunique()
+    drawn = _intervals(seeds, before)
+    if results.results["teacher"].nunique() > 1:
+        over = "over teachers crossed with seeds" if seeds > 1 else "95 % intervals over teachers"
+        drawn += f"; soft targets: {over}"
+    return drawn
+
+
+def _trained(results: Cifar10Results, rows: Sequence[TableRow]) -> str:
+    """How many seeds and teachers, which networks and soft weight, and how many runs of these rows failed."""
+    failed = sum(row.failed for row in rows)
+    seeds, teachers = (results.results[name].nunique() for name in ("seed", "teacher"))
     config = results.identity["config"]
     networks = size(config) + ", dropout after the last batch norm" * config.get("dropout_after_norm", False)
     taught = count_of(teachers, "teacher") if teachers > 1 else _teacher(results)
-    trained = f"n = {count_of(seeds, 'seed')}, {taught}, {networks}{_soft_weight(results)}"
-    trained += f", {count_of(failed, 'failed run')} left out" * bool(failed)
-    drawn = _intervals(seeds)
-    if teachers > 1:
-        over = "over teachers crossed with seeds" if seeds > 1 else "95 % intervals over teachers"
-        drawn += f"; soft targets: {over}"
-    what, images = f"Small networks by what they learn from{drawn}", results.identity["data"]
-    return style.finish(figure, what, images["description"], trained)
+    left_out = f", {count_of(failed, 'failed run')} left out" * bool(failed)
+    return f"n = {count_of(seeds, 'seed')}, {taught}, {networks}{_soft_weight(results)}{left_out}"
 
 
-def _intervals(seeds: int) -> str:
-    return style.of_runs(seeds > 1, ", with 95 % intervals over seeds")
+def _intervals(seeds: int, before: str = ",") -> str:
+    return style.of_runs(seeds > 1, f"{before} with 95 % intervals over seeds")
 
 
 def _draw_teacher(axes: Axes, name: str, values: dict[str, float], decimals: int) -> None:
@@ -183,40 +192,6 @@ def draw_lengths(results: Cifar10Results) -> Figure | None:
     most, images = max((one.pairs for one in found), default=0), results.identity["data"]
     what = f"Small networks by how long they learn{_intervals(most)}"
     return style.finish(figure, what, images["description"], f"n = {n}, {results.first_teacher}{_soft_weight(results)}")
-
-
-def draw_class_similarity(results: Cifar10Results) -> Figure:
-    """The teacher's mean soft targets by true class, a panel a temperature; their numbers go into a table beside."""
-    names = results.identity["data"]["class_names"]
-    arrays = runs.load_arrays(results.folder / "teacher.npz")
-    logits, labels = (arrays[f"{results.split}_{name}"] for name in ("logits", "labels"))
-    similarities = {temperature: class_similarity(logits, labels, temperature) for temperature in TEMPERATURES}
-    lines = [
-        (temperature, true, soft, shares[row, column])
-        for temperature, shares in similarities.items()
-        for row, true in enumerate(names)
-        for column, soft in enumerate(names)
-    ]
-    table = pd.DataFrame(lines, columns=["temperature", "true", "soft", "share"])
-    write_csv(results.folder / "class_similarity.csv", table, digits=6)
-    figure = style.figure(8.0, 7.8)
-    panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
-    for axes, (temperature, shares) in zip(panels, similarities.items(), strict=True):
-        shown = np.where(np.eye(len(shares), dtype=bool), np.nan, shares)  # the right class would outshine the rest
-        image = axes.imshow(shown, cmap="viridis")
-        figure.colorbar(image, ax=axes, shrink=0.8, label="mean probability")
-        first, second = (names[index] for index in most_alike(shares))
-        axes.set_title(f"T = {temperature:g}: most alike {first}, {second}", fontsize=10)
-        ticks = range(len(names))
-        axes.set_xticks(ticks, names, rotation=90, fontsize=8.5)
-        axes.set_yticks(ticks, names, fontsize=8.5)
-        axes.set(xlabel="class in the soft target", ylabel="true class")
-        axes.label_outer()
-        axes.grid(visible=False)
-    what = "Mean soft target of the teacher, by true class (the right class left out; each panel its own scale)"
-    images = f"n = {len(labels):,} {SPLITS[results.split]} images"
-    style.title(figure, what, f"{results.identity['data']['description']}; {_teacher(results)}, {images}")
-    return figure
 
 
 def _teacher(results: Cifar10Results) -> str:

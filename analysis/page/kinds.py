@@ -66,7 +66,7 @@ KINDS = {
         "Does distillation help a small convolutional network on CIFAR-10, and what does double softmax do?",
         functools.partial(_refresh, "cifar10"),
         ("summary.md",),
-        ("students", "lengths", "class_similarity"),
+        ("students", "difference_from_hard_labels", "lengths", "class_similarity"),
         (LAST_EPOCH, "Intervals are over seeds, and over teachers too where each has students of its own."),
     ),
     "logit_matching": Kind(

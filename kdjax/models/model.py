@@ -35,7 +35,8 @@ class Model(NamedTuple):
     """Whether K such networks are trained as one stack (`jax.vmap`), or one after another. A stack of convolutions with
     K kernels is a grouped convolution, for which XLA has no fast program."""
     momentum: float = 0.0
-    """Of running batch statistics: the share of the old ones that remains after a batch; 0 where there are none."""
+    """Of running batch statistics: the share of the old ones that remains after a batch; 0 where there are none. Where
+    there are some, batches of one image are refused."""
     prepare: Callable[[Any], Params] | None = None
     """Training images, on the host or a device → the parameters, by name, that it takes from them before the first step
     in place of the initial ones; None: there are none. nesterov leaves those called `whitening` as they are; its slow
