@@ -69,9 +69,8 @@ class Option(NamedTuple):
 def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
     """The config that the arguments make of `config`, which holds where they say nothing.
 
-    Raises what its class raises for values that it does not allow, and BadInput: an option of several values is given
-    with none, and would be none without it too. Arguments that do not parse end the process, and so
-    does `--help`.
+    Raises what its class raises for values that it does not allow, and BadInput: an option of several values, none by
+    default, is given without a value. Arguments that do not parse end the process, and so does `--help`.
     """
     options = sorted_options(config)
     words, width = " ".join(typing.cast(str, type(config).__doc__).split()), shutil.get_terminal_size().columns - 2

@@ -13,7 +13,7 @@ from kdjax.array_files import read_arrays
 from kdjax.config import RunConfig, SweepConfig, TeacherConfig, TrainConfig, of_teacher
 from kdjax.datasets import Dataset
 from kdjax.errors import BadInput, require
-from kdjax.run_directory import RunDirectory, start_again
+from kdjax.run_directory import OtherBlocks, RunDirectory, start_again
 from kdjax.teachers import Teacher
 from kdjax.transfer import DistillationData
 
@@ -64,7 +64,7 @@ def find(
 
 
 def require_same(record: RunDirectory, data: DistillationData) -> None:
-    """Raises BadInput: students of the run directory learned from one whose logits of the test images, stored
+    """Raises OtherBlocks: students of the run directory learned from one whose logits of the test images, stored
     beside them, differ from this one's by more than rounding. A teacher that is trained again, with other versions or
     on other cores, is another."""
     path = record.folder / "test.npz"
@@ -78,7 +78,7 @@ def require_same(record: RunDirectory, data: DistillationData) -> None:
     same = before.shape != now.shape or np.square(now - before).mean() <= SAME_TEACHER**2 * spread
     if not same:
         told = f"the teacher was trained again, and students in {record.folder} learned from the one before"
-        raise BadInput(f"{told}: put that one's folder back, {start_again(record.folder)}")
+        raise OtherBlocks(f"{told}: put that one's folder back, {start_again(record.folder)}")
 
 
 def evaluate(data: DistillationData, dataset: Dataset, config: SweepConfig) -> list[dict[str, Any]]:

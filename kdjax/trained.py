@@ -40,7 +40,7 @@ class Student:
 
     def stored_logits(self, split: str) -> HostLogits:
         """Its logits of a split, `test` or `holdout`, as evaluated after training. Raises BadInput: the run has none of
-        this split."""
+        this split, or its file is missing or damaged."""
         logits: HostLogits = run_directory.read_logits(self.block, split)[self.index]
         return logits
 

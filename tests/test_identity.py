@@ -95,7 +95,7 @@ FIX_NO_RESULT = {
     SweepConfig: {"baselines", "teacher_from"},
     TrainConfig: set(),
     TeacherConfig: set(),
-    OmitConfig: {"digit", "digits", "each", "keep", "teacher_from"},
+    OmitConfig: {"digit", "each", "keep", "teacher_from"},
     mnist_table.TableConfig: {"preset", "only"},
     cifar10_table.TableConfig: {"preset", "teacher_from", "teacher_seed", "batch_statistics"},
 }

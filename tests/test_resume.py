@@ -139,7 +139,7 @@ def test_two_processes_that_want_the_same_teacher(tmp_path, monkeypatch):
     finally:
         other.send_signal(signal.SIGCONT)
     assert code == 0, said
-    assert re.search(r"waiting for a teacher that process \d+ is training", said), said
+    assert re.search(r"waiting for a teacher that process \d+ on \S+ is training", said), said
     assert re.search(r"teacher \w+ found in", said), said
     assert commands.finish(other)[0] == 0
     results = [(tmp_path / "runs/temperature_sweep" / name / "results.csv").read_bytes() for name in ("run", "other")]

@@ -278,15 +278,15 @@ def test_a_run_is_named_by_its_path_or_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_after_another_teacher_a_run_is_as_it_was_and_one_started_again_has_no_seal(tmp_path, fresh):
+def test_after_blocks_of_another_teacher_a_run_is_as_it_was_and_one_started_again_has_no_seal(tmp_path, fresh):
     with run_directory.opened(tmp_path, IDENTITY) as record:
         record.seal(["config.json"])
     before = {name: (tmp_path / name).read_bytes() for name in ("config.json", MANIFEST)}
     with (
-        pytest.raises(BadInput, match="of a sweep behind a table"),
+        pytest.raises(run_directory.OtherBlocks),
         run_directory.opened(tmp_path, IDENTITY, fresh=fresh) as record,
     ):
         record.config_file.note("workers", 1)
-        raise BadInput("of a sweep behind a table")
+        raise run_directory.OtherBlocks("of a sweep behind a table")
     assert (tmp_path / MANIFEST).exists() == (not fresh)
     assert fresh or {name: (tmp_path / name).read_bytes() for name in before} == before

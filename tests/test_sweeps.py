@@ -291,7 +291,9 @@ def test_rows_of_two_schemas_are_not_mixed(finished, monkeypatch):
     asked, folder = finished
     before = (folder / "results.csv").read_bytes()
     monkeypatch.setattr(students, "ROW_SCHEMA", students.ROW_SCHEMA + 1)
-    with pytest.raises(BadInput, match=r"has other columns \(differing: schema 1, schema 2\).*--fresh"):
+    with pytest.raises(
+        run_directory.OtherBlocks, match=r"has other columns \(differing: schema 1, schema 2\).*--fresh"
+    ):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / "results.csv").read_bytes() == before and (folder / MANIFEST).exists()
     check_seal(folder)
@@ -394,7 +396,7 @@ def test_students_of_two_teachers_of_one_recipe_are_not_mixed(tmp_path):
     assert (folder / "results.csv").read_bytes() == rows
     seal, config_before = b"{}", (folder / "config.json").read_bytes()
     (folder / MANIFEST).write_bytes(seal)
-    with pytest.raises(BadInput, match="the teacher was trained again"):
+    with pytest.raises(run_directory.OtherBlocks):
         sweeps.run(sweeps.prepare(asked))
     assert (folder / MANIFEST).read_bytes() == seal and (folder / "config.json").read_bytes() == config_before
     assert sweeps.run(sweeps.prepare(more)) != folder

@@ -84,32 +84,35 @@ def draw_students(results: Cifar10Results) -> Figure:
 def draw_differences(results: Cifar10Results) -> Figure | None:
     """What soft targets of each temperature change in accuracy and NLL: paired differences from hard labels, beside
     that of label smoothing; None where there are fewer than two temperatures with pairs."""
-    rows = [row for row in rows_of_table(results) if row.differences]
-    soft = [row for row in rows if row.role == Role.DISTILLED]
+    drawn = (Role.SMALL, Role.DISTILLED, Role.LABEL_SMOOTHING)
+    rows = [row for row in rows_of_table(results) if row.role in drawn]
+    soft = [row for row in rows if row.role == Role.DISTILLED and row.differences]
     if len(soft) < 2:
         return None
     axis, figure = TemperatureAxis([row.temperature for row in soft]), style.figure(8.0, 3.6)
     columns = [f"{results.split}_{measure}" for measure in ("accuracy", "nll")]
     for axes, column in zip(figure.subplots(1, 2), columns, strict=True):
         axes.axhline(0, color=style.GREY, ls="--", lw=1.4, zorder=1.5, label="hard labels")
-        for row in (row for row in rows if row.role == Role.LABEL_SMOOTHING):
+        for row in (row for row in rows if row.role == Role.LABEL_SMOOTHING and row.differences):
             style.band(axes, *row.differences[column][:3], colour=style.PALETTE[1], ls="-.", label="label smoothing")
         values = {row.temperature: row.differences[column] for row in soft}
         temperature_plot.estimates(axes, axis, values, label="soft targets")
         axis.dress(axes)
         name, _, unit = measures.of_column("cifar10", column).heading.rpartition(", ")
         axes.set_ylabel(f"{name}\nminus hard labels, {'points' if unit == '%' else unit}")
-    what = f"What soft targets change, by temperature{_drawn(results, ': paired differences')}"
-    reading = "Higher accuracy and lower NLL than with hard labels are better, paired by seed. Of several intervals "
-    reading += f"outside zero some may be chance: the verdict is corrected for their number.{axis.stretch}"
-    where = results.identity["data"]["description"], _trained(results, rows)
-    return style.finish(figure, what, *where, reading=reading)
+    what = f"What soft targets change, by temperature, paired by seed{_drawn(results)}"
+    reading = "Higher accuracy and lower NLL than with hard labels are better."
+    if results.results["seed"].nunique() > 1:
+        reading += " Of several intervals outside zero some may be chance: the verdict is corrected for their number."
+    pairs = seeds_of([row.differences[columns[0]].n for row in soft]).replace("seed", "pair")
+    where = results.identity["data"]["description"], f"{_trained(results, rows)}; {pairs} at each T"
+    return style.finish(figure, what, *where, reading=reading + axis.stretch)
 
 
-def _drawn(results: Cifar10Results, before: str = ",") -> str:
+def _drawn(results: Cifar10Results) -> str:
     """The end of a title: how the small networks of a setting are drawn."""
     seeds = results.results["seed"].nunique()
-    drawn = _intervals(seeds, before)
+    drawn = _intervals(seeds)
     if results.results["teacher"].nunique() > 1:
         over = "over teachers crossed with seeds" if seeds > 1 else "95 % intervals over teachers"
         drawn += f"; soft targets: {over}"
@@ -127,8 +130,8 @@ def _trained(results: Cifar10Results, rows: Sequence[TableRow]) -> str:
     return f"n = {count_of(seeds, 'seed')}, {taught}, {networks}{_soft_weight(results)}{left_out}"
 
 
-def _intervals(seeds: int, before: str = ",") -> str:
-    return style.of_runs(seeds > 1, f"{before} with 95 % intervals over seeds")
+def _intervals(seeds: int) -> str:
+    return style.of_runs(seeds > 1, ", with 95 % intervals over seeds")
 
 
 def _draw_teacher(axes: Axes, name: str, values: dict[str, float], decimals: int) -> None:

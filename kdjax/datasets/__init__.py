@@ -167,10 +167,12 @@ def _locked(config: DataConfig) -> Iterator[None]:
     if config.data_dir.is_dir() and not os.access(config.data_dir, os.W_OK):
         yield
         return
-    note = f"waiting for another process that uses {config.data_dir}"
+    note = "waiting for process {}, which uses {}"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock(config.data_dir / ".lock", lambda holder: say(note)))
+            stack.enter_context(
+                lock(config.data_dir / ".lock", lambda holder: say(note.format(holder, config.data_dir)))
+            )
             clear_leftovers(config.data_dir)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}): choose another folder"

@@ -26,13 +26,14 @@ from kdjax.run_directory.contents import (
     read_rows,
     start_again,
 )
-from kdjax.run_directory.directory import RunDirectory, opened
+from kdjax.run_directory.directory import OtherBlocks, RunDirectory, opened
 
 __all__ = [
     "CONTENT",
     "FEATURES",
     "ORDER",
     "SEALED",
+    "OtherBlocks",
     "RunDirectory",
     "block_folders",
     "command_given",

@@ -1,13 +1,13 @@
 """What lies in a run directory, and reading its results and blocks."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdjax import files, run_folders
+from kdjax.array_files import read_arrays
 from kdjax.errors import BadInput, require
 from kdjax.files import read_json
 
@@ -28,6 +28,8 @@ TABLES = (
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
+KEPT = ("summary.md", "table.csv", "test.npz", "teacher.npz")
+"""Files that a run writes again before it looks at its blocks."""
 SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""
 TEXT = dict.fromkeys(("teacher", "omitted", "without"), str)
@@ -75,14 +77,10 @@ def read_logits(block: Path, split: str) -> np.ndarray:
     """The logits of a finished block's students on a split, `test` or `holdout`, as evaluated after training:
     `[students, images, classes]`. Raises BadInput: the run has none of this split; the file is missing or damaged."""
     path = block / LOGITS
-    files.require_ordinary(path)
-    try:
-        with np.load(path) as arrays:
-            require(split in arrays, f"the run has no logits of {split}: there are {', '.join(arrays)}")
-            logits: np.ndarray = arrays[split]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = f"{path} is missing or damaged ({error})"
-        raise BadInput(f"{reason}: give the experiment's command again") from None
+    require(path.exists(), f"{path} is missing: give the experiment's command again")
+    arrays = read_arrays(path)
+    require(split in arrays, f"the run has no logits of {split}: there are {', '.join(arrays)}")
+    logits: np.ndarray = arrays[split]
     return logits
 
 

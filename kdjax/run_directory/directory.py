@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax import files
-from kdjax.errors import BadInput, require
+from kdjax.errors import BadInput
 from kdjax.files import Damaged, make_folder, read_json, write_arrays, write_json
 from kdjax.identity import canonical_json
 from kdjax.progress import say, warn
@@ -15,6 +15,7 @@ from kdjax.run_directory.config_file import ConfigFile
 from kdjax.run_directory.contents import (
     CONTENT,
     FOLDERS,
+    KEPT,
     LOGITS,
     ORDER,
     SEALED,
@@ -24,6 +25,10 @@ from kdjax.run_directory.contents import (
     read_rows,
     start_again,
 )
+
+
+class OtherBlocks(BadInput):
+    """Blocks of a run directory were made with something else than what is at hand: another teacher, other columns."""
 
 
 @contextlib.contextmanager
@@ -36,21 +41,21 @@ def opened(
 ) -> Iterator["RunDirectory"]:
     """Opens a run directory, locked, for a new or resumed run; arguments and errors as those of `RunDirectory.open`.
     `schema` is what the columns of a row mean (`students.row_schema`); finished blocks with another one are refused.
-    With `wait`, a process that has it is waited for. After bad input that shows before a block is trained, such
-    as another teacher, the directory is as it was, seal and all, or with `fresh` as `open` left it. Raises BadInput:
-    the folder cannot be written; Busy: another process has it."""
+    With `wait`, a process that has it is waited for. After `OtherBlocks`, the files beside the blocks are as they were,
+    seal and all, or with `fresh` as `open` left them. Raises BadInput: the folder cannot be written; Busy: another
+    process has it."""
     make_folder(folder)
     waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
     with files.lock(folder / ".lock", waiting):
-        places = [folder / name for name in (*SEALED, "teacher.npz", files.MANIFEST)]
-        before = {place: files.read_bytes(place) for place in places if place.exists() and not fresh}
+        places = [] if fresh else [folder / name for name in ("config.json", *KEPT, files.MANIFEST)]
+        before = {place: files.read_bytes(place) for place in places if place.exists()}
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
         say(f"run directory: {folder}")
         try:
             yield record
-        except BadInput:
-            for place, content in before.items() if not record.has_trained else ():
+        except OtherBlocks:
+            for place, content in before.items():
                 files.write_whole(place, content)
             raise
 
@@ -65,9 +70,7 @@ class RunDirectory:
         self.made_with: dict[str, Any] | None = None
         """What fixes the bits of the blocks that this process trains, beside their settings; stored with them."""
         self._made_with = dict[str, dict[str, Any] | None]()
-        self.has_trained = False
-        """Whether this process has stored a block that it trained."""
-        self._warned, self._whole = False, set[str]()
+        self._trained, self._warned, self._whole = False, False, set[str]()
 
     def open(self, identity: dict[str, Any], fresh: bool = False) -> None:
         """Starts the directory, or resumes it. Until `write_tables`, its files have no seal.
@@ -94,8 +97,8 @@ class RunDirectory:
         return self.folder / "checkpoints" / block
 
     def finished(self, block: str) -> Rows | None:
-        """The rows of a finished block, or None if it is not there whole. Its checkpoints are removed. Raises BadInput:
-        its rows have another schema than those that this process writes."""
+        """The rows of a finished block, or None if it is not there whole. Its checkpoints are removed. Raises
+        OtherBlocks: its rows have another schema than those that this process writes."""
         folder = self.folder / "blocks" / block
         if not folder.exists() or not _is_whole(folder):
             return None
@@ -104,7 +107,9 @@ class RunDirectory:
         self._warn_of_others(written.get("made_with"))
         differing = ", ".join(sorted(_schema_items(written["schema"]) ^ _schema_items(self.schema)))
         remedy = f"finish it with what started it, give another --name, {start_again(self.folder)}"
-        require(not differing, f"{folder} has other columns (differing: {differing}), and a run has one set: {remedy}")
+        if differing:
+            told = f"{folder} has other columns (differing: {differing}), and a run has one set"
+            raise OtherBlocks(f"{told}: {remedy}")
         self._whole.add(block)
         return list(written["rows"])
 
@@ -145,7 +150,7 @@ class RunDirectory:
             save_params(folder / "parameters")
         files.remove(self.checkpoints(block))
         self.add_timing(block, seconds)
-        self.has_trained = True
+        self._trained = True
         self._whole.add(block)
         self.after_block()
 
@@ -186,7 +191,7 @@ class RunDirectory:
     def seal(self, names: Iterable[str]) -> None:
         """Marks the run as finished: all of its blocks are there, and those of these files that are there are as they
         stay."""
-        self.config_file.note_finished(again=self.has_trained)
+        self.config_file.note_finished(again=self._trained)
         files.seal(self.folder, [name for name in names if (self.folder / name).exists()])
 
     def add_timing(self, name: str, seconds: float) -> None:
