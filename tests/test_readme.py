@@ -1,5 +1,6 @@
 """The README is short and its Python blocks run as they stand; commands and links in all pages of the docs hold."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -98,4 +99,5 @@ def test_tests_that_a_page_names_are_there(page):
 @pytest.mark.parametrize("line", sorted(set(COMMAND_LINES)))
 def test_command_is_understood(line):
     name, *arguments = [word.replace("$(hostname)", "host") for word in shlex.split(line, comments=True)]
-    cli.parse(commands.config_class(name), name, arguments)
+    presets = getattr(importlib.import_module(name), "PRESETS", None)
+    cli.parse(commands.config_class(name), name, arguments, presets)
