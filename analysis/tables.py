@@ -59,10 +59,10 @@ GAP = 2
 """Characters between columns."""
 
 
-def seeds_of(numbers: Sequence[int]) -> str:
-    """`5 seeds`; `4 to 5 seeds` where they are not all alike."""
+def seeds_of(numbers: Sequence[int], noun: str = "seed") -> str:
+    """`5 seeds`; `4 to 5 seeds` where they are not all alike; or of another noun."""
     least, most = min(numbers), max(numbers)
-    return f"{least} to " * (least < most) + count_of(most, "seed")
+    return f"{least} to " * (least < most) + count_of(most, noun)
 
 
 def _span(heading: str, cells: Sequence[str]) -> tuple[int, int]:

@@ -83,8 +83,9 @@ def parse(config: Any, prog: str, arguments: Sequence[str]) -> Any:
         values[option.path] = getattr(group, "_".join(option.path))
         if option.is_open and not option.times_given(arguments):
             values[option.path] = option.default
-        meant = values[option.path] != () or option.default != () or not option.times_given(arguments)
-        require(meant, f"{option.flag} is given without a value: give one or more after it, or leave it out")
+        changes_nothing = values[option.path] == option.default == () and option.times_given(arguments)
+        remedy = "give one or more after it, or leave it out"
+        require(not changes_nothing, f"{option.flag} is given without a value: {remedy}")
     return _filled(config, values)
 
 

@@ -84,8 +84,8 @@ def draw_students(results: Cifar10Results) -> Figure:
 def draw_differences(results: Cifar10Results) -> Figure | None:
     """What soft targets of each temperature change in accuracy and NLL: paired differences from hard labels, beside
     that of label smoothing; None where there are fewer than two temperatures with pairs."""
-    drawn = (Role.SMALL, Role.DISTILLED, Role.LABEL_SMOOTHING)
-    rows = [row for row in rows_of_table(results) if row.role in drawn]
+    roles = (Role.SMALL, Role.DISTILLED, Role.LABEL_SMOOTHING)
+    rows = [row for row in rows_of_table(results) if row.role in roles]
     soft = [row for row in rows if row.role == Role.DISTILLED and row.differences]
     if len(soft) < 2:
         return None
@@ -104,7 +104,7 @@ def draw_differences(results: Cifar10Results) -> Figure | None:
     reading = "Higher accuracy and lower NLL than with hard labels are better."
     if results.results["seed"].nunique() > 1:
         reading += " Of several intervals outside zero some may be chance: the verdict is corrected for their number."
-    pairs = seeds_of([row.differences[columns[0]].n for row in soft]).replace("seed", "pair")
+    pairs = seeds_of([row.differences[columns[0]].n for row in soft], "pair")
     where = results.identity["data"]["description"], f"{_trained(results, rows)}; {pairs} at each T"
     return style.finish(figure, what, *where, reading=reading + axis.stretch)
 

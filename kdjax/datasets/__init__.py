@@ -167,12 +167,13 @@ def _locked(config: DataConfig) -> Iterator[None]:
     if config.data_dir.is_dir() and not os.access(config.data_dir, os.W_OK):
         yield
         return
-    note = "waiting for process {}, which uses {}"
+
+    def waiting(holder: str) -> None:
+        say(f"waiting for process {holder}, which uses {config.data_dir}")
+
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(
-                lock(config.data_dir / ".lock", lambda holder: say(note.format(holder, config.data_dir)))
-            )
+            stack.enter_context(lock(config.data_dir / ".lock", waiting))
             clear_leftovers(config.data_dir)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}): choose another folder"

@@ -28,7 +28,7 @@ TABLES = (
 PAGES = ("summary.md", "stability.md", "cost.md", "report.html")
 CONTENT = (*FOLDERS, *TABLES, *PAGES, "history.jsonl", "timing.json", "test.npz", FEATURES, "teacher.npz")
 """What a run writes beside `config.json`: `--fresh` removes this and nothing else."""
-KEPT = ("summary.md", "table.csv", "test.npz", "teacher.npz")
+REWRITTEN = ("summary.md", "table.csv", "test.npz", "teacher.npz")
 """Files that a run writes again before it looks at its blocks."""
 SEALED = ("config.json", "results.csv", "history.jsonl", "test.npz", FEATURES)
 """Files under a seal: where one has changed, its readers refuse it."""

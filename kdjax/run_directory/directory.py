@@ -15,9 +15,9 @@ from kdjax.run_directory.config_file import ConfigFile
 from kdjax.run_directory.contents import (
     CONTENT,
     FOLDERS,
-    KEPT,
     LOGITS,
     ORDER,
+    REWRITTEN,
     SEALED,
     Arrays,
     Rows,
@@ -47,7 +47,7 @@ def opened(
     make_folder(folder)
     waiting = (lambda holder: say(f"waiting for process {holder}, which has {folder}")) if wait else None
     with files.lock(folder / ".lock", waiting):
-        places = [] if fresh else [folder / name for name in ("config.json", *KEPT, files.MANIFEST)]
+        places = [] if fresh else [folder / name for name in ("config.json", *REWRITTEN, files.MANIFEST)]
         before = {place: files.read_bytes(place) for place in places if place.exists()}
         record = RunDirectory(folder, schema)
         record.open(identity, fresh)
